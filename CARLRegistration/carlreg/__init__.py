@@ -1,0 +1,26 @@
+"""carlreg: deformable registration of 3-D medical images with coordinate attention (CARL, CVPR 2025).
+
+`import carlreg` imports neither torch nor SimpleITK; the names below are loaded on first use.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "register": "pipeline",
+    "register_pair": "pipeline",
+    "RegistrationResult": "pipeline",
+    "RegistrationSettings": "settings",
+    "Progress": "progress",
+    "CarlError": "errors",
+}
+__all__ = ["__version__", *_LAZY]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,104 @@
+"""Progress records, and the question "should I stop?", asked by every long loop.
+
+The engine never prints. A caller passes a `Progress` whose `report` receives `ProgressRecord`s and whose
+`check` raises `Cancelled`; the command line turns the records into a bar or JSON lines.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+from .errors import Cancelled
+
+
+@dataclass(frozen=True)
+class ProgressRecord:
+    """Where a run stands.
+
+    stage: name of the stage. fraction: share of the whole run that is done, 0..1.
+    seconds_left: estimate, or None while unknown. message: one line for people.
+    """
+
+    stage: str
+    fraction: float
+    seconds_left: float | None = None
+    message: str = ""
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+@dataclass
+class StageTiming:
+    """What one finished stage took: wall seconds and the process's peak resident memory so far (MB)."""
+
+    name: str
+    seconds: float
+    peak_mb: float
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process in MB; 0.0 where the platform cannot tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+@dataclass
+class Progress:
+    """Collects progress of one run and carries its cancel flag.
+
+    on_record: called with each `ProgressRecord`, from the computing thread.
+    weights: expected share of each stage in the whole run (any positive scale); unknown stages weigh 1.
+    """
+
+    on_record: Callable[[ProgressRecord], None] | None = None
+    weights: dict[str, float] = field(default_factory=dict)
+    timings: list[StageTiming] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._cancel = threading.Event()
+        self._begin = time.monotonic()
+        self._stage = ""
+        self._done_weight = 0.0
+
+    def cancel(self) -> None:
+        """Ask the run to stop; safe from any thread and from signal handlers."""
+        self._cancel.set()
+
+    def check(self) -> None:
+        """Raise `Cancelled` when the caller asked to stop."""
+        if self._cancel.is_set():
+            raise Cancelled("Cancelled: the run was stopped on request; nothing was written.")
+
+    @contextmanager
+    def stage(self, name: str, message: str = "") -> Iterator[None]:
+        """Run one stage: reports its begin, times it, and adds its weight to the done part."""
+        self.check()
+        self._stage = name
+        self.update(0.0, message)
+        begin = time.perf_counter()
+        yield
+        self.timings.append(StageTiming(name, time.perf_counter() - begin, peak_memory_mb()))
+        self._done_weight += self.weights.get(name, 1.0)
+        self.check()
+
+    def update(self, fraction_of_stage: float, message: str = "") -> None:
+        """Report how far the current stage is (0..1), after checking for a cancel."""
+        self.check()
+        if self.on_record is None:
+            return
+        total = max(sum(self.weights.values()), 1e-9)
+        weight = self.weights.get(self._stage, 0.0)
+        fraction = min(1.0, (self._done_weight + weight * fraction_of_stage) / total)
+        elapsed = time.monotonic() - self._begin
+        left = elapsed * (1.0 - fraction) / fraction if fraction > 0.02 else None
+        self.on_record(ProgressRecord(self._stage, fraction, left, message))

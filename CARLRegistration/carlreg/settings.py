@@ -1,0 +1,101 @@
+"""What one registration was asked to do: frozen, checked, and saved as JSON beside each result."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from .errors import InputError
+
+ROBUSTNESS = ("translation", "rotation")
+MODALITIES = ("auto", "ct", "mr")
+SIMILARITIES = ("lncc", "lncc2", "mind")
+IO_METHODS = ("field", "network")
+DEFAULT_IO_STEPS = {"field": 100, "network": 50}
+
+
+def _one_of(name: str, value, allowed) -> None:
+    if value not in allowed:
+        raise InputError(f"{name}: expected one of {', '.join(allowed)}; got {value!r}.")
+
+
+def _number(name: str, value, low: float, high: float, unit: str = "", whole: bool = False) -> None:
+    kind = "a whole number" if whole else "a number"
+    wrong_type = isinstance(value, bool) or not isinstance(value, int if whole else (int, float))
+    if wrong_type or not math.isfinite(value) or not low <= value <= high:
+        raise InputError(f"{name}: expected {kind} from {low:g} to {high:g}{unit}; got {value!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistrationSettings:
+    """Settings of one registration; the panel, the command line, batches and training share it.
+
+    model: a name of `carlreg models`. weights: a file, or None for the model's own.
+    robustness: 'translation' for scans in similar poses; 'rotation' when one may be turned by any angle.
+    io_steps: instance optimization steps in all; None = the method's default, 0 = none.
+    similarity: what instance optimization maximizes ('mind' for different contrasts).
+    smoothness: factor on the default smoothness of the field (1 = default, larger = smoother).
+    field_spacing_mm: spacing of the delivered displacement field; None = the working grid's.
+    grid: largest edge of the network's grid in voxels. threads: CPU threads; None = PyTorch's choice.
+    Raises InputError on construction when a value is not allowed.
+    """
+
+    model: str = "carl-compact"
+    weights: str | None = None
+    allow_untrained: bool = False
+    robustness: str = "translation"
+    fixed_modality: str = "auto"
+    moving_modality: str = "auto"
+    io_method: str = "field"
+    io_steps: int | None = None
+    similarity: str = "lncc2"
+    smoothness: float = 1.0
+    field_spacing_mm: float | None = None
+    grid: int = 128
+    device: str = "auto"
+    seed: int = 0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("robustness", self.robustness, ROBUSTNESS)
+        _one_of("fixed modality", self.fixed_modality, MODALITIES)
+        _one_of("moving modality", self.moving_modality, MODALITIES)
+        _one_of("io method", self.io_method, IO_METHODS)
+        _one_of("similarity", self.similarity, SIMILARITIES)
+        if self.io_steps is not None:
+            _number("io steps", self.io_steps, 0, 10_000, whole=True)
+        _number("smoothness", self.smoothness, 0.01, 100.0)
+        if self.field_spacing_mm is not None:
+            _number("field spacing", self.field_spacing_mm, 0.05, 100.0, " mm")
+        _number("grid", self.grid, 32, 512, " voxels", whole=True)
+        _number("seed", self.seed, 0, 2**31 - 1, whole=True)
+        if self.threads is not None:
+            _number("threads", self.threads, 1, 1024, whole=True)
+        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise InputError(f"device: expected auto, cpu, cuda or cuda:N; got {self.device!r}.")
+        if self.weights is not None:
+            object.__setattr__(self, "weights", str(self.weights))
+
+    @property
+    def steps(self) -> int:
+        """Instance optimization steps that will be run."""
+        return DEFAULT_IO_STEPS[self.io_method] if self.io_steps is None else self.io_steps
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> RegistrationSettings:
+        """Settings from plain values; unknown keys are an InputError that lists the known ones."""
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise InputError(f"Unknown settings {', '.join(unknown)}; known are {', '.join(known)}.")
+        return cls(**values)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> RegistrationSettings:
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))

@@ -1,0 +1,152 @@
+"""A voxel grid in patient space, with the coordinate systems the engine uses.
+
+`_ijk`   continuous voxel index, ITK order, center of the first voxel = 0
+`_unit`  network coordinate of a grid, tensor order (d, h, w) = (k, j, i), voxel faces at 0 and 1
+`_lps`   patient position in mm (left, posterior, superior)
+
+Matrices are 4x4 float64, act on column vectors and are named `a_from_b`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import GeometryError
+
+_AXES_REVERSED = np.array([[0.0, 0, 1], [0, 1, 0], [1, 0, 0]])
+
+
+def lps_from_ras() -> np.ndarray:
+    """4x4 matrix between LPS and RAS; it is its own inverse."""
+    return np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeGrid:
+    """Size, spacing (mm), origin (LPS mm of the first voxel's center) and direction (columns = axes in LPS).
+
+    Raises GeometryError for non-positive spacing or size, or a direction that is not orthonormal.
+    """
+
+    size_ijk: tuple[int, int, int]
+    spacing: np.ndarray
+    origin_lps: np.ndarray
+    direction: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size_ijk", tuple(int(n) for n in self.size_ijk))
+        object.__setattr__(self, "spacing", np.asarray(self.spacing, dtype=np.float64).reshape(3))
+        object.__setattr__(self, "origin_lps", np.asarray(self.origin_lps, dtype=np.float64).reshape(3))
+        object.__setattr__(self, "direction", np.asarray(self.direction, dtype=np.float64).reshape(3, 3))
+        if len(self.size_ijk) != 3 or min(self.size_ijk) < 1:
+            raise GeometryError(f"Expected a grid of three positive sizes, got {self.size_ijk}.")
+        if not np.all(np.isfinite(self.spacing)) or np.any(self.spacing <= 0):
+            raise GeometryError(f"Expected positive voxel spacing in mm, got {self.spacing.tolist()}.")
+        if not np.all(np.isfinite(self.origin_lps)):
+            raise GeometryError(f"Expected a finite origin, got {self.origin_lps.tolist()}.")
+        error = np.abs(self.direction.T @ self.direction - np.eye(3)).max()
+        if not np.isfinite(error) or error > 1e-3:
+            raise GeometryError(
+                "Expected orthonormal image axes, got the direction matrix "
+                f"{np.round(self.direction, 4).tolist()} (off by {error:.3g}). The volume is sheared or singular, as "
+                "with a tilted gantry: resample it to a regular grid first."
+            )
+
+    @classmethod
+    def of(cls, image) -> VolumeGrid:
+        """The grid of a 3-D SimpleITK image (or anything with the same four getters)."""
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), np.reshape(image.GetDirection(), (3, 3)))
+
+    @property
+    def shape_dhw(self) -> tuple[int, int, int]:
+        """Array and tensor shape (k, j, i)."""
+        return self.size_ijk[::-1]
+
+    @property
+    def lps_from_ijk(self) -> np.ndarray:
+        matrix = np.eye(4)
+        matrix[:3, :3] = self.direction * self.spacing
+        matrix[:3, 3] = self.origin_lps
+        return matrix
+
+    @property
+    def ijk_from_lps(self) -> np.ndarray:
+        return np.linalg.inv(self.lps_from_ijk)
+
+    @property
+    def lps_from_unit(self) -> np.ndarray:
+        """Maps unit coordinates in tensor order (d, h, w), faces at 0 and 1, to LPS mm."""
+        ijk_from_unit = np.eye(4)
+        ijk_from_unit[:3, :3] = np.diag(np.asarray(self.size_ijk, dtype=np.float64)) @ _AXES_REVERSED
+        ijk_from_unit[:3, 3] = -0.5
+        return self.lps_from_ijk @ ijk_from_unit
+
+    @property
+    def unit_from_lps(self) -> np.ndarray:
+        return np.linalg.inv(self.lps_from_unit)
+
+    @property
+    def lps_from_legacy_unit(self) -> np.ndarray:
+        """As `lps_from_unit` for the published weights' coordinate: first center 0, last center 1."""
+        ijk_from_unit = np.eye(4)
+        ijk_from_unit[:3, :3] = np.diag(np.asarray(self.size_ijk, dtype=np.float64) - 1.0) @ _AXES_REVERSED
+        return self.lps_from_ijk @ ijk_from_unit
+
+    @property
+    def center_lps(self) -> np.ndarray:
+        return self.lps_from_unit[:3, :3] @ np.full(3, 0.5) + self.lps_from_unit[:3, 3]
+
+    @property
+    def extent_mm(self) -> np.ndarray:
+        """Edge lengths along i, j, k, face to face."""
+        return self.spacing * np.asarray(self.size_ijk)
+
+    @property
+    def voxel_count(self) -> int:
+        return int(np.prod(self.size_ijk, dtype=np.int64))
+
+    def with_spacing(self, spacing_mm) -> VolumeGrid:
+        """Same box (at least), same center and axes, at another spacing (scalar or one per axis)."""
+        spacing = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (3,))
+        size = np.maximum(1, np.ceil(self.extent_mm / spacing - 1e-6)).astype(int)
+        return self._around(self.center_lps, size, spacing)
+
+    def padded(self, margin_mm) -> VolumeGrid:
+        """Grown on every side by at least `margin_mm` (scalar or one per axis i, j, k), on the same lattice."""
+        margin = np.broadcast_to(np.asarray(margin_mm, dtype=np.float64), (3,))
+        voxels = np.ceil(margin / self.spacing - 1e-6).astype(int)
+        return self.cropped(-voxels, np.asarray(self.size_ijk) + voxels)
+
+    def cropped(self, start_ijk, stop_ijk) -> VolumeGrid:
+        """The sub-lattice [start, stop) in voxel indices; may lie outside."""
+        start = np.asarray(start_ijk, dtype=np.float64)
+        size = (np.asarray(stop_ijk) - np.asarray(start_ijk)).astype(int)
+        origin = self.lps_from_ijk[:3, :3] @ start + self.origin_lps
+        return VolumeGrid(tuple(size), self.spacing, origin, self.direction)
+
+    def _around(self, center_lps, size, spacing) -> VolumeGrid:
+        offset = self.direction @ ((np.asarray(size) - 1) / 2.0 * spacing)
+        return VolumeGrid(tuple(int(n) for n in size), spacing, center_lps - offset, self.direction)
+
+    def same_as(self, other: VolumeGrid, tolerance_mm: float = 1e-3) -> bool:
+        """True when both have the same size and every corner agrees within `tolerance_mm`."""
+        if self.size_ijk != other.size_ijk:
+            return False
+        return bool(np.abs(self.corners_lps() - other.corners_lps()).max() <= tolerance_mm)
+
+    def corners_lps(self) -> np.ndarray:
+        """8 x 3 centers of the corner voxels."""
+        last = np.asarray(self.size_ijk) - 1
+        corners = np.array([[(c >> a) & 1 for a in range(3)] for c in range(8)]) * last
+        return corners @ self.lps_from_ijk[:3, :3].T + self.origin_lps
+
+    def as_dict(self) -> dict:
+        """Plain numbers for JSON."""
+        return {
+            "size": list(self.size_ijk),
+            "spacing": self.spacing.tolist(),
+            "origin": self.origin_lps.tolist(),
+            "direction": self.direction.tolist(),
+        }
