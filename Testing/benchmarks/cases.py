@@ -1,0 +1,541 @@
+"""The benchmark's registration cases, and the figures by which any method's map is judged.
+
+`load_case(name)` gives a pair with whatever truth belongs to it (landmarks, labels or the exact map); `evaluate`
+judges a map from fixed to moving points. All points are LPS mm. The volumes come from the evaluation folder (see
+`data_folder.py`); harder cases are made from them here, always the same way.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from data_folder import MISSING, find_data_folder  # noqa: E402
+
+PointMap = Callable[[np.ndarray], np.ndarray]
+
+LUNG_CASES = ("lung", "lung_40", "lung_shifted", "lung_rot30", "lung_rot90", "lung_rot180")
+LIVER_CASES = ("eth18_1_10", "eth18_3_10", "eth19_1_6", "eth19_1_9")
+CASES = (*LUNG_CASES, "brain", *LIVER_CASES, "abdomen_40")
+EXTRA_CASES = ("large",)
+SHIFT_VOXELS = (0, 15, 30, 45)
+# An axis that is none of the images' own, for the turned cases.
+OBLIQUE_AXIS = np.array([2.0, 3.0, 6.0]) / 7.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair of volumes and its truth.
+
+    fixed_mask, moving_mask: organ masks where the source has them; not given to the methods.
+    landmarks_*_lps: N x 3 matching points, or None. *_labels: label maps on the images' grids, or None.
+    truth: the exact map of N x 3 fixed points to moving points, or None.
+    robustness: what our method is told about the poses. background: what lies beyond the moving content.
+    """
+
+    name: str
+    fixed: sitk.Image
+    moving: sitk.Image
+    background: float
+    fixed_mask: sitk.Image | None = None
+    moving_mask: sitk.Image | None = None
+    landmarks_fixed_lps: np.ndarray | None = None
+    landmarks_moving_lps: np.ndarray | None = None
+    fixed_labels: sitk.Image | None = None
+    moving_labels: sitk.Image | None = None
+    truth: PointMap | None = None
+    robustness: str = "translation"
+
+
+def load_case(name: str) -> Case:
+    """The case of that name (see CASES, EXTRA_CASES); `NAME+15` is its `shift_variant` by 15 voxels.
+
+    Raises FileNotFoundError when the evaluation volumes are missing, KeyError for an unknown name.
+    """
+    name, _, voxels = name.partition("+")
+    if name not in CASES + EXTRA_CASES:
+        raise KeyError(f"unknown case {name!r}; known are {', '.join(CASES + EXTRA_CASES)}")
+    if find_data_folder() is None:
+        raise FileNotFoundError(MISSING)
+    if name in LUNG_CASES:
+        case = _LUNG_VARIANTS[name](_lung())
+    elif name in LIVER_CASES:
+        case = _liver(name)
+    elif name == "brain":
+        case = _brain()
+    elif name == "abdomen_40":
+        case = _abdomen_40()
+    else:
+        case = _large()
+    return shift_variant(case, int(voxels)) if voxels else case
+
+
+# --- geometry -------------------------------------------------------------------------------------------------------
+
+
+def lps_from_ijk(image: sitk.Image) -> np.ndarray:
+    """4 x 4 matrix from voxel indices (i, j, k) to LPS mm."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
+    matrix[:3, 3] = image.GetOrigin()
+    return matrix
+
+
+def apply_matrix(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """N x 3 points through a 4 x 4 matrix."""
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def to_ijk(image: sitk.Image, points_lps: np.ndarray) -> np.ndarray:
+    """Continuous voxel indices of N x 3 points."""
+    return apply_matrix(np.linalg.inv(lps_from_ijk(image)), points_lps)
+
+
+def voxel_centers_lps(image: sitk.Image) -> np.ndarray:
+    """(D*H*W) x 3 positions of all voxels, in the order of the image's array."""
+    i, j, k = (np.arange(n, dtype=np.float64) for n in image.GetSize())
+    matrix = lps_from_ijk(image)
+    points = (
+        k[:, None, None, None] * matrix[:3, 2]
+        + j[None, :, None, None] * matrix[:3, 1]
+        + i[None, None, :, None] * matrix[:3, 0]
+    )
+    return (points + matrix[:3, 3]).reshape(-1, 3)
+
+
+def inside(image: sitk.Image, points_lps: np.ndarray) -> np.ndarray:
+    """True where a point lies between the image's first and last voxel centers."""
+    ijk = to_ijk(image, points_lps)
+    return np.all((ijk >= -1e-6) & (ijk <= np.asarray(image.GetSize()) - 1 + 1e-6), axis=1)
+
+
+def center_lps(image: sitk.Image) -> np.ndarray:
+    """The middle of an image's box."""
+    return apply_matrix(lps_from_ijk(image), (np.asarray(image.GetSize()) - 1) / 2.0)
+
+
+def turn(axis: np.ndarray, degrees: float, center: np.ndarray, shift=(0.0, 0.0, 0.0)) -> sitk.VersorRigid3DTransform:
+    """A rotation about a point, and a shift after it."""
+    return sitk.VersorRigid3DTransform(
+        tuple(map(float, axis)), float(np.deg2rad(degrees)), tuple(map(float, shift)), tuple(map(float, center))
+    )
+
+
+def rigid_matrix(transform: sitk.VersorRigid3DTransform) -> np.ndarray:
+    """A rigid transform as 4 x 4 matrix."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
+    matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
+    return matrix
+
+
+def plain_grid(center: np.ndarray, extent_mm, spacing) -> sitk.Image:
+    """An empty image with axes along L, P, S around a point."""
+    spacing = np.asarray(spacing, dtype=float)
+    size = np.ceil(np.asarray(extent_mm) / spacing).astype(int)
+    grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
+    grid.SetSpacing(tuple(spacing))
+    grid.SetOrigin(tuple(np.asarray(center) - (size - 1) / 2.0 * spacing))
+    return grid
+
+
+def resample(image: sitk.Image, grid: sitk.Image, transform=None, *, background=0.0, nearest=False) -> sitk.Image:
+    """An image on another grid; `transform` maps the grid's points to the image's."""
+    method = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+    transform = transform if transform is not None else sitk.Transform(3, sitk.sitkIdentity)
+    return sitk.Resample(image, grid, transform, method, float(background), image.GetPixelID())
+
+
+def gather(image: sitk.Image, grid: sitk.Image, points_lps: np.ndarray, *, background=0.0, nearest=False) -> sitk.Image:
+    """An image on another grid whose voxels look at the given points ((D*H*W) x 3, the grid's array order)."""
+    field = (points_lps - voxel_centers_lps(grid)).reshape((*grid.GetSize()[::-1], 3))
+    field_image = sitk.GetImageFromArray(field, isVector=True)
+    field_image.CopyInformation(grid)
+    return resample(image, grid, sitk.DisplacementFieldTransform(field_image), background=background, nearest=nearest)
+
+
+def _crop(image: sitk.Image | None, start, stop) -> sitk.Image | None:
+    """Voxels [start, stop) of an image, at their places in space."""
+    if image is None:
+        return None
+    size = [int(b - a) for a, b in zip(start, stop, strict=True)]
+    return sitk.RegionOfInterest(image, size, [int(a) for a in start])
+
+
+def _pad(image: sitk.Image | None, before, after, value: float) -> sitk.Image | None:
+    """An image grown by whole voxels, at its place in space."""
+    if image is None:
+        return None
+    return sitk.ConstantPad(image, [int(n) for n in before], [int(n) for n in after], float(value))
+
+
+def _with_landmarks_inside(case: Case) -> Case:
+    """The case with only the landmarks that both fields of view contain."""
+    keep = inside(case.fixed, case.landmarks_fixed_lps) & inside(case.moving, case.landmarks_moving_lps)
+    return replace(
+        case,
+        landmarks_fixed_lps=case.landmarks_fixed_lps[keep],
+        landmarks_moving_lps=case.landmarks_moving_lps[keep],
+    )
+
+
+# --- the cases ------------------------------------------------------------------------------------------------------
+
+
+def _read(file: str) -> sitk.Image:
+    return sitk.ReadImage(str(find_data_folder() / f"{file}.nii.gz"))
+
+
+def _read_landmarks(file: str) -> tuple[np.ndarray, np.ndarray]:
+    with (find_data_folder() / f"{file}.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return tuple(np.array([[float(r[f"{side}_{a}"]) for a in "xyz"] for r in rows]) for side in ("fixed", "moving"))
+
+
+def _lung() -> Case:
+    fixed_points, moving_points = _read_landmarks("lung_ct_landmarks_lps")
+    return Case(
+        name="lung",
+        fixed=_read("lung_ct_baseline_fixed"),
+        moving=_read("lung_ct_followup_moving"),
+        background=-1024.0,
+        fixed_mask=_read("lung_ct_baseline_fixed_mask"),
+        moving_mask=_read("lung_ct_followup_moving_mask"),
+        landmarks_fixed_lps=fixed_points,
+        landmarks_moving_lps=moving_points,
+    )
+
+
+def _lung_40(case: Case) -> Case:
+    """Fixed keeps the upper 70 % of its length, moving the lower 70 %: 40 % in common."""
+    nx, ny, nz = case.fixed.GetSize()
+    fixed_box = ((0, 0, round(0.3 * nz)), (nx, ny, nz))
+    mx, my, mz = case.moving.GetSize()
+    moving_box = ((0, 0, 0), (mx, my, round(0.7 * mz)))
+    cut = replace(
+        case,
+        name="lung_40",
+        fixed=_crop(case.fixed, *fixed_box),
+        moving=_crop(case.moving, *moving_box),
+        fixed_mask=_crop(case.fixed_mask, *fixed_box),
+        moving_mask=_crop(case.moving_mask, *moving_box),
+    )
+    return _with_landmarks_inside(cut)
+
+
+def _lung_shifted(case: Case) -> Case:
+    """Moving's field of view lies (15, 20, 26) voxels = (20, 27, 65) mm further left, posterior and superior."""
+    shift = np.array([15, 20, 26])
+    stop = np.asarray(case.moving.GetSize())
+
+    def shifted(image, value):
+        return _pad(_crop(image, shift, stop), (0, 0, 0), shift, value)
+
+    moved = replace(
+        case,
+        name="lung_shifted",
+        moving=shifted(case.moving, case.background),
+        moving_mask=shifted(case.moving_mask, 0),
+    )
+    return _with_landmarks_inside(moved)
+
+
+def _lung_turned(case: Case, degrees: float) -> Case:
+    """Moving turned about an oblique axis through its middle; nothing is lost, the header stays plain."""
+    center = center_lps(case.moving)
+    turned_from_moving = turn(OBLIQUE_AXIS, degrees, center)
+    size = np.asarray(case.moving.GetSize())
+    corners = np.array([[(c >> a) & 1 for a in range(3)] for c in range(8)]) * (size - 1)
+    matrix = rigid_matrix(turned_from_moving)
+    reached = apply_matrix(matrix, apply_matrix(lps_from_ijk(case.moving), corners))
+    grid = plain_grid(center, 2 * np.abs(reached - center).max(axis=0) + 4.0, (1.75, 1.75, 1.75))
+    moving_from_turned = turned_from_moving.GetInverse()
+    return replace(
+        case,
+        name=f"lung_rot{degrees:g}",
+        moving=resample(case.moving, grid, moving_from_turned, background=case.background),
+        moving_mask=resample(case.moving_mask, grid, moving_from_turned, nearest=True),
+        landmarks_moving_lps=apply_matrix(matrix, case.landmarks_moving_lps),
+        robustness="rotation",
+    )
+
+
+_LUNG_VARIANTS: dict[str, Callable[[Case], Case]] = {
+    "lung": lambda case: case,
+    "lung_40": _lung_40,
+    "lung_shifted": _lung_shifted,
+    "lung_rot30": lambda case: _lung_turned(case, 30),
+    "lung_rot90": lambda case: _lung_turned(case, 90),
+    "lung_rot180": lambda case: _lung_turned(case, 180),
+}
+
+
+def _brain() -> Case:
+    return Case(
+        name="brain",
+        fixed=_read("brain_vxm_fixed"),
+        moving=_read("brain_l2rtut_moving"),
+        background=0.0,
+        fixed_labels=_read("brain_vxm_fixed_seg"),
+        moving_labels=_read("brain_l2rtut_moving_seg"),
+    )
+
+
+def _liver(name: str) -> Case:
+    subject, _, cycle = name.partition("_")
+    fixed_points, moving_points = _read_landmarks(f"liver_mr_{subject}_cyc_{cycle}_landmarks_lps")
+    return Case(
+        name=name,
+        fixed=_read(f"liver_mr_{subject}_exh_fixed"),
+        moving=_read(f"liver_mr_{subject}_cyc_{cycle}_moving"),
+        background=0.0,
+        landmarks_fixed_lps=fixed_points,
+        landmarks_moving_lps=moving_points,
+    )
+
+
+@dataclass(frozen=True)
+class KnownMap:
+    """A pose after a smooth deformation: y = rigid(x + u(x)), u a sum of Gaussian pushes; invertible.
+
+    rigid: 4 x 4. centers: M x 3 LPS mm. pushes: M x 3 mm. widths: M standard deviations in mm.
+    """
+
+    rigid: np.ndarray
+    centers: np.ndarray
+    pushes: np.ndarray
+    widths: np.ndarray
+
+    def __call__(self, points_lps: np.ndarray) -> np.ndarray:
+        return apply_matrix(self.rigid, points_lps + self._displacement(points_lps))
+
+    def _displacement(self, points_lps: np.ndarray) -> np.ndarray:
+        total = np.zeros_like(points_lps, dtype=np.float64)
+        for center, push, width in zip(self.centers, self.pushes, self.widths, strict=True):
+            squared = ((points_lps - center) ** 2).sum(axis=1)
+            total += np.exp(-0.5 * squared / width**2)[:, None] * push
+        return total
+
+    def inverse(self, points_lps: np.ndarray, tolerance_mm: float = 1e-3) -> np.ndarray:
+        """Points that map to the given ones, by fixed-point iteration (the pushes change by less than 1 mm per mm)."""
+        unposed = apply_matrix(np.linalg.inv(self.rigid), points_lps)
+        points = unposed
+        for _ in range(50):
+            last, points = points, unposed - self._displacement(points)
+            if np.abs(points - last).max() < tolerance_mm:
+                break
+        return points
+
+
+def _known_map(center: np.ndarray, extent_mm: np.ndarray) -> KnownMap:
+    """The pose and deformation of the abdomen cases: 12 degrees, a shift of (14, -9, 22) mm, pushes up to 14 mm."""
+    random = np.random.default_rng(7)
+    count = 10
+    centers = center + (random.random((count, 3)) - 0.5) * extent_mm * 0.7
+    pushes = random.normal(size=(count, 3))
+    pushes *= random.uniform(5.0, 11.0, size=(count, 1)) / np.linalg.norm(pushes, axis=1, keepdims=True)
+    widths = random.uniform(32.0, 60.0, size=count)
+    rigid = rigid_matrix(turn(OBLIQUE_AXIS, 12.0, center, (14.0, -9.0, 22.0)))
+    return KnownMap(rigid, centers, pushes, widths)
+
+
+def _abdomen_40() -> Case:
+    """One abdomen CT seen twice: the upper 70 % as it is; the lower 70 % posed and deformed, on another grid."""
+    whole, labels = _read("abdomen_ct_ts"), _read("abdomen_ct_ts_seg")
+    extent = np.asarray(whole.GetSize()) * np.asarray(whole.GetSpacing())
+    center = center_lps(whole)
+    truth = _known_map(center, extent)
+    nx, ny, nz = whole.GetSize()
+    fixed_box = ((0, 0, round(0.3 * nz)), (nx, ny, nz))
+    # The moving field of view is the lower 70 % around where the pose puts the body; its axes are plain.
+    middle = apply_matrix(truth.rigid, center[None])[0] - np.array([0.0, 0.0, 0.15 * extent[2]])
+    grid = plain_grid(middle, extent * np.array([1.05, 1.05, 0.7]), (2.7, 2.7, 3.3))
+    sources = truth.inverse(voxel_centers_lps(grid))
+    return Case(
+        name="abdomen_40",
+        fixed=_crop(whole, *fixed_box),
+        moving=gather(whole, grid, sources, background=-1024.0),
+        background=-1024.0,
+        fixed_labels=_crop(labels, *fixed_box),
+        moving_labels=gather(labels, grid, sources, nearest=True),
+        truth=truth,
+    )
+
+
+def _large() -> Case:
+    """A pair of 512 x 512 x 400 voxels, for memory: the abdomen CT on a fine grid, and posed and deformed."""
+    whole = _read("abdomen_ct_ts")
+    extent = np.asarray(whole.GetSize()) * np.asarray(whole.GetSpacing())
+    center = center_lps(whole)
+    truth = _known_map(center, extent)
+    coarse = plain_grid(apply_matrix(truth.rigid, center[None])[0], extent * 1.05, (3.0, 3.0, 3.0))
+    moving = gather(whole, coarse, truth.inverse(voxel_centers_lps(coarse)), background=-1024.0)
+
+    def refined(image):
+        spacing = np.asarray(image.GetSize()) * np.asarray(image.GetSpacing()) / np.array([512, 512, 400])
+        grid = plain_grid(center_lps(image), spacing * np.array([511.5, 511.5, 399.5]), spacing)
+        return resample(image, grid, background=-1024.0)
+
+    return Case(name="large", fixed=refined(whole), moving=refined(moving), background=-1024.0, truth=truth)
+
+
+def shift_variant(case: Case, voxels: int) -> Case:
+    """The case with moving's content `voxels` further along each axis longer than 100 voxels, and the origin kept.
+
+    Background is added before the content, and cut away after it as far as the body does not reach: no body is lost,
+    and no header tells of the shift. Landmarks, labels, masks and the known map follow.
+    """
+    array = sitk.GetArrayViewFromImage(case.moving)
+    threshold = body_threshold(array)
+    size = np.asarray(case.moving.GetSize())
+    shift = np.where(size > 100, voxels, 0)
+    # Of the background behind the body, up to `shift` slices can go; two are kept.
+    spare = np.zeros(3, dtype=int)
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != 2 - axis)
+        occupied = np.flatnonzero((array > threshold).any(axis=others))
+        spare[axis] = max(0, size[axis] - 1 - occupied[-1] - 2)
+    stop = size - np.minimum(shift, spare)
+    origin = case.moving.GetOrigin()
+
+    def moved(image, value):
+        if image is None:
+            return None
+        result = _pad(_crop(image, (0, 0, 0), stop), shift, (0, 0, 0), value)
+        result.SetOrigin(origin)
+        return result
+
+    offset = lps_from_ijk(case.moving)[:3, :3] @ shift
+    truth = case.truth
+    return replace(
+        case,
+        name=f"{case.name}+{voxels}",
+        moving=moved(case.moving, case.background),
+        moving_mask=moved(case.moving_mask, 0),
+        moving_labels=moved(case.moving_labels, 0),
+        landmarks_moving_lps=None if case.landmarks_moving_lps is None else case.landmarks_moving_lps + offset,
+        truth=None if truth is None else lambda points: truth(points) + offset,
+    )
+
+
+# --- judging a map --------------------------------------------------------------------------------------------------
+
+
+def center_alignment(case: Case) -> sitk.TranslationTransform:
+    """The map that puts the middle of fixed's box on the middle of moving's."""
+    return sitk.TranslationTransform(3, tuple(center_lps(case.moving) - center_lps(case.fixed)))
+
+
+def body_threshold(array: np.ndarray) -> float:
+    """What is brighter is body: the 1st percentile plus 5 % of the range from the 1st to the 99th."""
+    low, high = np.percentile(array, [1, 99])
+    return float(low + 0.05 * (high - low))
+
+
+def map_points(transform: sitk.Transform | PointMap, points_lps: np.ndarray) -> np.ndarray:
+    """N x 3 fixed points through a map."""
+    if isinstance(transform, sitk.Transform):
+        return np.array([transform.TransformPoint(tuple(map(float, p))) for p in points_lps]).reshape(-1, 3)
+    return np.asarray(transform(np.asarray(points_lps, dtype=np.float64)))
+
+
+def map_on_grid(transform: sitk.Transform | PointMap, grid: sitk.Image) -> np.ndarray:
+    """(D, H, W, 3) moving points of all voxels of a grid, LPS mm."""
+    shape = (*grid.GetSize()[::-1], 3)
+    points = voxel_centers_lps(grid)
+    if isinstance(transform, sitk.Transform):
+        field = sitk.TransformToDisplacementField(
+            transform, sitk.sitkVectorFloat64, grid.GetSize(), grid.GetOrigin(), grid.GetSpacing(), grid.GetDirection()
+        )
+        return points.reshape(shape) + sitk.GetArrayViewFromImage(field)
+    chunk = 1 << 20
+    return np.concatenate([transform(points[a : a + chunk]) for a in range(0, len(points), chunk)]).reshape(shape)
+
+
+def jacobian_determinant(map_dhw3: np.ndarray, grid: sitk.Image) -> np.ndarray:
+    """Determinant of a dense map's derivative by patient position: central differences, one-sided at the edges."""
+    columns = [np.gradient(map_dhw3, axis=2 - axis) for axis in range(3)]  # by i, j, k
+    triple = np.einsum("...c,...c->...", columns[0], np.cross(columns[1], columns[2]))
+    return triple / np.linalg.det(lps_from_ijk(grid)[:3, :3])
+
+
+def fold_percent(map_dhw3: np.ndarray, grid: sitk.Image, body: np.ndarray) -> float:
+    """Share of the body's voxels where the map folds (determinant <= 0), in percent."""
+    folds = 0
+    depth = len(map_dhw3)
+    for start in range(0, depth, 32):  # slabs with one slice around them bound the memory
+        low, high = max(0, start - 1), min(depth, start + 33)
+        determinant = jacobian_determinant(map_dhw3[low:high], grid)
+        stop = min(start + 32, depth)
+        part = determinant[start - low : stop - low]
+        folds += int(((part <= 0) & body[start:stop]).sum())
+    return 100.0 * folds / max(int(body.sum()), 1)
+
+
+def dice_of_labels(fixed_labels: np.ndarray, warped_labels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Dice overlap of each label."""
+    count = int(max(fixed_labels.max(), warped_labels.max(), labels.max())) + 1
+    fixed, warped = fixed_labels.ravel().astype(np.int64), warped_labels.ravel().astype(np.int64)
+    in_fixed, in_warped = np.bincount(fixed, minlength=count), np.bincount(warped, minlength=count)
+    in_both = np.bincount(fixed[fixed == warped], minlength=count)
+    return 2.0 * in_both[labels] / np.maximum(in_fixed[labels] + in_warped[labels], 1)
+
+
+def common_labels(case: Case) -> np.ndarray:
+    """Labels, without 0, that occur in both label maps."""
+    fixed = np.unique(sitk.GetArrayViewFromImage(case.fixed_labels))
+    return np.setdiff1d(np.intersect1d(fixed, np.unique(sitk.GetArrayViewFromImage(case.moving_labels))), [0])
+
+
+def evaluate(case: Case, transform: sitk.Transform | PointMap, *, dense: bool = True) -> dict:
+    """Judge a map of fixed points to moving points against all the truth that a case has.
+
+    Args:
+        transform: a SimpleITK transform, or a callable N x 3 -> N x 3, LPS mm.
+        dense: False leaves out what needs the map of every voxel (labels, known map, folds).
+    Returns: `landmarks_mean_mm`, `landmarks_max_mm`, `landmarks_n`; `dice_mean`, `dice_n` (where the map is known, in
+        the common field of view); `map_mean_mm`, `map_p95_mm` over the body in the common field of view;
+        `fold_percent`. Only the keys for which the case has a truth.
+    """
+    figures: dict[str, float] = {}
+    if case.landmarks_fixed_lps is not None:
+        off = np.linalg.norm(map_points(transform, case.landmarks_fixed_lps) - case.landmarks_moving_lps, axis=1)
+        figures |= {"landmarks_mean_mm": off.mean(), "landmarks_max_mm": off.max(), "landmarks_n": len(off)}
+    if not dense:
+        return {key: float(value) for key, value in figures.items()}
+
+    moving_points = map_on_grid(transform, case.fixed)
+    fixed_array = sitk.GetArrayViewFromImage(case.fixed)
+    body = fixed_array > body_threshold(fixed_array)
+    common = np.ones(fixed_array.shape, dtype=bool)
+    if case.truth is not None:
+        true_points = case.truth(voxel_centers_lps(case.fixed))
+        common = inside(case.moving, true_points).reshape(fixed_array.shape)
+        judged = (body & common).ravel()
+        off = np.linalg.norm(moving_points.reshape(-1, 3)[judged] - true_points[judged], axis=1)
+        figures |= {"map_mean_mm": off.mean(), "map_p95_mm": np.percentile(off, 95)}
+    if case.fixed_labels is not None:
+        warped = _nearest(case.moving_labels, moving_points.reshape(-1, 3)).reshape(fixed_array.shape)
+        fixed_labels = sitk.GetArrayViewFromImage(case.fixed_labels)
+        dice = dice_of_labels(fixed_labels[common], warped[common], common_labels(case))
+        figures |= {"dice_mean": dice.mean(), "dice_n": len(dice)}
+    figures["fold_percent"] = fold_percent(moving_points, case.fixed, body)
+    return {key: float(value) for key, value in figures.items()}
+
+
+def _nearest(image: sitk.Image, points_lps: np.ndarray) -> np.ndarray:
+    """Values of the voxels nearest to points; 0 outside."""
+    array = sitk.GetArrayViewFromImage(image)
+    index = np.floor(to_ijk(image, points_lps) + 0.5).astype(np.int64)
+    valid = np.all((index >= 0) & (index < np.asarray(image.GetSize())), axis=1)
+    values = np.zeros(len(points_lps), dtype=array.dtype)
+    i, j, k = index[valid].T
+    values[valid] = array[k, j, i]
+    return values
