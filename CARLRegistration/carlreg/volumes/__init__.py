@@ -1,0 +1,21 @@
+"""Reading, writing and checking volumes, masks, label maps, landmarks and transforms (SimpleITK; never torch)."""
+
+from .masks import read_labels, read_mask
+from .memory import available_memory_mb, require_memory
+from .points import read_landmarks
+from .transform_file import read_transform
+from .volume import Volume, pair_warnings, read_volume, volume_from_image, write_image
+
+__all__ = [
+    "Volume",
+    "available_memory_mb",
+    "pair_warnings",
+    "read_labels",
+    "read_landmarks",
+    "read_mask",
+    "read_transform",
+    "read_volume",
+    "require_memory",
+    "volume_from_image",
+    "write_image",
+]

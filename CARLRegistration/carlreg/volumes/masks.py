@@ -1,0 +1,83 @@
+"""Masks and label maps that belong to a volume, on its grid."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import GeometryError, InputError
+from ..spaces.grid import VolumeGrid
+from .volume import Volume, _read_file, check_kind, existing_path
+
+_FULL_INT32 = 2**31 - 1
+
+
+def read_mask(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = "mask") -> sitk.Image:
+    """A mask as a uint8 image (0 or 1) on the volume's grid; voxels above 0 count.
+
+    A mask on another grid is resampled onto the volume's, nearest neighbor.
+    Raises InputError (unreadable, empty, off the volume) or GeometryError.
+    """
+    image, label = _read(path, name)
+    mask = image > 0
+    if not _any(mask):
+        raise InputError(f"{label}: expected a mask with voxels above 0, got an empty one. Give another mask, or none.")
+    mask = _onto(mask, volume)
+    if not _any(mask):
+        raise InputError(
+            f"{label}: no part of it lies on {volume.name}. Check that the mask was drawn on this volume, and that fixed "
+            "and moving are not exchanged."
+        )
+    return mask
+
+
+def read_labels(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = "labels") -> sitk.Image:
+    """A label map as an integer image on the volume's grid (nearest neighbor where it was on another); 0 = nothing.
+
+    Raises InputError (unreadable, not whole numbers, no label, off the volume) or GeometryError.
+    """
+    image, label = _read(path, name)
+    if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
+        array = sitk.GetArrayFromImage(image)
+        if not np.all(np.isfinite(array)) or np.any(array != np.rint(array)) or np.abs(array).max() > _FULL_INT32:
+            raise InputError(f"{label}: expected whole numbers (a label map), got an image with other values.")
+        whole = sitk.GetImageFromArray(array.astype(np.int32))
+        whole.CopyInformation(image)
+        image = whole
+    if not _any(image != 0):
+        raise InputError(f"{label}: expected a label map, got one without any label (all 0).")
+    image = _onto(image, volume)
+    if not _any(image != 0):
+        raise InputError(f"{label}: none of its labels lies on {volume.name}. Are fixed and moving exchanged?")
+    return image
+
+
+def _read(path: str | os.PathLike | sitk.Image, name: str) -> tuple[sitk.Image, str]:
+    if isinstance(path, sitk.Image):
+        image, label = path, name
+        check_kind(image.GetSize(), image.GetNumberOfComponentsPerPixel(), label)
+    else:
+        file = existing_path(path, name)
+        label = f"{name} ({file.name})"
+        if file.is_dir():
+            raise InputError(f"{label}: expected a file, got a folder.")
+        image = _read_file(file, label)[0]
+    try:
+        VolumeGrid.of(image)
+    except GeometryError as error:
+        raise GeometryError(f"{label}: {error}") from error
+    return image, label
+
+
+def _onto(image: sitk.Image, volume: Volume) -> sitk.Image:
+    if VolumeGrid.of(image).same_as(volume.grid):
+        image = sitk.Image(image)
+        image.CopyInformation(volume.image)  # equal up to rounding; exactly equal from here on
+        return image
+    return sitk.Resample(image, volume.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, image.GetPixelID())
+
+
+def _any(image: sitk.Image) -> bool:
+    return bool(np.any(sitk.GetArrayViewFromImage(image)))

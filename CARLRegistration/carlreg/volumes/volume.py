@@ -1,0 +1,237 @@
+"""A checked 3-D scan: what enters the engine, from a file, a DICOM folder or a SimpleITK image.
+
+Everything that could spoil a registration later is refused here, with a message that says what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import GeometryError, InputError
+from ..spaces.grid import VolumeGrid
+from . import dicom, nifti
+from .memory import require_memory
+
+log = logging.getLogger(__name__)
+
+MIN_VOXELS_PER_AXIS = 4
+READABLE = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd) or a folder with one DICOM series"
+# Beyond this the squares that similarity measures need leave float32.
+_LARGEST_INTENSITY = 1e15
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A 3-D scalar volume that passed all checks; made by `read_volume` and `volume_from_image`.
+
+    image: SimpleITK image, 3-D, one component. path: the file or DICOM folder it came from, or None.
+    name: short name for messages. dicom: a few DICOM attributes by keyword ("Modality" ...), empty for other files.
+    warnings: what a user should know about this volume although it can be used.
+    """
+
+    image: sitk.Image
+    path: str | None = None
+    name: str = "volume"
+    dicom: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def grid(self) -> VolumeGrid:
+        """Where the voxels lie in patient space (LPS mm)."""
+        return VolumeGrid.of(self.image)
+
+    @property
+    def array(self) -> np.ndarray:
+        """Intensities as a new (D, H, W) float32 array, i.e. indexed [k, j, i]."""
+        # Always a copy: SimpleITK's views do not keep their image alive.
+        return np.array(sitk.GetArrayViewFromImage(self.image), dtype=np.float32)
+
+
+def read_volume(path: str | os.PathLike, name: str | None = None) -> Volume:
+    """Read and check one volume.
+
+    Args:
+        path: a file, or a folder with one DICOM series. One file of a DICOM series stands for its whole series.
+        name: what messages call it, e.g. "fixed image"; default: the file's name.
+    Raises: InputError (missing, unreadable, not a scalar 3-D volume, unusable values), GeometryError (sheared,
+        singular), NotEnoughMemory.
+    """
+    file = existing_path(path, name or "volume")
+    label = f"{name} ({file.name})" if name else file.name
+    if file.is_dir() or dicom.is_dicom(file):
+        image, attributes, notes = dicom.read_series(file, label)
+    else:
+        image, attributes, notes = _read_file(file, label)
+    return _checked(image, str(file), label, attributes, notes)
+
+
+def volume_from_image(image: sitk.Image, name: str = "image") -> Volume:
+    """Check a SimpleITK image as `read_volume` does, without copying it. Raises InputError, GeometryError."""
+    if not isinstance(image, sitk.Image):
+        raise InputError(f"{name}: expected a SimpleITK image or a path, got {type(image).__name__}.")
+    check_kind(image.GetSize(), image.GetNumberOfComponentsPerPixel(), name)
+    return _checked(image, None, name, {}, [])
+
+
+def write_image(image: sitk.Image, path: str | os.PathLike, compress: bool = True) -> None:
+    """Write an image in the format of the path's suffix. Raises InputError (format) or OSError (disk)."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: its folder does not exist. Make the folder first.")
+    try:
+        sitk.WriteImage(image, str(target), useCompression=compress)
+    except RuntimeError as error:
+        if "Unable to determine ImageIO" in str(error) or "No ImageIO" in str(error):
+            raise InputError(f"{target.name}: expected a name that ends in .nii.gz, .nrrd or .mha.") from error
+        raise OSError(f"Writing {target} failed: {last_line(error)}") from error
+
+
+def pair_warnings(fixed: Volume, moving: Volume) -> list[str]:
+    """What to tell about a pair: each volume's own warnings, and whether both are the same scan."""
+    notes = [*fixed.warnings, *moving.warnings]
+    same = fixed.image is moving.image
+    if fixed.path is not None and moving.path is not None:
+        same = same or os.path.samefile(fixed.path, moving.path)
+    if same or _equal_content(fixed, moving):
+        notes.append("Fixed and moving are the same volume: the result says nothing about a registration.")
+    return list(dict.fromkeys(notes))
+
+
+def existing_path(path: str | os.PathLike, name: str) -> Path:
+    """The path, when something readable is there. Raises InputError."""
+    if not os.fspath(path):
+        raise InputError(f"{name}: expected a file or folder, got an empty path.")
+    file = Path(path).expanduser()
+    try:
+        if not file.exists():
+            raise InputError(f"{name}: {file} does not exist. Check the path for typing errors.")
+        if file.is_dir():
+            next(file.iterdir(), None)
+        else:
+            with file.open("rb") as stream:
+                if not stream.read(1):
+                    raise InputError(f"{name}: {file} is empty (0 bytes). Copy or download it again.")
+    except OSError as error:
+        raise InputError(f"{name}: {file} cannot be opened: {error.strerror or error}.") from error
+    return file
+
+
+def check_kind(size: tuple[int, ...], components: int, name: str) -> None:
+    """Raise InputError unless an image of this size and number of components is a scalar 3-D volume."""
+    size = tuple(int(n) for n in size)
+    shown = " x ".join(str(n) for n in size)
+    if len(size) > 3 and math.prod(size[3:]) > 1:
+        raise InputError(
+            f"{name}: expected one 3-D volume, got a series of {math.prod(size[3:])} volumes ({shown}). "
+            f"Extract one, in Python: SimpleITK.WriteImage(SimpleITK.ReadImage(FILE)[..., 0], 'first.nii.gz')."
+        )
+    if components > 1:
+        what = "a color image" if components in (3, 4) else "a vector image"
+        raise InputError(
+            f"{name}: expected one value per voxel, got {what} with {components} per voxel. Extract one, in Python: "
+            "SimpleITK.WriteImage(SimpleITK.VectorIndexSelectionCast(SimpleITK.ReadImage(FILE), 0), 'one.nii.gz')."
+        )
+    if len(size) < 3 or min(size[:3]) == 1:
+        hint = "Give the folder of the whole series, or a file with all slices."
+        raise InputError(f"{name}: expected a 3-D volume, got a single slice ({shown}). {hint}")
+    if min(size[:3]) < MIN_VOXELS_PER_AXIS:
+        raise InputError(
+            f"{name}: expected at least {MIN_VOXELS_PER_AXIS} voxels along each axis, got {shown}: "
+            "too few slices to register in 3-D."
+        )
+
+
+def last_line(error: BaseException) -> str:
+    """What ITK says went wrong, without its file names and line numbers."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = lines[-1] if lines else type(error).__name__
+    for mark in ("sitk::ERROR:", "ITK ERROR:"):
+        line = line.split(mark)[-1].strip()
+    return line
+
+
+def read_error(error: RuntimeError, name: str) -> InputError:
+    """The typed error for what SimpleITK raised while reading."""
+    text = str(error)
+    if "Unable to determine ImageIO" in text:
+        return InputError(f"{name}: not an image file that can be read. Expected {READABLE}.")
+    if any(word in text for word in ("orthonormal", "Bad direction", "Zero-valued spacing", "Negative spacing")):
+        return GeometryError(
+            f"{name}: its geometry is singular or sheared (image axes that are not at right angles, or a voxel size of "
+            f"zero). Resample it to a regular grid first. The reader says: {last_line(error)}"
+        )
+    return InputError(f"{name}: cannot be read; it may be damaged or cut off. The reader says: {last_line(error)}")
+
+
+def _read_file(file: Path, name: str) -> tuple[sitk.Image, dict[str, str], list[str]]:
+    header = nifti.read_header(file)
+    if header is not None:
+        nifti.check_geometry(header, name)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    with nifti.tolerating_rounded_axes(header):
+        try:
+            reader.ReadImageInformation()
+            size = reader.GetSize()
+            check_kind(size, reader.GetNumberOfComponents(), name)
+            bytes_per_voxel = max(sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent(), 1)
+            require_memory(
+                1.5 * math.prod(size) * bytes_per_voxel / 2**20, f"reading {name}", "Shrink or crop the volume first."
+            )
+            if header is not None:
+                nifti.check_complete(file, header, name)
+            image = reader.Execute()
+        except RuntimeError as error:
+            raise read_error(error, name) from error
+    notes = [] if header is None else nifti.geometry_notes(header, image, name)
+    return image, {}, notes
+
+
+def _checked(image: sitk.Image, path: str | None, name: str, attributes: dict, notes: list[str]) -> Volume:
+    if image.GetDimension() == 4:  # a fourth axis of length one
+        image = image[:, :, :, 0]
+    check_kind(image.GetSize(), image.GetNumberOfComponentsPerPixel(), name)
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(f"{name}: expected real values, got complex ones. Store the magnitude image.")
+    try:
+        VolumeGrid.of(image)
+    except GeometryError as error:
+        raise GeometryError(f"{name}: {error}") from error
+    _check_values(image, name)
+    return Volume(image, path, name, attributes, tuple(notes))
+
+
+def _check_values(image: sitk.Image, name: str) -> None:
+    """Raise InputError for values that are not finite, too large for float32, or all equal."""
+    array = sitk.GetArrayViewFromImage(image)
+    low, high, bad = math.inf, -math.inf, 0
+    for slab in array:  # slab by slab: no second copy of a large volume
+        if slab.dtype.kind == "f":
+            finite = np.isfinite(slab)
+            bad += int(slab.size - np.count_nonzero(finite))
+            if bad:
+                continue
+        low, high = min(low, float(slab.min())), max(high, float(slab.max()))
+    if bad:
+        raise InputError(
+            f"{name}: {bad} of {array.size} voxels are NaN or infinite. Replace them by the background value, in "
+            "Python: numpy.nan_to_num(array, nan=BACKGROUND, posinf=BACKGROUND, neginf=BACKGROUND)."
+        )
+    if low == high:
+        raise InputError(f"{name}: all voxels have the value {low:g}: there is nothing to register. Check the file.")
+    if max(abs(low), abs(high)) > _LARGEST_INTENSITY:
+        raise InputError(f"{name}: intensities reach {max(abs(low), abs(high)):.3g}; rescale them below 1e15.")
+
+
+def _equal_content(fixed: Volume, moving: Volume) -> bool:
+    if not fixed.grid.same_as(moving.grid):
+        return False
+    first, second = (sitk.GetArrayViewFromImage(volume.image) for volume in (fixed, moving))
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
