@@ -27,8 +27,8 @@ def read_mask(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = 
     mask = _onto(mask, volume)
     if not _any(mask):
         raise InputError(
-            f"{label}: no part of it lies on {volume.name}. Check that the mask was drawn on this volume, and that fixed "
-            "and moving are not exchanged."
+            f"{label}: no part of it lies on {volume.name}. Check that the mask was drawn on this volume, and that "
+            "fixed and moving are not exchanged."
         )
     return mask
 

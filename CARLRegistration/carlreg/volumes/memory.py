@@ -46,7 +46,7 @@ def _machine_mb() -> float | None:
 
 def _windows_mb() -> float | None:
     class Status(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong)] + [  # noqa: RUF012
+        _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong)] + [
             (name, ctypes.c_ulonglong) for name in ("total", "available", "tp", "ap", "tv", "av", "ax")
         ]
 

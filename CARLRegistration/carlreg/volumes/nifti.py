@@ -110,32 +110,31 @@ def check_geometry(header: NiftiHeader, name: str) -> None:
 
 def check_complete(file: Path, header: NiftiHeader, name: str) -> None:
     """Raise InputError when the file holds fewer voxels than its header says."""
-    held = file.stat().st_size
-    if file.name.lower().endswith(".gz"):
-        with file.open("rb") as stream:
-            if stream.read(2) == b"\x1f\x8b":
-                stream.seek(-4, os.SEEK_END)
-                held = int.from_bytes(stream.read(4), "little")
-                if held != header.data_bytes % 2**32:  # cut off, padded, or of several members: count
-                    held = _unpacked_bytes(file)
-                else:
-                    held = header.data_bytes
-    if held < header.data_bytes:
+    with file.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+        stream.seek(-4, os.SEEK_END)
+        size_at_end = int.from_bytes(stream.read(4), "little")
+    if not compressed:
+        complete = file.stat().st_size >= header.data_bytes
+    else:
+        # A gzip file ends with its unpacked size; where that differs (cut off, padded, of several members), unpack.
+        complete = size_at_end == header.data_bytes % 2**32 or _unpacks_to(file, header.data_bytes)
+    if not complete:
         raise InputError(
-            f"{name}: the file is cut off or damaged: {header.data_bytes} bytes expected, {held} found. "
-            "Copy or download it again."
+            f"{name}: the file is cut off or damaged: it ends before the {header.data_bytes} bytes that its header "
+            "announces. Copy or download it again."
         )
 
 
-def _unpacked_bytes(file: Path) -> int:
+def _unpacks_to(file: Path, wanted: int) -> bool:
     total = 0
     try:
         with gzip.open(file, "rb") as stream:
             while block := stream.read(2**22):
                 total += len(block)
     except (OSError, EOFError, zlib.error):
-        pass  # what could be unpacked until here counts
-    return total
+        return False
+    return total >= wanted
 
 
 @contextmanager
@@ -169,4 +168,4 @@ def geometry_notes(header: NiftiHeader, image: sitk.Image, name: str) -> list[st
     if distance <= 0.5 * grid.spacing.min():
         return []
     far = f"{distance:.1f} mm" if math.isfinite(distance) else "not comparable"
-    return [f"{name}: its header holds two geometries that differ (by up to {far}); the qform is used, not the sform."]
+    return [f"{name}: its header holds two geometries, up to {far} apart; the one that 3D Slicer takes is used."]

@@ -64,7 +64,8 @@ def read_volume(path: str | os.PathLike, name: str | None = None) -> Volume:
         singular), NotEnoughMemory.
     """
     file = existing_path(path, name or "volume")
-    label = f"{name} ({file.name})" if name else file.name
+    file_name = file.resolve().name
+    label = f"{name} ({file_name})" if name else file_name
     if file.is_dir() or dicom.is_dicom(file):
         image, attributes, notes = dicom.read_series(file, label)
     else:
@@ -90,7 +91,7 @@ def write_image(image: sitk.Image, path: str | os.PathLike, compress: bool = Tru
     except RuntimeError as error:
         if "Unable to determine ImageIO" in str(error) or "No ImageIO" in str(error):
             raise InputError(f"{target.name}: expected a name that ends in .nii.gz, .nrrd or .mha.") from error
-        raise OSError(f"Writing {target} failed: {last_line(error)}") from error
+        raise OSError(f"Writing {target} failed: {reason(error)}") from error
 
 
 def pair_warnings(fixed: Volume, moving: Volume) -> list[str]:
@@ -148,13 +149,13 @@ def check_kind(size: tuple[int, ...], components: int, name: str) -> None:
         )
 
 
-def last_line(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """What ITK says went wrong, without its file names and line numbers."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    line = lines[-1] if lines else type(error).__name__
+    text = str(error)
     for mark in ("sitk::ERROR:", "ITK ERROR:"):
-        line = line.split(mark)[-1].strip()
-    return line
+        text = text.split(mark)[-1]
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1] if lines[-1].startswith("[") else lines[0]  # NRRD's last line is its reason
 
 
 def read_error(error: RuntimeError, name: str) -> InputError:
@@ -165,9 +166,9 @@ def read_error(error: RuntimeError, name: str) -> InputError:
     if any(word in text for word in ("orthonormal", "Bad direction", "Zero-valued spacing", "Negative spacing")):
         return GeometryError(
             f"{name}: its geometry is singular or sheared (image axes that are not at right angles, or a voxel size of "
-            f"zero). Resample it to a regular grid first. The reader says: {last_line(error)}"
+            f"zero). Resample it to a regular grid first. The reader says: {reason(error)}"
         )
-    return InputError(f"{name}: cannot be read; it may be damaged or cut off. The reader says: {last_line(error)}")
+    return InputError(f"{name}: cannot be read; it may be damaged or cut off. The reader says: {reason(error)}")
 
 
 def _read_file(file: Path, name: str) -> tuple[sitk.Image, dict[str, str], list[str]]:
