@@ -1,0 +1,170 @@
+"""Coordinate attention: where in the moving image does each place of the fixed image match?
+
+Shape suffixes: b batch, n queries, m keys, c token channels, k value channels; bcdhw on a token lattice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import InputError
+from ..maps import Displaced, identity_map
+from .operators import Prediction, Registration
+
+# Fused kernels never hold more than a tile of the scores; the plain formula is the one that would, so it is cut.
+_FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+_SCORES_AT_ONCE = 2**25
+
+
+def coordinate_attention(queries_bnc: Tensor, keys_bmc: Tensor, values_bmk: Tensor) -> Tensor:
+    """`softmax(queries keys^T) values` per query, float32, without ever holding the n x m scores.
+
+    Logits are the plain dot products: normalization and temperature belong to the tokens.
+
+    Args:
+        queries_bnc, keys_bmc: tokens of one length c. values_bmk: what is averaged, any k.
+    Returns: b n k. Differentiable in all three.
+    Raises: InputError when the shapes do not belong together.
+    """
+    b, _, c = queries_bnc.shape
+    m, k = values_bmk.shape[1:]
+    if keys_bmc.shape != (b, m, c) or values_bmk.shape[0] != b:
+        raise InputError(
+            "Attention: expected queries (b, n, c), keys (b, m, c) and values (b, m, k); got "
+            f"{tuple(queries_bnc.shape)}, {tuple(keys_bmc.shape)} and {tuple(values_bmk.shape)}."
+        )
+    kind = queries_bnc.device.type
+    # Coordinates in half precision would be off by a third of a voxel, whatever the caller's autocast says.
+    with torch.autocast(kind, enabled=False) if kind in ("cpu", "cuda") else contextlib.nullcontext():
+        if queries_bnc.dtype != torch.float64:
+            queries_bnc, keys_bmc, values_bmk = queries_bnc.float(), keys_bmc.float(), values_bmk.float()
+        if kind not in ("cpu", "cuda"):
+            return _in_pieces(queries_bnc, keys_bmc, values_bmk)
+        # The CPU's kernel wants values as long as tokens, CUDA's wants multiples of 8: zeros change nothing.
+        length = -(-max(c, k) // 8) * 8 if kind == "cpu" else -(-c // 8) * 8
+        value_length = length if kind == "cpu" else -(-k // 8) * 8
+        with sdpa_kernel(_FUSED):
+            out = F.scaled_dot_product_attention(
+                _widened(queries_bnc, length), _widened(keys_bmc, length), _widened(values_bmk, value_length), scale=1.0
+            )
+        return out[:, 0, :, :k]
+
+
+def _widened(tensor_bnc: Tensor, length: int) -> Tensor:
+    """b 1 n length: one head, channels filled up with zeros."""
+    if length > tensor_bnc.shape[2]:
+        tensor_bnc = F.pad(tensor_bnc, (0, length - tensor_bnc.shape[2]))
+    return tensor_bnc[:, None].contiguous()
+
+
+def _in_pieces(queries_bnc: Tensor, keys_bmc: Tensor, values_bmk: Tensor) -> Tensor:
+    """The plain formula on a few queries at a time; recomputed, not kept, for the backward pass."""
+
+    def one(queries: Tensor) -> Tensor:
+        return torch.softmax(queries @ keys_bmc.transpose(1, 2), dim=2) @ values_bmk
+
+    piece = max(1, _SCORES_AT_ONCE // (keys_bmc.shape[0] * keys_bmc.shape[1]))
+    if torch.is_grad_enabled():
+        return torch.cat([checkpoint(one, q, use_reentrant=False) for q in queries_bnc.split(piece, dim=1)], dim=1)
+    return torch.cat([one(q) for q in queries_bnc.split(piece, dim=1)], dim=1)
+
+
+@dataclass(frozen=True)
+class Match:
+    """What attention says about each query.
+
+    map_b3dhw: the mean position of the attention, unit coordinates of the moving image.
+    certainty_b1dhw: 0..1; how much of the attention lies inside the moving image, divided by one plus its variance
+        there (squared token spacings, summed over axes). A place without structure answers anywhere: near 0.
+    """
+
+    map_b3dhw: Tensor
+    certainty_b1dhw: Tensor
+
+
+def match(moving_tokens_bcdhw: Tensor, fixed_tokens_bcdhw: Tensor, padding_cells: int, *, legacy: bool) -> Match:
+    """Coordinate attention between two token lattices, both with `padding_cells` cells around their image.
+
+    Queries are the fixed image's tokens without the padding; keys are all the moving image's tokens; values are the
+    keys' coordinates, continued linearly into the padding.
+    Source: CARL, section 3 (coordinate attention); the certainty is ours.
+    """
+    moving_shape = [n - 2 * padding_cells for n in moving_tokens_bcdhw.shape[2:]]
+    queries = _cropped(fixed_tokens_bcdhw, padding_cells)
+    b, _, *fixed_shape = queries.shape
+    values = _values(moving_shape, padding_cells, queries.device)
+    out = coordinate_attention(
+        queries.flatten(2).transpose(1, 2),
+        moving_tokens_bcdhw.flatten(2).transpose(1, 2),
+        values[None].expand(b, -1, -1),
+    )
+    out = out.transpose(1, 2).reshape(b, 5, *fixed_shape)
+    position, square, inside = out[:, :3], out[:, 3:4], out[:, 4:5]
+    variance = (square - (position**2).sum(1, keepdim=True)).clamp_min(0)
+    certainty = inside.clamp(0, 1) / (1 + variance)
+    shape = position.new_tensor(moving_shape).view(1, 3, 1, 1, 1)
+    unit = 0.5 + position / ((shape - 1).clamp_min(1) if legacy else shape)
+    return Match(unit, certainty)
+
+
+def _cropped(tokens_bcdhw: Tensor, padding: int) -> Tensor:
+    if padding == 0:
+        return tokens_bcdhw
+    inside = slice(padding, -padding)
+    return tokens_bcdhw[:, :, inside, inside, inside]
+
+
+def _values(shape_dhw, padding: int, device) -> Tensor:
+    """m x 5: each key's position in token spacings from the image's center, its square, and 1 inside the image."""
+    axes = [torch.arange(-padding, n + padding, device=device, dtype=torch.float32) for n in shape_dhw]
+    position = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+    count = position.new_tensor(list(shape_dhw))
+    inside = ((position >= 0) & (position < count)).all(1, keepdim=True).float()
+    position = position - (count - 1) / 2
+    return torch.cat([position, (position**2).sum(1, keepdim=True), inside], dim=1)
+
+
+class CoordinateAttention(Registration):
+    """Registration by coordinate attention (Xi): equivariant to shifts of either image.
+
+    Args:
+        encoder: one network for both images; maps b1dhw to tokens with `padding_cells` cells of surrounding, and
+            names its `stride` and `settings.padding_cells`. The dot product of two tokens is the logit.
+        extrapolate: see `maps.Displaced`. legacy: the published weights' coordinates.
+    """
+
+    def __init__(self, encoder: nn.Module, *, extrapolate: bool = False, legacy: bool = False) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.extrapolate = extrapolate
+        self.legacy = legacy
+
+    @property
+    def stride(self) -> int:
+        return self.encoder.stride
+
+    def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
+        return self._prediction(moving_b1dhw, fixed_b1dhw, self.encoder(moving_b1dhw), self.encoder(fixed_b1dhw))
+
+    def predict_both(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
+        moving_tokens, fixed_tokens = self.encoder(moving_b1dhw), self.encoder(fixed_b1dhw)
+        return (
+            self._prediction(moving_b1dhw, fixed_b1dhw, moving_tokens, fixed_tokens),
+            self._prediction(fixed_b1dhw, moving_b1dhw, fixed_tokens, moving_tokens),
+        )
+
+    def _prediction(self, moving: Tensor, fixed: Tensor, moving_tokens: Tensor, fixed_tokens: Tensor) -> Prediction:
+        found = match(moving_tokens, fixed_tokens, self.encoder.settings.padding_cells, legacy=self.legacy)
+        # Where nothing is known, go on voxel by voxel: both images have one voxel size.
+        scale = [f / m for f, m in zip(fixed.shape[2:], moving.shape[2:], strict=True)]
+        identity = identity_map(found.map_b3dhw.shape[2:], legacy=self.legacy, device=fixed.device)
+        displacement = found.map_b3dhw - identity * identity.new_tensor(scale).view(1, 3, 1, 1, 1)
+        field = Displaced(displacement, scale=scale, extrapolate=self.extrapolate, legacy=self.legacy)
+        return Prediction(field, found.map_b3dhw, found.certainty_b1dhw)

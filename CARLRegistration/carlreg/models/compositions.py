@@ -1,0 +1,95 @@
+"""What each network is made of, as data, and the one function that assembles it.
+
+A composition is a tree of the settings below; `assemble` turns it into modules. A variant is another tree, or the
+same one with other settings, never another function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .attention import CoordinateAttention
+from .compact_encoder import CompactEncoder, CompactEncoderSettings
+from .operators import AtHalfResolution, Registration, TwoStep
+from .paper_encoder import ROTATION_ENCODER, PaperEncoder, PaperEncoderSettings
+from .unet import HALF_WIDTH, UNet, UNetRegistration, UNetSettings
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Coordinate attention on the tokens of an encoder. extrapolate: see `maps.Displaced`."""
+
+    encoder: PaperEncoderSettings | CompactEncoderSettings = field(default_factory=PaperEncoderSettings)
+    extrapolate: bool = False
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """A U-Net."""
+
+    unet: UNetSettings = field(default_factory=UNetSettings)
+
+
+@dataclass(frozen=True)
+class Half:
+    """A composition at half resolution."""
+
+    net: Composition
+
+
+@dataclass(frozen=True)
+class Two:
+    """`first`, then `second` on what is left; see `operators.TwoStep`."""
+
+    first: Composition
+    second: Composition
+    repeats: int = 1
+    relax_voxels: float = 0.0
+
+
+Composition = Attention | Refinement | Half | Two
+
+# Xi: attention, Psi: a U-Net. The published networks, named as in the authors' code, without their last refinement.
+FINAL_FINAL = Two(Half(Two(Half(Attention()), Refinement())), Refinement())
+FINAL = Two(Half(Half(Attention())), Two(Half(Refinement()), Refinement()))
+FINAL_ROTATION = Two(Half(Half(Attention(ROTATION_ENCODER, extrapolate=True))), Two(Half(Refinement()), Refinement()))
+GRADICON = Two(Half(Two(Half(Refinement()), Refinement())), Refinement())
+
+
+def with_last_step(net: Composition) -> Two:
+    """The same with one more refinement at full resolution (Psi3)."""
+    return Two(net, Refinement())
+
+
+# Trains and runs on a desktop: attention at 1/8 resolution, half-width U-Nets, the map relaxed before each of them.
+COMPACT_ATTENTION = Attention(CompactEncoderSettings())
+COMPACT = Two(
+    Two(COMPACT_ATTENTION, Half(Refinement(HALF_WIDTH)), repeats=2, relax_voxels=4.0),
+    Refinement(HALF_WIDTH),
+    relax_voxels=2.0,
+)
+
+
+def assemble(composition: Composition, *, legacy: bool = False) -> Registration:
+    """The network of a composition, with fresh random weights.
+
+    legacy: the published weights' coordinate convention, with all that hangs on it (their pooling at odd sizes, border
+    extension, displacement in fractions of the image); False: voxel-centered and exactly equivariant.
+    """
+    match composition:
+        case Attention(encoder=CompactEncoderSettings() as settings, extrapolate=extrapolate):
+            return CoordinateAttention(CompactEncoder(settings), extrapolate=extrapolate, legacy=legacy)
+        case Attention(encoder=settings, extrapolate=extrapolate):
+            return CoordinateAttention(PaperEncoder(settings), extrapolate=extrapolate, legacy=legacy)
+        case Refinement(unet=settings):
+            return UNetRegistration(UNet(settings), legacy=legacy)
+        case Half(net=net):
+            return AtHalfResolution(assemble(net, legacy=legacy))
+        case Two(first=first, second=second, repeats=repeats, relax_voxels=relax_voxels):
+            return TwoStep(
+                assemble(first, legacy=legacy),
+                assemble(second, legacy=legacy),
+                repeats=repeats,
+                relax_voxels=relax_voxels,
+            )
+    raise TypeError(f"Not a composition: {composition!r}.")

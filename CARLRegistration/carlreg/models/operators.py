@@ -1,0 +1,176 @@
+"""Operators that build a registration network from smaller ones.
+
+A registration network takes a moving and a fixed image (b1dhw, values 0..1) and predicts a map of fixed points to
+moving points. Voxel-centered networks accept images of different shapes but one voxel size, every axis a multiple of
+`stride`; legacy ones take two images of one shape and read coordinates in the published weights' convention.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..maps import Composed, CoordinateMap, Displaced, identity_map, sample
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says about one direction.
+
+    map: fixed points to moving points.
+    attention_map_b3dhw: the attention's own answer on its lattice over the fixed image, unit coordinates of the moving
+        image; None for networks without attention. certainty_b1dhw: 0..1 on the same lattice (see `attention.Match`).
+    """
+
+    map: CoordinateMap
+    attention_map_b3dhw: Tensor | None = None
+    certainty_b1dhw: Tensor | None = None
+
+
+class Registration(nn.Module, ABC):
+    """A network that registers two images; calling it predicts both directions."""
+
+    legacy: bool = False
+
+    @property
+    def stride(self) -> int:
+        """Every axis of a (voxel-centered network's) image must be a multiple of this."""
+        return 1
+
+    @abstractmethod
+    def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
+        """The map moving_from_fixed."""
+
+    def predict_both(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
+        """The maps moving_from_fixed and fixed_from_moving; work that both share is done once."""
+        return self.predict(moving_b1dhw, fixed_b1dhw), self.predict(fixed_b1dhw, moving_b1dhw)
+
+    def forward(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
+        return self.predict_both(moving_b1dhw, fixed_b1dhw)
+
+
+class TwoStep(Registration):
+    """Register, warp the moving image, register what is left, and join the maps: `first o second`.
+
+    Args:
+        first, second: the two networks. repeats: how often `second` is applied, with the same weights.
+        relax_voxels: before each `second`, the map found so far is smoothed by a Gaussian of this sigma; 0 = never.
+    Source: CARL, TwoStep; repeats and relaxation are ours.
+    """
+
+    def __init__(
+        self, first: Registration, second: Registration, *, repeats: int = 1, relax_voxels: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.first = first
+        self.second = second
+        self.repeats = repeats
+        self.relax_voxels = relax_voxels
+        self.legacy = first.legacy
+
+    @property
+    def stride(self) -> int:
+        return math.lcm(self.first.stride, self.second.stride)
+
+    def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
+        return self._refined(self.first.predict(moving_b1dhw, fixed_b1dhw), moving_b1dhw, fixed_b1dhw)
+
+    def predict_both(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
+        forward, backward = self.first.predict_both(moving_b1dhw, fixed_b1dhw)
+        return (
+            self._refined(forward, moving_b1dhw, fixed_b1dhw),
+            self._refined(backward, fixed_b1dhw, moving_b1dhw),
+        )
+
+    def _refined(self, found: Prediction, moving: Tensor, fixed: Tensor) -> Prediction:
+        for _ in range(self.repeats):
+            outer = found.map
+            if self.relax_voxels > 0:
+                outer = relaxed(outer, moving.shape[2:], fixed.shape[2:], self.relax_voxels)
+            # Beyond a voxel-centered image lies background, as when it is padded; the published weights saw the edge.
+            padding = "border" if self.legacy else "zeros"
+            warped = sample(moving, outer.on_grid(fixed.shape[2:]), padding=padding, legacy=self.legacy)
+            inner = self.second.predict(warped, fixed).map
+            found = replace(found, map=Composed(outer=outer, inner=inner))
+        return found
+
+
+class AtHalfResolution(Registration):
+    """Runs a network on images average-pooled by 2 (Down).
+
+    Pooling is cell-centered. With voxel-centered coordinates the half-resolution map means the same points; in the
+    legacy convention it is off by up to half a voxel at the border, as in the published weights' training.
+    """
+
+    def __init__(self, net: Registration) -> None:
+        super().__init__()
+        self.net = net
+        self.legacy = net.legacy
+
+    @property
+    def stride(self) -> int:
+        return 1 if self.legacy else 2 * self.net.stride
+
+    def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
+        return self.net.predict(self._half(moving_b1dhw), self._half(fixed_b1dhw))
+
+    def predict_both(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
+        return self.net.predict_both(self._half(moving_b1dhw), self._half(fixed_b1dhw))
+
+    def _half(self, image_b1dhw: Tensor) -> Tensor:
+        if not self.legacy and any(n % 2 for n in image_b1dhw.shape[2:]):
+            raise InputError(
+                f"Network: expected image axes that are multiples of {self.stride}, got a level of shape "
+                f"{tuple(image_b1dhw.shape[2:])}. Pad the image with zeros first."
+            )
+        return halved(image_b1dhw)
+
+
+def halved(image_bcdhw: Tensor) -> Tensor:
+    """Average of each 2^3 cell; a last odd voxel (or an axis of one voxel) is averaged with what there is."""
+    return F.avg_pool3d(image_bcdhw, tuple(min(2, n) for n in image_bcdhw.shape[2:]), ceil_mode=True)
+
+
+def without_refinement(net: Registration) -> Registration:
+    """The part of a network that runs first, at its resolution: its attention, if it has one. Shares its weights."""
+    if isinstance(net, TwoStep):
+        return without_refinement(net.first)
+    if isinstance(net, AtHalfResolution):
+        return AtHalfResolution(without_refinement(net.net))
+    return net
+
+
+def relaxed(found: CoordinateMap, moving_shape, fixed_shape, sigma_voxels: float) -> Displaced:
+    """The map's displacement on the fixed image's grid, smoothed by a Gaussian; affine maps stay as they are."""
+    scale = [f / m for f, m in zip(fixed_shape, moving_shape, strict=True)]
+    values = found.on_grid(fixed_shape)
+    identity = identity_map(fixed_shape, legacy=found.legacy, device=values.device)
+    displacement = values - identity * identity.new_tensor(scale).view(1, 3, 1, 1, 1)
+    for axis in (2, 3, 4):
+        displacement = _smoothed(displacement, axis, sigma_voxels)
+    return Displaced(displacement, scale=scale, legacy=found.legacy)
+
+
+def _smoothed(field_b3dhw: Tensor, axis: int, sigma: float) -> Tensor:
+    """Gaussian along one axis; beyond its ends the field goes on by odd reflection, which keeps linear parts."""
+    count = field_b3dhw.shape[axis]
+    radius = min(math.ceil(3 * sigma), count - 1)
+    if radius < 1:
+        return field_b3dhw
+    first, last = field_b3dhw.narrow(axis, 0, 1), field_b3dhw.narrow(axis, count - 1, 1)
+    before = 2 * first - field_b3dhw.narrow(axis, 1, radius).flip(axis)
+    after = 2 * last - field_b3dhw.narrow(axis, count - 1 - radius, radius).flip(axis)
+    padded = torch.cat([before, field_b3dhw, after], dim=axis)
+    offsets = torch.arange(-radius, radius + 1, device=field_b3dhw.device, dtype=field_b3dhw.dtype)
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights = weights / weights.sum()
+    lines = padded.movedim(axis, -1)
+    kernel = weights.view(1, 1, -1)
+    smooth = F.conv1d(lines.reshape(-1, 1, lines.shape[-1]), kernel)
+    return smooth.reshape(*lines.shape[:-1], count).movedim(-1, axis).contiguous()
