@@ -1,0 +1,47 @@
+"""`carlreg COMMAND ...`: parse the arguments, refuse wrong ones at once, hand the job to a worker process."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import CarlError
+from . import apply, demo, evaluate, models, register
+from .report import say_error
+from .supervisor import Supervisor
+
+COMMANDS = {module.NAME: module for module in (register, apply, evaluate, models, demo)}
+_EPILOG = "Exit codes: 0 done, 2 bad input, 3 cancelled, 1 anything else. Help on a command: carlreg COMMAND --help"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all commands; needs neither torch nor SimpleITK."""
+    parser = argparse.ArgumentParser(
+        prog="carlreg",
+        description="Registers two 3-D medical images: a transform from fixed to moving points, with its quality.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"carlreg {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP, epilog=module.EPILOG)
+        module.add_arguments(command)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = build_parser().parse_args(arguments)
+    except SystemExit as stop:  # argparse: 0 after --help, 2 after a wrong argument
+        return int(stop.code or 0)
+    try:
+        with Supervisor(listen_stdin=getattr(args, "control", None) == "stdin") as supervisor:
+            leftovers = COMMANDS[args.command].check(args)
+            return supervisor.run(arguments, leftovers)
+    except CarlError as error:
+        say_error(error)
+        return error.exit_code

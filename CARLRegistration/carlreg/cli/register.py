@@ -1,0 +1,143 @@
+"""`carlreg register FIXED MOVING --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..progress import Progress, ProgressRecord
+from .options import add_control_options, add_evidence_options, add_registration_options, settings_from
+from .report import Display, quality_table
+
+if TYPE_CHECKING:
+    from ..settings import RegistrationSettings
+
+NAME = "register"
+HELP = "Register a moving image to a fixed image."
+EPILOG = (
+    "Images: NIfTI, NRRD, MetaImage, or a folder with one DICOM series. DIR gets transform.h5 (fixed to moving points, "
+    "LPS mm), inverse_transform.h5, warped.nii.gz, jacobian.nii.gz, quality.json and settings.json."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("fixed", metavar="FIXED", help="the image that stays")
+    parser.add_argument("moving", metavar="MOVING", help="the image that is brought onto it")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder for the results")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in DIR, after success")
+    parser.add_argument("--fixed-mask", metavar="FILE", help="only this part of the fixed image counts")
+    parser.add_argument("--moving-mask", metavar="FILE", help="only this part of the moving image counts")
+    parser.add_argument(
+        "--initial-transform", metavar="FILE", help="ITK transform, fixed to moving points, tried as start"
+    )
+    add_evidence_options(parser)
+    add_registration_options(parser)
+    add_control_options(parser)
+
+
+def check(args: argparse.Namespace):
+    """Refuse what can be refused at once, before any library is loaded; returns the clean-up of a broken run."""
+    settings_from(args)
+    check_evidence(args)
+    for option in ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform", "weights"):
+        require_existing(getattr(args, option), option)
+    return check_out(args.out, args.overwrite)
+
+
+def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
+    progress.on_record(ProgressRecord("load", 0.0, None, "loading libraries"))
+    settings = settings_from(args)
+    inputs = read_inputs(args, progress)
+    quality, _ = register_and_write(inputs, settings, args.out, args.overwrite, progress)
+    progress.on_record(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
+    display.result(f"{quality_table(quality)}\nresults in {args.out}")
+
+
+def require_existing(path: str | None, option: str) -> None:
+    """Raise InputError when a path was given and nothing is there."""
+    name = option.replace("_", " ")
+    if path is not None and not (path and Path(path).expanduser().exists()):
+        raise InputError(f"{name}: {path or 'an empty path'} does not exist. Check the path for typing errors.")
+
+
+def check_evidence(args: argparse.Namespace) -> None:
+    if (args.fixed_labels is None) != (args.moving_labels is None):
+        raise InputError("Labels: expected both --fixed-labels and --moving-labels, got one of them.")
+    for option in ("fixed_labels", "moving_labels", "landmarks"):
+        require_existing(getattr(args, option), option)
+
+
+def check_out(out: str, overwrite: bool):
+    """Refuse an output folder that may not be written; returns the clean-up of what a broken run leaves there."""
+    from ..staging import check_folder, remove_parts
+
+    folder = check_folder(out, overwrite)
+    return lambda: remove_parts(folder)
+
+
+def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """Everything the run reads, checked: fixed, moving, masks, initial transform, labels, landmarks."""
+    from .. import volumes
+
+    def read(what: str, reader, path: str | None, *more):
+        if path is None:
+            return None
+        progress.check()
+        progress.on_record(ProgressRecord("read", 0.0, None, what))
+        return reader(path, *more, what)
+
+    inputs: dict[str, Any] = {}
+    for side in ("fixed", "moving"):
+        inputs[side] = read(f"{side} image", volumes.read_volume, getattr(args, side))
+    for side in ("fixed", "moving"):
+        mask = getattr(args, f"{side}_mask", None)
+        inputs[f"{side}_mask"] = read(f"{side} mask", volumes.read_mask, mask, inputs[side])
+    initial = getattr(args, "initial_transform", None)
+    inputs["initial_transform"] = read("initial transform", volumes.read_transform, initial)
+    labels = [
+        read(f"{side} labels", volumes.read_labels, getattr(args, f"{side}_labels"), inputs[side])
+        for side in ("fixed", "moving")
+    ]
+    inputs["labels"] = None if labels[0] is None else tuple(labels)
+    inputs["landmarks"] = read("landmarks", volumes.read_landmarks, args.landmarks)
+    return inputs
+
+
+def register_and_write(
+    inputs: dict[str, Any], settings: RegistrationSettings, out: str, overwrite: bool, progress: Progress
+) -> tuple[dict, Any]:
+    """Register what `read_inputs` read and write the folder; returns the quality figures and the result."""
+    from .. import outputs, pipeline, volumes
+
+    fixed, moving = inputs["fixed"], inputs["moving"]
+    needed = pipeline.estimate_memory_mb(fixed, moving, settings)
+    volumes.require_memory(needed, "this registration", memory_remedy(settings))
+    result = pipeline.register_pair(
+        fixed,
+        moving,
+        settings,
+        fixed_mask=inputs["fixed_mask"],
+        moving_mask=inputs["moving_mask"],
+        initial_transform=inputs["initial_transform"],
+        progress=progress,
+    )
+    result.warnings.extend(note for note in volumes.pair_warnings(fixed, moving) if note not in result.warnings)
+    quality = outputs.write_result(
+        result,
+        out,
+        settings=settings,
+        labels=inputs["labels"],
+        landmarks=inputs["landmarks"],
+        overwrite=overwrite,
+        progress=progress,
+    )
+    return quality, result
+
+
+def memory_remedy(settings: RegistrationSettings) -> str:
+    """What to choose when a run does not fit."""
+    choices = [f"--grid {settings.grid * 3 // 4 // 32 * 32}"] if settings.grid > 64 else []
+    choices.append(f"--field-spacing {2 * (settings.field_spacing_mm or 2.0):g}")
+    return f"Choose {' or '.join(choices)}, crop the images to the part that matters, or close other programs."

@@ -1,0 +1,110 @@
+"""The computing half of the command line: `python -m carlreg.cli.worker ARGUMENTS`, started by the supervisor.
+
+Reads its standard input: a line `cancel` asks the run to stop; its end means that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+
+from ..errors import CarlError, ResourceError
+from ..progress import Progress
+from .report import Display, say, say_error
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_MEMORY_WORDS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "bad_alloc",
+    "bad allocation",
+    "defaultcpuallocator",
+    "memoryerror",
+)
+_DISK_WORDS = ("no space left", "disk full", "file too large", "disk quota exceeded")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command in this process; returns the exit code."""
+    from .main import COMMANDS, build_parser
+
+    args = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    display = Display(getattr(args, "progress", "none"))
+    progress = Progress(on_record=display.show)
+    _listen(progress)
+    return guarded(lambda: COMMANDS[args.command].run(args, progress, display), display)
+
+
+def guarded(job, display: Display) -> int:
+    """Call `job()`; turn what it raises into one clear line and an exit code."""
+    try:
+        job()
+    except CarlError as error:
+        display.close()
+        if error.exit_code != 3:  # the supervisor tells about a cancel
+            say_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        display.close()
+        return 3
+    except BaseException as error:
+        display.close()
+        known = resource_error(error)
+        if known is not None:
+            say_error(known)
+        else:
+            traceback.print_exc()
+            say(
+                f"Error: an unexpected {type(error).__name__}; nothing was written. Please report it with the text above."
+            )
+        return 1
+    display.close()
+    return 0
+
+
+def resource_error(error: BaseException) -> ResourceError | None:
+    """The typed error when the machine ran out of memory or disk, else None."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in text for w in _MEMORY_WORDS)):
+        device = " on the GPU" if "cuda" in text else ""
+        return ResourceError(
+            f"The run needed more memory than is free{device}; nothing was written. Close other programs, or choose a "
+            "smaller --grid or a larger --field-spacing."
+        )
+    if (isinstance(error, OSError) and error.errno in _DISK_ERRORS) or any(word in text for word in _DISK_WORDS):
+        return ResourceError("The disk is full; nothing was written. Free some space, or choose another --out.")
+    return None
+
+
+def _listen(progress: Progress) -> None:
+    def read() -> None:
+        pending = b""
+        while True:
+            try:
+                block = os.read(0, 4096)
+            except OSError:
+                block = b""
+            if not block:
+                os._exit(3)  # the supervisor died: nobody waits for the result
+            pending += block
+            if b"cancel" in pending:
+                progress.cancel()
+                pending = b""
+
+    threading.Thread(target=read, name="carlreg-cancel", daemon=True).start()
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # skips the teardown of the libraries, which takes long and can crash

@@ -1,0 +1,101 @@
+"""Writing all or nothing: results grow beside their place under a hidden name and are moved there at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import InputError
+
+# A folder with one of these was made by this engine, so `overwrite` may replace it.
+OWN_FILES = ("settings.json", "quality.json", "transform.h5")
+
+
+def check_folder(out: str | os.PathLike, overwrite: bool) -> Path:
+    """The absolute path of a result folder that may be written. Raises InputError; writes nothing."""
+    if not os.fspath(out):
+        raise InputError("--out: expected a folder, got an empty path.")
+    folder = Path(out).expanduser().resolve()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder for the results, got a file. Choose another name.")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise InputError(f"{folder}: the folder is not empty. Choose another, or allow overwriting (--overwrite).")
+        if not any((folder / name).is_file() for name in OWN_FILES):
+            raise InputError(
+                f"{folder}: the folder holds other files than results of carlreg, so it is not overwritten. Choose another."
+            )
+    _check_writable(folder)
+    return folder
+
+
+def check_file(out: str | os.PathLike) -> Path:
+    """The absolute path of a file that may be written. Raises InputError; writes nothing."""
+    if not os.fspath(out):
+        raise InputError("--out: expected a file, got an empty path.")
+    file = Path(out).expanduser().resolve()
+    if file.is_dir():
+        raise InputError(f"{file}: expected a file name, got a folder. Add a name, e.g. result.nii.gz.")
+    _check_writable(file)
+    return file
+
+
+@contextmanager
+def staged_folder(out: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to write into that becomes `out` when the block ends well, and vanishes otherwise.
+
+    An earlier result at `out` (only with `overwrite`) is replaced at that moment, not before.
+    """
+    folder = check_folder(out, overwrite)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part, old = _sibling(folder, "part"), _sibling(folder, "old")
+    remove_parts(folder)
+    part.mkdir()
+    try:
+        yield part
+        if folder.is_dir() and any(folder.iterdir()):
+            folder.rename(old)
+        elif folder.is_dir():
+            folder.rmdir()
+        part.rename(folder)
+    finally:
+        remove_parts(folder)
+
+
+@contextmanager
+def staged_file(out: str | os.PathLike) -> Iterator[Path]:
+    """A path with the suffix of `out` to write to, which becomes `out` when the block ends well."""
+    file = check_file(out)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".part.{file.name}")
+    try:
+        yield part
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remove_parts(out: str | os.PathLike) -> None:
+    """Remove what an interrupted write to `out` left beside it; an earlier result comes back to its place."""
+    target = Path(out).expanduser().resolve()
+    old = _sibling(target, "old")
+    if old.exists() and not target.exists():
+        old.rename(target)
+    for folder in (_sibling(target, "part"), old):
+        shutil.rmtree(folder, ignore_errors=True)
+    target.with_name(f".part.{target.name}").unlink(missing_ok=True)
+
+
+def _sibling(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{kind}")
+
+
+def _check_writable(path: Path) -> None:
+    parent = path if path.is_dir() else path.parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{path}: nothing can be written in {parent}. Choose a folder that is yours.")
