@@ -26,7 +26,7 @@ def check_folder(out: str | os.PathLike, overwrite: bool) -> Path:
             raise InputError(f"{folder}: the folder is not empty. Choose another, or allow overwriting (--overwrite).")
         if not any((folder / name).is_file() for name in OWN_FILES):
             raise InputError(
-                f"{folder}: the folder holds other files than results of carlreg, so it is not overwritten. Choose another."
+                f"{folder}: the folder holds more than results of carlreg, so it is not overwritten. Choose another."
             )
     _check_writable(folder)
     return folder

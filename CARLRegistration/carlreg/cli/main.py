@@ -5,20 +5,29 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .. import __version__
 from ..errors import CarlError
 from . import apply, demo, evaluate, models, register
-from .report import say_error
+from .report import say, say_error
 from .supervisor import Supervisor
 
 COMMANDS = {module.NAME: module for module in (register, apply, evaluate, models, demo)}
 _EPILOG = "Exit codes: 0 done, 2 bad input, 3 cancelled, 1 anything else. Help on a command: carlreg COMMAND --help"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Answers a wrong argument with one line instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        say(f"Error: {message[0].upper()}{message[1:]}. Help: {self.prog} --help")
+        self.exit(2)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands; needs neither torch nor SimpleITK."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="carlreg",
         description="Registers two 3-D medical images: a transform from fixed to moving points, with its quality.",
         epilog=_EPILOG,

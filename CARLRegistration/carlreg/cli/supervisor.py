@@ -7,6 +7,7 @@ kernel, where no Python runs) it is killed, and what it had begun to write is re
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -66,10 +67,8 @@ class Supervisor:
                 code = worker.wait()
                 break
         if worker.stdin is not None:
-            try:
+            with contextlib.suppress(OSError):  # the worker was gone before the last message
                 worker.stdin.close()
-            except OSError:
-                pass  # the worker was gone before the last message
         if code == 0:
             return 0  # done, even when a cancel came too late
         cleanup()
@@ -119,8 +118,6 @@ def _start_worker(arguments: Sequence[str]) -> subprocess.Popen:
 
 
 def _ask_to_stop(worker: subprocess.Popen) -> None:
-    try:
+    with contextlib.suppress(OSError):  # it is ending by itself
         worker.stdin.write(b"cancel\n")  # type: ignore[union-attr]
         worker.stdin.flush()  # type: ignore[union-attr]
-    except OSError:
-        pass  # it is ending by itself

@@ -63,9 +63,7 @@ def guarded(job, display: Display) -> int:
             say_error(known)
         else:
             traceback.print_exc()
-            say(
-                f"Error: an unexpected {type(error).__name__}; nothing was written. Please report it with the text above."
-            )
+            say(f"Error: an unexpected {type(error).__name__}; nothing was written. Please report it with all of this.")
         return 1
     display.close()
     return 0
