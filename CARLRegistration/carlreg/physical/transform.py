@@ -1,0 +1,182 @@
+"""The delivered map: one affine and one displacement field in patient space.
+
+y = A(x + d(x)): the field acts first on a fixed point x, then the affine; LPS mm. The field holds only what the
+affine leaves, so that a large turn never has to be stored in, or inverted from, a grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import SimpleITK as sitk
+from torch import Tensor
+
+from ..errors import GeometryError, InputError
+from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..spaces import VolumeGrid
+from .interpolate import LatticeSampler, gather, lattice_affine
+
+SLAB_VOXELS = 2**19
+_POINT_CHUNK = 2**17
+
+
+@dataclass(frozen=True, eq=False)
+class PhysicalTransform:
+    """moving_from_fixed in LPS mm: y = affine(x + displacement(x)).
+
+    affine_lps: 4x4. displacement_lps: (D, H, W, 3) float32 mm, vector order L, P, S, on `grid`;
+    linear between nodes, zero outside the grid.
+    Raises GeometryError for a singular affine, InputError for shapes that do not fit or values that are not finite.
+    """
+
+    affine_lps: np.ndarray
+    displacement_lps: np.ndarray
+    grid: VolumeGrid
+
+    def __post_init__(self) -> None:
+        affine = check_affine(self.affine_lps)
+        field = np.ascontiguousarray(self.displacement_lps, dtype=np.float32)
+        if field.shape != (*self.grid.shape_dhw, 3):
+            raise InputError(f"Expected displacements of shape {(*self.grid.shape_dhw, 3)}, got {field.shape}.")
+        if not np.isfinite(field).all():
+            raise InputError("Expected finite displacements, got NaN or infinite ones.")
+        object.__setattr__(self, "affine_lps", affine)
+        object.__setattr__(self, "displacement_lps", field)
+
+    @cached_property
+    def field_cdhw(self) -> Tensor:
+        """The displacements channel first (L, P, S), float32, as a tensor of its own."""
+        return tensor_from_array(self.displacement_lps).permute(3, 0, 1, 2).contiguous()
+
+    def apply(self, points_lps) -> np.ndarray:
+        """N x 3 fixed points (LPS mm) to N x 3 moving points, float64."""
+        points = np.array(points_lps, dtype=np.float64).reshape(-1, 3)
+        rows = tensor_from_array(self.displacement_lps).reshape(-1, 3)
+        matrix = self.grid.ijk_from_lps
+        for begin in range(0, len(points), _POINT_CHUNK):
+            part = points[begin : begin + _POINT_CHUNK]
+            index = tensor_from_array(part @ matrix[:3, :3].T + matrix[:3, 3])
+            part += array_from_tensor(gather(rows, self.grid.shape_dhw, index))
+        return points @ self.affine_lps[:3, :3].T + self.affine_lps[:3, 3]
+
+    def slabs(self, grid: VolumeGrid, halo: int = 0, voxels: int = SLAB_VOXELS) -> Iterator[tuple[int, int, Tensor]]:
+        """Displacements (3 k j i, LPS mm, before the affine) on slabs (start, stop) of a lattice's planes."""
+        sampler = LatticeSampler(self.field_cdhw, self.grid, grid)
+        depth, height, width = grid.shape_dhw
+        planes = max(1, voxels // (height * width))
+        for start in range(0, depth, planes):
+            stop = min(start + planes, depth)
+            yield start, stop, sampler.slab(start, stop, halo)
+
+    def mapped_slabs(
+        self, grid: VolumeGrid, frame_from_lps: np.ndarray | None = None, voxels: int = SLAB_VOXELS
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """Where a lattice's voxel centers map to: 3 k j i on slabs, in LPS mm or the frame of a 4x4 matrix.
+
+        For positions in a moving image's voxels give `moving.ijk_from_lps`.
+        """
+        for start, stop, displacement in self.slabs(grid, voxels=voxels):
+            yield start, stop, self.positions(grid, start, stop, displacement, frame_from_lps)
+
+    def positions(
+        self, grid: VolumeGrid, start: int, stop: int, displacement_3kji: Tensor, frame_from_lps=None
+    ) -> Tensor:
+        """Mapped positions of one slab of planes whose displacements are known."""
+        frame = self.affine_lps if frame_from_lps is None else frame_from_lps @ self.affine_lps
+        ranges = [(0, grid.size_ijk[0]), (0, grid.size_ijk[1]), (start, stop)]
+        out = lattice_affine(frame @ grid.lps_from_ijk, ranges)
+        linear = frame[:3, :3]
+        for row in range(3):
+            for column in range(3):
+                if abs(linear[row, column]) > 1e-12:
+                    out[row].add_(displacement_3kji[column], alpha=float(linear[row, column]))
+        return out
+
+    def on_grid(self, grid: VolumeGrid) -> np.ndarray:
+        """(D, H, W, 3) float32: where the voxel centers of a grid map to, LPS mm; computed in slabs."""
+        out = np.empty((*grid.shape_dhw, 3), dtype=np.float32)
+        for start, stop, position in self.mapped_slabs(grid):
+            out[start:stop] = array_from_tensor(position.permute(1, 2, 3, 0))
+        return out
+
+    def to_sitk(self) -> sitk.CompositeTransform:
+        """ITK composite of [affine, displacement field]; the last one acts first."""
+        return sitk.CompositeTransform([affine_to_sitk(self.affine_lps), self._field_to_sitk()])
+
+    def _field_to_sitk(self) -> sitk.DisplacementFieldTransform:
+        image = sitk.GetImageFromArray(self.displacement_lps.astype(np.float64), isVector=True)
+        image.SetSpacing(self.grid.spacing.tolist())
+        image.SetOrigin(self.grid.origin_lps.tolist())
+        image.SetDirection(self.grid.direction.ravel().tolist())
+        return sitk.DisplacementFieldTransform(image)
+
+    @classmethod
+    def from_sitk(cls, transform: sitk.Transform) -> PhysicalTransform:
+        """The same map from an ITK transform: linear transforms after at most one displacement field.
+
+        Raises InputError for any other composition, GeometryError for a singular affine.
+        """
+        affine, field = np.eye(4), None
+        for part in flatten(transform):
+            if part.IsLinear() and field is None:
+                affine = affine @ affine_from_sitk(part)
+            elif "DisplacementField" in part.GetName() and field is None:
+                field = sitk.DisplacementFieldTransform(part).GetDisplacementField()
+            else:
+                raise InputError(
+                    "Expected a transform of one affine and one displacement field that acts first, got "
+                    f"{' o '.join(p.GetName() for p in flatten(transform))}."
+                )
+        check_affine(affine)
+        if field is None:
+            return cls(
+                affine,
+                np.zeros((2, 2, 2, 3), dtype=np.float32),
+                VolumeGrid((2, 2, 2), np.ones(3), np.zeros(3), np.eye(3)),
+            )
+        if field.GetDimension() != 3:
+            raise InputError(f"Expected a 3-D displacement field, got {field.GetDimension()}-D.")
+        return cls(affine, sitk.GetArrayFromImage(field).astype(np.float32), VolumeGrid.of(field))
+
+
+def check_affine(affine_lps) -> np.ndarray:
+    """The 4x4 matrix as float64, or GeometryError when it is not an invertible affine."""
+    affine = np.asarray(affine_lps, dtype=np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.abs(affine[3] - [0, 0, 0, 1]).max() > 1e-9:
+        raise GeometryError(f"Expected a finite 4x4 affine matrix with last row 0 0 0 1, got {affine.tolist()}.")
+    singular_values = np.linalg.svd(affine[:3, :3], compute_uv=False)
+    if singular_values[-1] < 1e-6 * max(singular_values[0], 1e-6):
+        raise GeometryError(
+            "Expected an invertible affine, got a singular one (it squeezes space flat): "
+            f"{np.round(affine[:3, :3], 6).tolist()}. Check the transform."
+        )
+    return affine
+
+
+def affine_to_sitk(affine_lps: np.ndarray) -> sitk.AffineTransform:
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(affine_lps[:3, :3].ravel().tolist())
+    transform.SetTranslation(affine_lps[:3, 3].tolist())
+    return transform
+
+
+def affine_from_sitk(transform: sitk.Transform) -> np.ndarray:
+    """4x4 matrix of any linear SimpleITK transform, by its action on four points."""
+    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    matrix = np.eye(4)
+    for axis in range(3):
+        matrix[:3, axis] = np.array(transform.TransformPoint(tuple(np.eye(3)[axis]))) - origin
+    matrix[:3, 3] = origin
+    return matrix
+
+
+def flatten(transform: sitk.Transform) -> list[sitk.Transform]:
+    """The parts of a transform as downcast transforms; the last one acts first."""
+    transform = transform.Downcast() if hasattr(transform, "Downcast") else transform
+    if transform.GetName() != "CompositeTransform":
+        return [transform]
+    composite = sitk.CompositeTransform(transform)
+    return [part for n in range(composite.GetNumberOfTransforms()) for part in flatten(composite.GetNthTransform(n))]
