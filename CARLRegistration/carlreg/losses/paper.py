@@ -1,0 +1,177 @@
+"""The losses that the published networks were trained with, scaled exactly as there.
+
+They serve training and the paper's instance optimization; `losses.similarity` holds the faster ones that optimize a
+field. Sources: CARL and GradICON; authors' code (equal to it, see Testing/parity).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..maps import CoordinateMap, identity_map, sample
+from .similarity import mind_descriptor, mind_distance
+
+SIGMA_VOXELS = 4.0
+REGULARIZER_WEIGHT = 1.5
+_DELTA = 1e-3  # step of the difference quotients, unit coordinates
+_VARIANCE_FLOOR = 1e-5
+
+
+def gaussian_blur(image_bcdhw: Tensor, sigma: float) -> Tensor:
+    """Gaussian of `4 sigma + 1` taps, zeros beyond the image."""
+    taps = round(4 * sigma) + 1
+    offsets = torch.arange(taps, device=image_bcdhw.device, dtype=image_bcdhw.dtype) - (taps - 1) / 2
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights = weights / weights.sum()
+    b, c, d, h, w = image_bcdhw.shape
+    # On CPUs products with band matrices are several times faster than convolutions with long thin kernels.
+    along_d, along_h, along_w = (_band(n, weights) for n in (d, h, w))
+    blurred = along_h @ (image_bcdhw @ along_w)
+    return (along_d @ blurred.reshape(b, c, d, h * w)).reshape(b, c, d, h, w)
+
+
+def _band(count: int, weights: Tensor) -> Tensor:
+    """count x count symmetric matrix with `weights` around its diagonal."""
+    index = torch.arange(count, device=weights.device)
+    offset = index[None] - index[:, None] + len(weights) // 2
+    inside = (offset >= 0) & (offset < len(weights))
+    return weights[offset.clamp(0, len(weights) - 1)] * inside
+
+
+def local_correlation(first_b1dhw: Tensor, second_b1dhw: Tensor, sigma: float = SIGMA_VOXELS) -> Tensor:
+    """Correlation coefficient in a Gaussian window around each voxel, b1dhw."""
+    images = torch.cat([first_b1dhw, second_b1dhw], dim=1)
+    products = torch.cat([images, images**2, first_b1dhw * second_b1dhw], dim=1)
+    mean_1, mean_2, square_1, square_2, product = gaussian_blur(products, sigma).split(1, dim=1)
+    # Rounding can make a variance negative, and its root not a number.
+    variance_1 = torch.relu(square_1 - mean_1**2) + _VARIANCE_FLOOR
+    variance_2 = torch.relu(square_2 - mean_2**2) + _VARIANCE_FLOOR
+    return (product - mean_1 * mean_2) / torch.sqrt(variance_1 * variance_2)
+
+
+def dissimilarity(
+    warped_b1dhw: Tensor, fixed_b1dhw: Tensor, kind: str = "lncc", weight_b1dhw: Tensor | None = None
+) -> Tensor:
+    """0 for equal images: 1 - mean LNCC (`lncc`) or LNCC^2 (`lncc2`), or the mean MIND-SSC distance (`mind`).
+
+    weight_b1dhw: where it counts (>= 0); None = everywhere.
+    """
+    if kind == "mind":
+        weight = torch.ones_like(fixed_b1dhw) if weight_b1dhw is None else weight_b1dhw
+        return mind_distance(mind_descriptor(warped_b1dhw), mind_descriptor(fixed_b1dhw), weight)
+    value = local_correlation(warped_b1dhw, fixed_b1dhw)
+    value = value**2 if kind == "lncc2" else value
+    if weight_b1dhw is None:
+        return 1 - value.mean()
+    return 1 - (value * weight_b1dhw).sum() / weight_b1dhw.sum().clamp_min(1e-6)
+
+
+def gradicon(
+    forward: CoordinateMap,
+    backward: CoordinateMap,
+    shape_dhw,
+    *,
+    sparse: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """How far the gradient of `forward o backward` is from the identity: a third of the squared Frobenius norm.
+
+    Evaluated by difference quotients at noisy points of a lattice; averaged over points and components, summed over
+    axes.
+
+    Args:
+        shape_dhw: the lattice, on the image where `backward` begins. sparse: every 2nd voxel, twice the noise.
+        generator: CPU generator of the noise; None = the global one.
+    """
+    noise = torch.randn((1, 3, *shape_dhw), generator=generator)
+    points = identity_map(shape_dhw, legacy=backward.legacy, device=backward.device)
+    points = points + noise.to(points) * ((2.0 if sparse else 1.0) / shape_dhw[-1])
+    if sparse:
+        points = points[:, :, ::2, ::2, ::2]
+
+    def error(at: Tensor) -> Tensor:
+        return at - forward(backward(at))
+
+    here = error(points)
+    total = here.new_zeros(())
+    for axis in range(3):
+        step = points.new_zeros(1, 3, 1, 1, 1)
+        step[:, axis] = _DELTA
+        total = total + (((here - error(points + step)) / _DELTA) ** 2).mean()
+    return total
+
+
+def diffusion(found: CoordinateMap, shape_dhw) -> Tensor:
+    """Squared differences of the displacement between neighbors: mean per axis, summed, times the first axis' n^2.
+
+    Meant for images of one shape, as the paper's.
+    """
+    values = found.on_grid(shape_dhw)
+    displacement = values - identity_map(shape_dhw, legacy=found.legacy, device=values.device)
+    return sum((displacement.diff(dim=axis) ** 2).mean() for axis in (2, 3, 4)) * shape_dhw[0] ** 2
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """total = dissimilarity (both directions) + weight * irregularity."""
+
+    total: Tensor
+    dissimilarity: Tensor
+    irregularity: Tensor
+
+
+def paper_loss(
+    moving_from_fixed: CoordinateMap,
+    fixed_from_moving: CoordinateMap,
+    moving_b1dhw: Tensor,
+    fixed_b1dhw: Tensor,
+    *,
+    similarity: str = "lncc",
+    regularizer: str = "gradicon",
+    weight: float = REGULARIZER_WEIGHT,
+    moving_mask_b1dhw: Tensor | None = None,
+    fixed_mask_b1dhw: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> LossTerms:
+    """The published training loss of one pair.
+
+    Args:
+        similarity: see `dissimilarity`. regularizer: 'gradicon', 'gradicon-sparse' or 'diffusion' (the mean of both
+            directions; the authors take one and count its dissimilarity twice).
+        masks: where an image has data that count; None = all of it. Voxel-centered maps also leave out what lies
+            beyond the other image; legacy ones continue it by its edge, as in the weights' training.
+    """
+    forward_loss = _one_direction(
+        moving_from_fixed, moving_b1dhw, fixed_b1dhw, similarity, moving_mask_b1dhw, fixed_mask_b1dhw
+    )
+    backward_loss = _one_direction(
+        fixed_from_moving, fixed_b1dhw, moving_b1dhw, similarity, fixed_mask_b1dhw, moving_mask_b1dhw
+    )
+    moving_shape, fixed_shape = moving_b1dhw.shape[2:], fixed_b1dhw.shape[2:]
+    if regularizer == "diffusion":
+        irregularity = (diffusion(moving_from_fixed, fixed_shape) + diffusion(fixed_from_moving, moving_shape)) / 2
+    else:
+        irregularity = gradicon(
+            moving_from_fixed,
+            fixed_from_moving,
+            moving_shape,
+            sparse=regularizer == "gradicon-sparse",
+            generator=generator,
+        )
+    unlike = forward_loss + backward_loss
+    return LossTerms(unlike + weight * irregularity, unlike, irregularity)
+
+
+def _one_direction(found: CoordinateMap, moving, fixed, similarity, moving_mask, fixed_mask) -> Tensor:
+    points = found.on_grid(fixed.shape[2:])
+    warped = sample(moving, points, legacy=found.legacy)
+    weight = fixed_mask
+    if moving_mask is not None or not found.legacy:
+        with torch.no_grad():
+            data = torch.ones_like(moving) if moving_mask is None else moving_mask
+            seen = (sample(data, points, padding="zeros", legacy=found.legacy) > 0.5).to(fixed.dtype)
+        weight = seen if weight is None else weight * seen
+    return dissimilarity(warped, fixed, similarity, weight)
