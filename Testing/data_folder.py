@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-MISSING = "the evaluation volumes are missing: set CARLREG_DATA to their folder, or put them in shared/data beside the checkout"
+MISSING = (
+    "the evaluation volumes are missing: set CARLREG_DATA to their folder, or put them in shared/data beside the "
+    "checkout"
+)
 
 
 def find_data_folder() -> Path | None:

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_folder import MISSING, find_data_folder  # noqa: E402
+from data_folder import MISSING, find_data_folder
 
 PointMap = Callable[[np.ndarray], np.ndarray]
 
