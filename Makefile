@@ -1,0 +1,69 @@
+# make demo [FIXED=a.nii.gz MOVING=b.nii.gz]   set up, register a pair, write demo_output/
+# make test                                    set up, run the whole test suite
+# make benchmark [CASE=... PEER=...]           ours and the peers on the evaluation volumes
+# make lint | format | clean
+#
+# PYTHON=python3.12 make ...  chooses the interpreter (3.10 or newer).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ENGINE := $(VENV)/.engine-installed
+TESTS := $(VENV)/.tests-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+CPU_WHEELS := https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test benchmark lint format clean
+.DELETE_ON_ERROR:
+
+demo: $(ENGINE)
+	$(BIN)/python -m carlreg demo --out demo_output $(if $(FIXED),--fixed "$(FIXED)") $(if $(MOVING),--moving "$(MOVING)")
+
+test: $(TESTS)
+	$(BIN)/python -m pytest $(ARGS)
+
+benchmark: $(TESTS)
+	$(BIN)/python Testing/benchmarks/run.py $(if $(CASE),--case "$(CASE)") $(if $(PEER),--peer "$(PEER)") $(ARGS)
+
+lint: $(TESTS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(TESTS)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo_output build dist CARLRegistration/*.egg-info .pytest_cache .ruff_cache
+	find CARLRegistration Testing -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# PyTorch first: on Linux the package index has only the CUDA build (2 GB more), so without an NVIDIA card the CPU build
+# is taken from PyTorch's own index when that can be reached. Everything after it keeps to constraints.txt.
+$(ENGINE): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else \
+	    "carlreg needs Python 3.10 or newer, this is %d.%d. Choose one: make PYTHON=python3.12 ..." % v[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "Making the virtual environment failed; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@set -e; index=; \
+	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && $(BIN)/python -c \
+	    "import urllib.request as u; u.urlopen('$(CPU_WHEELS)/torch/', timeout=5)" 2>/dev/null; then \
+	    index="--extra-index-url $(CPU_WHEELS)"; fi; \
+	echo "Installing PyTorch $(TORCH) ..."; \
+	if ! $(PIP) install --quiet $$index "torch==$(TORCH)"; then \
+	    echo "PyTorch $(TORCH) is not there for this Python or platform: taking the newest that is." >&2; \
+	    echo "Results can differ from the README's in the last digits." >&2; \
+	    $(PIP) install --quiet $$index "torch>=2.2"; fi
+	@echo "Installing carlreg ..."
+	@$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > $(VENV)/torch-pin.txt
+	@$(PIP) install --quiet -c $(VENV)/torch-pin.txt -e ".[report]"
+	@touch $@
+
+# The peers that the parity tests compare with come without their dependencies (1.5 GB of ITK, torchvision, ...), which
+# only their file handling needs.
+$(TESTS): $(ENGINE)
+	@echo "Installing what the tests need ..."
+	@$(PIP) install --quiet -c $(VENV)/torch-pin.txt -e ".[test,report,formats]"
+	@$(PIP) install --quiet --no-deps icon_registration==1.1.9 unigradicon==1.0.6 footsteps==0.1.9 \
+	    || echo "The peers of the parity tests could not be installed: those tests will be skipped." >&2
+	@touch $@
