@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def _choose(folder: Path, name: str, notes: list[str]) -> list[str]:
         for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     }
     series = {uid: files for uid, files in series.items() if files}
+    known = {os.path.realpath(file) for files in series.values() for file in files}
+    lost = [
+        entry.name
+        for entry in sorted(folder.iterdir())
+        if entry.name != "DICOMDIR" and entry.is_file() and os.path.realpath(entry) not in known and is_dicom(entry)
+    ]
+    if series and lost:
+        count = f"{len(lost)} DICOM file{'s' if len(lost) > 1 else ''} in the folder cannot be read as an image"
+        notes.append(f"{name}: {count} and was left out: {', '.join(lost[:5])}.")
     if not series:
         inside = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         hint = f" Its subfolders are: {', '.join(inside[:8])}." if inside else ""

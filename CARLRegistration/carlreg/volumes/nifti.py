@@ -23,15 +23,23 @@ from ..errors import GeometryError, InputError
 from ..spaces.grid import VolumeGrid, lps_from_ras
 
 _SCANNER = 1
+_FLOATS = {16: "f4", 64: "f8"}  # codes of float32 and float64
 # Headers are written in float32 and often rounded further; up to here the nearest right-angled axes are taken.
 _SHEAR_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class NiftiHeader:
-    """The fields that matter for geometry and completeness; `ras_from_ijk` is the sform (4x4) or None."""
+    """The fields that matter for geometry and completeness.
 
+    data_offset, data_bytes: where the voxels begin and end in the unpacked file. float_type: of floating-point voxels,
+    else None. ras_from_ijk: the sform (4x4), or None.
+    """
+
+    data_offset: int
     data_bytes: int
+    voxel_count: int
+    float_type: np.dtype | None
     sform_code: int
     qform_code: int
     ras_from_ijk: np.ndarray | None
@@ -57,8 +65,8 @@ class NiftiHeader:
         return float(np.abs(axes.T @ axes - np.eye(3)).max())
 
 
-def read_header(file: Path) -> NiftiHeader | None:
-    """The header of a NIfTI file, plain or compressed; None when the file is something else."""
+def read_header(file: Path, name: str) -> NiftiHeader | None:
+    """The header of a NIfTI-1 file, plain or compressed; None for other files. Raises InputError for NIfTI-2."""
     if not file.name.lower().endswith((".nii", ".nii.gz")):
         return None
     try:
@@ -66,31 +74,43 @@ def read_header(file: Path) -> NiftiHeader | None:
             head = stream.read(2)
         opener = gzip.open if head == b"\x1f\x8b" else open
         with opener(file, "rb") as stream:
-            raw = stream.read(540)
+            raw = stream.read(348)
     except (OSError, EOFError, zlib.error):
         return None  # the reader will say why
     for order in "<>":
-        if len(raw) >= 348 and np.frombuffer(raw, f"{order}i4", 1)[0] == 348:
-            return _parse(raw, order, dim=(40, "i2"), bits=72, voxels=(108, "f4"), codes=(252, "i2"), rows=(280, "f4"))
-        if len(raw) >= 540 and np.frombuffer(raw, f"{order}i4", 1)[0] == 540:
-            return _parse(raw, order, dim=(16, "i8"), bits=14, voxels=(168, "i8"), codes=(344, "i4"), rows=(400, "f8"))
+        if len(raw) == 348 and np.frombuffer(raw, f"{order}i4", 1)[0] == 348:
+            return _parse(raw, order)
+        if len(raw) == 348 and np.frombuffer(raw, f"{order}i4", 1)[0] == 540:
+            raise InputError(
+                f"{name}: a NIfTI-2 file, which SimpleITK cannot read. Save it as NIfTI-1, with nibabel: "
+                "nibabel.save(nibabel.Nifti1Image.from_image(nibabel.load(FILE)), 'one.nii.gz')."
+            )
     return None
 
 
-def _parse(raw: bytes, order: str, dim, bits: int, voxels, codes, rows) -> NiftiHeader:
+def _parse(raw: bytes, order: str) -> NiftiHeader:
     def field(offset: int, kind: str, count: int = 1) -> np.ndarray:
         return np.frombuffer(raw, order + kind, count, offset)
 
-    sizes = field(*dim, 8)
+    sizes = field(40, "i2", 8)
     count = math.prod(max(int(n), 1) for n in sizes[1 : 1 + min(max(int(sizes[0]), 0), 7)])
-    qform_code, sform_code = (int(code) for code in field(*codes, 2))
+    qform_code, sform_code = (int(code) for code in field(252, "i2", 2))
     ras_from_ijk = None
     if sform_code > 0:
-        ras_from_ijk = np.vstack([field(*rows, 12).astype(np.float64).reshape(3, 4), [0.0, 0.0, 0.0, 1.0]])
-    units = raw[123] if dim[0] == 40 else int(field(500, "i4")[0])
-    offset = float(field(*voxels)[0])
-    data_bytes = int(offset if math.isfinite(offset) else 0) + count * int(field(bits, "i2")[0]) // 8
-    return NiftiHeader(data_bytes, sform_code, qform_code, ras_from_ijk, in_mm=(units & 7) in (0, 2))
+        ras_from_ijk = np.vstack([field(280, "f4", 12).astype(np.float64).reshape(3, 4), [0.0, 0.0, 0.0, 1.0]])
+    offset = float(field(108, "f4")[0])
+    offset = int(offset) if math.isfinite(offset) and offset > 0 else 0
+    data_type, bits_per_voxel = (int(value) for value in field(70, "i2", 2))
+    return NiftiHeader(
+        data_offset=offset,
+        data_bytes=offset + count * bits_per_voxel // 8,
+        voxel_count=count,
+        float_type=np.dtype(order + _FLOATS[data_type]) if data_type in _FLOATS else None,
+        sform_code=sform_code,
+        qform_code=qform_code,
+        ras_from_ijk=ras_from_ijk,
+        in_mm=(raw[123] & 7) in (0, 2),
+    )
 
 
 def check_geometry(header: NiftiHeader, name: str) -> None:
@@ -108,33 +128,54 @@ def check_geometry(header: NiftiHeader, name: str) -> None:
     )
 
 
-def check_complete(file: Path, header: NiftiHeader, name: str) -> None:
-    """Raise InputError when the file holds fewer voxels than its header says."""
+def check_data(file: Path, header: NiftiHeader, name: str) -> None:
+    """Raise InputError when the file holds fewer voxels than its header says, or values that are not finite.
+
+    The reader would make zeros of both.
+    """
     with file.open("rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
         stream.seek(-4, os.SEEK_END)
         size_at_end = int.from_bytes(stream.read(4), "little")
-    if not compressed:
-        complete = file.stat().st_size >= header.data_bytes
-    else:
+    bad = 0
+    if header.float_type is not None:
+        complete, bad = _scan(file, header, compressed)
+    elif compressed:
         # A gzip file ends with its unpacked size; where that differs (cut off, padded, of several members), unpack.
-        complete = size_at_end == header.data_bytes % 2**32 or _unpacks_to(file, header.data_bytes)
+        complete = size_at_end == header.data_bytes % 2**32 or _scan(file, header, compressed)[0]
+    else:
+        complete = file.stat().st_size >= header.data_bytes
     if not complete:
         raise InputError(
             f"{name}: the file is cut off or damaged: it ends before the {header.data_bytes} bytes that its header "
             "announces. Copy or download it again."
         )
+    if bad:
+        raise not_finite(bad, header.voxel_count, name)
 
 
-def _unpacks_to(file: Path, wanted: int) -> bool:
-    total = 0
+def not_finite(bad: int, count: int, name: str) -> InputError:
+    """The error for voxels that are NaN or infinite."""
+    return InputError(
+        f"{name}: {bad} of {count} voxels are NaN or infinite. Replace them by the background value, in Python: "
+        "numpy.nan_to_num(array, nan=BACKGROUND, posinf=BACKGROUND, neginf=BACKGROUND)."
+    )
+
+
+def _scan(file: Path, header: NiftiHeader, compressed: bool) -> tuple[bool, int]:
+    """Whether all voxels are there, and how many are not finite."""
+    left, bad = header.data_bytes - header.data_offset, 0
     try:
-        with gzip.open(file, "rb") as stream:
-            while block := stream.read(2**22):
-                total += len(block)
+        with (gzip.open if compressed else open)(file, "rb") as stream:
+            stream.seek(header.data_offset)
+            while left > 0 and (block := stream.read(min(left, 2**22))):
+                left -= len(block)
+                if header.float_type is not None:
+                    values = np.frombuffer(block, header.float_type, len(block) // header.float_type.itemsize)
+                    bad += int(values.size - np.count_nonzero(np.isfinite(values)))
     except (OSError, EOFError, zlib.error):
-        return False
-    return total >= wanted
+        return False, bad
+    return left <= 0, bad
 
 
 @contextmanager

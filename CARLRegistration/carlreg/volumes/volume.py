@@ -172,7 +172,7 @@ def read_error(error: RuntimeError, name: str) -> InputError:
 
 
 def _read_file(file: Path, name: str) -> tuple[sitk.Image, dict[str, str], list[str]]:
-    header = nifti.read_header(file)
+    header = nifti.read_header(file, name)
     if header is not None:
         nifti.check_geometry(header, name)
     reader = sitk.ImageFileReader()
@@ -187,7 +187,7 @@ def _read_file(file: Path, name: str) -> tuple[sitk.Image, dict[str, str], list[
                 1.5 * math.prod(size) * bytes_per_voxel / 2**20, f"reading {name}", "Shrink or crop the volume first."
             )
             if header is not None:
-                nifti.check_complete(file, header, name)
+                nifti.check_data(file, header, name)
             image = reader.Execute()
         except RuntimeError as error:
             raise read_error(error, name) from error
@@ -221,10 +221,7 @@ def _check_values(image: sitk.Image, name: str) -> None:
                 continue
         low, high = min(low, float(slab.min())), max(high, float(slab.max()))
     if bad:
-        raise InputError(
-            f"{name}: {bad} of {array.size} voxels are NaN or infinite. Replace them by the background value, in "
-            "Python: numpy.nan_to_num(array, nan=BACKGROUND, posinf=BACKGROUND, neginf=BACKGROUND)."
-        )
+        raise nifti.not_finite(bad, array.size, name)
     if low == high:
         raise InputError(f"{name}: all voxels have the value {low:g}: there is nothing to register. Check the file.")
     if max(abs(low), abs(high)) > _LARGEST_INTENSITY:
