@@ -1,0 +1,95 @@
+"""All or nothing: results appear whole, and an earlier one is there until then."""
+
+from __future__ import annotations
+
+import pytest
+from carlreg.errors import InputError
+from carlreg.staging import check_file, check_folder, remove_parts, staged_file, staged_folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_folder_appears_at_the_end(tmp_path):
+    with staged_folder(tmp_path / "a" / "out") as part:
+        (part / "quality.json").write_text("1")
+        assert not (tmp_path / "a" / "out").exists()
+    assert names(tmp_path / "a") == ["out"] and names(tmp_path / "a" / "out") == ["quality.json"]
+
+
+def test_nothing_stays_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), staged_folder(tmp_path / "out") as part:
+        (part / "quality.json").write_text("1")
+        raise ZeroDivisionError
+    assert names(tmp_path) == []
+
+
+def test_an_empty_folder_may_be_used(tmp_path):
+    (tmp_path / "out").mkdir()
+    with staged_folder(tmp_path / "out") as part:
+        (part / "x").write_text("1")
+    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["x"]
+
+
+def test_earlier_result_is_replaced_only_after_success(tmp_path):
+    with staged_folder(tmp_path / "out") as part:
+        (part / "quality.json").write_text("old")
+        (part / "extra").write_text("old")
+    with pytest.raises(InputError, match="not empty"), staged_folder(tmp_path / "out"):
+        pass
+    with pytest.raises(ZeroDivisionError), staged_folder(tmp_path / "out", overwrite=True):
+        raise ZeroDivisionError
+    assert (tmp_path / "out" / "quality.json").read_text() == "old"
+    with staged_folder(tmp_path / "out", overwrite=True) as part:
+        (part / "quality.json").write_text("new")
+        assert (tmp_path / "out" / "quality.json").read_text() == "old"
+    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["quality.json"]
+    assert (tmp_path / "out" / "quality.json").read_text() == "new"
+
+
+def test_a_foreign_folder_is_never_overwritten(tmp_path):
+    (tmp_path / "photo.jpg").write_text("dear")
+    with pytest.raises(InputError, match="more than results of carlreg"):
+        check_folder(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("earlier_moved_away", [False, True])
+def test_clean_up_after_a_killed_process(tmp_path, earlier_moved_away):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "quality.json").write_text("old")
+    (tmp_path / ".out.part").mkdir()
+    (tmp_path / ".out.part" / "warped.nii.gz").write_text("half")
+    if earlier_moved_away:
+        out.rename(tmp_path / ".out.old")
+    remove_parts(out)
+    assert names(tmp_path) == ["out"] and (out / "quality.json").read_text() == "old"
+
+
+def test_files(tmp_path):
+    with staged_file(tmp_path / "a" / "x.nii.gz") as part:
+        assert part.name.endswith(".nii.gz")
+        part.write_text("1")
+        assert not (tmp_path / "a" / "x.nii.gz").exists()
+    with pytest.raises(ZeroDivisionError), staged_file(tmp_path / "a" / "x.nii.gz") as part:
+        part.write_text("2")
+        raise ZeroDivisionError
+    assert names(tmp_path / "a") == ["x.nii.gz"] and (tmp_path / "a" / "x.nii.gz").read_text() == "1"
+
+
+@pytest.mark.parametrize("check", [lambda path: check_folder(path, False), check_file])
+def test_places_that_cannot_be_written(tmp_path, check):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=r"nothing can be written|got a file"):
+        check(tmp_path / "file" / "out")
+    with pytest.raises(InputError, match="empty path"):
+        check("")
+
+
+def test_file_for_a_folder_and_folder_for_a_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="expected a folder for the results, got a file"):
+        check_folder(tmp_path / "file", False)
+    with pytest.raises(InputError, match="expected a file name, got a folder"):
+        check_file(tmp_path)
