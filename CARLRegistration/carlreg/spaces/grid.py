@@ -113,6 +113,11 @@ class VolumeGrid:
         size = np.maximum(1, np.ceil(self.extent_mm / spacing - 1e-6)).astype(int)
         return self._around(self.center_lps, size, spacing)
 
+    def resized(self, size_ijk) -> VolumeGrid:
+        """Same box (face to face) with another number of voxels per axis."""
+        size = np.asarray(size_ijk, dtype=np.float64)
+        return self._around(self.center_lps, size, self.extent_mm / size)
+
     def padded(self, margin_mm) -> VolumeGrid:
         """Grown on every side by at least `margin_mm` (scalar or one per axis i, j, k), on the same lattice."""
         margin = np.broadcast_to(np.asarray(margin_mm, dtype=np.float64), (3,))

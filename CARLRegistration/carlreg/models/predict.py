@@ -1,0 +1,129 @@
+"""A network's answer in patient space: from two prepared volumes to a map and to weighted correspondences in mm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..maps import CoordinateMap, identity_map, sample
+from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..preprocess.normalize import normalize
+from ..preprocess.prepare import Prepared, network_image, network_spacing, stretched_image
+from ..spaces import VolumeGrid
+from .operators import Prediction
+from .registry import LoadedModel
+
+_LATTICE = 24  # correspondences per axis taken from a network without attention
+
+
+@dataclass(frozen=True)
+class NetworkImages:
+    """Both images as a network sees them, and where their voxels lie.
+
+    unit coordinates of both become LPS mm by `*_lps_from_unit`.
+    """
+
+    moving_b1dhw: Tensor
+    fixed_b1dhw: Tensor
+    moving_grid: VolumeGrid
+    fixed_grid: VolumeGrid
+    legacy: bool
+
+    @property
+    def moving_lps_from_unit(self) -> np.ndarray:
+        return self.moving_grid.lps_from_legacy_unit if self.legacy else self.moving_grid.lps_from_unit
+
+    @property
+    def fixed_lps_from_unit(self) -> np.ndarray:
+        return self.fixed_grid.lps_from_legacy_unit if self.legacy else self.fixed_grid.lps_from_unit
+
+
+@dataclass(frozen=True)
+class Correspondences:
+    """fixed_lps, moving_lps: n x 3 mm; weights: n, >= 0, how far each pair is to be trusted."""
+
+    fixed_lps: np.ndarray
+    moving_lps: np.ndarray
+    weights: np.ndarray
+
+
+def network_images(loaded: LoadedModel, fixed: Prepared, moving: Prepared, edge: int, device) -> NetworkImages:
+    """Both contents at one isotropic spacing, each on its own grid; stretched to the trained shape for legacy ones."""
+    if loaded.legacy:
+        shape = loaded.info.legacy_shape_dhw
+        (f, f_grid), (m, m_grid) = stretched_image(fixed, shape), stretched_image(moving, shape)
+    else:
+        spacing = network_spacing(fixed, moving, edge)
+        f, f_grid = network_image(fixed, spacing, loaded.network.stride)
+        m, m_grid = network_image(moving, spacing, loaded.network.stride)
+    return NetworkImages(m.to(device), f.to(device), m_grid, f_grid, loaded.legacy)
+
+
+def renormalized(prepared: Prepared, volume, normalization: str) -> Prepared:
+    """The same volume with intensities as a published network was trained (see `ModelInfo.normalization`)."""
+    if normalization == "compact":
+        return prepared
+    array = volume.array
+    if normalization == "maximum":
+        array = np.maximum(array - min(float(array.min()), 0.0), 0.0)
+        array = array / max(float(array.max()), 1e-6)
+    elif prepared.modality == "ct":
+        array = normalize(array, "ct")
+    else:
+        low, high = float(array.min()), float(np.percentile(array, 99.0))
+        array = np.clip((array - low) / max(high - low, 1e-6), 0.0, 1.0)
+    voxels = tensor_from_array(array.astype(np.float32))
+    return Prepared(voxels, prepared.grid, prepared.content, prepared.modality, prepared.mask_dhw)
+
+
+@torch.no_grad()
+def correspondences(images: NetworkImages, there: Prediction, back: Prediction) -> Correspondences:
+    """Where a network puts points of the fixed image, weighted by how certain it is.
+
+    With attention: the attention's own answer at each query, weighted by its certainty and by how well the other
+    direction leads back. Without: the map on a coarse lattice, weighted by the same agreement. Background weighs 0.
+    """
+    fixed_shape = images.fixed_b1dhw.shape[2:]
+    if there.attention_map_b3dhw is not None:
+        moving_unit = there.attention_map_b3dhw
+        shape = moving_unit.shape[2:]
+        back_map = back.attention_map_b3dhw
+        returned = sample(back_map, moving_unit, legacy=images.legacy)
+        certainty = there.certainty_b1dhw.square()
+    else:
+        shape = tuple(min(_LATTICE, n) for n in fixed_shape)
+        points = identity_map(shape, legacy=images.legacy, device=images.fixed_b1dhw.device)
+        moving_unit = there.map(points)
+        returned = back.map(moving_unit)
+        certainty = torch.ones_like(points[:, :1])
+    fixed_unit = identity_map(shape, legacy=images.legacy, device=moving_unit.device)
+    cells = moving_unit.new_tensor(list(shape)).view(1, 3, 1, 1, 1)
+    round_trip = ((returned - fixed_unit) * cells).square().sum(1, keepdim=True)
+    content = F.adaptive_avg_pool3d(images.fixed_b1dhw, shape)
+    weights = certainty / (1 + round_trip) ** 2 * (content > 0.02)
+    return Correspondences(
+        _points_lps(fixed_unit, images.fixed_lps_from_unit),
+        _points_lps(moving_unit, images.moving_lps_from_unit),
+        array_from_tensor(weights.flatten()).astype(np.float64) + 1e-9,
+    )
+
+
+def _points_lps(unit_13dhw: Tensor, lps_from_unit: np.ndarray) -> np.ndarray:
+    points = array_from_tensor(unit_13dhw[0].flatten(1).T).astype(np.float64)
+    return points @ lps_from_unit[:3, :3].T + lps_from_unit[:3, 3]
+
+
+@torch.no_grad()
+def mapped_lps(coordinate_map: CoordinateMap, images: NetworkImages, points_lps: np.ndarray) -> np.ndarray:
+    """n x 3 fixed points (LPS mm) through a network's map, n x 3 moving points; outside its grid the edge continues."""
+    unit = points_lps @ np.linalg.inv(images.fixed_lps_from_unit)[:3, :3].T
+    unit = unit + np.linalg.inv(images.fixed_lps_from_unit)[:3, 3]
+    inside = np.clip(unit, 0.0, 1.0)
+    points = tensor_from_array(np.ascontiguousarray(inside.T, dtype=np.float32))[None, :, :, None, None]
+    moved = _points_lps(coordinate_map(points.to(images.fixed_b1dhw.device)), images.moving_lps_from_unit)
+    # beyond the grid go on parallel to the edge
+    return moved + (unit - inside) @ images.fixed_lps_from_unit[:3, :3].T

@@ -1,0 +1,156 @@
+"""Affine alignment: refine a start by local correlation, and score starts by what they align.
+
+Matrices are 4x4, moving_from_fixed, LPS mm.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..losses.similarity import LocalCorrelation, mind_descriptor, window_widths
+from ..maps import sample
+from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..progress import Progress
+from ..spaces import VolumeGrid
+from .field import LevelImages
+
+#: How much a smaller overlap costs in the score: similarity * overlap_share ** OVERLAP_POWER.
+OVERLAP_POWER = 0.5
+
+
+@dataclass(frozen=True)
+class AffineScore:
+    """score: similarity with the overlap term, larger is better; similarity: mean over the overlap; overlap: 0..1."""
+
+    score: float
+    similarity: float
+    overlap: float
+
+
+class AffineProblem:
+    """Similarity of two images at one resolution as a function of an affine matrix.
+
+    The fixed image's structure (its windowed variance) weighs the voxels, so that air and blank background neither
+    help nor hurt. similarity: 'lncc' | 'lncc2' | 'mind'.
+    """
+
+    def __init__(self, images: LevelImages, *, window_mm: float, similarity: str = "lncc2") -> None:
+        self.images, self.similarity = images, similarity
+        fixed = images.fixed_grid
+        self.center_lps = _weighted_center(images.fixed_11dhw, fixed, images.fixed_weight_11dhw)
+        widths = window_widths(fixed.spacing[::-1], window_mm)
+        if similarity == "mind":
+            self.fixed_descriptor = mind_descriptor(images.fixed_11dhw)
+            self.moving_descriptor = mind_descriptor(images.moving_11dhw)
+        self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=similarity != "lncc")
+        variance = self.correlation.variance - self.correlation.floor
+        structure = variance / (variance + 10 * self.correlation.floor)
+        if images.fixed_weight_11dhw is not None:
+            structure = structure * images.fixed_weight_11dhw
+        self.structure_11dhw = structure
+        self.total = float(structure.sum())
+        device = images.fixed_11dhw.device
+        self.units = [(torch.arange(n, dtype=torch.float32, device=device) + 0.5) / n for n in fixed.shape_dhw]
+        self.moving_unit_from_lps = tensor_from_array(images.moving_grid.unit_from_lps)
+        self.fixed_lps_from_unit = tensor_from_array(fixed.lps_from_unit)
+
+    def map(self, matrix: Tensor) -> Tensor:
+        """1 x 3 x D x H x W moving unit coordinates; differentiable in the 4x4 LPS matrix (float64)."""
+        unit = (self.moving_unit_from_lps @ matrix @ self.fixed_lps_from_unit).float().to(self.units[0].device)
+        d, h, w = self.units
+        return (
+            unit[:3, 0, None, None, None] * d[None, :, None, None]
+            + unit[:3, 1, None, None, None] * h[None, None, :, None]
+            + unit[:3, 2, None, None, None] * w[None, None, None, :]
+            + unit[:3, 3, None, None, None]
+        )[None]
+
+    def loss(self, matrix: Tensor) -> tuple[Tensor, float]:
+        """Loss (smaller is better) and the share of the fixed structure that lies inside the moving image."""
+        map_13dhw = self.map(matrix)
+        with torch.no_grad():
+            weight = ((map_13dhw > 0) & (map_13dhw < 1)).all(1, keepdim=True) * self.structure_11dhw
+            if self.images.moving_weight_11dhw is not None:
+                weight = weight * sample(self.images.moving_weight_11dhw, map_13dhw)
+            overlap = float(weight.sum()) / max(self.total, 1e-6)
+        if self.similarity == "mind":
+            warped = sample(self.moving_descriptor, map_13dhw)
+            distance = (warped - self.fixed_descriptor).square().mean(1, keepdim=True)
+            value = (distance * weight).sum() / weight.sum().clamp_min(1e-6) * 10 - 1
+        else:
+            value = self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight)
+        return value, overlap
+
+    @torch.no_grad()
+    def score(self, matrix: np.ndarray) -> AffineScore:
+        value, overlap = self.loss(tensor_from_array(np.array(matrix, dtype=np.float64)))
+        similarity = max(0.0, -float(value))
+        return AffineScore(similarity * overlap**OVERLAP_POWER, similarity, overlap)
+
+
+def _weighted_center(image_11dhw: Tensor, grid: VolumeGrid, weight: Tensor | None) -> np.ndarray:
+    values = image_11dhw[0, 0] if weight is None else image_11dhw[0, 0] * weight[0, 0]
+    total = float(values.sum())
+    if total <= 0:
+        return grid.center_lps
+    unit = [
+        float((values.sum([b for b in range(3) if b != a]) * (torch.arange(n, device=values.device) + 0.5) / n).sum())
+        / total
+        for a, n in enumerate(values.shape)
+    ]
+    return (grid.lps_from_unit @ [*unit, 1.0])[:3]
+
+
+def refine_affine(
+    problem: AffineProblem,
+    start: np.ndarray,
+    *,
+    steps: int,
+    rate_mm: float,
+    freedom: str = "affine",
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Adam on the matrix around the fixed body's center, all parameters scaled to mm at the body's edge.
+
+    freedom: 'translation', 'rigid' (first-order turns, orthonormalized at the end) or 'affine'.
+    Returns the best matrix seen, 4x4 LPS.
+    """
+    center = tensor_from_array((start @ [*problem.center_lps, 1.0])[:3])
+    radius = float(np.linalg.norm(problem.images.fixed_grid.extent_mm)) / 4
+    start_matrix = tensor_from_array(np.array(start, dtype=np.float64))
+    parameters = torch.zeros(12, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([parameters], lr=rate_mm, betas=(0.8, 0.95))
+
+    def matrix_of(p: Tensor) -> Tensor:
+        linear = p[3:].reshape(3, 3) / radius
+        if freedom == "rigid":
+            linear = torch.linalg.matrix_exp(0.5 * (linear - linear.T))
+        elif freedom == "translation":
+            linear = torch.eye(3, dtype=torch.float64)
+        else:
+            linear = torch.eye(3, dtype=torch.float64) + linear
+        shift = center - linear @ center + p[:3]
+        top = torch.cat([linear, shift[:, None]], dim=1)
+        return torch.cat([top, top.new_tensor([[0.0, 0, 0, 1]])]) @ start_matrix
+
+    best, best_value = start, math.inf
+    for step in range(steps + 1):
+        optimizer.param_groups[0]["lr"] = rate_mm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        optimizer.zero_grad(set_to_none=True)
+        matrix = matrix_of(parameters)
+        loss, overlap = problem.loss(matrix)
+        value = float(loss.detach()) * overlap**OVERLAP_POWER
+        if value < best_value:
+            best, best_value = array_from_tensor(matrix), value
+        if step < steps:
+            # The overlap term has no gradient (its edge is sharp); it only decides which step is kept.
+            loss.backward()
+            optimizer.step()
+        if progress is not None:
+            progress.check()
+    return best

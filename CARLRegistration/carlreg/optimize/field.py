@@ -1,0 +1,231 @@
+"""Instance optimization of the map itself: a cubic B-spline displacement, coarse to fine.
+
+The map is y = affine(x + d(x)) from fixed points to moving points, d in mm along the fixed grid's tensor axes. What
+is optimized are the spline's coefficients; each level halves the spacing exactly, so a level starts where the last
+one stopped. The images of each level are prepared by the caller.
+
+Letters: b batch, c channels, d h w tensor axes of the fixed level grid; n12 = 1 x 12 descriptor channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import OptimizationDiverged
+from ..losses.similarity import LocalCorrelation, mind_descriptor, mind_distance, window_widths
+from ..maps import sample
+from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..progress import Progress
+from ..spaces import VolumeGrid
+from . import bspline
+
+
+@dataclass(frozen=True)
+class LevelImages:
+    """Both images at one resolution, each on its own grid, intensities in [0, 1].
+
+    fixed_11dhw on fixed_grid, moving_11dhw on moving_grid; weights: where each image counts (None = everywhere).
+    """
+
+    fixed_11dhw: Tensor
+    fixed_grid: VolumeGrid
+    moving_11dhw: Tensor
+    moving_grid: VolumeGrid
+    fixed_weight_11dhw: Tensor | None = None
+    moving_weight_11dhw: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldLevel:
+    """How one level is optimized. spacing_mm: of the controls; window_mm: of LNCC; rate_mm: first Adam step."""
+
+    spacing_mm: float
+    steps: int
+    window_mm: float
+    rate_mm: float
+    bending: float
+    diffusion: float
+    fold: float = 10.0
+
+
+@dataclass
+class FieldResult:
+    """coefficients_13dhw (mm along the fixed grid's d, h, w axes) of the last level, and where they live."""
+
+    coefficients_13dhw: Tensor
+    box: VolumeGrid
+    spacing_mm: float
+    losses: list[float]
+
+    def displacement_lps(self, grid: VolumeGrid) -> np.ndarray:
+        """D x H x W x 3 float32 mm (L, P, S) on a grid with the box's axis directions."""
+        coefficients = self.coefficients_13dhw
+        matrices = [m.to(coefficients.device) for m in axis_matrices(grid, self.box, self.spacing_mm)]
+        along_axes_13dhw = bspline.along_axes(coefficients, *matrices)
+        lps_from_dhw = _tensor(self.box.direction[:, ::-1], coefficients.device)
+        return array_from_tensor(torch.einsum("xc,cdhw->dhwx", lps_from_dhw, along_axes_13dhw[0]))
+
+
+def axis_matrices(grid: VolumeGrid, box: VolumeGrid, spacing_mm: float) -> list[Tensor]:
+    """Evaluation matrices along d, h, w for the voxel centers of `grid`, controls covering `box`."""
+    offset_ijk_mm = box.direction.T @ (grid.origin_lps - box.origin_lps) + box.spacing / 2
+    matrices = []
+    for axis in (2, 1, 0):
+        positions = offset_ijk_mm[axis] + grid.spacing[axis] * torch.arange(grid.size_ijk[axis], dtype=torch.float64)
+        matrices.append(bspline.evaluation_matrix(positions, float(box.extent_mm[axis]), spacing_mm))
+    return matrices
+
+
+def start_coefficients(box: VolumeGrid, spacing_mm: float) -> Tensor:
+    """1 x 3 x controls, zero displacement."""
+    return torch.zeros(1, 3, *(bspline.control_count(float(e), spacing_mm) for e in box.extent_mm[::-1]))
+
+
+def coefficients_from(displacement_dhw_mm, box: VolumeGrid, spacing_mm: float) -> Tensor:
+    """1 x 3 x controls that approximate a given smooth displacement.
+
+    displacement_dhw_mm: called with n x 3 LPS points, returns n x 3 mm along the box's d, h, w axes. The spline is
+    corrected twice by what it misses at its own control points.
+    """
+    shape = start_coefficients(box, spacing_mm).shape[2:]
+    axes = [(np.arange(n) - 1) * spacing_mm for n in shape]
+    dhw = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    corner = box.origin_lps - box.direction @ (box.spacing / 2)
+    wanted = displacement_dhw_mm(corner + dhw[:, ::-1] @ box.direction.T)
+    wanted = tensor_from_array(np.ascontiguousarray(wanted.T, dtype=np.float32)).reshape(1, 3, *shape)
+    inner = [
+        bspline.evaluation_matrix(tensor_from_array(axis), float(extent), spacing_mm)
+        for axis, extent in zip(axes, box.extent_mm[::-1], strict=True)
+    ]
+    coefficients = wanted.clone()
+    for _ in range(3):
+        coefficients = coefficients + (wanted - bspline.along_axes(coefficients, *inner))
+    return coefficients
+
+
+def refined(coefficients_13dhw: Tensor, box: VolumeGrid, spacing_mm: float) -> Tensor:
+    """The same spline with controls at half the spacing."""
+    matrices = [bspline.subdivision_matrix(float(e), spacing_mm) for e in box.extent_mm[::-1]]
+    return bspline.along_axes(coefficients_13dhw, *(m.to(coefficients_13dhw.device) for m in matrices))
+
+
+class LevelLoss:
+    """Similarity of one level as a function of the spline's coefficients."""
+
+    def __init__(self, images: LevelImages, affine_lps, box: VolumeGrid, level: FieldLevel, similarity: str) -> None:
+        self.images, self.level, self.similarity = images, level, similarity
+        fixed, moving = images.fixed_grid, images.moving_grid
+        device = images.fixed_11dhw.device
+        self.matrices = [m.to(device) for m in axis_matrices(fixed, box, level.spacing_mm)]
+        moving_unit_from_fixed_unit = moving.unit_from_lps @ affine_lps @ fixed.lps_from_unit
+        self.base_map = affine_map(moving_unit_from_fixed_unit, fixed.shape_dhw).to(device)
+        unit_from_mm = (moving.unit_from_lps @ affine_lps)[:3, :3] @ box.direction[:, ::-1]
+        self.unit_from_mm = _tensor(unit_from_mm, device)
+        if similarity == "mind":
+            self.fixed_descriptor = mind_descriptor(images.fixed_11dhw)
+            self.moving_descriptor = mind_descriptor(images.moving_11dhw)
+        else:
+            widths = window_widths(fixed.spacing[::-1], level.window_mm)
+            self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=similarity == "lncc2")
+
+    def map(self, coefficients_13dhw: Tensor) -> Tensor:
+        """1 x 3 x D x H x W moving unit coordinates of the fixed level grid's voxels."""
+        in_unit = torch.einsum("uc,bcdhw->budhw", self.unit_from_mm, coefficients_13dhw)
+        return self.base_map + bspline.along_axes(in_unit, *self.matrices)
+
+    def weight(self, map_13dhw: Tensor) -> Tensor:
+        """1 where both images have data, times both given weights."""
+        inside = ((map_13dhw > 0) & (map_13dhw < 1)).all(1, keepdim=True).float()
+        if self.images.fixed_weight_11dhw is not None:
+            inside = inside * self.images.fixed_weight_11dhw
+        if self.images.moving_weight_11dhw is not None:
+            inside = inside * sample(self.images.moving_weight_11dhw, map_13dhw)
+        return inside
+
+    def __call__(self, coefficients_13dhw: Tensor) -> Tensor:
+        map_13dhw = self.map(coefficients_13dhw)
+        with torch.no_grad():
+            weight = self.weight(map_13dhw)
+        if self.similarity == "mind":
+            return mind_distance(sample(self.moving_descriptor, map_13dhw), self.fixed_descriptor, weight)
+        return self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight)
+
+
+def _tensor(matrix: np.ndarray, device) -> Tensor:
+    return tensor_from_array(np.ascontiguousarray(matrix, dtype=np.float32)).to(device)
+
+
+def affine_map(unit_from_unit: np.ndarray, shape_dhw) -> Tensor:
+    """1 x 3 x D x H x W: an affine of the lattice's unit coordinates, built by broadcasting."""
+    axes = [(torch.arange(n, dtype=torch.float64) + 0.5) / n for n in shape_dhw]
+    matrix = tensor_from_array(np.ascontiguousarray(unit_from_unit, dtype=np.float64))
+    rows = []
+    for r in range(3):
+        along = [matrix[r, a] * axes[a] for a in range(3)]
+        rows.append((along[0] + matrix[r, 3])[:, None, None] + along[1][None, :, None] + along[2][None, None, :])
+    return torch.stack(rows)[None].float()
+
+
+def optimize_field(
+    images: Iterable[LevelImages],
+    levels: list[FieldLevel],
+    affine_lps: np.ndarray,
+    box: VolumeGrid,
+    *,
+    similarity: str = "lncc2",
+    start_13dhw: Tensor | None = None,
+    progress: Progress | None = None,
+) -> FieldResult:
+    """Find the displacement that maximizes similarity and stays smooth.
+
+    Args:
+        images, levels: one each per level, coarse to fine; a level's control spacing equals or halves the last one's.
+        affine_lps: 4x4, moving_from_fixed. box: the part of fixed space the spline covers (voxel faces).
+        start_13dhw: coefficients at the first level's spacing; None = zero.
+    Raises OptimizationDiverged when a loss is not finite; Cancelled.
+    """
+    coefficients = start_coefficients(box, levels[0].spacing_mm) if start_13dhw is None else start_13dhw.clone()
+    total_steps, done, losses = sum(level.steps for level in levels), 0, []
+    spacing = levels[0].spacing_mm
+    for level_images, level in zip(images, levels, strict=True):
+        coefficients = coefficients.to(level_images.fixed_11dhw.device)
+        while spacing > level.spacing_mm * 1.01:
+            coefficients = refined(coefficients, box, spacing)
+            spacing /= 2
+        if level.steps == 0:
+            continue
+        loss_of = LevelLoss(level_images, affine_lps, box, level, similarity)
+        coefficients = coefficients.detach().requires_grad_()
+        optimizer = torch.optim.Adam([coefficients], lr=level.rate_mm, betas=(0.9, 0.99))
+        spacing_dhw = [spacing] * 3
+        for step in range(level.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = level.rate_mm * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / level.steps)))
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(coefficients)
+            if level.bending:
+                loss = loss + level.bending * bspline.bending_energy(coefficients, spacing_dhw)
+            if level.diffusion:
+                loss = loss + level.diffusion * bspline.diffusion_energy(coefficients, spacing_dhw)
+            if level.fold:
+                loss = loss + level.fold * bspline.fold_penalty(coefficients, spacing_dhw)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise OptimizationDiverged(
+                    f"Instance optimization diverged at step {done}: expected a finite loss, got {value}. "
+                    "Try --smoothness 2 or fewer --io-steps, and please report the pair's modalities and sizes."
+                )
+            losses.append(value)
+            loss.backward()
+            optimizer.step()
+            done += 1
+            if progress is not None:
+                progress.update(done / total_steps, f"step {done} of {total_steps}")
+        coefficients = coefficients.detach()
+    return FieldResult(coefficients, box, spacing, losses)

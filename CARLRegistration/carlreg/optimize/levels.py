@@ -1,0 +1,74 @@
+"""The default schedule of instance optimization: resolutions, spacings, steps and smoothness of each level."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..preprocess.prepare import Prepared, level_grid
+from .field import FieldLevel, LevelImages
+
+#: Voxels that the finest level may have; above it the finest spacing grows.
+FINEST_VOXELS = 2_600_000
+#: Level spacing in finest spacings, share of the steps.
+_LEVELS = ((4, 0.3), (2, 0.4), (1, 0.3))
+#: Control spacing, LNCC window (mm per finest spacing) and first Adam step (share of the control spacing).
+_CONTROL, _WINDOW, _RATE = 3.0, 7.0, 0.09
+_DIFFUSION, _FOLD = 0.05, 100.0
+
+
+def finest_spacing(fixed: Prepared) -> float:
+    """The isotropic spacing (mm) of the finest level: native where that is affordable."""
+    native = float(fixed.grid.spacing.min())
+    spacing = native
+    while level_grid(fixed.grid, fixed.content, spacing).voxel_count > FINEST_VOXELS:
+        spacing *= 1.02
+    return spacing
+
+
+def split_steps(total: int) -> list[int]:
+    """The total over the levels, coarse to fine; few steps go to the coarse levels first."""
+    steps = [int(total * share) for _, share in _LEVELS]
+    for extra in range(total - sum(steps)):
+        steps[extra % len(steps)] += 1
+    return steps
+
+
+def schedule(total_steps: int, finest_mm: float, smoothness: float) -> list[FieldLevel]:
+    """One `FieldLevel` per level, coarse to fine."""
+    return [
+        FieldLevel(
+            spacing_mm=_CONTROL * factor * finest_mm,
+            steps=steps,
+            window_mm=_WINDOW * factor * finest_mm,
+            rate_mm=_RATE * _CONTROL * factor * finest_mm,
+            bending=0.0,
+            diffusion=_DIFFUSION * smoothness,
+            fold=_FOLD,
+        )
+        for (factor, _), steps in zip(_LEVELS, split_steps(total_steps), strict=True)
+    ]
+
+
+def level_images(fixed: Prepared, moving: Prepared, spacing_mm: float, device) -> LevelImages:
+    """Both images at about one spacing, with their masks, on a device."""
+    fixed_image, fixed_grid = fixed.at(spacing_mm)
+    moving_image, moving_grid = moving.at(spacing_mm, box=moving.grid)
+    weights = [fixed.mask_at(fixed_grid), moving.mask_at(moving_grid)]
+    return LevelImages(
+        fixed_image.to(device),
+        fixed_grid,
+        moving_image.to(device),
+        moving_grid,
+        *(None if w is None else w.to(device) for w in weights),
+    )
+
+
+def level_spacings(finest_mm: float) -> list[float]:
+    """Image spacing (mm) of each level, coarse to fine."""
+    return [factor * finest_mm for factor, _ in _LEVELS]
+
+
+def search_spacing(fixed: Prepared, moving: Prepared, edge: int) -> float:
+    """An isotropic spacing at which the longer content edge has about `edge` voxels."""
+    longest = max(float(np.max(fixed.content.extent_mm)), float(np.max(moving.content.extent_mm)))
+    return max(longest / edge, float(fixed.grid.spacing.min()), float(moving.grid.spacing.min()))

@@ -1,0 +1,150 @@
+"""Where a registration may start: candidates from the network, the headers and a global search; the best is refined.
+
+All matrices are 4x4, moving_from_fixed, LPS mm.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..progress import Progress
+from .affine import AffineProblem, refine_affine
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A candidate: its name, its matrix, and its score after refinement (None before)."""
+
+    name: str
+    matrix: np.ndarray
+    score: float | None = None
+    overlap: float | None = None
+
+
+def translation(offset_lps) -> np.ndarray:
+    """4x4 matrix of a shift in mm."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = offset_lps
+    return matrix
+
+
+def robust_affine(
+    fixed_lps: np.ndarray,
+    moving_lps: np.ndarray,
+    weights: np.ndarray,
+    *,
+    iterations: int = 30,
+    least_scale_mm: float = 5.0,
+) -> tuple[np.ndarray, float]:
+    """The affine map that most of the weighted correspondences agree on.
+
+    Iteratively reweighted least squares with Geman-McClure weights, from a rigid fit to a full affine one; the scale
+    shrinks from the spread of the residuals to `least_scale_mm`. Scales beyond 0.6..1.6 fall back to the rigid fit.
+
+    Args:
+        fixed_lps, moving_lps: n x 3 corresponding points, mm. weights: n, >= 0.
+    Returns: 4x4 matrix, and the weighted share of correspondences within twice the final scale.
+    """
+    weights = np.asarray(weights, dtype=np.float64) / max(float(np.sum(weights)), 1e-12)
+    offsets = moving_lps - fixed_lps
+    matrix = translation(_weighted_median(offsets, weights))
+    rigid = matrix
+    scale = None
+    for iteration in range(iterations):
+        residual = np.linalg.norm(fixed_lps @ matrix[:3, :3].T + matrix[:3, 3] - moving_lps, axis=1)
+        spread = 1.5 * float(_weighted_median(residual[:, None], weights)[0])
+        scale = max(least_scale_mm, spread if scale is None else min(spread, 0.85 * scale))
+        robust = weights / (1 + (residual / scale) ** 2) ** 2
+        half = iteration < iterations // 2
+        matrix = fit_rigid(fixed_lps, moving_lps, robust) if half else fit_affine(fixed_lps, moving_lps, robust)
+        if half:
+            rigid = matrix
+    stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    if stretch.min() < 0.6 or stretch.max() > 1.6 or np.linalg.det(matrix[:3, :3]) <= 0:
+        matrix = rigid
+    residual = np.linalg.norm(fixed_lps @ matrix[:3, :3].T + matrix[:3, 3] - moving_lps, axis=1)
+    return matrix, float(weights[residual < 2 * scale].sum())
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    out = []
+    for column in values.T:
+        order = np.argsort(column)
+        total = np.cumsum(weights[order])
+        out.append(column[order][min(np.searchsorted(total, 0.5 * total[-1]), len(column) - 1)])
+    return np.array(out)
+
+
+def fit_rigid(fixed_lps: np.ndarray, moving_lps: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Least-squares rotation and shift (Kabsch), 4x4."""
+    w = (weights / max(weights.sum(), 1e-12))[:, None]
+    center_f, center_m = (w * fixed_lps).sum(0), (w * moving_lps).sum(0)
+    u, _, vt = np.linalg.svd((w * (fixed_lps - center_f)).T @ (moving_lps - center_m))
+    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))])
+    matrix = np.eye(4)
+    matrix[:3, :3] = vt.T @ flip @ u.T
+    matrix[:3, 3] = center_m - matrix[:3, :3] @ center_f
+    return matrix
+
+
+def fit_affine(fixed_lps: np.ndarray, moving_lps: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Least-squares affine map, 4x4, drawn a little toward the rigid fit."""
+    w = (weights / max(weights.sum(), 1e-12))[:, None]
+    center_f, center_m = (w * fixed_lps).sum(0), (w * moving_lps).sum(0)
+    f, m = fixed_lps - center_f, moving_lps - center_m
+    # a little weight toward the rigid fit keeps thin or empty directions sane
+    rigid = fit_rigid(fixed_lps, moving_lps, weights)[:3, :3]
+    second = f.T @ (w * f)
+    ridge = 1e-2 * np.trace(second) / 3 * np.eye(3)
+    linear = np.linalg.solve(second + ridge, f.T @ (w * m) + ridge @ rigid.T).T
+    matrix = np.eye(4)
+    matrix[:3, :3] = linear
+    matrix[:3, 3] = center_m - linear @ center_f
+    return matrix
+
+
+def distinct(starts: list[Start], center_lps, radius_mm: float, closer_than_mm: float) -> list[Start]:
+    """Starts without near copies: points at `radius_mm` around the center must differ by more than the bound."""
+    probes = center_lps + radius_mm * np.concatenate([np.eye(3), -np.eye(3), np.zeros((1, 3))])
+    kept: list[tuple[Start, np.ndarray]] = []
+    for start in starts:
+        mapped = probes @ start.matrix[:3, :3].T + start.matrix[:3, 3]
+        if all(np.abs(mapped - other).max() > closer_than_mm for _, other in kept):
+            kept.append((start, mapped))
+    return [start for start, _ in kept]
+
+
+def refine_starts(
+    starts: list[Start],
+    coarse: AffineProblem,
+    *,
+    keep: int,
+    first_freedom: str = "translation",
+    progress: Progress | None = None,
+) -> list[Start]:
+    """Score all starts, refine the most promising ones at the coarse level, return them best first.
+
+    The best `keep` by plain score are given a short descent (shift or rigid, then affine) and scored again.
+    """
+    scored = []
+    for start in starts:
+        result = coarse.score(start.matrix)
+        scored.append(Start(start.name, start.matrix, result.score, result.overlap))
+        log.info("start %s: score %.3f, overlap %.2f", start.name, result.score, result.overlap)
+    scored.sort(key=lambda s: -s.score)
+    refined = []
+    for count, start in enumerate(scored[:keep]):
+        matrix = refine_affine(coarse, start.matrix, steps=16, rate_mm=3.0, freedom=first_freedom, progress=progress)
+        matrix = refine_affine(coarse, matrix, steps=24, rate_mm=2.0, freedom="affine", progress=progress)
+        result = coarse.score(matrix)
+        refined.append(Start(start.name, matrix, result.score, result.overlap))
+        log.info("start %s refined: score %.3f, overlap %.2f", start.name, result.score, result.overlap)
+        if progress is not None:
+            progress.update((count + 1) / min(keep, len(scored)), f"start {start.name}")
+    refined.sort(key=lambda s: -s.score)
+    return refined

@@ -1,0 +1,340 @@
+"""The whole story of one registration:
+
+read -> prepare -> predict both directions -> robust affine from the attention -> candidate starts -> affine refined
+-> instance optimization -> physical -> outputs.
+
+Everything here is in LPS mm; maps are moving_from_fixed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from . import __version__
+from .errors import DeviceError, InputError
+from .models import registry
+from .models.predict import Correspondences, correspondences, mapped_lps, network_images, renormalized
+from .optimize.affine import AffineProblem, refine_affine
+from .optimize.field import FieldResult, coefficients_from, optimize_field
+from .optimize.levels import finest_spacing, level_images, level_spacings, schedule, search_spacing
+from .optimize.network import optimize_network
+from .optimize.search import SearchImage, rotations, search
+from .optimize.starts import Start, distinct, fit_affine, refine_starts, robust_affine, translation
+from .physical import PhysicalTransform, deliver, repair_folds
+from .preprocess import Prepared, prepare, resample_on_axes
+from .progress import Progress, StageTiming
+from .settings import RegistrationSettings
+from .spaces import VolumeGrid
+from .volumes import Volume, read_volume, volume_from_image
+
+log = logging.getLogger(__name__)
+
+STAGE_WEIGHTS = {"prepare": 2, "predict": 6, "starts": 8, "affine": 6, "optimize": 40, "inverse": 6, "outputs": 12}
+_ROTATIONS, _SEARCH_EDGE, _COARSE_EDGE = 800, 26, 40
+_REPAIRED_DETERMINANT = 0.05
+
+
+@dataclass
+class RegistrationResult:
+    """What one registration found.
+
+    transform: fixed points to moving points. inverse: None until it is computed for the output folder.
+    start: the candidate that won. info: what is needed to repeat the run.
+    """
+
+    transform: PhysicalTransform
+    fixed: Volume
+    moving: Volume
+    start: str
+    inverse: PhysicalTransform | None = None
+    fixed_mask: Volume | None = None
+    moving_mask: Volume | None = None
+    warnings: list[str] = field(default_factory=list)
+    info: dict = field(default_factory=dict)
+    timings: list[StageTiming] = field(default_factory=list)
+
+
+def register(fixed, moving, settings: RegistrationSettings | None = None, *, progress=None, **inputs):
+    """Register two SimpleITK images, paths or `Volume`s; see `register_pair` for the further inputs."""
+    read = {"fixed": fixed, "moving": moving}
+    for name, given in read.items():
+        if isinstance(given, sitk.Image):
+            read[name] = volume_from_image(given, name)
+        elif isinstance(given, (str, os.PathLike)):
+            read[name] = read_volume(given, name)
+        elif not isinstance(given, Volume):
+            raise InputError(f"{name}: expected a SimpleITK image or a path, got {type(given).__name__}.")
+    return register_pair(read["fixed"], read["moving"], settings, progress=progress, **inputs)
+
+
+def register_pair(
+    fixed: Volume,
+    moving: Volume,
+    settings: RegistrationSettings | None = None,
+    *,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    initial_transform: sitk.Transform | None = None,
+    progress: Progress | None = None,
+) -> RegistrationResult:
+    """Find the map that takes points of the fixed image to their counterparts in the moving image.
+
+    Args:
+        fixed, moving: checked volumes on unrelated grids. masks: on their volume's grid; limit what counts.
+        initial_transform: fixed points to moving points, LPS mm; one more candidate start.
+    Raises: InputError and its kinds for what cannot be used; OptimizationDiverged; Cancelled.
+    """
+    settings = settings or RegistrationSettings()
+    progress = progress or Progress()
+    progress.weights = progress.weights or STAGE_WEIGHTS
+    device = chosen_device(settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    warnings: list[str] = []
+
+    with progress.stage("prepare", "normalizing both images"):
+        loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)
+        f = prepare(fixed, settings.fixed_modality, fixed_mask)
+        m = prepare(moving, settings.moving_modality, moving_mask)
+        log.info("fixed: %s, moving: %s", f.modality, m.modality)
+    with progress.stage("predict", f"{settings.model}: both directions"):
+        prediction = _predict(loaded, f, m, fixed, moving, settings.grid, device)
+    with progress.stage("starts", "scoring candidate starts"):
+        candidates = _candidates(f, m, prediction, initial_transform, settings, progress)
+        starts = _best_starts(candidates, f, m, settings, device, progress)
+    with progress.stage("affine", "refining the affine"):
+        start = _refined_affine(starts, f, m, settings, device, progress)
+    with progress.stage("optimize", f"instance optimization ({settings.io_method}, {settings.steps} steps)"):
+        residual = _residual_of(start, prediction, initial_transform)
+        if settings.io_method == "network" and settings.steps:
+            residual = _network_residual(loaded, start, f, m, fixed, moving, settings, device, progress)
+        result = _optimized_field(start, residual, f, m, settings, device, progress)
+        transform, repaired = _delivered(start.matrix, result, fixed.grid, settings)
+    if repaired:
+        log.info("%d folded nodes repaired", repaired)
+    if not any(loaded.trained.values()):
+        warnings.append(f"{settings.model} ran with untrained weights; its prediction means nothing.")
+    info = {
+        "version": __version__,
+        "model": settings.model,
+        "weights_sha256": loaded.weights_sha256,
+        "trained": loaded.trained,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "seed": settings.seed,
+        "fixed_modality": f.modality,
+        "moving_modality": m.modality,
+        "candidates": {s.name: s.score for s in starts},
+        "control_spacing_mm": result.spacing_mm,
+        "repaired_nodes": repaired,
+    }
+    return RegistrationResult(
+        transform, fixed, moving, start.name, None, fixed_mask, moving_mask, warnings, info, progress.timings
+    )
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device for a setting. Raises DeviceError when CUDA is asked for and not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise DeviceError(
+            f"Device: {name} was asked for, but {count} CUDA devices are usable here. Choose cpu or auto."
+        )
+    return device
+
+
+def estimate_memory_mb(fixed: Volume, moving: Volume, settings: RegistrationSettings) -> float:
+    """Peak memory a run needs, from the sizes of the images and of the networks' and working grids."""
+    voxels = fixed.grid.voxel_count + moving.grid.voxel_count
+    base = 500.0
+    images = voxels * 14 / 2**20
+    work = min(max(fixed.grid.voxel_count, 1e6), 3e6) * 160 / 2**20
+    info = registry.MODELS.get(settings.model)
+    network = 6000.0 if info is not None and info.legacy else 900.0 * (settings.grid / 128) ** 3
+    if settings.io_method == "network" and settings.steps:
+        network *= 4
+    return base + images + max(work, network)
+
+
+# -- stages ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """A network's answer: correspondences, and its map as a function on n x 3 LPS points (None: attention only)."""
+
+    points: Correspondences
+    map_lps: object | None
+
+
+def _predict(loaded, f: Prepared, m: Prepared, fixed: Volume, moving: Volume, edge: int, device) -> _Predicted | None:
+    if not any(loaded.trained.values()):
+        return None
+    style = loaded.info.normalization
+    images = network_images(loaded, renormalized(f, fixed, style), renormalized(m, moving, style), edge, device)
+    with torch.no_grad():
+        there, back = loaded.network.predict_both(images.moving_b1dhw, images.fixed_b1dhw)
+    # Attention alone answers anywhere where there is no structure: only its affine is used.
+    refined = loaded.trained.get("refinement", True)
+    map_lps = (lambda points: mapped_lps(there.map, images, points)) if refined else None
+    return _Predicted(correspondences(images, there, back), map_lps)
+
+
+def _candidates(f, m, prediction, initial_transform, settings, progress) -> list[Start]:
+    """Everything worth trying, before any refinement."""
+    starts = []
+    if initial_transform is not None:
+        points = _lattice(f.content, 12)
+        mapped = np.array([initial_transform.TransformPoint(p) for p in points.tolist()])
+        starts.append(Start("initial transform", fit_affine(points, mapped, np.ones(len(points)))))
+    if prediction is not None:
+        matrix, agreement = robust_affine(
+            prediction.points.fixed_lps, prediction.points.moving_lps, prediction.points.weights
+        )
+        log.info("network affine: %.0f %% of the weighted correspondences agree", 100 * agreement)
+        starts.append(Start("network", matrix))
+    starts.append(Start("header", np.eye(4)))
+    starts.append(Start("content centers", translation(m.content.center_lps - f.content.center_lps)))
+    spacing = search_spacing(f, m, _COARSE_EDGE)
+    found = search(_search_image(f, spacing), _search_image(m, spacing), rotations(1))
+    starts += [Start("translation search", entry.matrix) for entry in found]
+    if settings.robustness == "rotation":
+        spacing = search_spacing(f, m, _SEARCH_EDGE)
+        found = search(
+            _search_image(f, spacing), _search_image(m, spacing), rotations(_ROTATIONS), keep=16, progress=progress
+        )
+        starts += [Start("rotation search", entry.matrix) for entry in found]
+    center = f.content.center_lps
+    return distinct(starts, center, float(np.linalg.norm(f.content.extent_mm)) / 2, closer_than_mm=0.5)
+
+
+def _search_image(prepared: Prepared, spacing_mm: float) -> SearchImage:
+    grid = prepared.content.with_spacing(spacing_mm)
+    values = resample_on_axes(prepared.voxels_dhw, prepared.grid, grid)[0, 0]
+    mask = prepared.mask_at(grid)
+    return SearchImage(values, torch.ones_like(values) if mask is None else mask[0, 0], grid)
+
+
+def _best_starts(candidates, f, m, settings, device, progress) -> list[Start]:
+    coarse = AffineProblem(
+        level_images(f, m, search_spacing(f, m, _COARSE_EDGE), device),
+        window_mm=5 * search_spacing(f, m, _COARSE_EDGE),
+        similarity=settings.similarity,
+    )
+    turned = settings.robustness == "rotation"
+    freedom = "rigid" if turned else "translation"
+    return refine_starts(candidates, coarse, keep=8 if turned else 3, first_freedom=freedom, progress=progress)
+
+
+def _refined_affine(starts, f, m, settings, device, progress) -> Start:
+    """The best of the leading starts, judged and refined at twice the resolution."""
+    spacing = search_spacing(f, m, 2 * _COARSE_EDGE)
+    problem = AffineProblem(level_images(f, m, spacing, device), window_mm=7 * spacing, similarity=settings.similarity)
+    leading = [s for s in starts if s.score > 0.9 * starts[0].score][:3]
+    leading = [Start(s.name, s.matrix, problem.score(s.matrix).score, s.overlap) for s in leading]
+    best = max(leading, key=lambda s: s.score)
+    if settings.steps == 0 and best.name == "initial transform":
+        return best
+    matrix = refine_affine(problem, best.matrix, steps=30, rate_mm=1.0, progress=progress)
+    return Start(best.name, matrix, problem.score(matrix).score, best.overlap)
+
+
+def _residual_of(start: Start, prediction, initial_transform):
+    """What the winning start knows beyond its affine: n x 3 fixed points -> displacement in LPS mm; None = nothing."""
+    if start.name == "network" and prediction is not None and prediction.map_lps is not None:
+        mapping = prediction.map_lps
+    elif start.name == "initial transform" and not initial_transform.IsLinear():
+
+        def mapping(points):
+            return np.array([initial_transform.TransformPoint(p) for p in points.tolist()])
+
+    else:
+        return None
+    back = np.linalg.inv(start.matrix)
+    return lambda points: mapping(points) @ back[:3, :3].T + back[:3, 3] - points
+
+
+def _network_residual(loaded, start: Start, f, m, fixed, moving, settings, device, progress):
+    """The paper's instance optimization on the affinely aligned pair: its map is the residual."""
+    aligned = sitk.Resample(
+        sitk.Cast(moving.image, sitk.sitkFloat32),
+        fixed.image,
+        PhysicalTransform(start.matrix, np.zeros((2, 2, 2, 3), np.float32), _unit_grid()).to_sitk(),
+        sitk.sitkLinear,
+        float(moving.array.min()),
+    )
+    warped = Volume(aligned, None, "aligned moving image")
+    a = prepare(warped, m.modality, None)
+    a = Prepared(a.voxels_dhw, f.grid, f.content, a.modality)
+    style = loaded.info.normalization
+    images = network_images(
+        loaded, renormalized(f, fixed, style), renormalized(a, warped, style), settings.grid, device
+    )
+    there, _ = optimize_network(
+        loaded,
+        images.moving_b1dhw,
+        images.fixed_b1dhw,
+        steps=settings.steps,
+        similarity=settings.similarity,
+        progress=progress,
+        seed=settings.seed,
+    )
+    return lambda points: mapped_lps(there.map, images, points) - points
+
+
+def _optimized_field(start: Start, residual, f, m, settings, device, progress) -> FieldResult:
+    """The displacement before the affine, as a spline over the fixed content."""
+    finest = finest_spacing(f)
+    steps = settings.steps if settings.io_method == "field" else 0
+    levels = schedule(steps, finest, settings.smoothness)
+    first = levels[0] if steps else levels[-1]
+    coefficients = None
+    if residual is not None:
+        along = f.content.direction[:, ::-1]
+        coefficients = coefficients_from(lambda points: residual(points) @ along, f.content, first.spacing_mm)
+    if not steps:
+        if coefficients is None:
+            first = levels[0]
+        levels = [first]
+    images = (level_images(f, m, spacing, device) for spacing in (level_spacings(finest) if steps else [8 * finest]))
+    return optimize_field(
+        images,
+        levels,
+        start.matrix,
+        f.content,
+        similarity=settings.similarity,
+        start_13dhw=coefficients,
+        progress=progress,
+    )
+
+
+def _delivered(affine, result: FieldResult, fixed_grid: VolumeGrid, settings) -> tuple[PhysicalTransform, int]:
+    """The spline sampled at half its control spacing, without folds, covering the fixed volume and a margin."""
+    spacing = settings.field_spacing_mm or result.spacing_mm / 2
+    grid = result.box.padded(result.spacing_mm).with_spacing(spacing)
+    field_lps, report = repair_folds(
+        result.displacement_lps(grid), grid.spacing, min_determinant=_REPAIRED_DETERMINANT, direction=grid.direction
+    )
+    return deliver(affine, field_lps, grid, fixed_grid), report["nodes"]
+
+
+def _lattice(grid: VolumeGrid, count: int) -> np.ndarray:
+    """count^3 x 3 LPS points spread over a grid's box."""
+    axis = (np.arange(count) + 0.5) / count
+    unit = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    return unit @ grid.lps_from_unit[:3, :3].T + grid.lps_from_unit[:3, 3]
+
+
+def _unit_grid() -> VolumeGrid:
+    return VolumeGrid((2, 2, 2), np.ones(3), np.zeros(3), np.eye(3))

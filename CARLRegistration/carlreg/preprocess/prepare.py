@@ -1,0 +1,116 @@
+"""From two checked volumes to what the stages work on: normalized voxels, content boxes, images at any spacing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..maps.exchange import tensor_from_array
+from ..spaces import VolumeGrid
+from .normalize import guess_modality, normalize
+from .resample import resample_on_axes
+
+#: Normalized intensity above which a voxel counts as content, not as air or background.
+CONTENT_LEVEL = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One volume ready for work.
+
+    voxels_dhw: normalized to [0, 1], float32, on `grid`. content: the sub-grid that holds the body (or the mask).
+    mask_dhw: float32 0/1 on `grid`, or None.
+    """
+
+    voxels_dhw: Tensor
+    grid: VolumeGrid
+    content: VolumeGrid
+    modality: str
+    mask_dhw: Tensor | None = None
+
+    def at(self, spacing_mm, *, box: VolumeGrid | None = None) -> tuple[Tensor, VolumeGrid]:
+        """1 x 1 x D x H x W image and its grid over `box` (default: content) at about this spacing.
+
+        Axes whose own spacing is coarser keep it: nothing is invented between thick slices.
+        """
+        grid = level_grid(self.grid, box or self.content, spacing_mm)
+        return resample_on_axes(self.voxels_dhw, self.grid, grid), grid
+
+    def mask_at(self, grid: VolumeGrid) -> Tensor | None:
+        """The mask on a grid with this volume's axes, 1 x 1 x D x H x W in 0..1; None without a mask."""
+        return None if self.mask_dhw is None else resample_on_axes(self.mask_dhw, self.grid, grid)
+
+
+def level_grid(native: VolumeGrid, box: VolumeGrid, spacing_mm: float) -> VolumeGrid:
+    """The grid over `box` with spacing max(native, spacing_mm) per axis; `box` itself where nothing changes."""
+    spacing = np.maximum(native.spacing, spacing_mm)
+    spacing = np.where(spacing < 1.15 * native.spacing, native.spacing, spacing)
+    return box if np.allclose(spacing, box.spacing) else box.with_spacing(spacing)
+
+
+def prepare(volume, modality: str = "auto", mask=None) -> Prepared:
+    """Normalize a volume and find its content.
+
+    Args:
+        volume: `volumes.Volume`. modality: 'auto' | 'ct' | 'mr'. mask: `volumes.Volume` on the same grid, or None.
+    """
+    array = volume.array
+    chosen = guess_modality(array) if modality == "auto" else modality
+    voxels = tensor_from_array(normalize(array, chosen))
+    del array
+    grid = volume.grid
+    mask_dhw = None if mask is None else tensor_from_array((mask.array > 0).astype(np.float32))
+    return Prepared(voxels, grid, content_box(voxels, grid), chosen, mask_dhw)
+
+
+def content_box(voxels_dhw: Tensor, grid: VolumeGrid, *, margin_mm: float = 8.0) -> VolumeGrid:
+    """The smallest sub-grid with all content and a margin; a few stray voxels do not count.
+
+    A slice belongs to the content when more than 0.1 % of its voxels are above the content level. The margin stays
+    within the volume.
+    """
+    inside = voxels_dhw > CONTENT_LEVEL
+    start, stop = np.zeros(3, dtype=int), np.asarray(grid.size_ijk).copy()
+    for ijk_axis in range(3):
+        dim = 2 - ijk_axis
+        others = [d for d in range(3) if d != dim]
+        share = inside.sum(others).float() / (inside.numel() / inside.shape[dim])
+        slices = torch.nonzero(share > 1e-3).flatten()
+        if len(slices):
+            margin = int(np.ceil(margin_mm / grid.spacing[ijk_axis]))
+            start[ijk_axis] = max(0, int(slices[0]) - margin)
+            stop[ijk_axis] = min(grid.size_ijk[ijk_axis], int(slices[-1]) + 1 + margin)
+    return grid.cropped(start, stop)
+
+
+def network_image(prepared: Prepared, spacing_mm: float, stride: int) -> tuple[Tensor, VolumeGrid]:
+    """The content at one isotropic spacing, padded with background to a multiple of `stride` on every axis.
+
+    Returns 1 x 1 x D x H x W and its grid. Padding lies evenly on both sides and continues with background (0).
+    """
+    box = prepared.content.with_spacing(spacing_mm)
+    size = np.asarray(box.size_ijk)
+    padded = -(-size // stride) * stride
+    before = (padded - size) // 2
+    image = resample_on_axes(prepared.voxels_dhw, prepared.grid, box)
+    after = padded - size - before
+    pad = [int(p) for ijk_axis in range(3) for p in (before[ijk_axis], after[ijk_axis])]
+    return torch.nn.functional.pad(image, pad), box.cropped(-before, size + after)
+
+
+def stretched_image(prepared: Prepared, shape_dhw) -> tuple[Tensor, VolumeGrid]:
+    """The whole volume stretched to a network's fixed shape, as the published weights were trained."""
+    grid = prepared.grid
+    size = np.asarray(shape_dhw[::-1])
+    stretched = grid.resized(size)
+    return resample_on_axes(prepared.voxels_dhw, grid, stretched), stretched
+
+
+def network_spacing(fixed: Prepared, moving: Prepared, edge: int) -> float:
+    """The common isotropic spacing (mm) at which neither content exceeds `edge` voxels; never below 1 mm or native."""
+    extent = max(float(fixed.content.extent_mm.max()), float(moving.content.extent_mm.max()))
+    finest = max(float(fixed.grid.spacing.min()), float(moving.grid.spacing.min()), 1.0)
+    return max(extent / edge, finest)
