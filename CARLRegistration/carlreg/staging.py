@@ -81,10 +81,10 @@ def staged_file(out: str | os.PathLike) -> Iterator[Path]:
 def remove_parts(out: str | os.PathLike) -> None:
     """Remove what an interrupted write to `out` left beside it; an earlier result comes back to its place."""
     target = Path(out).expanduser().resolve()
-    old = _sibling(target, "old")
+    part, old = _sibling(target, "part"), _sibling(target, "old")
     if old.exists() and not target.exists():
         old.rename(target)
-    for folder in (_sibling(target, "part"), old):
+    for folder in (part, old, _sibling(part, "part")):  # the last: a result staged inside a staged folder
         shutil.rmtree(folder, ignore_errors=True)
     target.with_name(f".part.{target.name}").unlink(missing_ok=True)
 

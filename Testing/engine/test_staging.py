@@ -54,6 +54,14 @@ def test_a_foreign_folder_is_never_overwritten(tmp_path):
         check_folder(tmp_path, overwrite=True)
 
 
+def test_a_result_inside_a_staged_folder(tmp_path):
+    with staged_folder(tmp_path / "out") as outer:
+        with staged_folder(outer) as inner:
+            (inner / "x").write_text("1")
+        (outer / "y").write_text("1")
+    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["x", "y"]
+
+
 @pytest.mark.parametrize("earlier_moved_away", [False, True])
 def test_clean_up_after_a_killed_process(tmp_path, earlier_moved_away):
     out = tmp_path / "out"
@@ -61,6 +69,7 @@ def test_clean_up_after_a_killed_process(tmp_path, earlier_moved_away):
     (out / "quality.json").write_text("old")
     (tmp_path / ".out.part").mkdir()
     (tmp_path / ".out.part" / "warped.nii.gz").write_text("half")
+    (tmp_path / "..out.part.part").mkdir()
     if earlier_moved_away:
         out.rename(tmp_path / ".out.old")
     remove_parts(out)

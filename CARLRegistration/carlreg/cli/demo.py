@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
-from ..progress import Progress
+from ..progress import Progress, ProgressRecord
+from ..staging import staged_folder
 from .options import add_control_options, add_machine_options, settings_from
-from .register import check_out, require_existing
-from .report import Display
+from .register import check_out, load_libraries, register_and_write, require_existing
+from .report import Display, quality_table
 
 NAME = "demo"
 HELP = "Register a generated pair (or your own), print the quality table, draw a picture sheet."
@@ -19,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fixed", metavar="IMAGE", help="your own fixed image (default: a generated torso)")
     parser.add_argument("--moving", metavar="IMAGE", help="your own moving image")
     parser.add_argument("--out", metavar="DIR", default="demo_output", help="(%(default)s)")
+    voxel = "voxel size of the generated pair, 2 to 8 mm (%(default)s)"
+    parser.add_argument("--spacing", type=float, default=3.0, metavar="MM", help=voxel)
     add_machine_options(parser)
     add_control_options(parser)
 
@@ -28,9 +33,58 @@ def check(args: argparse.Namespace):
         raise InputError("Demo: expected both --fixed and --moving, or neither; got one of them.")
     for option in ("fixed", "moving"):
         require_existing(getattr(args, option), option)
+    if not 2.0 <= args.spacing <= 8.0:
+        raise InputError(f"--spacing: expected 2 to 8 mm, got {args.spacing:g}.")
     settings_from(args)
     return check_out(args.out, overwrite=True)
 
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
-    raise NotImplementedError
+    settings = settings_from(args)
+    load_libraries(progress)
+    from ..volumes import write_image
+
+    own = args.fixed is not None
+    inputs, extra = _own_pair(args) if own else _generated_pair(args.spacing, progress)
+    with staged_folder(args.out, overwrite=True) as folder:
+        quality = register_and_write(inputs, settings, folder, False, progress, sheet=True)
+        for name, image in extra.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_image(image, folder / name)
+    progress.on_record(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
+    out = Path(args.out)
+    lines = [
+        quality_table(quality),
+        "",
+        f"Results in {out}{'' if own else ' (the generated pair too)'}; look at {out / 'sheet.png'} first.",
+    ]
+    if not own:
+        lines += [
+            "Your own pair:  make demo FIXED=a.nii.gz MOVING=b.nii.gz",
+            "or:             carlreg register a.nii.gz b.nii.gz --out results",
+        ]
+    display.result("\n".join(lines))
+
+
+def _own_pair(args: argparse.Namespace) -> tuple[dict[str, Any], dict]:
+    from ..volumes import read_volume
+
+    return {"fixed": read_volume(args.fixed, "fixed image"), "moving": read_volume(args.moving, "moving image")}, {}
+
+
+def _generated_pair(spacing_mm: float, progress: Progress) -> tuple[dict[str, Any], dict]:
+    """The inputs, and the images to store beside the results."""
+    from ..phantom import make_pair
+    from ..volumes import volume_from_image
+
+    progress.on_record(ProgressRecord("generate", 0.0, None, "painting a torso in two fields of view"))
+    pair = make_pair(spacing_mm=spacing_mm)
+    progress.check()
+    inputs = {
+        "fixed": volume_from_image(pair.fixed, "generated fixed image"),
+        "moving": volume_from_image(pair.moving, "generated moving image"),
+        "labels": (pair.fixed_labels, pair.moving_labels),
+        "landmarks": pair.landmarks,
+    }
+    names = ("fixed", "moving", "fixed_labels", "moving_labels")
+    return inputs, {f"input/{name}.nii.gz": getattr(pair, name) for name in names}

@@ -47,12 +47,20 @@ def check(args: argparse.Namespace):
 
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
-    progress.on_record(ProgressRecord("load", 0.0, None, "loading libraries"))
     settings = settings_from(args)
+    load_libraries(progress)
     inputs = read_inputs(args, progress)
-    quality, _ = register_and_write(inputs, settings, args.out, args.overwrite, progress)
+    quality = register_and_write(inputs, settings, args.out, args.overwrite, progress)
     progress.on_record(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
     display.result(f"{quality_table(quality)}\nresults in {args.out}")
+
+
+def load_libraries(progress: Progress) -> None:
+    """Import what takes seconds, saying so."""
+    progress.on_record(ProgressRecord("load", 0.0, None, "loading libraries"))
+    from .. import outputs, pipeline  # noqa: F401
+
+    progress.check()
 
 
 def require_existing(path: str | None, option: str) -> None:
@@ -106,9 +114,15 @@ def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
 
 
 def register_and_write(
-    inputs: dict[str, Any], settings: RegistrationSettings, out: str, overwrite: bool, progress: Progress
-) -> tuple[dict, Any]:
-    """Register what `read_inputs` read and write the folder; returns the quality figures and the result."""
+    inputs: dict[str, Any],
+    settings: RegistrationSettings,
+    out: str | Path,
+    overwrite: bool,
+    progress: Progress,
+    *,
+    sheet: bool = False,
+) -> dict:
+    """Register what `read_inputs` read and write the folder (with a picture sheet); returns the quality figures."""
     from .. import outputs, pipeline, volumes
 
     fixed, moving = inputs["fixed"], inputs["moving"]
@@ -118,22 +132,22 @@ def register_and_write(
         fixed,
         moving,
         settings,
-        fixed_mask=inputs["fixed_mask"],
-        moving_mask=inputs["moving_mask"],
-        initial_transform=inputs["initial_transform"],
+        fixed_mask=inputs.get("fixed_mask"),
+        moving_mask=inputs.get("moving_mask"),
+        initial_transform=inputs.get("initial_transform"),
         progress=progress,
     )
     result.warnings.extend(note for note in volumes.pair_warnings(fixed, moving) if note not in result.warnings)
-    quality = outputs.write_result(
+    return outputs.write_result(
         result,
         out,
         settings=settings,
-        labels=inputs["labels"],
-        landmarks=inputs["landmarks"],
+        labels=inputs.get("labels"),
+        landmarks=inputs.get("landmarks"),
         overwrite=overwrite,
+        sheet=sheet,
         progress=progress,
     )
-    return quality, result
 
 
 def memory_remedy(settings: RegistrationSettings) -> str:

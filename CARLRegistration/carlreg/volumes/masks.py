@@ -14,8 +14,8 @@ from .volume import Volume, _read_file, check_kind, existing_path
 _FULL_INT32 = 2**31 - 1
 
 
-def read_mask(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = "mask") -> sitk.Image:
-    """A mask as a uint8 image (0 or 1) on the volume's grid; voxels above 0 count.
+def read_mask(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = "mask") -> Volume:
+    """A mask as a `Volume` of 0 and 1 (uint8) on the volume's grid; voxels above 0 count.
 
     A mask on another grid is resampled onto the volume's, nearest neighbor.
     Raises InputError (unreadable, empty, off the volume) or GeometryError.
@@ -30,7 +30,7 @@ def read_mask(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = 
             f"{label}: no part of it lies on {volume.name}. Check that the mask was drawn on this volume, and that "
             "fixed and moving are not exchanged."
         )
-    return mask
+    return Volume(mask, None if isinstance(path, sitk.Image) else str(path), label)
 
 
 def read_labels(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = "labels") -> sitk.Image:

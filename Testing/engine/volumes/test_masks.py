@@ -33,8 +33,8 @@ def box(value=1, dtype=np.uint8):
 def test_everything_above_zero_counts(tmp_path, volume, value, dtype):
     sitk.WriteImage(on_grid(box(value, dtype)), str(tmp_path / "m.nii.gz"))
     mask = read_mask(tmp_path / "m.nii.gz", volume)
-    assert mask.GetPixelID() == sitk.sitkUInt8
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), box())
+    assert mask.image.GetPixelID() == sitk.sitkUInt8
+    np.testing.assert_array_equal(mask.array, box())
 
 
 def test_mask_on_another_grid_is_resampled(tmp_path, volume):
@@ -43,8 +43,8 @@ def test_mask_on_another_grid_is_resampled(tmp_path, volume):
     fine[6:14, 8:18, 10:22] = 1
     sitk.WriteImage(on_grid(fine, (1, 1, 1), (9.5, -5.5, 2.5)), str(tmp_path / "m.nrrd"))
     mask = read_mask(tmp_path / "m.nrrd", volume)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), box())
-    assert mask.GetOrigin() == volume.image.GetOrigin()
+    np.testing.assert_array_equal(mask.array, box())
+    assert mask.image.GetOrigin() == volume.image.GetOrigin()
 
 
 def test_labels_keep_their_values(tmp_path, volume):
@@ -90,4 +90,4 @@ def test_not_a_mask(tmp_path, volume):
 
 
 def test_images_in_memory(volume):
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(on_grid(box(5)), volume)), box())
+    np.testing.assert_array_equal(read_mask(on_grid(box(5)), volume).array, box())

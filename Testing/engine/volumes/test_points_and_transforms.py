@@ -72,10 +72,10 @@ def test_what_is_no_transform(tmp_path):
         read_transform(tmp_path / "flat.tfm")
     singular = tmp_path / "singular.tfm"
     sitk.WriteTransform(sitk.AffineTransform(3), str(singular))
-    singular.write_text(
-        singular.read_text().replace("Parameters: 1 0 0 0 1 0 0 0 1", "Parameters: 1 0 0 0 1 0 0 0 0", 1)
-    )
-    with pytest.raises((GeometryError, InputError)):
+    text = singular.read_text()
+    assert "Parameters: 1 0 0 0 1 0 0 0 1" in text
+    singular.write_text(text.replace("Parameters: 1 0 0 0 1 0 0 0 1", "Parameters: 1 0 0 0 1 0 0 0 0"))
+    with pytest.raises(InputError, match=r"singular or not finite|is not one"):
         read_transform(singular)
     with pytest.raises(InputError, match="does not exist"):
         read_transform(tmp_path / "none.h5")
