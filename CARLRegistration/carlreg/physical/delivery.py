@@ -13,7 +13,8 @@ from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid
 from .interpolate import LatticeSampler, parallel
 from .repair import repair_folds
-from .transform import PhysicalTransform
+from .transform import PhysicalTransform, slab_ranges
+from .workers import in_threads
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +147,4 @@ def deliver(
 
 def _sampled(residual: Tensor, residual_grid: VolumeGrid, grid: VolumeGrid) -> Tensor:
     sampler = LatticeSampler(residual, residual_grid, grid, continued=True)
-    planes = max(1, 2**19 // (grid.size_ijk[0] * grid.size_ijk[1]))
-    depth = grid.size_ijk[2]
-    return torch.cat([sampler.slab(start, min(start + planes, depth)) for start in range(0, depth, planes)], dim=1)
+    return torch.cat(list(in_threads(sampler.slab, slab_ranges(grid))), dim=1)

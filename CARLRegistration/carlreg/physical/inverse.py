@@ -15,7 +15,8 @@ from ..spaces import VolumeGrid
 from .delivery import Fade, default_margins, edge_displacements, sufficient_margins
 from .interpolate import LatticeSampler, gather, lattice_affine
 from .jacobian import determinant
-from .transform import PhysicalTransform
+from .transform import PhysicalTransform, slab_ranges
+from .workers import in_threads
 
 _CHUNK = 2**15
 _COARSE = 4
@@ -83,6 +84,7 @@ class _Solver:
     def __init__(self, rows: Tensor, shape_dhw) -> None:
         self.rows = rows
         self.shape_dhw = tuple(shape_dhw)
+        self.reach = rows.abs().amax(dim=0)
         self.worst = 0.0
 
     def solve(
@@ -92,24 +94,25 @@ class _Solver:
         depth, height, width = grid.shape_dhw
         out = torch.empty((3, depth, height, width))
         failed = torch.zeros((depth, height, width), dtype=torch.bool)
-        self.worst = 0.0
-        planes = max(1, 2**18 // (height * width))
-        for begin in range(0, depth, planes):
-            end = min(begin + planes, depth)
+
+        def work(begin: int, end: int) -> float:
             target = lattice_affine(index_from_ijk, [(0, width), (0, height), (begin, end)]).reshape(3, -1).T
-            first = torch.zeros_like(target) if start is None else start.slab(begin, end).reshape(3, -1).T.contiguous()
-            v, bad = self._solve_points(target.contiguous(), first)
+            first = torch.zeros_like(target) if start is None else start.slab(begin, end).reshape(3, -1).T
+            v, bad, worst = self._solve_points(target.contiguous(), first.contiguous())
             out[:, begin:end] = v.T.reshape(3, end - begin, height, width)
             failed[begin:end] = bad.reshape(end - begin, height, width)
+            return worst
+
+        self.worst = max(in_threads(work, slab_ranges(grid)))
         return out, failed
 
-    def _solve_points(self, target: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    def _solve_points(self, target: Tensor, start: Tensor) -> tuple[Tensor, Tensor, float]:
         v = torch.zeros_like(target)
         failed = torch.zeros(len(target), dtype=torch.bool)
+        worst = 0.0
         size = torch.tensor(self.shape_dhw[::-1], dtype=target.dtype)
-        reach = self.rows.abs().amax(dim=0)
-        near = ((target >= -0.5 - reach) & (target <= size - 0.5 + reach)).all(dim=1).nonzero()[:, 0]
-        for part in near.split(_CHUNK):
+        near = ((target >= -0.5 - self.reach) & (target <= size - 0.5 + self.reach)).all(dim=1).nonzero()[:, 0]
+        for part in near.split(_CHUNK) if len(near) else ():
             part_v, error = self._newton(target[part], start[part])
             lost = (error > _TOLERANCE).nonzero()[:, 0]
             if len(lost):
@@ -122,8 +125,8 @@ class _Solver:
             v[part] = part_v
             failed[part] = bad
             if not bad.all():
-                self.worst = max(self.worst, float(error[~bad].max()))
-        return v, failed
+                worst = max(worst, float(error[~bad].max()))
+        return v, failed, worst
 
     def _relaxed(self, target: Tensor) -> Tensor:
         v = torch.zeros_like(target)

@@ -21,8 +21,12 @@ def jacobian_determinant(transform: PhysicalTransform, grid: VolumeGrid) -> np.n
     border voxels are as good as inner ones. Computed in slabs. 1 keeps volume, 0 or less folds.
     """
     out = np.empty(grid.shape_dhw, dtype=np.float32)
-    for start, stop, displacement in transform.slabs(grid, halo=1):
+
+    def work(start: int, stop: int, displacement: Tensor) -> None:
         out[start:stop] = array_from_tensor(slab_determinant(transform, displacement, grid))
+
+    for _ in transform.over_slabs(grid, work, halo=1):
+        pass
     return out
 
 

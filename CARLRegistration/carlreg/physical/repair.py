@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from .jacobian import determinant
+from .workers import in_threads
 
 _SMOOTHING_ROUNDS = 45
 _DAMPING_AFTER = 30
@@ -24,13 +25,14 @@ def smallest_determinants(field_3dhw: Tensor, spacing, direction=None) -> Tensor
     """
     depth = field_3dhw.shape[1]
     planes = max(1, _SLAB_NODES // (field_3dhw.shape[2] * field_3dhw.shape[3]))
-    out = []
-    for start in range(0, depth, planes):
+
+    def work(start: int) -> Tensor:
         stop = min(start + planes, depth)
         low, high = max(start - 1, 0), min(stop + 1, depth)
         slab = _smallest_in(field_3dhw[:, low:high], spacing, direction)
-        out.append(slab[start - low : stop - low])
-    return torch.cat(out)
+        return slab[start - low : stop - low]
+
+    return torch.cat(list(in_threads(work, ((start,) for start in range(0, depth, planes)))))
 
 
 def _smallest_in(field: Tensor, spacing, direction) -> Tensor:

@@ -6,9 +6,10 @@ affine leaves, so that a large turn never has to be stored in, or inverted from,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,8 +19,9 @@ from ..errors import GeometryError, InputError
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid
 from .interpolate import LatticeSampler, gather, lattice_affine
+from .workers import in_threads
 
-SLAB_VOXELS = 2**19
+SLAB_VOXELS = 2**17
 _POINT_CHUNK = 2**17
 
 
@@ -62,29 +64,26 @@ class PhysicalTransform:
             part += array_from_tensor(gather(rows, self.grid.shape_dhw, index))
         return points @ self.affine_lps[:3, :3].T + self.affine_lps[:3, 3]
 
-    def slabs(self, grid: VolumeGrid, halo: int = 0, voxels: int = SLAB_VOXELS) -> Iterator[tuple[int, int, Tensor]]:
-        """Displacements (3 k j i, LPS mm, before the affine) on slabs (start, stop) of a lattice's planes."""
-        sampler = LatticeSampler(self.field_cdhw, self.grid, grid)
-        depth, height, width = grid.shape_dhw
-        planes = max(1, voxels // (height * width))
-        for start in range(0, depth, planes):
-            stop = min(start + planes, depth)
-            yield start, stop, sampler.slab(start, stop, halo)
+    def over_slabs(
+        self, grid: VolumeGrid, work: Callable[[int, int, Tensor], Any], halo: int = 0
+    ) -> Iterator[tuple[int, int, Any]]:
+        """(start, stop, work(start, stop, displacement)) for slabs of a lattice's planes, in order, on all threads.
 
-    def mapped_slabs(
-        self, grid: VolumeGrid, frame_from_lps: np.ndarray | None = None, voxels: int = SLAB_VOXELS
-    ) -> Iterator[tuple[int, int, Tensor]]:
-        """Where a lattice's voxel centers map to: 3 k j i on slabs, in LPS mm or the frame of a 4x4 matrix.
-
-        For positions in a moving image's voxels give `moving.ijk_from_lps`.
+        displacement: 3 k j i, LPS mm, before the affine; with a halo of that many voxels on all six sides.
         """
-        for start, stop, displacement in self.slabs(grid, voxels=voxels):
-            yield start, stop, self.positions(grid, start, stop, displacement, frame_from_lps)
+        sampler = LatticeSampler(self.field_cdhw, self.grid, grid)
+        ranges = slab_ranges(grid)
+        done = in_threads(lambda start, stop: work(start, stop, sampler.slab(start, stop, halo)), ranges)
+        for (start, stop), result in zip(ranges, done, strict=True):
+            yield start, stop, result
 
     def positions(
         self, grid: VolumeGrid, start: int, stop: int, displacement_3kji: Tensor, frame_from_lps=None
     ) -> Tensor:
-        """Mapped positions of one slab of planes whose displacements are known."""
+        """3 k j i: where one slab's voxels map to, from their displacements; LPS mm or the frame of a 4x4 matrix.
+
+        For positions in a moving image's voxels give `moving.ijk_from_lps`.
+        """
         frame = self.affine_lps if frame_from_lps is None else frame_from_lps @ self.affine_lps
         ranges = [(0, grid.size_ijk[0]), (0, grid.size_ijk[1]), (start, stop)]
         out = lattice_affine(frame @ grid.lps_from_ijk, ranges)
@@ -98,8 +97,13 @@ class PhysicalTransform:
     def on_grid(self, grid: VolumeGrid) -> np.ndarray:
         """(D, H, W, 3) float32: where the voxel centers of a grid map to, LPS mm; computed in slabs."""
         out = np.empty((*grid.shape_dhw, 3), dtype=np.float32)
-        for start, stop, position in self.mapped_slabs(grid):
+
+        def work(start: int, stop: int, displacement: Tensor) -> None:
+            position = self.positions(grid, start, stop, displacement)
             out[start:stop] = array_from_tensor(position.permute(1, 2, 3, 0))
+
+        for _ in self.over_slabs(grid, work):
+            pass
         return out
 
     def to_sitk(self) -> sitk.CompositeTransform:
@@ -140,6 +144,13 @@ class PhysicalTransform:
         if field.GetDimension() != 3:
             raise InputError(f"Expected a 3-D displacement field, got {field.GetDimension()}-D.")
         return cls(affine, sitk.GetArrayFromImage(field).astype(np.float32), VolumeGrid.of(field))
+
+
+def slab_ranges(grid: VolumeGrid, voxels: int = SLAB_VOXELS) -> list[tuple[int, int]]:
+    """(start, stop) planes of slabs of about so many voxels."""
+    depth, height, width = grid.shape_dhw
+    planes = max(1, voxels // (height * width))
+    return [(start, min(start + planes, depth)) for start in range(0, depth, planes)]
 
 
 def check_affine(affine_lps) -> np.ndarray:

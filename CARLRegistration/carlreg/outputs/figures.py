@@ -1,0 +1,131 @@
+"""Quality figures from arrays: similarity, overlap of labels, landmark errors. Data in, numbers out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..maps.exchange import array_from_tensor, tensor_from_array
+
+LNCC_WINDOW = 7
+LNCC_STRIDE = 3
+MI_BINS = 32
+_FLAT = 1e-4  # windows whose fixed variance is below this share of the whole one have nothing to correlate
+
+
+def body_of(fixed: np.ndarray) -> np.ndarray:
+    """Bool: above the 1st percentile plus 5 % of the 1-99 % range."""
+    low, high = percentiles(fixed)
+    body = fixed > low + 0.05 * (high - low)
+    return body if body.any() else np.ones(fixed.shape, dtype=bool)
+
+
+def percentiles(array: np.ndarray, percents=(1.0, 99.0)) -> tuple[float, float]:
+    """From a regular sample of about a million voxels."""
+    step = max(1, round((array.size / 1e6) ** (1 / 3)))
+    low, high = np.percentile(array[::step, ::step, ::step], percents)
+    return float(low), float(high)
+
+
+def ncc(fixed: np.ndarray, moving: np.ndarray) -> float | None:
+    """Correlation coefficient of two lists of values; None where one of them is constant."""
+    if fixed.size < 2:
+        return None
+    a = fixed - fixed.mean(dtype=np.float64).astype(np.float32)
+    b = moving - moving.mean(dtype=np.float64).astype(np.float32)
+    power = float(np.dot(a, a)) * float(np.dot(b, b))
+    return float(np.dot(a, b)) / math.sqrt(power) if power > 0 else None
+
+
+def mutual_information(
+    fixed: np.ndarray, moving: np.ndarray, fixed_range: tuple[float, float], moving_range: tuple[float, float]
+) -> float | None:
+    """Mutual information in nats from a joint histogram of 32 x 32 bins; values beyond the ranges are clipped."""
+    if fixed.size < 2:
+        return None
+    joint = np.bincount(
+        _bins(fixed, fixed_range) * MI_BINS + _bins(moving, moving_range), minlength=MI_BINS * MI_BINS
+    ).reshape(MI_BINS, MI_BINS)
+    p = joint / joint.sum()
+    independent = p.sum(axis=1, keepdims=True) * p.sum(axis=0, keepdims=True)
+    filled = p > 0
+    return float((p[filled] * np.log(p[filled] / independent[filled])).sum())
+
+
+def _bins(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    low, high = limits
+    scaled = (values - np.float32(low)) * np.float32(MI_BINS / max(high - low, 1e-12))
+    return np.clip(scaled, 0, MI_BINS - 1).astype(np.int32)
+
+
+def lncc(fixed: np.ndarray, moving: np.ndarray, valid: np.ndarray, centers: np.ndarray) -> float | None:
+    """Mean correlation coefficient in windows of 7 x 7 x 7 voxels, one at every third voxel.
+
+    Args: (D, H, W) arrays; valid: voxels that count (both have data); centers: where windows may be centered.
+    Windows with less than half of their voxels valid, or with a flat fixed image, are left out; None without any.
+    """
+    weight = tensor_from_array(valid).float()
+    count = float(weight.sum())
+    if count < 2:
+        return None
+    f, m = (_standardized(tensor_from_array(array), weight, count) for array in (fixed, moving))
+    moments = [weight, f, m, f * f, m * m, f * m]
+    n, sf, sm, sff, smm, sfm = (_window_sums(moment) for moment in moments)
+    at = tuple(slice(0, None, LNCC_STRIDE) for _ in range(3))
+    n = n.clamp(min=1.0)
+    cov, vf, vm = sfm / n - sf * sm / n**2, sff / n - (sf / n) ** 2, smm / n - (sm / n) ** 2
+    use = tensor_from_array(np.ascontiguousarray(centers[at])) & (n >= 0.5 * LNCC_WINDOW**3) & (vf > _FLAT)
+    if not use.any():
+        return None
+    correlation = cov / torch.sqrt(vf.clamp(min=_FLAT) * vm.clamp(min=1e-3 * _FLAT))
+    return float(correlation[use].clamp(-1, 1).mean())
+
+
+def _standardized(array: torch.Tensor, weight: torch.Tensor, count: float) -> torch.Tensor:
+    array = array.float()
+    mean = float((array * weight).sum(dtype=torch.float64)) / count
+    centered = (array - mean) * weight
+    deviation = math.sqrt(max(float((centered * centered).sum(dtype=torch.float64)) / count, 1e-30))
+    return centered / deviation
+
+
+def _window_sums(volume: torch.Tensor) -> torch.Tensor:
+    volume = volume[None, None]
+    for dim in range(3):
+        kernel, stride, padding = [1, 1, 1], [1, 1, 1], [0, 0, 0]
+        kernel[dim], stride[dim], padding[dim] = LNCC_WINDOW, LNCC_STRIDE, LNCC_WINDOW // 2
+        volume = F.avg_pool3d(volume, kernel, stride=stride, padding=padding) * LNCC_WINDOW
+    return volume[0, 0]
+
+
+def dice_per_label(fixed: np.ndarray, moving: np.ndarray, labels) -> dict[int, float]:
+    """Dice of each label between two label arrays of one shape; both empty counts as 0."""
+    labels = np.asarray(sorted(labels))
+    if not len(labels):
+        return {}
+    place = np.full(int(max(fixed.max(), moving.max(), labels.max())) + 1, len(labels), dtype=np.int64)
+    place[labels] = np.arange(len(labels))
+    a, b = place[fixed.ravel()], place[moving.ravel()]
+    both = np.bincount(a[a == b], minlength=len(labels) + 1)
+    sizes = np.bincount(a, minlength=len(labels) + 1) + np.bincount(b, minlength=len(labels) + 1)
+    return {int(label): float(2 * both[n] / sizes[n]) if sizes[n] else 0.0 for n, label in enumerate(labels)}
+
+
+def jacobian_figures(jacobian: np.ndarray, body: np.ndarray) -> dict[str, float]:
+    """fold_percent, min, max and sd_log (of the logarithm, over determinants above 0) in the body."""
+    values = jacobian[body]
+    positive = values[values > 0]
+    logarithm = array_from_tensor(tensor_from_array(positive).log()) if positive.size else positive
+    return {
+        "fold_percent": 100.0 * (1.0 - positive.size / values.size),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "sd_log": float(logarithm.std(dtype=np.float64)) if positive.size else None,
+    }
+
+
+def error_figures(errors_mm: np.ndarray) -> dict[str, float | int]:
+    return {"mean_mm": float(errors_mm.mean()), "max_mm": float(errors_mm.max()), "n": len(errors_mm)}

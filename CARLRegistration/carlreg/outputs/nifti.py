@@ -1,0 +1,72 @@
+"""Writing NIfTI (.nii.gz) fast and in slabs: SimpleITK makes the header, zlib at its fastest level the rest."""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..spaces import VolumeGrid
+
+_CHUNK_BYTES = 2**22
+_DIM_OFFSET = 40
+_DATA_OFFSET = 352
+_LEVEL = 1
+
+
+def write_nifti_gz(path: str | os.PathLike, array: np.ndarray, grid: VolumeGrid) -> None:
+    """Write a (D, H, W) array as .nii.gz. Raises OSError when the disk does not take it."""
+    if array.shape != grid.shape_dhw:
+        raise ValueError(f"Expected an array of shape {grid.shape_dhw}, got {array.shape}.")
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    chunks = (flat[n : n + _CHUNK_BYTES] for n in range(0, flat.size, _CHUNK_BYTES))
+    workers = min(4, os.cpu_count() or 1)
+    with open(path, "wb") as stream, ThreadPoolExecutor(workers) as pool:
+        stream.write(b"\x1f\x8b\x08\x00" + b"\x00" * 4 + b"\x04\xff")
+        header = _header(array.dtype, grid)
+        checksum, length = zlib.crc32(header), len(header)
+        stream.write(_deflated(header))
+        # Chunks are deflated side by side and joined into one stream: a full flush ends each on a byte.
+        waiting: list = []
+        for chunk in chunks:
+            checksum, length = zlib.crc32(chunk, checksum), length + chunk.size
+            waiting.append(pool.submit(_deflated, chunk))
+            if len(waiting) > 2 * workers:
+                stream.write(waiting.pop(0).result())
+        for job in waiting:
+            stream.write(job.result())
+        stream.write(zlib.compressobj(_LEVEL, zlib.DEFLATED, -15).flush(zlib.Z_FINISH))
+        stream.write(struct.pack("<II", checksum, length & 0xFFFFFFFF))
+
+
+def _deflated(data) -> bytes:
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15)
+    return packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
+
+
+def _header(dtype: np.dtype, grid: VolumeGrid) -> bytes:
+    """The header that SimpleITK writes for such an image, from a small one with the true size put in."""
+    small = sitk.GetImageFromArray(np.zeros((2, 2, 2), dtype=dtype))
+    small.SetSpacing(grid.spacing.tolist())
+    small.SetOrigin(grid.origin_lps.tolist())
+    small.SetDirection(grid.direction.ravel().tolist())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "header.nii"
+        sitk.WriteImage(small, str(path))
+        header = bytearray(path.read_bytes()[:_DATA_OFFSET])
+    struct.pack_into("=3h", header, _DIM_OFFSET + 2, *grid.size_ijk)
+    return bytes(header)
+
+
+def rounded_mantissa(array: np.ndarray, bits: int = 12) -> np.ndarray:
+    """Float32 values rounded to `bits` significant bits (2e-4 relative at 12), which deflate far better; a copy."""
+    drop = 24 - bits
+    whole = array.view(np.uint32) + np.uint32(1 << (drop - 1))
+    whole &= np.uint32(0xFFFFFFFF << drop & 0xFFFFFFFF)
+    return whole.view(np.float32)
