@@ -131,19 +131,58 @@ def _values(shape_dhw, padding: int, device) -> Tensor:
     return torch.cat([position, (position**2).sum(1, keepdim=True), inside], dim=1)
 
 
+def settled(displacement_b3dhw: Tensor, certainty_b1dhw: Tensor, sigma_cells: float) -> Tensor:
+    """The displacement averaged over its surroundings, weighted by certainty; same lattice.
+
+    Where attention is certain it hardly changes; where it is not (background answers anywhere, and differently in
+    every field of view) it takes the displacement of the nearest certain places. The window is a Gaussian of
+    `sigma_cells` with faint wider ones below it, which only count where the narrower ones find nothing.
+    """
+    reach = max(displacement_b3dhw.shape[2:])
+    sum_of_weights, sum_of_values = 0.0, 0.0
+    share, sigma = 1.0, sigma_cells
+    # Squared, because even background has a little certainty, and in some fields of view there is much background.
+    weight = certainty_b1dhw**2
+    weighted = torch.cat([displacement_b3dhw * weight, weight], dim=1)
+    while True:
+        blurred = gaussian_sum(weighted, sigma)
+        sum_of_values = sum_of_values + share * blurred[:, :3]
+        sum_of_weights = sum_of_weights + share * blurred[:, 3:]
+        if sigma > reach:
+            return sum_of_values / sum_of_weights.clamp_min(1e-20)
+        share, sigma = share * 1e-2, sigma * 2
+
+
+def gaussian_sum(image_bcdhw: Tensor, sigma: float) -> Tensor:
+    """Sum over a Gaussian window (1 at its center) without limit; nothing lies beyond the lattice."""
+    b, c, d, h, w = image_bcdhw.shape
+    along_d, along_h, along_w = (_gaussian_matrix(n, sigma, image_bcdhw) for n in (d, h, w))
+    summed = along_h @ (image_bcdhw @ along_w)
+    return (along_d @ summed.reshape(b, c, d, h * w)).reshape(b, c, d, h, w)
+
+
+def _gaussian_matrix(count: int, sigma: float, like: Tensor) -> Tensor:
+    index = torch.arange(count, device=like.device, dtype=like.dtype)
+    return torch.exp(-0.5 * ((index[:, None] - index[None]) / sigma) ** 2)
+
+
 class CoordinateAttention(Registration):
     """Registration by coordinate attention (Xi): equivariant to shifts of either image.
 
     Args:
         encoder: one network for both images; maps b1dhw to tokens with `padding_cells` cells of surrounding, and
             names its `stride` and `settings.padding_cells`. The dot product of two tokens is the logit.
-        extrapolate: see `maps.Displaced`. legacy: the published weights' coordinates.
+        extrapolate: see `maps.Displaced`. settle_cells: see `settled`; 0 = the attention's answer as it is (published).
+        legacy: the published weights' coordinates.
     """
 
-    def __init__(self, encoder: nn.Module, *, extrapolate: bool = False, legacy: bool = False) -> None:
+    def __init__(
+        self, encoder: nn.Module, *, extrapolate: bool = False, settle_cells: float = 0.0, legacy: bool = False
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.extrapolate = extrapolate
+        self.settle_cells = settle_cells
         self.legacy = legacy
 
     @property
@@ -166,5 +205,7 @@ class CoordinateAttention(Registration):
         scale = [f / m for f, m in zip(fixed.shape[2:], moving.shape[2:], strict=True)]
         identity = identity_map(found.map_b3dhw.shape[2:], legacy=self.legacy, device=fixed.device)
         displacement = found.map_b3dhw - identity * identity.new_tensor(scale).view(1, 3, 1, 1, 1)
+        if self.settle_cells > 0:
+            displacement = settled(displacement, found.certainty_b1dhw, self.settle_cells)
         field = Displaced(displacement, scale=scale, extrapolate=self.extrapolate, legacy=self.legacy)
         return Prediction(field, found.map_b3dhw, found.certainty_b1dhw)

@@ -17,10 +17,11 @@ from .unet import HALF_WIDTH, UNet, UNetRegistration, UNetSettings
 
 @dataclass(frozen=True)
 class Attention:
-    """Coordinate attention on the tokens of an encoder. extrapolate: see `maps.Displaced`."""
+    """Coordinate attention on the tokens of an encoder; see `attention.CoordinateAttention`."""
 
     encoder: PaperEncoderSettings | CompactEncoderSettings = field(default_factory=PaperEncoderSettings)
     extrapolate: bool = False
+    settle_cells: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,10 @@ def with_last_step(net: Composition) -> Two:
 
 
 # Trains and runs on a desktop: attention at 1/8 resolution, half-width U-Nets, the map relaxed before each of them.
-COMPACT_ATTENTION = Attention(CompactEncoderSettings())
 COMPACT = Two(
-    Two(COMPACT_ATTENTION, Half(Refinement(HALF_WIDTH)), repeats=2, relax_voxels=4.0),
+    Two(
+        Attention(CompactEncoderSettings(), settle_cells=0.7), Half(Refinement(HALF_WIDTH)), repeats=2, relax_voxels=4.0
+    ),
     Refinement(HALF_WIDTH),
     relax_voxels=2.0,
 )
@@ -77,10 +79,11 @@ def assemble(composition: Composition, *, legacy: bool = False) -> Registration:
     extension, displacement in fractions of the image); False: voxel-centered and exactly equivariant.
     """
     match composition:
-        case Attention(encoder=CompactEncoderSettings() as settings, extrapolate=extrapolate):
-            return CoordinateAttention(CompactEncoder(settings), extrapolate=extrapolate, legacy=legacy)
-        case Attention(encoder=settings, extrapolate=extrapolate):
-            return CoordinateAttention(PaperEncoder(settings), extrapolate=extrapolate, legacy=legacy)
+        case Attention(encoder=settings, extrapolate=extrapolate, settle_cells=settle_cells):
+            make = CompactEncoder if isinstance(settings, CompactEncoderSettings) else PaperEncoder
+            return CoordinateAttention(
+                make(settings), extrapolate=extrapolate, settle_cells=settle_cells, legacy=legacy
+            )
         case Refinement(unet=settings):
             return UNetRegistration(UNet(settings), legacy=legacy)
         case Half(net=net):

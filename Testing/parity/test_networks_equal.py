@@ -1,0 +1,140 @@
+"""Whole networks give the maps of the authors' code, for the same weights, through a file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import icon_registration as icon
+import icon_registration.carl as authors
+import pytest
+import torch
+from carlreg.maps import identity_map
+from carlreg.models.registry import MODELS, load
+from carlreg.models.unet import UNet
+
+from .conftest import make_live, sharpen, smooth_image
+
+SHARPER = 16.0
+TOLERANCE = 1e-4  # unit coordinates
+
+AUTHORS = {
+    "carl-paper-abdomen": authors.make_network_final_final,
+    "carl-paper-brain": authors.make_network_final,
+    "carl-paper-rotation": authors.make_network_final_rotation,
+}
+
+
+def with_psi3(net, shape):
+    last = icon.FunctionFromVectorField(icon.networks.tallUNet2(dimension=3))
+    net = icon.TwoStepRegistration(net, last)
+    net.assign_identity_map(shape)
+    return net
+
+
+def gradicon(shape, last_step):
+    unigradicon = pytest.importorskip("unigradicon", reason="needs the unigradicon package")
+    return unigradicon.make_network(shape, include_last_step=last_step).regis_net
+
+
+def assert_maps_equal(theirs, loaded, shape, directions=2):
+    """Compare maps on the grid and at scattered points, also outside; every step must move points."""
+    moving, fixed = smooth_image(shape, 1), smooth_image(shape, 2)
+    voxels = torch.tensor(shape, dtype=torch.float32).view(1, 3, 1, 1, 1) - 1
+    moved = []
+    for module in loaded.network.modules():
+        if isinstance(module, UNet):
+            module.register_forward_hook(lambda _module, _inputs, out: moved.append(out / 10))
+    points = torch.rand(1, 3, 6, 7, 8, generator=torch.Generator().manual_seed(3)) * 1.3 - 0.15
+    with torch.no_grad():
+        if directions == 2:
+            ours = loaded.network.predict_both(moving, fixed)
+        else:
+            ours = (loaded.network.predict(moving, fixed),)
+        pairs = [(moving, fixed), (fixed, moving)][:directions]
+        for prediction, pair in zip(ours, pairs, strict=True):
+            phi = theirs(*pair)
+            expected = phi(theirs.identity_map)
+            found = prediction.map.on_grid(shape)
+            assert float((found - expected).abs().max()) < TOLERANCE
+            assert float((prediction.map(points) - phi(points)).abs().max()) < TOLERANCE
+            assert float(((found - theirs.identity_map) * voxels).abs().mean()) > 1
+    steps = [float((field * voxels).norm(dim=1).mean()) for field in moved]
+    assert steps and min(steps) > 1, f"a refinement moves by {steps} voxels only"
+    attention = ours[0].attention_map_b3dhw
+    if attention is not None:
+        displacement = attention - identity_map(attention.shape[2:], legacy=True)
+        assert float((displacement * voxels).norm(dim=1).mean()) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "directions"), [("carl-paper-abdomen", 2), ("carl-paper-brain", 1), ("carl-paper-rotation", 1)]
+)
+def test_carl_equals_the_authors(name, directions, tmp_path):
+    shape = (48, 50, 53)  # odd sizes: pooling in the legacy convention rounds up
+    theirs = with_psi3(AUTHORS[name]([1, 1, *shape], dimension=3).regis_net, [1, 1, *shape])
+    make_live(theirs)
+    sharpen(theirs, SHARPER)
+    file = tmp_path / "Final weights.trch"
+    torch.save(theirs.state_dict(), file)
+
+    loaded = load(name, file)
+
+    assert loaded.legacy and loaded.trained == {"attention": True, "refinement": True}
+    assert sum(p.numel() for p in loaded.network.parameters()) == MODELS[name].parameters
+    for module in loaded.network.modules():
+        if hasattr(module, "encoder"):
+            settings = module.encoder.settings
+            module.encoder.settings = replace(settings, norm=settings.norm * SHARPER**0.5)
+    assert_maps_equal(theirs, loaded, shape, directions)
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_weights_without_the_last_refinement_are_recognized(name, tmp_path):
+    theirs = AUTHORS[name]([1, 1, 48, 48, 48], dimension=3).regis_net
+    state = theirs.state_dict()
+    torch.save(state, tmp_path / "weights.trch")
+    network = load(name, tmp_path / "weights.trch").network
+    assert sum(p.numel() for p in network.parameters()) == MODELS[name].parameters - 17_670_229
+    ours = network.state_dict()
+    assert len(ours) == len(state)
+    assert sum(float(v.double().sum()) for v in ours.values()) == pytest.approx(
+        sum(float(v.double().sum()) for v in state.values()), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("name", ["unigradicon", "multigradicon"])
+def test_gradicon_equals_the_package(name, tmp_path):
+    last_step = name == "unigradicon"  # the other composition must be recognized by its names
+    shape = (65, 66, 68)  # the smallest that their U-Net takes at a quarter of the resolution
+    theirs = gradicon([1, 1, *shape], last_step)
+    make_live(theirs)
+    file = tmp_path / "Step_2_final.trch"
+    torch.save(theirs.state_dict(), file)
+
+    loaded = load(name, file)
+
+    assert loaded.trained == {"refinement": True}
+    count = sum(p.numel() for p in loaded.network.parameters())
+    assert count == sum(p.numel() for p in theirs.parameters())
+    assert not last_step or count == MODELS[name].parameters
+    assert_maps_equal(theirs, loaded, shape)
+
+
+def test_weights_of_the_whole_loss_module_and_of_augmented_training_load(tmp_path):
+    shape = [1, 1, 48, 48, 48]
+    whole = authors.make_network_final(shape, dimension=3)
+    make_live(whole)
+    torch.save(whole.state_dict(), tmp_path / "whole.trch")
+    found = load("carl-paper-brain", tmp_path / "whole.trch").network.state_dict()
+    expected = whole.regis_net.netPhi.net.net.net.net.convs[4].weight
+    assert torch.equal(found["first.net.net.encoder.blocks.0.1.weight"], expected)
+
+    rotation = authors.make_network_final_rotation(shape, dimension=3)
+    authors.augmentify(rotation)
+    state = rotation.regis_net.state_dict()
+    assert all(name.startswith("netPsi.netPsi.") for name in state)
+    torch.save(state, tmp_path / "augmented.trch")
+    found = load("carl-paper-rotation", tmp_path / "augmented.trch").network.state_dict()
+    expected = state["netPsi.netPsi.netPhi.net.net.net.net.net.convs.12.bias"]
+    assert torch.equal(found["first.net.net.encoder.blocks.2.3.bias"], expected)
