@@ -41,11 +41,11 @@ def check(args: argparse.Namespace):
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     settings = settings_from(args)
-    load_libraries(progress)
     from ..volumes import write_image
 
     own = args.fixed is not None
     inputs, extra = _own_pair(args) if own else _generated_pair(args.spacing, progress)
+    load_libraries(progress)
     with staged_folder(args.out, overwrite=True) as folder:
         quality = register_and_write(inputs, settings, folder, False, progress, sheet=True)
         for name, image in extra.items():

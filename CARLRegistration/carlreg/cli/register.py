@@ -48,8 +48,8 @@ def check(args: argparse.Namespace):
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     settings = settings_from(args)
-    load_libraries(progress)
     inputs = read_inputs(args, progress)
+    load_libraries(progress)
     quality = register_and_write(inputs, settings, args.out, args.overwrite, progress)
     progress.on_record(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
     display.result(f"{quality_table(quality)}\nresults in {args.out}")

@@ -32,15 +32,15 @@ _MEMORY_WORDS = (
 _DISK_WORDS = ("no space left", "disk full", "file too large", "disk quota exceeded")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command in this process; returns the exit code."""
+def main(argv: Sequence[str] | None = None, progress: Progress | None = None) -> int:
+    """Run one command in this process; returns the exit code. progress: carries the cancel flag."""
     from .main import COMMANDS, build_parser
 
     args = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     display = Display(getattr(args, "progress", "none"))
-    progress = Progress(on_record=display.show)
-    _listen(progress)
+    progress = progress or Progress()
+    progress.on_record = display.show
     return guarded(lambda: COMMANDS[args.command].run(args, progress, display), display)
 
 
@@ -83,7 +83,9 @@ def resource_error(error: BaseException) -> ResourceError | None:
     return None
 
 
-def _listen(progress: Progress) -> None:
+def listen(progress: Progress) -> None:
+    """Obey standard input from a thread: a line `cancel` cancels, its end ends this process."""
+
     def read() -> None:
         pending = b""
         while True:
@@ -102,7 +104,9 @@ def _listen(progress: Progress) -> None:
 
 
 if __name__ == "__main__":
-    code = main()
+    progress = Progress()
+    listen(progress)
+    code = main(progress=progress)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # skips the teardown of the libraries, which takes long and can crash

@@ -1,0 +1,86 @@
+"""A small pair of volumes on disk, and fake engine modules for child processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+# Loaded by every Python process of a test: replaces the pipeline and the output writer by what FAKE says.
+_SITECUSTOMIZE = """
+import importlib.abc, importlib.machinery, sys
+
+class Fakes(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    code = {"carlreg.pipeline": PIPELINE, "carlreg.outputs": OUTPUTS}
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name in self.code else None
+    def exec_module(self, module):
+        exec(compile(self.code[module.__name__], module.__name__, "exec"), module.__dict__)
+
+sys.meta_path.insert(0, Fakes())
+"""
+_PIPELINE = """
+import ctypes, os, signal, sys, time
+from types import SimpleNamespace
+def hold_the_interpreter(seconds):
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # as a kernel that does not release Python's lock
+def ready():
+    print("READY", file=sys.stderr, flush=True)
+def estimate_memory_mb(*_):
+    return 1.0
+def register_pair(fixed, moving, settings, *, fixed_mask, moving_mask, initial_transform, progress):
+    run(progress)
+    return SimpleNamespace(fixed=fixed, moving=moving, warnings=[])
+def run(progress):
+    pass
+"""
+_OUTPUTS = """
+import errno, json, os, sys, time
+from carlreg.staging import staged_folder
+def ready():
+    print("READY", file=sys.stderr, flush=True)
+def write_result(result, out, *, settings, labels, landmarks, overwrite, sheet, progress):
+    with staged_folder(out, overwrite) as folder:
+        (folder / "warped.nii.gz").write_text("half")
+        write(folder, progress)
+        quality = {"warnings": result.warnings}
+        (folder / "quality.json").write_text(json.dumps(quality))
+    return quality
+def write(folder, progress):
+    pass
+"""
+
+
+@pytest.fixture
+def fakes(tmp_path_factory):
+    """fakes(pipeline=..., outputs=...): a folder that makes child processes use fakes with this code at their end."""
+
+    def make(pipeline: str = "", outputs: str = ""):
+        folder = tmp_path_factory.mktemp("fakes")
+        text = _SITECUSTOMIZE.replace("PIPELINE", repr(_PIPELINE + pipeline)).replace(
+            "OUTPUTS", repr(_OUTPUTS + outputs)
+        )
+        (folder / "sitecustomize.py").write_text(text)
+        return folder
+
+    return make
+
+
+def blob(center, shape=(20, 22, 24), spacing=4.0) -> sitk.Image:
+    k, j, i = np.meshgrid(*(np.arange(n) * spacing for n in shape), indexing="ij")
+    distance = sum((axis - c) ** 2 for axis, c in zip((k, j, i), center, strict=True))
+    noise = np.random.default_rng(0).normal(0, 5, shape)
+    image = sitk.GetImageFromArray((800 * np.exp(-distance / 400) + noise).astype(np.float32))
+    image.SetSpacing((spacing,) * 3)
+    return image
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two small files, in a folder of their own with spaces and other letters in its name."""
+    folder = tmp_path / "Größe 3 mm"
+    folder.mkdir()
+    files = folder / "fixed é.nii.gz", folder / "moving.nii.gz"
+    for file, center in zip(files, ((40, 44, 48), (44, 40, 50)), strict=True):
+        sitk.WriteImage(blob(center), str(file))
+    return files

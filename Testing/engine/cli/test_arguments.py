@@ -1,0 +1,117 @@
+"""Wrong arguments are answered at once, with one line and exit code 2; nothing heavy is imported for that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from carlreg import __version__
+from carlreg.cli.main import COMMANDS, build_parser, main
+from carlreg.cli.options import settings_from
+from carlreg.settings import RegistrationSettings
+
+from .command import carlreg, names
+
+REGISTER = ["register", "{fixed}", "{moving}", "--out", "{out}"]
+WRONG = [
+    ([], "required: COMMAND"),
+    (["dance"], "invalid choice: 'dance'"),
+    (["register"], "required: FIXED, MOVING, --out"),
+    (["register", "{fixed}", "{moving}"], "required: --out"),
+    ([*REGISTER, "--nonsense"], "Unrecognized arguments: --nonsense"),
+    ([*REGISTER, "--robustness", "any"], "invalid choice: 'any'"),
+    ([*REGISTER, "--fixed-modality", "pet"], "invalid choice: 'pet'"),
+    ([*REGISTER, "--similarity", "ssd"], "invalid choice: 'ssd'"),
+    ([*REGISTER, "--io-method", "none"], "invalid choice: 'none'"),
+    ([*REGISTER, "--io-steps", "many"], "invalid int value: 'many'"),
+    ([*REGISTER, "--io-steps", "-1"], "io steps: expected a whole number from 0 to 10000"),
+    ([*REGISTER, "--smoothness", "0"], "smoothness: expected a number from 0.01 to 100"),
+    ([*REGISTER, "--smoothness", "nan"], "smoothness: expected a number"),
+    ([*REGISTER, "--field-spacing", "0"], "field spacing: expected a number from 0.05 to 100 mm"),
+    ([*REGISTER, "--grid", "8"], "grid: expected a whole number from 32 to 512"),
+    ([*REGISTER, "--seed", "-3"], "seed: expected a whole number"),
+    ([*REGISTER, "--threads", "0"], "threads: expected a whole number"),
+    ([*REGISTER, "--device", "tpu"], "device: expected auto, cpu, cuda or cuda:N; got 'tpu'"),
+    ([*REGISTER, "--progress", "loud"], "invalid choice: 'loud'"),
+    ([*REGISTER, "--fixed-labels", "{fixed}"], "expected both --fixed-labels and --moving-labels"),
+    ([*REGISTER, "--landmarks", "{out}"], "landmarks: {out} does not exist"),
+    ([*REGISTER, "--weights", "{out}.trch"], "weights: {out}.trch does not exist"),
+    ([*REGISTER, "--initial-transform", "{out}.h5"], "initial transform: {out}.h5 does not exist"),
+    ([*REGISTER, "--moving-mask", ""], "moving mask: an empty path does not exist"),
+    (["register", "{out}", "{moving}", "--out", "{out}"], "fixed: {out} does not exist"),
+    (["register", "{fixed}", "{moving}", "--out", "{fixed}"], "expected a folder for the results, got a file"),
+    (["register", "{fixed}", "{moving}", "--out", "{folder}"], "the folder is not empty"),
+    (["register", "{fixed}", "{moving}", "--out", "{folder}", "--overwrite"], "holds more than results of carlreg"),
+    (["apply", "{fixed}", "{moving}"], "required: --out"),
+    (["apply", "{fixed}", "{moving}", "--out", "{out}.csv"], "expected an image file"),
+    (["apply", "{fixed}", "{moving}", "--out", "{folder}"], "expected a file name, got a folder"),
+    (["apply", "{fixed}", "{moving}", "--out", "{out}.nii.gz", "--interpolation", "cubic"], "invalid choice: 'cubic'"),
+    (["evaluate", "{fixed}", "{moving}"], "required: MOVING"),
+    (["demo", "--fixed", "{fixed}"], "expected both --fixed and --moving"),
+    (["demo", "--spacing", "0.1"], "expected 2 to 8 mm"),
+]
+
+
+@pytest.fixture
+def filled(pair, tmp_path):
+    """Puts the test's paths into a list of arguments."""
+    paths = {"fixed": pair[0], "moving": pair[1], "out": tmp_path / "out", "folder": pair[0].parent}
+    return lambda texts: [text.format(**paths) for text in texts]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_wrong_arguments(filled, tmp_path, capfd, arguments, message):
+    before = names(tmp_path)
+    assert main(filled(arguments)) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("Error: ")
+    assert filled([message])[0] in err
+    assert names(tmp_path) == before
+
+
+def test_refusing_imports_nothing_heavy(pair):
+    code = (
+        "import sys; from carlreg.cli.main import main; code = main(sys.argv[1:]); "
+        "heavy = {'torch', 'SimpleITK', 'numpy'} & set(sys.modules); print(heavy or ''); sys.exit(code)"
+    )
+    arguments = ["register", str(pair[0]), str(pair[1]), "--out", str(pair[0].parent)]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (2, "")
+
+
+def test_help_and_version():
+    assert carlreg("--version").out.strip() == f"carlreg {__version__}"
+    for command in COMMANDS:
+        outcome = carlreg(command, "--help")
+        assert outcome.code == 0 and outcome.err == "" and COMMANDS[command].HELP[:30] in outcome.out
+
+
+def test_defaults_are_those_of_the_settings():
+    args = build_parser().parse_args(["register", "a", "b", "--out", "c"])
+    assert settings_from(args) == RegistrationSettings()
+
+
+def test_every_option_reaches_the_settings():
+    text = (
+        "register a b --out c --model unigradicon --weights w.trch --allow-untrained --robustness rotation "
+        "--fixed-modality ct --moving-modality mr --io-method network --io-steps 7 --similarity mind --smoothness 2.5 "
+        "--field-spacing 4 --grid 96 --device cuda:1 --seed 5 --threads 3"
+    )
+    assert settings_from(build_parser().parse_args(text.split())) == RegistrationSettings(
+        model="unigradicon",
+        weights="w.trch",
+        allow_untrained=True,
+        robustness="rotation",
+        fixed_modality="ct",
+        moving_modality="mr",
+        io_method="network",
+        io_steps=7,
+        similarity="mind",
+        smoothness=2.5,
+        field_spacing_mm=4.0,
+        grid=96,
+        device="cuda:1",
+        seed=5,
+        threads=3,
+    )

@@ -1,0 +1,83 @@
+"""What goes wrong during a run: one clear line, the right exit code, nothing half written."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from .command import carlreg, names
+
+RAISED = {
+    "MemoryError()": "needed more memory than is free",
+    "RuntimeError('[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can\\'t allocate memory')": "more memory",
+    "RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')": "more memory than is free on the GPU",
+    "RuntimeError('Exception thrown in SimpleITK: std::bad_alloc')": "more memory",
+    "OSError(28, 'No space left on device')": "The disk is full",
+    "OSError(27, 'File too large')": "The disk is full",
+}
+
+
+def assert_failed(outcome, tmp_path, pair, code=1):
+    assert outcome.code == code
+    assert names(tmp_path) == [pair[0].parent.name]
+
+
+@pytest.mark.parametrize("raised", RAISED)
+@pytest.mark.parametrize("where", ["pipeline", "outputs"])
+def test_out_of_memory_or_disk(pair, tmp_path, fakes, raised, where):
+    head = {"pipeline": "def run(progress):", "outputs": "import errno\ndef write(folder, progress):"}[where]
+    folder_of_fakes = fakes(**{where: f"{head}\n    raise {raised}\n"})
+    outcome = carlreg("register", *pair, "--out", tmp_path / "out", "--progress", "none", fakes=folder_of_fakes)
+    assert_failed(outcome, tmp_path, pair)
+    assert outcome.err.count("\n") == 1 and RAISED[raised] in outcome.err and outcome.out == ""
+
+
+def test_a_defect_is_reported_with_its_traceback(pair, tmp_path, fakes):
+    code = "def write(folder, progress):\n    return 1 / 0"
+    outcome = carlreg("register", *pair, "--out", tmp_path / "out", fakes=fakes(outputs=code))
+    assert_failed(outcome, tmp_path, pair)
+    assert "ZeroDivisionError: division by zero" in outcome.err and "Please report it" in outcome.err
+
+
+@pytest.mark.parametrize(("number", "message"), [("SIGKILL", "lack of memory"), ("SIGSEGV", "crashed (signal 11)")])
+def test_killed_by_the_system(pair, tmp_path, fakes, number, message):
+    code = f"import signal\ndef write(folder, progress):\n    os.kill(os.getpid(), signal.{number})"
+    outcome = carlreg("register", *pair, "--out", tmp_path / "out", "--progress", "none", fakes=fakes(outputs=code))
+    assert_failed(outcome, tmp_path, pair)
+    assert outcome.err.count("\n") == 1 and message in outcome.err
+    assert hasattr(signal, number)
+
+
+def test_typed_errors_keep_their_code(pair, tmp_path, fakes):
+    for kind, code in (("CheckpointError", 2), ("OptimizationDiverged", 1), ("DeviceError", 2)):
+        fake = f"from carlreg import errors\ndef run(progress):\n    raise errors.{kind}('said so')"
+        outcome = carlreg("register", *pair, "--out", tmp_path / "out", fakes=fakes(pipeline=fake))
+        assert_failed(outcome, tmp_path, pair, code)
+        assert "Error: said so" in outcome.err
+
+
+def test_too_little_memory_is_refused_before_the_run(pair, tmp_path, fakes):
+    fake = "def estimate_memory_mb(*_):\n    return 1e9\ndef run(progress):\n    raise SystemError('started')"
+    outcome = carlreg("register", *pair, "--out", tmp_path / "out", "--progress", "none", fakes=fakes(pipeline=fake))
+    assert_failed(outcome, tmp_path, pair, 2)
+    assert "Not enough memory for this registration: about 976562.5 GB needed" in outcome.err
+    assert "Choose --grid 96 or --field-spacing 4" in outcome.err
+
+
+def test_earlier_result_stays_after_an_error(pair, tmp_path, fakes):
+    out = tmp_path / "out"
+    assert carlreg("register", *pair, "--out", out, fakes=fakes()).code == 0
+    written = (out / "quality.json").stat().st_mtime_ns
+    broken = fakes(outputs="def write(folder, progress):\n    raise MemoryError")
+    assert carlreg("register", *pair, "--out", out, "--overwrite", fakes=broken).code == 1
+    assert names(tmp_path) == sorted([pair[0].parent.name, "out"])
+    assert (out / "quality.json").stat().st_mtime_ns == written
+    assert carlreg("register", *pair, "--out", out, "--overwrite", fakes=fakes()).code == 0
+    assert (out / "quality.json").stat().st_mtime_ns > written
+
+
+def test_same_file_twice_is_a_warning(pair, tmp_path, fakes):
+    outcome = carlreg("register", pair[0], pair[0], "--out", tmp_path / "out", fakes=fakes())
+    assert outcome.code == 0
+    assert "Warning: Fixed and moving are the same volume" in outcome.out
