@@ -39,7 +39,7 @@ def view(image, shape, at):
 
 
 def displacement(network, moving, fixed, moving_shape, moving_at, fixed_shape, fixed_at):
-    """3 d h w: where the map sends each voxel of the fixed content, in voxels of the moving content, minus the voxel."""
+    """3 d h w: where the map sends each voxel of the fixed content, in voxels of the moving content, minus it."""
     index = torch.stack(torch.meshgrid(*[torch.arange(n).float() for n in fixed.shape], indexing="ij"))[None]
 
     def column(values):
