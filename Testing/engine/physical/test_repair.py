@@ -1,0 +1,96 @@
+"""Planted folds vanish; the rest of the field stays bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from carlreg.errors import InputError
+from carlreg.physical import repair_folds
+
+SPACING = np.array([1.5, 2.0, 1.0])
+DIRECTION = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+
+
+def corner_determinants(field: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """All one-sided Jacobian determinants, cell by cell and slowly: an independent check."""
+    h = SPACING
+    positions = np.stack(np.meshgrid(*(np.arange(n) for n in field.shape[2::-1]), indexing="ij"), axis=-1) * h
+    mapped = positions.transpose(2, 1, 0, 3) @ direction.T + field
+    worst = np.full(tuple(n - 1 for n in field.shape[:3]), np.inf)
+    d, hh, w = worst.shape
+    for a in (0, 1):
+        for b in (0, 1):
+            for c in (0, 1):
+                di = (mapped[a : a + d, b : b + hh, 1:] - mapped[a : a + d, b : b + hh, :-1]) / h[0]
+                dj = (mapped[a : a + d, 1:, c : c + w] - mapped[a : a + d, :-1, c : c + w]) / h[1]
+                dk = (mapped[1:, b : b + hh, c : c + w] - mapped[:-1, b : b + hh, c : c + w]) / h[2]
+                jacobian = np.stack([di, dj, dk], axis=-1)
+                worst = np.minimum(worst, np.linalg.det(jacobian) * np.linalg.det(direction))
+    return worst
+
+
+def smooth_field(shape=(24, 28, 30)) -> np.ndarray:
+    k, j, i = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    return np.stack([np.sin(i / 7), np.cos(j / 6 + k / 9), 0.8 * np.sin(k / 5)], axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("direction", [np.eye(3), DIRECTION], ids=["axes", "oblique"])
+def test_planted_folds_are_repaired_locally(direction):
+    clean = smooth_field() @ direction.T.astype(np.float32)
+    assert corner_determinants(clean, direction).min() > 0.4
+    field = clean.copy()
+    field[10, 12, 14] += 6.0 * direction[:, 0]
+    field[16, 20:22, 8] -= 5.0 * direction[:, 1]
+    assert corner_determinants(field, direction).min() < -1.0
+    kept = field.copy()
+    repaired, report = repair_folds(field, SPACING, direction=direction)
+    np.testing.assert_array_equal(field, kept)  # the input is not written to
+    assert corner_determinants(repaired, direction).min() > 0.05
+    assert report["left"] == 0
+    assert report["damping"] == 1.0
+    assert report["nodes"] > 0
+    changed = (repaired != field).any(axis=-1)
+    assert report["changed"] == changed.sum()
+    far = np.ones(changed.shape, dtype=bool)
+    far[3:24, 4:28, 1:22] = False
+    assert not changed[far].any()
+    assert np.abs(repaired - clean).max() < 2.0
+
+
+def test_nothing_to_repair_returns_the_same_array():
+    field = smooth_field()
+    repaired, report = repair_folds(field, SPACING)
+    assert repaired is field
+    assert report["nodes"] == report["changed"] == 0
+
+
+def test_noise_everywhere_ends_without_folds():
+    field = np.random.default_rng(0).normal(scale=4.0, size=(12, 14, 16, 3)).astype(np.float32)
+    repaired, report = repair_folds(field, SPACING, min_determinant=0.1)
+    assert corner_determinants(repaired, np.eye(3)).min() > 0.1
+    assert report["left"] == 0
+
+
+def test_a_collapse_of_the_whole_volume_ends():
+    k, j, i = np.meshgrid(*(np.arange(n) for n in (11, 12, 13)), indexing="ij")
+    field = (-2.0 * np.stack([i, j, k], axis=-1) * SPACING).astype(np.float32)
+    repaired, report = repair_folds(field, SPACING)
+    assert corner_determinants(repaired, np.eye(3)).min() > 0.05
+    assert report["left"] == 0
+
+
+def test_frozen_nodes_stay():
+    field = smooth_field()
+    field[10, 12, 14, 0] += 6.0
+    frozen = np.zeros(field.shape[:3], dtype=bool)
+    frozen[:8] = True
+    repaired, report = repair_folds(field, SPACING, frozen=frozen)
+    np.testing.assert_array_equal(repaired[:8], field[:8])
+    assert report["left"] == 0
+
+
+def test_wrong_arguments():
+    with pytest.raises(InputError, match="shape"):
+        repair_folds(np.zeros((3, 4, 4, 4), np.float32), SPACING)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        repair_folds(smooth_field(), SPACING, min_determinant=0.0)

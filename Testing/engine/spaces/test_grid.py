@@ -1,0 +1,108 @@
+"""VolumeGrid against SimpleITK's own index and point conversions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from carlreg.errors import GeometryError
+from carlreg.spaces import VolumeGrid, lps_from_ras
+
+ANGLE = math.radians(27)
+DIRECTIONS = {
+    "LPS": np.eye(3),
+    "RAS": np.diag([-1.0, -1.0, 1.0]),
+    "LAS": np.diag([1.0, -1.0, 1.0]),
+    "sagittal": np.array([[0.0, 0, 1], [1, 0, 0], [0, -1, 0]]),
+    "oblique": np.array([[math.cos(ANGLE), -math.sin(ANGLE), 0], [math.sin(ANGLE), math.cos(ANGLE), 0], [0, 0, 1]])
+    @ np.array([[1, 0, 0], [0, math.cos(0.4), math.sin(0.4)], [0, -math.sin(0.4), math.cos(0.4)]]),
+}
+
+
+@pytest.fixture(params=list(DIRECTIONS))
+def image(request) -> sitk.Image:
+    image = sitk.Image((7, 11, 5), sitk.sitkInt16)
+    image.SetSpacing((0.7, 1.9, 3.3))
+    image.SetOrigin((-12.5, 101.0, 33.0))
+    image.SetDirection(DIRECTIONS[request.param].ravel().tolist())
+    return image
+
+
+def test_indices_and_points_agree_with_sitk(image):
+    grid = VolumeGrid.of(image)
+    assert grid.shape_dhw == (5, 11, 7)
+    for index in ((0.0, 0.0, 0.0), (6.0, 10.0, 4.0), (2.3, -1.7, 5.9)):
+        point = image.TransformContinuousIndexToPhysicalPoint(index)
+        np.testing.assert_allclose((grid.lps_from_ijk @ [*index, 1])[:3], point, atol=1e-9)
+        np.testing.assert_allclose((grid.ijk_from_lps @ [*point, 1])[:3], index, atol=1e-9)
+
+
+def test_unit_coordinates_have_faces_at_0_and_1_in_tensor_order(image):
+    grid = VolumeGrid.of(image)
+    face = image.TransformContinuousIndexToPhysicalPoint((-0.5, -0.5, -0.5))
+    np.testing.assert_allclose((grid.lps_from_unit @ [0, 0, 0, 1])[:3], face, atol=1e-9)
+    along_d = image.TransformContinuousIndexToPhysicalPoint((-0.5, -0.5, 4.5))
+    np.testing.assert_allclose((grid.lps_from_unit @ [1, 0, 0, 1])[:3], along_d, atol=1e-9)
+    np.testing.assert_allclose(grid.lps_from_unit @ grid.unit_from_lps, np.eye(4), atol=1e-12)
+    legacy = grid.lps_from_legacy_unit
+    np.testing.assert_allclose((legacy @ [0, 0, 0, 1])[:3], image.GetOrigin(), atol=1e-9)
+    last = image.TransformIndexToPhysicalPoint((6, 10, 4))
+    np.testing.assert_allclose((legacy @ [1, 1, 1, 1])[:3], last, atol=1e-9)
+
+
+def test_center_is_the_middle_of_the_box(image):
+    grid = VolumeGrid.of(image)
+    np.testing.assert_allclose(
+        grid.center_lps, image.TransformContinuousIndexToPhysicalPoint((3.0, 5.0, 2.0)), atol=1e-9
+    )
+    np.testing.assert_allclose(grid.corners_lps().mean(axis=0), grid.center_lps, atol=1e-9)
+    np.testing.assert_allclose(grid.extent_mm, [4.9, 20.9, 16.5])
+    assert grid.voxel_count == 385
+
+
+def test_padding_and_cropping_stay_on_the_lattice(image):
+    grid = VolumeGrid.of(image)
+    padded = grid.padded((1.0, 2.0, 3.4))
+    assert padded.size_ijk == (7 + 4, 11 + 4, 5 + 4)
+    index = (padded.ijk_from_lps @ [*grid.origin_lps, 1])[:3]
+    np.testing.assert_allclose(index, [2, 2, 2], atol=1e-9)
+    assert padded.cropped((2, 2, 2), (9, 13, 7)).same_as(grid)
+    region = sitk.RegionOfInterest(image, (3, 4, 2), (1, 5, 2))
+    assert grid.cropped((1, 5, 2), (4, 9, 4)).same_as(VolumeGrid.of(region))
+
+
+def test_another_spacing_covers_the_same_box_around_the_same_center(image):
+    grid = VolumeGrid.of(image)
+    other = grid.with_spacing(1.25)
+    np.testing.assert_allclose(other.center_lps, grid.center_lps, atol=1e-9)
+    assert (other.extent_mm >= grid.extent_mm - 1e-6).all()
+    assert (other.extent_mm < grid.extent_mm + 1.25).all()
+
+
+def test_same_as_notices_half_a_voxel(image):
+    grid = VolumeGrid.of(image)
+    moved = VolumeGrid(grid.size_ijk, grid.spacing, grid.origin_lps + 0.35, grid.direction)
+    assert grid.same_as(VolumeGrid.of(image))
+    assert not grid.same_as(moved)
+    assert not grid.same_as(grid.padded(1.0))
+
+
+def test_ras_and_lps():
+    np.testing.assert_array_equal(lps_from_ras() @ [1, 2, 3, 1], [-1, -2, 3, 1])
+
+
+@pytest.mark.parametrize(
+    ("size", "spacing", "origin", "direction"),
+    [
+        ((0, 3, 3), (1, 1, 1), (0, 0, 0), np.eye(3)),
+        ((3, 3, 3), (1, 0, 1), (0, 0, 0), np.eye(3)),
+        ((3, 3, 3), (1, 1, 1), (0, np.nan, 0), np.eye(3)),
+        ((3, 3, 3), (1, 1, 1), (0, 0, 0), np.array([[1, 0, 0], [0, 1, 0.1], [0, 0, 1.0]])),
+        ((3, 3, 3), (1, 1, 1), (0, 0, 0), np.zeros((3, 3))),
+    ],
+)
+def test_bad_geometry_is_refused(size, spacing, origin, direction):
+    with pytest.raises(GeometryError):
+        VolumeGrid(size, spacing, origin, direction)
