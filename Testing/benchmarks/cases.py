@@ -16,8 +16,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_folder import MISSING, find_data_folder
+TESTING = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTING), str(TESTING.parent / "CARLRegistration")]
+
+from carlreg.phantom import PosedDeformation  # noqa: E402
+from data_folder import MISSING, find_data_folder  # noqa: E402
 
 PointMap = Callable[[np.ndarray], np.ndarray]
 
@@ -301,40 +304,7 @@ def _liver(name: str) -> Case:
     )
 
 
-@dataclass(frozen=True)
-class KnownMap:
-    """A pose after a smooth deformation: y = rigid(x + u(x)), u a sum of Gaussian pushes; invertible.
-
-    rigid: 4 x 4. centers: M x 3 LPS mm. pushes: M x 3 mm. widths: M standard deviations in mm.
-    """
-
-    rigid: np.ndarray
-    centers: np.ndarray
-    pushes: np.ndarray
-    widths: np.ndarray
-
-    def __call__(self, points_lps: np.ndarray) -> np.ndarray:
-        return apply_matrix(self.rigid, points_lps + self._displacement(points_lps))
-
-    def _displacement(self, points_lps: np.ndarray) -> np.ndarray:
-        total = np.zeros_like(points_lps, dtype=np.float64)
-        for center, push, width in zip(self.centers, self.pushes, self.widths, strict=True):
-            squared = ((points_lps - center) ** 2).sum(axis=1)
-            total += np.exp(-0.5 * squared / width**2)[:, None] * push
-        return total
-
-    def inverse(self, points_lps: np.ndarray, tolerance_mm: float = 1e-3) -> np.ndarray:
-        """Points that map to the given ones, by fixed-point iteration (the pushes change by less than 1 mm per mm)."""
-        unposed = apply_matrix(np.linalg.inv(self.rigid), points_lps)
-        points = unposed
-        for _ in range(50):
-            last, points = points, unposed - self._displacement(points)
-            if np.abs(points - last).max() < tolerance_mm:
-                break
-        return points
-
-
-def _known_map(center: np.ndarray, extent_mm: np.ndarray) -> KnownMap:
+def _known_map(center: np.ndarray, extent_mm: np.ndarray) -> PosedDeformation:
     """The pose and deformation of the abdomen cases: 12 degrees, a shift of (14, -9, 22) mm, pushes up to 14 mm."""
     random = np.random.default_rng(7)
     count = 10
@@ -343,7 +313,7 @@ def _known_map(center: np.ndarray, extent_mm: np.ndarray) -> KnownMap:
     pushes *= random.uniform(5.0, 11.0, size=(count, 1)) / np.linalg.norm(pushes, axis=1, keepdims=True)
     widths = random.uniform(32.0, 60.0, size=count)
     rigid = rigid_matrix(turn(OBLIQUE_AXIS, 12.0, center, (14.0, -9.0, 22.0)))
-    return KnownMap(rigid, centers, pushes, widths)
+    return PosedDeformation(rigid, centers, pushes, widths)
 
 
 def _abdomen_40() -> Case:
@@ -355,7 +325,7 @@ def _abdomen_40() -> Case:
     nx, ny, nz = whole.GetSize()
     fixed_box = ((0, 0, round(0.3 * nz)), (nx, ny, nz))
     # The moving field of view is the lower 70 % around where the pose puts the body; its axes are plain.
-    middle = apply_matrix(truth.rigid, center[None])[0] - np.array([0.0, 0.0, 0.15 * extent[2]])
+    middle = apply_matrix(truth.pose, center[None])[0] - np.array([0.0, 0.0, 0.15 * extent[2]])
     grid = plain_grid(middle, extent * np.array([1.05, 1.05, 0.7]), (2.7, 2.7, 3.3))
     sources = truth.inverse(voxel_centers_lps(grid))
     return Case(
@@ -375,7 +345,7 @@ def _large() -> Case:
     extent = np.asarray(whole.GetSize()) * np.asarray(whole.GetSpacing())
     center = center_lps(whole)
     truth = _known_map(center, extent)
-    coarse = plain_grid(apply_matrix(truth.rigid, center[None])[0], extent * 1.05, (3.0, 3.0, 3.0))
+    coarse = plain_grid(apply_matrix(truth.pose, center[None])[0], extent * 1.05, (3.0, 3.0, 3.0))
     moving = gather(whole, coarse, truth.inverse(voxel_centers_lps(coarse)), background=-1024.0)
 
     def refined(image):

@@ -190,12 +190,16 @@ def as_markdown(results: dict) -> str:
     titles = [OURS] + [peer.title for peer in PEERS.values()]
     rows = results["rows"]
     names = [name for name in (*CASES, *EXTRA_CASES) if name in rows]
-    accuracy, times, memory = [], [], []
+    accuracy, times, work, memory = [], [], [], []
     for name in names:
         row = rows[name]
         unit = deciding(row["before"])[1] if deciding(row["before"]) else ""
         accuracy.append([name, unit, cell(row["before"])] + [cell(row.get(method)) for method in methods])
-        for figures, key, form in ((times, "seconds", "{:.0f}"), (memory, "peak_gb", "{:.1f}")):
+        for figures, key, form in (
+            (times, "seconds", "{:.0f}"),
+            (work, "cpu_seconds", "{:.0f}"),
+            (memory, "peak_gb", "{:.1f}"),
+        ):
             figures.append([name] + [form.format(row[m][key]) if key in row.get(m, {}) else "" for m in methods])
     text = [
         "# Benchmark\n",
@@ -206,6 +210,8 @@ def as_markdown(results: dict) -> str:
         table(["case", "unit", "before", *titles], accuracy),
         "Seconds of the whole process, reading and writing included:\n",
         table(["case", *titles], times),
+        "Seconds of computing, summed over the cores (they tell more than the clock when other work was going on):\n",
+        table(["case", *titles], work),
         "Peak resident memory, GB:\n",
         table(["case", *titles], memory),
     ]
