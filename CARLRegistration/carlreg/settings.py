@@ -98,4 +98,13 @@ class RegistrationSettings:
 
     @classmethod
     def from_json(cls, path: str | Path) -> RegistrationSettings:
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        """Settings from a file that `to_json` made. Raises InputError when it is not one."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        except ValueError as error:
+            raise InputError(f"{path}: expected a JSON file with settings; it is no JSON ({error}).") from error
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: expected settings by name, got a JSON {type(values).__name__}.")
+        return cls.from_dict(values)

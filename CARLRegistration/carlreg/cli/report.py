@@ -49,10 +49,10 @@ class Display:
             print(text, flush=True)
 
     def _show_json(self, record: ProgressRecord) -> None:
-        now = time.monotonic()
-        if record.stage == self._stage and now - self._shown_at < _JSON_INTERVAL and record.fraction < 1.0:
+        now, what = time.monotonic(), f"{record.stage}\n{record.message}"
+        if what == self._stage and now - self._shown_at < _JSON_INTERVAL and record.fraction < 1.0:
             return
-        self._stage, self._shown_at = record.stage, now
+        self._stage, self._shown_at = what, now
         if self._broken:
             return
         try:

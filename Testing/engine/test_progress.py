@@ -1,0 +1,65 @@
+"""Progress: fractions that grow to one, stages with their times, a cancel that is noticed."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from carlreg.errors import Cancelled
+from carlreg.progress import Progress, peak_memory_mb
+
+
+def test_fractions_follow_the_weights_and_never_fall():
+    records = []
+    progress = Progress(on_record=records.append, weights={"a": 1.0, "b": 3.0})
+    with progress.stage("a", "first"):
+        progress.update(0.5)
+    with progress.stage("b"):
+        for step in range(4):
+            progress.update((step + 1) / 4, f"step {step}")
+    fractions = [record.fraction for record in records]
+    assert fractions == pytest.approx([0, 0.125, 0.25, 0.4375, 0.625, 0.8125, 1.0])
+    assert [record.stage for record in records] == ["a", "a", "b", "b", "b", "b", "b"]
+    assert records[0].message == "first" and records[0].seconds_left is None
+    assert records[-1].seconds_left == pytest.approx(0.0)
+
+
+def test_seconds_left_from_the_pace():
+    records = []
+    progress = Progress(on_record=records.append, weights={"a": 1.0})
+    with progress.stage("a"):
+        time.sleep(0.2)
+        progress.update(0.25)
+    assert 0.4 < records[-1].seconds_left < 3.0  # 0.6 at an even pace
+
+
+def test_stages_are_timed():
+    progress = Progress()
+    with progress.stage("a"):
+        time.sleep(0.05)
+    (timing,) = progress.timings
+    assert timing.name == "a" and 0.05 <= timing.seconds < 2.0
+    assert timing.peak_mb == pytest.approx(peak_memory_mb(), rel=0.2)
+
+
+def test_cancel_from_another_thread_ends_a_loop():
+    progress = Progress(weights={"a": 1.0})
+    threading.Timer(0.05, progress.cancel).start()
+    begin = time.monotonic()
+    with pytest.raises(Cancelled, match="nothing was written"), progress.stage("a"):
+        while time.monotonic() - begin < 5.0:
+            progress.update(0.1)
+    assert time.monotonic() - begin < 2.0
+    with pytest.raises(Cancelled):
+        progress.check()
+    with pytest.raises(Cancelled), progress.stage("b"):
+        pytest.fail("a stage began after the cancel")
+
+
+def test_records_are_plain_values():
+    records = []
+    progress = Progress(on_record=records.append, weights={"a": 1.0})
+    with progress.stage("a", "text"):
+        pass
+    assert records[0].as_dict() == {"stage": "a", "fraction": 0.0, "seconds_left": None, "message": "text"}

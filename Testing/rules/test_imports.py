@@ -1,0 +1,113 @@
+"""Who may import whom, and what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENGINE = Path(__file__).resolve().parents[2] / "CARLRegistration" / "carlreg"
+
+BASE = {"errors", "settings", "progress", "staging"}
+GEOMETRY = BASE | {"spaces"}
+FILES = GEOMETRY | {"volumes"}
+TENSORS = GEOMETRY | {"maps"}
+PREPARED = FILES | TENSORS | {"preprocess"}
+NETWORKS = PREPARED | {"models"}
+# A package may import itself, the version, and these.
+MAY_IMPORT = {
+    "errors": set(),
+    "settings": {"errors"},
+    "progress": {"errors"},
+    "staging": {"errors"},
+    "spaces": BASE,
+    "volumes": GEOMETRY,
+    "phantom": GEOMETRY,
+    "maps": GEOMETRY,
+    "preprocess": FILES | TENSORS,
+    "models": PREPARED,
+    "losses": TENSORS,
+    "optimize": NETWORKS | {"losses"},
+    "physical": FILES | TENSORS,
+    "outputs": FILES | TENSORS | {"physical"},
+    "pipeline": NETWORKS | {"losses", "optimize", "physical"},
+    "training": NETWORKS | {"losses", "optimize", "physical", "pipeline"},
+    "cli": NETWORKS | {"losses", "optimize", "physical", "outputs", "pipeline", "phantom", "training"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+MODULES = sorted(ENGINE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ENGINE).parts[0].removesuffix(".py")
+
+
+def imported_parts(path: Path) -> set[str]:
+    """The parts of the engine that a module imports, at its top or inside functions; type checking aside."""
+    package = ("carlreg", *path.relative_to(ENGINE).parts[:-1])
+    parts = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            base += node.module.split(".") if node.module else []
+            names = [[*base, alias.name] for alias in node.names]
+        else:
+            continue
+        parts |= {name[1] for name in names if name[0] == "carlreg" and len(name) > 1}
+    return parts - {"__version__"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ENGINE).as_posix())
+def test_import_direction(path):
+    part = part_of(path)
+    assert part in MAY_IMPORT, f"{part} is new: say in MAY_IMPORT what it may import"
+    assert imported_parts(path) <= MAY_IMPORT[part] | {part}
+
+
+def test_the_rule_sees_imports():
+    assert imported_parts(ENGINE / "cli" / "register.py") >= {"errors", "outputs", "pipeline", "volumes", "staging"}
+    assert imported_parts(ENGINE / "optimize" / "field.py") >= {"maps"}
+
+
+def test_parts_have_an_order():
+    """No part imports, over any chain, itself."""
+    above = {part: set(allowed) for part, allowed in MAY_IMPORT.items()}
+    for _ in above:
+        above = {part: below.union(*(above[other] for other in below)) for part, below in above.items()}
+    assert not [part for part, below in above.items() if part in below]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ENGINE).as_posix())
+def test_the_engine_knows_no_slicer(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    assert not {name.split(".")[0] for name in names} & {"slicer", "qt", "vtk", "ctk"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import carlreg", {"torch", "SimpleITK", "numpy", "tqdm"}),
+        ("import carlreg.errors, carlreg.settings, carlreg.progress, carlreg.staging", {"torch", "SimpleITK", "numpy"}),
+        ("import carlreg.cli.main", {"torch", "SimpleITK", "numpy"}),
+        ("import carlreg.spaces", {"torch", "SimpleITK"}),
+        ("import carlreg.volumes, carlreg.phantom", {"torch"}),
+        ("from carlreg import RegistrationSettings, Progress, CarlError", {"torch", "SimpleITK", "numpy"}),
+    ],
+)
+def test_what_importing_brings_along(statement, absent):
+    code = f"import sys; {statement}; print(*sorted({absent!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_importing_starts_no_device():
+    code = "import carlreg.pipeline, carlreg.outputs, torch, sys; sys.exit(int(torch.cuda.is_initialized()))"
+    subprocess.run([sys.executable, "-c", code], check=True)
