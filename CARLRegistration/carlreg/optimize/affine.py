@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..losses.similarity import LocalCorrelation, mind_descriptor, window_widths
+from ..losses.similarity import LocalCorrelation, window_widths
 from ..maps import sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..progress import Progress
@@ -36,17 +36,15 @@ class AffineProblem:
     """Similarity of two images at one resolution as a function of an affine matrix.
 
     The fixed image's structure (its windowed variance) weighs the voxels, so that air and blank background neither
-    help nor hurt. similarity: 'lncc' | 'lncc2' | 'mind'.
+    help nor hurt. similarity: 'lncc' | 'lncc2' | 'mind'; with 'mind' the squared local correlation serves too, which
+    tells inverted contrast as well: an affine can minimize a descriptor's distance by collapsing onto a flat place.
     """
 
     def __init__(self, images: LevelImages, *, window_mm: float, similarity: str = "lncc2") -> None:
-        self.images, self.similarity = images, similarity
+        self.images = images
         fixed = images.fixed_grid
         self.center_lps = _weighted_center(images.fixed_11dhw, fixed, images.fixed_weight_11dhw)
         widths = window_widths(fixed.spacing[::-1], window_mm)
-        if similarity == "mind":
-            self.fixed_descriptor = mind_descriptor(images.fixed_11dhw)
-            self.moving_descriptor = mind_descriptor(images.moving_11dhw)
         self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=similarity != "lncc")
         variance = self.correlation.variance - self.correlation.floor
         structure = variance / (variance + 10 * self.correlation.floor)
@@ -78,12 +76,7 @@ class AffineProblem:
             if self.images.moving_weight_11dhw is not None:
                 weight = weight * sample(self.images.moving_weight_11dhw, map_13dhw)
             overlap = float(weight.sum()) / max(self.total, 1e-6)
-        if self.similarity == "mind":
-            warped = sample(self.moving_descriptor, map_13dhw)
-            distance = (warped - self.fixed_descriptor).square().mean(1, keepdim=True)
-            value = (distance * weight).sum() / weight.sum().clamp_min(1e-6) * 10 - 1
-        else:
-            value = self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight)
+        value = self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight)
         return value, overlap
 
     @torch.no_grad()
@@ -117,8 +110,8 @@ def refine_affine(
 ) -> np.ndarray:
     """Adam on the matrix around the fixed body's center, all parameters scaled to mm at the body's edge.
 
-    freedom: 'translation', 'rigid' (first-order turns, orthonormalized at the end) or 'affine'.
-    Returns the best matrix seen, 4x4 LPS.
+    freedom: 'translation', 'rigid' or 'affine'.
+    Returns the matrix with the best similarity seen, 4x4 LPS; steps that lose a fifth of the overlap do not count.
     """
     center = tensor_from_array((start @ [*problem.center_lps, 1.0])[:3])
     radius = float(np.linalg.norm(problem.images.fixed_grid.extent_mm)) / 4
@@ -138,17 +131,18 @@ def refine_affine(
         top = torch.cat([linear, shift[:, None]], dim=1)
         return torch.cat([top, top.new_tensor([[0.0, 0, 0, 1]])]) @ start_matrix
 
-    best, best_value = start, math.inf
+    best, best_value, least_overlap = start, math.inf, 0.0
     for step in range(steps + 1):
         optimizer.param_groups[0]["lr"] = rate_mm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         optimizer.zero_grad(set_to_none=True)
         matrix = matrix_of(parameters)
         loss, overlap = problem.loss(matrix)
-        value = float(loss.detach()) * overlap**OVERLAP_POWER
-        if value < best_value:
+        value = float(loss.detach())
+        if step == 0:
+            least_overlap = 0.8 * overlap
+        if value < best_value and overlap >= least_overlap:
             best, best_value = array_from_tensor(matrix), value
         if step < steps:
-            # The overlap term has no gradient (its edge is sharp); it only decides which step is kept.
             loss.backward()
             optimizer.step()
         if progress is not None:

@@ -39,6 +39,7 @@ def mr_window(array: np.ndarray) -> tuple[float, float]:
     values = np.asarray(array).reshape(-1)
     values = values[:: max(1, values.size // 1_000_000)].astype(np.float32)
     low = float(np.percentile(values, 0.5))
-    body = values[values > low + 0.02 * (float(values.max()) - low)]
+    bright = float(np.percentile(values, 99.9))  # not the maximum: one hot voxel would hide the body
+    body = values[values > low + 0.02 * (bright - low)]
     high = float(np.percentile(body, 99.5)) if body.size else float(values.max())
     return (low, high) if high > low else (float(values.min()), float(max(values.max(), values.min() + 1e-6)))

@@ -1,0 +1,91 @@
+"""Window means, local correlation and MIND against SciPy, naive formulas and finite differences."""
+
+import numpy as np
+import pytest
+import torch
+from carlreg.losses.similarity import LocalCorrelation, WindowMean, mind_descriptor, mind_distance, window_widths
+from scipy.ndimage import uniform_filter
+
+
+def images(shape=(9, 12, 10), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    fixed = torch.rand(1, 1, *shape, generator=generator, dtype=torch.float64)
+    return fixed, (0.6 * fixed + 0.4 * torch.rand(1, 1, *shape, generator=generator, dtype=torch.float64))
+
+
+def test_window_mean_equals_scipy_in_the_interior():
+    image = torch.rand(2, 3, 14, 15, 16)
+    ours = WindowMean((14, 15, 16), (7, 5, 3))(image)
+    theirs = uniform_filter(image.numpy(), size=(1, 1, 7, 5, 3), mode="constant")
+    assert np.abs(ours.numpy() - theirs)[:, :, 3:-3, 2:-2, 1:-1].max() < 1e-5
+
+
+def test_window_mean_of_a_constant_is_the_constant_up_to_the_border():
+    assert torch.allclose(WindowMean((5, 6, 7), (7, 7, 7))(torch.full((1, 1, 5, 6, 7), 0.3)), torch.tensor(0.3))
+
+
+def test_window_mean_adjoint_is_the_transpose():
+    window = WindowMean((6, 7, 8), (3, 5, 7), dtype=torch.float64)
+    a, b = torch.rand(1, 1, 6, 7, 8, dtype=torch.float64), torch.rand(1, 1, 6, 7, 8, dtype=torch.float64)
+    assert float((window(a) * b).sum() - (a * window.adjoint(b)).sum()) == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_local_correlation_equals_a_loop_over_windows(squared):
+    fixed, moving = images()
+    floor = 1e-4
+    ours = LocalCorrelation(fixed, (3, 3, 5), squared=squared, floor=floor).map(moving)[0, 0].numpy()
+    f, m = fixed[0, 0].numpy(), moving[0, 0].numpy()
+    for d, h, w in ((4, 5, 6), (0, 0, 0), (8, 11, 9), (3, 11, 1)):
+        part = tuple(slice(max(0, c - r), c + r + 1) for c, r in zip((d, h, w), (1, 1, 2), strict=True))
+        covariance = np.mean((f[part] - f[part].mean()) * (m[part] - m[part].mean()))
+        value = covariance / np.sqrt((f[part].var() + floor) * (m[part].var() + floor))
+        assert ours[d, h, w] == pytest.approx(value**2 if squared else value, abs=1e-9)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_local_correlation_gradient_equals_finite_differences(squared):
+    fixed, moving = images((5, 6, 7))
+    weight = torch.rand(1, 1, 5, 6, 7, dtype=torch.float64)
+    loss = LocalCorrelation(fixed, (3, 3, 3), squared=squared)
+    assert torch.autograd.gradcheck(lambda x: loss(x, weight), [moving.clone().requires_grad_()], eps=1e-6, atol=1e-7)
+
+
+def test_local_correlation_is_minus_one_for_a_linear_change_of_intensity():
+    fixed, _ = images()
+    weight = torch.ones_like(fixed)
+    assert float(LocalCorrelation(fixed, (5, 5, 5), floor=0.0)(0.2 + 0.5 * fixed, weight)) == pytest.approx(
+        -1, abs=1e-9
+    )
+    signed = LocalCorrelation(fixed, (5, 5, 5), squared=False, floor=0.0)
+    assert float(signed(0.7 - 0.5 * fixed, weight)) == pytest.approx(1, abs=1e-9)
+
+
+def test_weight_zero_voxels_do_not_count():
+    fixed, moving = images()
+    weight = torch.zeros_like(fixed)
+    weight[..., :5] = 1
+    loss = LocalCorrelation(fixed, (3, 3, 3))
+    changed = moving.clone()
+    changed[..., 7:] = 0.9
+    assert float(loss(moving, weight)) == pytest.approx(float(loss(changed, weight)), abs=1e-12)
+    assert float(loss(moving, torch.ones_like(weight))) != pytest.approx(
+        float(loss(changed, torch.ones_like(weight))), abs=1e-3
+    )
+
+
+def test_mind_ignores_contrast_and_sees_displacement():
+    generator = torch.Generator().manual_seed(1)
+    image = torch.nn.functional.avg_pool3d(torch.rand(1, 1, 30, 30, 30, generator=generator), 3, 1)
+    weight = torch.ones(1, 1, *image.shape[2:])
+    here = mind_descriptor(image)
+    inverted = mind_distance(mind_descriptor(0.9 - 0.5 * image), here, weight)
+    shifted = mind_distance(mind_descriptor(torch.roll(image, 2, dims=4)), here, weight)
+    assert here.shape == (1, 12, *image.shape[2:])
+    assert float(here.min()) >= 0 and float(here.max()) <= 1
+    assert float(inverted) < 1e-6
+    assert float(shifted) > 0.02
+
+
+def test_window_widths_are_odd_and_follow_the_spacing():
+    assert window_widths((1.0, 2.5, 9.0), 10.0) == [9, 5, 3]

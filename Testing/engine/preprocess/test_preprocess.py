@@ -1,0 +1,100 @@
+"""Normalization, resampling and content boxes against SimpleITK and known answers."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from carlreg.errors import GeometryError
+from carlreg.preprocess import guess_modality, network_image, network_spacing, normalize, prepare, resample_on_axes
+from carlreg.preprocess.prepare import level_grid
+from carlreg.spaces import VolumeGrid
+from carlreg.volumes import volume_from_image
+
+OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.5).GetMatrix()
+
+
+def smooth_image(size=(40, 36, 30), spacing=(1.0, 1.5, 2.0), direction=OBLIQUE) -> sitk.Image:
+    rng = np.random.default_rng(0)
+    image = sitk.GetImageFromArray(rng.normal(size=size[::-1]).astype(np.float32))
+    image = sitk.SmoothingRecursiveGaussian(image, 3.0)
+    image.SetSpacing(spacing)
+    image.SetOrigin((11.0, -42.0, 7.0))
+    image.SetDirection(direction)
+    return image
+
+
+@pytest.mark.parametrize("direction", [OBLIQUE, (-1, 0, 0, 0, -1, 0, 0, 0, 1), (0, 1, 0, 0, 0, -1, -1, 0, 0)])
+def test_resampling_without_smoothing_equals_simpleitk(direction):
+    image = smooth_image(direction=direction)
+    grid = VolumeGrid.of(image)
+    target = grid.cropped((3, 4, 2), (35, 30, 25)).with_spacing((1.7, 1.3, 2.2))
+    reference = sitk.Image(list(target.size_ijk), sitk.sitkFloat32)
+    reference.SetSpacing(target.spacing.tolist())
+    reference.SetOrigin(target.origin_lps.tolist())
+    reference.SetDirection(target.direction.ravel().tolist())
+    theirs = sitk.GetArrayFromImage(sitk.Resample(image, reference))
+    ours = resample_on_axes(torch.from_numpy(sitk.GetArrayFromImage(image)), grid, target, smooth=False)
+    assert np.abs(ours[0, 0].numpy() - theirs).max() < 1e-4 * np.abs(theirs).max() + 1e-5
+
+
+def test_shrinking_suppresses_what_the_coarse_grid_cannot_hold():
+    grid = VolumeGrid((64, 8, 8), [1, 1, 1], [0, 0, 0], np.eye(3))
+    alternating = torch.tensor([1.0, -1.0]).repeat(32)[None, None].expand(8, 8, 64)
+    coarse = resample_on_axes(alternating, grid, grid.with_spacing((4.0, 1, 1)))
+    assert coarse.shape[4] == 16
+    assert float(coarse[..., 2:-2].abs().max()) < 0.02
+    slow = torch.sin(torch.arange(64) * 2 * np.pi / 64)[None, None].expand(8, 8, 64)
+    kept = resample_on_axes(slow, grid, grid.with_spacing((4.0, 1, 1)))
+    assert float(kept.abs().max()) > 0.93
+
+
+def test_resampling_to_another_direction_is_refused():
+    grid = VolumeGrid((5, 5, 5), [1, 1, 1], [0, 0, 0], np.eye(3))
+    turned = VolumeGrid((5, 5, 5), [1, 1, 1], [0, 0, 0], np.diag([-1.0, -1.0, 1.0]))
+    with pytest.raises(GeometryError, match="same axis directions"):
+        resample_on_axes(torch.zeros(5, 5, 5), grid, turned)
+
+
+def test_modalities_and_normalization():
+    rng = np.random.default_rng(0)
+    ct = np.full((30, 30, 30), -1000.0)
+    ct[8:22, 8:22, 8:22] = 40 + rng.normal(0, 20, (14, 14, 14))
+    assert guess_modality(ct) == "ct"
+    assert normalize(ct, "ct")[0, 0, 0] == 0
+    assert normalize(np.array([[[0.0, 5000.0]]]), "ct").ravel().tolist() == [0.5, 1.0]
+    mr = np.zeros((30, 30, 30))
+    mr[5:25, 5:25, 5:25] = rng.uniform(100, 300, (20, 20, 20))
+    mr[10, 10, 10] = 1e5  # one hot voxel must not squeeze the rest
+    assert guess_modality(mr) == "mr"
+    scaled = normalize(mr, "mr")
+    assert scaled.min() == 0 and scaled.max() == 1
+    assert np.median(scaled[5:25, 5:25, 5:25]) == pytest.approx(200 / 299, abs=0.03)
+
+
+def test_content_box_and_network_image_keep_positions():
+    array = np.zeros((50, 60, 70), dtype=np.float32)
+    array[20:40, 10:50, 30:60] = np.random.default_rng(0).uniform(80, 100, (20, 40, 30))
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((2.0, 1.0, 1.5))
+    image.SetOrigin((5.0, 6.0, 7.0))
+    prepared = prepare(volume_from_image(image))
+    start = (prepared.grid.ijk_from_lps @ [*prepared.content.origin_lps, 1])[:3].round().astype(int)
+    assert start.tolist() == [30 - 4, 10 - 8, 20 - 6]  # 8 mm of margin
+    assert (start + prepared.content.size_ijk).tolist() == [60 + 4, 50 + 8, 40 + 6]
+
+    spacing = network_spacing(prepared, prepared, 32)
+    assert spacing == pytest.approx(prepared.content.extent_mm.max() / 32)
+    tensor, grid = network_image(prepared, spacing, 8)
+    assert all(n % 8 == 0 for n in tensor.shape[2:]) and tensor.shape[2:] == grid.shape_dhw
+    values = tensor[0, 0].double().numpy()
+    index = np.indices(values.shape)[::-1].reshape(3, -1)
+    center = (index * values.ravel()).sum(1) / values.sum()
+    found = grid.lps_from_ijk @ [*center, 1]
+    expected = prepared.grid.lps_from_ijk @ [44.5, 29.5, 29.5, 1]
+    assert np.abs(found - expected)[:3].max() < 0.6
+
+
+def test_levels_keep_thick_slices():
+    grid = VolumeGrid((100, 100, 20), [1, 1, 5], [0, 0, 0], np.eye(3))
+    assert level_grid(grid, grid, 2.0).spacing.tolist() == [2, 2, 5]
+    assert level_grid(grid, grid, 1.0) is grid
