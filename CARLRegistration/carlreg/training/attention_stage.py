@@ -312,6 +312,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--views", type=int, default=3, help="views per anatomy")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate at the start")
     parser.add_argument("--rotation", type=float, default=15.0, help="largest turn of one view, degrees")
+    parser.add_argument("--same-contrast", type=float, default=0.7, help="share of views in the first contrast")
+    parser.add_argument("--queries", type=int, default=384, help="rows of attention per ordered pair and step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw views")
@@ -323,8 +325,13 @@ def main(arguments: list[str] | None = None) -> int:
         seed=options.seed,
         workers=options.workers,
         learning_rate=options.rate,
+        queries=options.queries,
         synthetic=replace(
-            SyntheticSettings(), size=options.size, views=options.views, rotation_degrees=options.rotation
+            SyntheticSettings(),
+            size=options.size,
+            views=options.views,
+            rotation_degrees=options.rotation,
+            same_contrast=options.same_contrast,
         ),
     )
     train(settings, options.out, options.threads)
