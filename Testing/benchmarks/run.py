@@ -159,6 +159,12 @@ def today() -> str:
     return datetime.date.today().isoformat()
 
 
+def read_results(file: Path, here: dict) -> dict:
+    """What was measured on this machine so far: machine, date, versions, rows[case][method]."""
+    results = json.loads(file.read_text()) if file.is_file() else {}
+    return results if results.get("machine") == here else {"machine": here, "date": today(), "versions": {}, "rows": {}}
+
+
 # --- the tables -----------------------------------------------------------------------------------------------------
 
 
@@ -276,15 +282,15 @@ def main() -> int:
         return 2
 
     here = machine(given.threads)
-    results = json.loads(given.results.read_text()) if given.results.is_file() else {}
-    if results.get("machine") != here:
-        results = {"machine": here, "versions": {}, "rows": {}}
+    results = read_results(given.results, here)
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(ROOT / "CARLRegistration"), os.environ.get("PYTHONPATH")])
     )
 
     def note(name: str, method: str, row: dict) -> None:
-        """Keep a row at once: a benchmark that is stopped has not been for nothing."""
+        """Keep a row at once: a benchmark that is stopped has not been for nothing, nor one that runs beside it."""
+        nonlocal results
+        results = read_results(given.results, here)
         results["rows"].setdefault(name, {})[method] = row
         if "version" in row:
             results["versions"][method] = row["version"]
