@@ -69,6 +69,8 @@ class Progress:
         self._begin = time.monotonic()
         self._stage = ""
         self._done_weight = 0.0
+        self._unforeseen: set[str] = set()
+        self._fraction = 0.0
 
     def cancel(self) -> None:
         """Ask the run to stop; safe from any thread and from signal handlers."""
@@ -84,6 +86,8 @@ class Progress:
         """Run one stage: reports its begin, times it, and adds its weight to the done part."""
         self.check()
         self._stage = name
+        if name not in self.weights:
+            self._unforeseen.add(name)
         self.update(0.0, message)
         begin = time.perf_counter()
         yield
@@ -96,9 +100,10 @@ class Progress:
         self.check()
         if self.on_record is None:
             return
-        total = max(sum(self.weights.values()), 1e-9)
-        weight = self.weights.get(self._stage, 0.0)
-        fraction = min(1.0, (self._done_weight + weight * fraction_of_stage) / total)
+        total = sum(self.weights.values()) + len(self._unforeseen)
+        weight = self.weights.get(self._stage, 1.0 if self._stage else 0.0)
+        fraction = min(1.0, (self._done_weight + weight * fraction_of_stage) / max(total, 1e-9))
+        fraction = self._fraction = max(self._fraction, fraction)  # a stage nobody foresaw must not turn it back
         elapsed = time.monotonic() - self._begin
         left = elapsed * (1.0 - fraction) / fraction if fraction > 0.02 else None
         self.on_record(ProgressRecord(self._stage, fraction, left, message))

@@ -25,6 +25,16 @@ def test_fractions_follow_the_weights_and_never_fall():
     assert records[-1].seconds_left == pytest.approx(0.0)
 
 
+def test_a_stage_without_a_weight_counts_as_one_and_turns_nothing_back():
+    records = []
+    progress = Progress(on_record=records.append, weights={"a": 1.0, "c": 2.0})
+    for name in "abc":
+        with progress.stage(name):
+            progress.update(0.5)
+    fractions = [record.fraction for record in records]
+    assert fractions == pytest.approx([0, 1 / 6, 1 / 4, 1.5 / 4, 2 / 4, 3 / 4])
+
+
 def test_seconds_left_from_the_pace():
     records = []
     progress = Progress(on_record=records.append, weights={"a": 1.0})
