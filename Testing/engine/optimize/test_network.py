@@ -4,14 +4,17 @@ import torch
 from carlreg.errors import Cancelled, OptimizationDiverged
 from carlreg.losses.paper import dissimilarity
 from carlreg.maps import sample
-from carlreg.models.compositions import HALF_WIDTH, Half, Refinement, Two, assemble
+from carlreg.models.compositions import Half, Refinement, Two, assemble
 from carlreg.models.registry import MODELS, LoadedModel, load
+from carlreg.models.unet import UNetSettings
 from carlreg.optimize.network import optimize_network
 from carlreg.progress import Progress
 from scipy.ndimage import gaussian_filter
 
+SMALL = UNetSettings(down_channels=(2, 8, 16), up_channels=(8, 16))
 
-def images(shape=(40, 40, 40)):
+
+def images(shape=(24, 24, 24)):
     """A textured ball, and the same one moved by two voxels."""
     noise = gaussian_filter(np.random.default_rng(0).standard_normal(shape), 2)
     noise = (noise - noise.min()) / (noise.max() - noise.min())
@@ -22,7 +25,7 @@ def images(shape=(40, 40, 40)):
 
 def loaded_unets():
     torch.manual_seed(0)
-    network = assemble(Two(Half(Refinement(HALF_WIDTH)), Refinement(HALF_WIDTH))).eval()
+    network = assemble(Two(Half(Refinement(SMALL)), Refinement(SMALL))).eval()
     return LoadedModel(network, "test", None, {"refinement": True}, False, MODELS["carl-compact"])
 
 
@@ -42,18 +45,17 @@ def test_improves_similarity_and_leaves_weights_bit_equal(similarity):
     loaded = loaded_unets()
     before = snapshot(loaded.network)
 
-    forward, backward = optimize_network(loaded, moving, fixed, steps=15, lr=1e-3, similarity=similarity)
+    forward, backward = optimize_network(loaded, moving, fixed, steps=10, lr=1e-3, similarity=similarity)
 
     assert unchanged(loaded.network, before)
     assert not any(m.training for m in loaded.network.modules())
-    unlike = [
-        dissimilarity(sample(moving, p, padding="zeros"), fixed, similarity)
-        for p in (
-            forward.map.on_grid(fixed.shape[2:]),
-            loaded.network.predict(moving, fixed).map.on_grid(fixed.shape[2:]),
-        )
-    ]
-    assert float(unlike[0]) < 0.9 * float(unlike[1])
+    with torch.no_grad():
+        plain = loaded.network.predict(moving, fixed)
+        unlike = [
+            float(dissimilarity(sample(moving, found.map.on_grid(fixed.shape[2:])), fixed, similarity))
+            for found in (forward, plain)
+        ]
+    assert unlike[0] < 0.95 * unlike[1]
     assert not forward.map.on_grid((4, 4, 4)).requires_grad
     assert not backward.map.on_grid((4, 4, 4)).requires_grad
 
@@ -62,7 +64,7 @@ def test_attention_is_optimized_too():
     moving, fixed = images()
     loaded = load("carl-compact", allow_untrained=True)
     before = snapshot(loaded.network)
-    forward, _ = optimize_network(loaded, moving, fixed, steps=2, lr=1e-3)
+    forward, _ = optimize_network(loaded, moving, fixed, steps=1, lr=1e-3)
     assert unchanged(loaded.network, before)
     with torch.no_grad():
         plain, _ = loaded.network.predict_both(moving, fixed)
@@ -70,28 +72,28 @@ def test_attention_is_optimized_too():
 
 
 def test_same_seed_same_result():
-    moving, fixed = images((33, 33, 33))
+    moving, fixed = images()
     loaded = loaded_unets()
     results = []
     for noise in (1, 2):
         torch.manual_seed(noise)  # the caller's random numbers must not matter
-        results.append(optimize_network(loaded, moving, fixed, steps=3, lr=1e-3, seed=4)[0].map.on_grid((33, 33, 33)))
+        results.append(optimize_network(loaded, moving, fixed, steps=3, lr=1e-3, seed=4)[0].map.on_grid((24, 24, 24)))
     assert torch.equal(*results)
 
 
 def test_no_steps_is_the_plain_prediction():
-    moving, fixed = images((33, 33, 33))
+    moving, fixed = images()
     loaded = loaded_unets()
     torch.nn.init.normal_(loaded.network.second.unet.last.weight, std=0.05)
     found, _ = optimize_network(loaded, moving, fixed, steps=0)
     with torch.no_grad():
         assert torch.equal(
-            found.map.on_grid((33, 33, 33)), loaded.network.predict(moving, fixed).map.on_grid((33, 33, 33))
+            found.map.on_grid((24, 24, 24)), loaded.network.predict(moving, fixed).map.on_grid((24, 24, 24))
         )
 
 
 def test_every_step_is_reported_and_a_cancel_leaves_the_weights():
-    moving, fixed = images((33, 33, 33))
+    moving, fixed = images()
     loaded = loaded_unets()
     before = snapshot(loaded.network)
     records = []
@@ -109,11 +111,11 @@ def test_every_step_is_reported_and_a_cancel_leaves_the_weights():
 
 
 def test_divergence_and_errors_leave_the_weights():
-    moving, fixed = images((33, 33, 33))
+    moving, fixed = images()
     loaded = loaded_unets()
     before = snapshot(loaded.network)
     with pytest.raises(OptimizationDiverged, match="step 1 of 5"):
         optimize_network(loaded, moving, fixed * torch.nan, steps=5)
     with pytest.raises(RuntimeError):
-        optimize_network(loaded, moving, fixed[:, :, :20], steps=5, moving_mask_b1dhw=torch.ones(1, 2, 3, 4, 5))
+        optimize_network(loaded, moving, fixed, steps=5, moving_mask_b1dhw=torch.ones(1, 2, 3, 4, 5))
     assert unchanged(loaded.network, before)
