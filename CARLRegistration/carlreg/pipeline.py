@@ -103,7 +103,7 @@ def register_pair(
         loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)
         f = prepare(fixed, settings.fixed_modality, fixed_mask)
         m = prepare(moving, settings.moving_modality, moving_mask)
-        log.info("fixed: %s, moving: %s", f.modality, m.modality)
+        progress.update(0.9, f"intensities: fixed {f.modality.upper()}, moving {m.modality.upper()}")
     with progress.stage("predict", f"{settings.model}: both directions"):
         prediction = _predict(loaded, f, m, fixed, moving, settings.grid, device)
     with progress.stage("starts", "scoring candidate starts"):
@@ -188,7 +188,9 @@ def _predict(loaded, f: Prepared, m: Prepared, fixed: Volume, moving: Volume, ed
     # Attention alone answers anywhere where there is no structure: only its affine is used.
     refined = loaded.trained.get("refinement", True)
     map_lps = (lambda points: mapped_lps(there.map, images, points)) if refined else None
-    return _Predicted(correspondences(images, there, back), map_lps)
+    points = correspondences(images, there, back)
+    weights = points.weights * f.mask_weight(points.fixed_lps) * m.mask_weight(points.moving_lps)
+    return _Predicted(Correspondences(points.fixed_lps, points.moving_lps, weights + 1e-12), map_lps)
 
 
 def _candidates(f, m, prediction, initial_transform, settings, progress) -> list[Start]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..maps.exchange import tensor_from_array
+from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid
 from .normalize import guess_modality, normalize
 from .resample import resample_on_axes
@@ -42,6 +42,17 @@ class Prepared:
     def mask_at(self, grid: VolumeGrid) -> Tensor | None:
         """The mask on a grid with this volume's axes, 1 x 1 x D x H x W in 0..1; None without a mask."""
         return None if self.mask_dhw is None else resample_on_axes(self.mask_dhw, self.grid, grid)
+
+    def mask_weight(self, points_lps: np.ndarray) -> np.ndarray:
+        """The mask's value (0 or 1, nearest voxel) at n x 3 LPS points; outside the volume 0; 1 without a mask."""
+        if self.mask_dhw is None:
+            return np.ones(len(points_lps))
+        matrix = self.grid.ijk_from_lps
+        kji = np.rint(points_lps @ matrix[:3, :3].T + matrix[:3, 3]).astype(int)[:, ::-1]
+        inside = ((kji >= 0) & (kji < self.grid.shape_dhw)).all(1)
+        weight = np.zeros(len(points_lps))
+        weight[inside] = array_from_tensor(self.mask_dhw)[tuple(kji[inside].T)]
+        return weight
 
 
 def level_grid(native: VolumeGrid, box: VolumeGrid, spacing_mm: float) -> VolumeGrid:
