@@ -74,7 +74,8 @@ class PhantomPair:
     """Two CT-like volumes (int16, HU), their label maps (uint8, see LABELS) and the truth between them.
 
     landmarks: (fixed, moving), N x 3 each, LPS mm, inside both fields of view.
-    moving_from_fixed: the exact map, N x 3 -> N x 3, LPS mm.
+    moving_from_fixed: the exact map, N x 3 -> N x 3, LPS mm; it holds for the body, not for the table under it.
+    fixed_body: uint8, 1 in the fixed volume's body.
     """
 
     fixed: sitk.Image
@@ -83,6 +84,7 @@ class PhantomPair:
     moving_labels: sitk.Image
     landmarks: tuple[np.ndarray, np.ndarray]
     moving_from_fixed: PosedDeformation
+    fixed_body: sitk.Image
 
 
 def make_pair(seed: int = 0, spacing_mm: float = 3.0) -> PhantomPair:
@@ -107,9 +109,9 @@ def make_pair(seed: int = 0, spacing_mm: float = 3.0) -> PhantomPair:
     to_anatomy = _inverse_as_transform(truth, moving_grid)
     fixed, fixed_labels = _scan(canvas, fixed_grid, None, random)
     moving, moving_labels = _scan(canvas, moving_grid, to_anatomy, random)
-    return PhantomPair(
-        fixed, moving, fixed_labels, moving_labels, _common(landmarks, truth, fixed_grid, moving_grid), truth
-    )
+    body = sitk.Resample(_image(canvas.body, canvas.grid), fixed, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    common = _common(landmarks, truth, fixed_grid, moving_grid)
+    return PhantomPair(fixed, moving, fixed_labels, moving_labels, common, truth, body)
 
 
 # --- the two scans --------------------------------------------------------------------------------------------------
@@ -218,8 +220,8 @@ def _common(landmarks: np.ndarray, truth: PosedDeformation, fixed_grid: VolumeGr
 class _Canvas:
     """A volume in the anatomy's frame on which shapes are painted one over the other.
 
-    hu, labels: (D, H, W). Shapes are given by their signed distance in mm (negative inside), evaluated only in their
-    own box; edges are as soft as a voxel.
+    hu, labels, body: (D, H, W). cavity: signed distance in mm from the wall of chest and belly. Shapes are given by
+    their signed distance (negative inside), evaluated only in their own box; edges are as soft as a voxel.
     """
 
     def __init__(self, spacing_mm: float, random: np.random.Generator) -> None:
@@ -232,6 +234,8 @@ class _Canvas:
         ]
         self.hu = np.full(self.grid.shape_dhw, _AIR, dtype=np.float32)
         self.labels = np.zeros(self.grid.shape_dhw, dtype=np.uint8)
+        self.body = np.zeros(self.grid.shape_dhw, dtype=np.uint8)
+        self.cavity = np.zeros(self.grid.shape_dhw, dtype=np.float32)
         # Smooth noise of unit variance: organs' surfaces and tissues are not as smooth as formulas.
         self.bumps = self.noise(22.0)
         self.grain = self.noise(7.0)
@@ -282,7 +286,8 @@ class _Canvas:
             self.labels[box][share >= 0.5] = label
 
     def ellipsoid(self, center, radii, hu, label=None, *, turned=None, keep=None, rough=0.0, grain=0.0) -> None:
-        """An ellipsoid. turned: 3x3 from its own axes. keep: (x, y, z) -> signed distance of what it is cut to."""
+        """An ellipsoid. turned: 3x3 from its own axes. keep: (x, y, z) -> signed distance of what it is cut
+        to, together with the cavity."""
         center, radii = np.asarray(center, dtype=np.float32), np.asarray(radii, dtype=np.float32)
         reach = np.full(3, radii.max()) if turned is not None else radii
         reach = reach + 2.5 * rough
@@ -290,7 +295,7 @@ class _Canvas:
         x, y, z = self.coordinates(box)
         distance = _ellipsoid_distance((x - center[0], y - center[1], z - center[2]), radii, turned)
         if keep is not None:
-            distance = np.maximum(distance, keep(x, y, z))
+            distance = _common_part(distance, keep(x, y, z), self.cavity[box] + 1.0)
         self.paint(box, distance, hu, label, rough, grain)
 
     def tube(self, points, radii, hu, label=None, *, grain=0.0) -> None:
@@ -379,12 +384,14 @@ def _paint_walls(canvas: _Canvas) -> None:
         return radius * (1 - 1 / np.maximum(k, 0.05))
 
     skin = superellipse(_body_half_widths(z), 2.3) + 2.0 * canvas.bumps
+    canvas.body[:] = skin < 0
     canvas.paint(canvas.everywhere, skin, 15.0)
     canvas.paint(canvas.everywhere, skin + 2.5, -105.0, grain=9.0)
     belly = 1 / (1 + np.exp((z - 10) / 25))
     fat = 9 + belly * (6 + 7 * np.clip(-y / 100, -0.4, 1))
     canvas.paint(canvas.everywhere, skin + fat, 55.0, rough=1.2, grain=10.0)
     inside = superellipse(_cavity_half_widths(z), 2.2, -9.0)
+    canvas.cavity[:] = inside
     canvas.paint(canvas.everywhere, inside, -95.0, grain=12.0, rough=1.0)
 
 

@@ -102,6 +102,17 @@ def test_intensities_follow_the_true_map(pair, truth, common):
     assert abs(np.median(fixed[body] - warped[body])) < 3.0
 
 
+def test_body_is_all_but_air_and_table(pair):
+    body = sitk.GetArrayViewFromImage(pair.fixed_body) > 0
+    hu = sitk.GetArrayViewFromImage(pair.fixed)
+    assert body.shape == hu.shape
+    assert np.all(body[sitk.GetArrayViewFromImage(pair.fixed_labels) > 0])
+    assert 0.4 < body.mean() < 0.7
+    outside = ~body & (hu > -300)
+    assert 0 < outside.mean() < 0.05  # the table, and the skin's soft edge
+    assert np.argwhere(outside)[:, 1].mean() > np.argwhere(body)[:, 1].mean() + 20  # it lies below the patient
+
+
 def test_landmarks_obey_the_map_and_lie_in_both_volumes(pair):
     fixed, moving = pair.landmarks
     assert len(fixed) == len(moving) >= 20
