@@ -1,0 +1,106 @@
+"""A small pair with a known map, and a stand-in for the pipeline's result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from carlreg.physical import PhysicalTransform, deliver
+from carlreg.progress import StageTiming
+from carlreg.spaces import VolumeGrid
+from carlreg.volumes import Volume, volume_from_image
+
+FIXED = VolumeGrid((31, 36, 25), (1.5, 1.25, 2.0), (-30.0, 12.0, 100.0), np.diag([-1.0, -1.0, 1.0]))
+ANGLE = 0.35
+OBLIQUE = np.array([[np.cos(ANGLE), -np.sin(ANGLE), 0], [np.sin(ANGLE), np.cos(ANGLE), 0], [0, 0, 1.0]])
+
+
+def positions(grid: VolumeGrid) -> np.ndarray:
+    k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape_dhw), indexing="ij")
+    return np.stack([i, j, k], axis=-1) @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+
+
+def to_image(array: np.ndarray, grid: VolumeGrid) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetOrigin(grid.origin_lps.tolist())
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
+
+
+def anatomy(points: np.ndarray) -> np.ndarray:
+    """CT-like values of a lumpy ball at LPS points around the fixed volume's center."""
+    x = points - FIXED.center_lps
+    radius = np.linalg.norm(x / [18.0, 17.0, 19.0], axis=-1)
+    texture = 120 * np.sin(x[..., 0] / 3) * np.cos(x[..., 1] / 4) + 80 * np.sin(x[..., 2] / 3.5)
+    share = 0.5 + 0.5 * np.tanh((1 - radius) / 0.12)
+    return share * (40 + texture) - (1 - share) * 1000.0
+
+
+def tissue(points: np.ndarray) -> np.ndarray:
+    x = points - FIXED.center_lps
+    radius = np.linalg.norm(x / [18.0, 17.0, 19.0], axis=-1)
+    return np.select([radius < 0.4, (radius < 1) & (x[..., 2] > 3), radius < 1], [7, 300, 2], 0)
+
+
+@dataclass
+class Result:
+    """The fields of the pipeline's result that the outputs use."""
+
+    transform: PhysicalTransform
+    fixed: Volume
+    moving: Volume
+    inverse: PhysicalTransform | None = None
+    start: str = "attention"
+    warnings: list = field(default_factory=lambda: ["from the pipeline"])
+    info: dict = field(default_factory=lambda: {"model": "carl-compact", "weights_sha256": "ab" * 32, "device": "cpu"})
+    fixed_mask: object = None
+    moving_mask: object = None
+    timings: list = field(default_factory=lambda: [StageTiming("predict", 1.25, 321.0)])
+
+
+@dataclass
+class Case:
+    result: Result
+    labels: tuple[sitk.Image, sitk.Image]
+    landmarks: tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def known_pair() -> tuple:
+    """(transform, fixed, moving, fixed labels, moving labels): moving = anatomy seen through the map's inverse."""
+    affine = np.eye(4)
+    affine[:3, :3] = OBLIQUE
+    affine[:3, 3] = FIXED.center_lps + np.array([8.0, -5.0, 3.0]) - OBLIQUE @ FIXED.center_lps
+    working = FIXED.with_spacing(2.0).padded(4.0)
+    x = (positions(working) - FIXED.center_lps) / 9.0
+    residual = 1.2 * np.stack([np.sin(x[..., 1]), np.cos(x[..., 2]), np.sin(x[..., 0])], axis=-1)
+    transform = deliver(affine, residual.astype(np.float32), working, FIXED)
+
+    origin = transform.apply(FIXED.center_lps[None])[0] - 26.0
+    moving_grid = VolumeGrid((40, 38, 30), (1.4, 1.4, 1.8), origin, np.eye(3))
+    # The map inverted by plain iteration, independent of the engine's inverse.
+    z = (positions(moving_grid) - affine[:3, 3]) @ np.linalg.inv(OBLIQUE).T
+    back = z.copy()
+    for _ in range(15):
+        mapped = transform.apply(back).reshape(back.shape)
+        back = back + z - (mapped - affine[:3, 3]) @ np.linalg.inv(OBLIQUE).T
+    return (
+        transform,
+        to_image(np.rint(anatomy(positions(FIXED))).astype(np.int16), FIXED),
+        to_image(np.rint(anatomy(back)).astype(np.int16), moving_grid),
+        to_image(tissue(positions(FIXED)).astype(np.uint16), FIXED),
+        to_image(tissue(back).astype(np.uint16), moving_grid),
+    )
+
+
+@pytest.fixture
+def case(known_pair) -> Case:
+    """A pair that its transform aligns, with labels and landmarks (0.5 mm off)."""
+    transform, fixed, moving, *labels = known_pair
+    fixed_points = FIXED.center_lps + np.random.default_rng(0).uniform(-10, 10, (12, 3))
+    moving_points = transform.apply(fixed_points) + np.array([0.3, 0.0, -0.4])
+    result = Result(transform, volume_from_image(fixed, "fixed image"), volume_from_image(moving, "moving image"))
+    return Case(result, tuple(labels), (fixed_points, moving_points))
