@@ -4,7 +4,6 @@ A small process of its own: a child's peak begins with what its parent held when
 """
 
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -15,8 +14,9 @@ import time
 report_file, log_file, limit_s = sys.argv[1:4]
 begin = time.perf_counter()
 with open(log_file, "wb") as log:
-    child = subprocess.Popen(sys.argv[4:], stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    late = threading.Timer(float(limit_s), os.killpg, (child.pid, signal.SIGKILL))
+    child = subprocess.Popen(sys.argv[4:], stdout=log, stderr=subprocess.STDOUT)
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    late = threading.Timer(float(limit_s), child.terminate)
     late.start()
     code = child.wait()
     late.cancel()
