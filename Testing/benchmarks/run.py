@@ -76,7 +76,7 @@ def measure(command: list[str], folder: Path, threads: int, log: Path) -> dict:
     environment = os.environ | dict.fromkeys(variables, str(threads))
     report = folder / "measured.json"
     probe = [sys.executable, "-S", str(HERE / "measure.py"), str(report), str(log), str(TIME_LIMIT_S)]
-    subprocess.run(probe + command, check=True, env=environment)
+    subprocess.run(probe + command, check=True, env=environment, cwd=folder)  # some leave files where they run
     return json.loads(report.read_text())
 
 
@@ -266,6 +266,7 @@ def main() -> int:
     parser.add_argument("--options", default="", help="further options for `carlreg register` (not the defaults then)")
     parser.add_argument("--table-only", action="store_true", help="write the tables again from what was measured")
     given = parser.parse_args()
+    given.cache = given.cache.resolve()
 
     if find_data_folder() is None and not given.table_only:
         print(f"Nothing to do: {MISSING}.")
