@@ -104,8 +104,11 @@ def run_method(case: Case, command: Callable[[Path, Path, Path], list[str]], rea
 
 def run_peer(peer: Peer, case: Case, cache: Path, threads: int, again: bool) -> dict:
     """A peer's row, from the cache when it was measured before under the same conditions."""
-    python = peer.environment(cache)
-    version = peer.version(python)
+    try:
+        python = peer.environment(cache)
+        version = peer.version(python)
+    except subprocess.CalledProcessError as error:
+        return {"failed": f"not installed: {error}"[:200]}
     here = machine(threads)
     key = fingerprint(json.dumps(here, sort_keys=True), version, peer.script.read_bytes(), case_fingerprint(case))
     kept = cache / "results" / f"{peer.name}_{case.name}_{key}.json"
