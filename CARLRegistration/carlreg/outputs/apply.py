@@ -68,6 +68,8 @@ def apply_to_image(
     pixel_type = image.GetPixelID()
     whole = pixel_type not in (sitk.sitkFloat32, sitk.sitkFloat64)
     blended = interpolation != "nearest" and whole
+    # Splines overshoot: values are rounded and kept in the type's range afterwards.
+    wide = sitk.sitkFloat64 if image.GetSizeOfPixelComponent() >= 4 else sitk.sitkFloat32
     resampled = sitk.Resample(
         image,
         grid.size_ijk,
@@ -77,12 +79,11 @@ def apply_to_image(
         grid.spacing.tolist(),
         grid.direction.ravel().tolist(),
         outside,
-        sitk.sitkFloat32 if blended else pixel_type,
+        wide if blended else pixel_type,
     )
     if blended:
-        # Rounded to whole numbers and kept in the type's range (splines overshoot).
         limits = np.iinfo(sitk.GetArrayViewFromImage(image).dtype)
-        resampled = sitk.Cast(sitk.Round(sitk.Clamp(resampled, sitk.sitkFloat32, limits.min, limits.max)), pixel_type)
+        resampled = sitk.Cast(sitk.Round(sitk.Clamp(resampled, wide, limits.min, limits.max)), pixel_type)
     return resampled
 
 

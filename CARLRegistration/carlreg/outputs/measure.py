@@ -67,7 +67,7 @@ def measure(
     moving_tensor = tensor_from_array(moving.array)[None]
     dtype = sitk.GetArrayViewFromImage(moving.image).dtype
     warped, inside, jacobian = warp(transform, fixed_grid, moving_grid, moving_tensor, dtype, progress)
-    overlap_percent = 100.0 * float(np.count_nonzero(inside & body)) / np.count_nonzero(body)
+    overlap_percent = 100.0 * float(np.count_nonzero(inside & body) / np.count_nonzero(body))
 
     before, before_inside = affine_resampled(before_lps, lattice, moving_grid, moving_tensor)
     ranges = (
