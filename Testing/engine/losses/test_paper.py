@@ -102,7 +102,8 @@ def test_masks_and_borders():
     inside = torch.zeros_like(moving)
     inside[:, :, :7] = 1
     assert unlike() - backward == pytest.approx(
-        float(dissimilarity(sample(moving, Displaced(shift).on_grid(moving.shape[2:])), fixed, "lncc", inside)), abs=1e-5
+        float(dissimilarity(sample(moving, Displaced(shift).on_grid(moving.shape[2:])), fixed, "lncc", inside)),
+        abs=1e-5,
     )
     assert unlike(fixed_mask_b1dhw=seen) != pytest.approx(unlike(), abs=1e-3)
 
