@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..progress import Progress, ProgressRecord
@@ -13,6 +14,10 @@ from .options import add_control_options, add_machine_options, settings_from
 from .register import check_out, load_libraries, register_and_write, require_existing
 from .report import Display, quality_table
 
+if TYPE_CHECKING:
+    from ..phantom import PhantomPair
+
+_TRUE_POINTS = 20_000
 NAME = "demo"
 HELP = "Register a generated pair (or your own), print the quality table, draw a picture sheet."
 EPILOG = "An earlier result of the demo in the output folder is replaced."
@@ -44,13 +49,16 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     from ..volumes import write_image
 
     own = args.fixed is not None
-    inputs, extra = _own_pair(args) if own else _generated_pair(args.spacing, progress)
+    inputs, pair = _own_pair(args) if own else _generated_pair(args.spacing, progress)
     load_libraries(progress)
     with staged_folder(args.out, overwrite=True) as folder:
         quality = register_and_write(inputs, settings, folder, False, progress, sheet=True)
-        for name, image in extra.items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            write_image(image, folder / name)
+        if pair is not None:
+            quality["true_map"] = {"after": _true_errors(pair, folder / "transform.h5")}
+            (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
+            (folder / "input").mkdir()
+            for name in ("fixed", "moving", "fixed_labels", "moving_labels"):
+                write_image(getattr(pair, name), folder / "input" / f"{name}.nii.gz")
     progress.on_record(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
     out = Path(args.out)
     lines = [
@@ -66,14 +74,14 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     display.result("\n".join(lines))
 
 
-def _own_pair(args: argparse.Namespace) -> tuple[dict[str, Any], dict]:
+def _own_pair(args: argparse.Namespace) -> tuple[dict[str, Any], None]:
     from ..volumes import read_volume
 
-    return {"fixed": read_volume(args.fixed, "fixed image"), "moving": read_volume(args.moving, "moving image")}, {}
+    return {"fixed": read_volume(args.fixed, "fixed image"), "moving": read_volume(args.moving, "moving image")}, None
 
 
-def _generated_pair(spacing_mm: float, progress: Progress) -> tuple[dict[str, Any], dict]:
-    """The inputs, and the images to store beside the results."""
+def _generated_pair(spacing_mm: float, progress: Progress) -> tuple[dict[str, Any], PhantomPair]:
+    """The inputs, and the pair they come from."""
     from ..phantom import make_pair
     from ..volumes import volume_from_image
 
@@ -86,5 +94,24 @@ def _generated_pair(spacing_mm: float, progress: Progress) -> tuple[dict[str, An
         "labels": (pair.fixed_labels, pair.moving_labels),
         "landmarks": pair.landmarks,
     }
-    names = ("fixed", "moving", "fixed_labels", "moving_labels")
-    return inputs, {f"input/{name}.nii.gz": getattr(pair, name) for name in names}
+    return inputs, pair
+
+
+def _true_errors(pair: PhantomPair, transform: Path) -> dict:
+    """How far the written transform is from the true map (mm), in the body where the moving image shows it too."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    from ..spaces import VolumeGrid
+
+    fixed_grid, moving_grid = VolumeGrid.of(pair.fixed), VolumeGrid.of(pair.moving)
+    voxels = np.argwhere(sitk.GetArrayFromImage(pair.fixed_body))[:, ::-1]
+    voxels = voxels[:: max(1, len(voxels) // _TRUE_POINTS)]
+    points = voxels @ fixed_grid.lps_from_ijk[:3, :3].T + fixed_grid.origin_lps
+    true = pair.moving_from_fixed(points)
+    index = true @ moving_grid.ijk_from_lps[:3, :3].T + moving_grid.ijk_from_lps[:3, 3]
+    seen = np.all((index >= 0) & (index <= np.array(moving_grid.size_ijk) - 1), axis=1)
+    found = sitk.ReadTransform(str(transform))
+    mapped = np.array([found.TransformPoint(point) for point in points[seen].tolist()])
+    errors = np.linalg.norm(mapped - true[seen], axis=1)
+    return {"mean_mm": float(errors.mean()), "p95_mm": float(np.percentile(errors, 95)), "n": int(seen.sum())}

@@ -168,6 +168,23 @@ def test_cancel_in_the_real_pipeline(run, tmp_path):
     assert names(tmp_path) == []
 
 
+def test_demo(tmp_path):
+    """The shipped model on the generated pair; an earlier result is replaced, another folder is not."""
+    out = tmp_path / "demo_output"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    quick = ["--spacing", "8", "--threads", "1", "--progress", "none"]
+    outcome = carlreg("demo", *quick, cwd=tmp_path)
+    assert outcome.code == 2 and "more than results of carlreg" in outcome.err
+    (out / "notes.txt").rename(out / "quality.json")
+    outcome = carlreg("demo", *quick, cwd=tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert names(tmp_path) == ["demo_output"] and names(out) == sorted([*FILES, "input", "sheet.png"])
+    quality = json.loads((out / "quality.json").read_text())
+    assert quality["true_map"]["after"]["mean_mm"] < 8.0 and quality["true_map"]["after"]["n"] > 1000
+    assert "true map, mean error" in outcome.out and "make demo FIXED=a.nii.gz MOVING=b.nii.gz" in outcome.out
+
+
 def test_models(capsys):
     outcome = carlreg("models", "--json")
     rows = {row["name"]: row for row in json.loads(outcome.out)}
