@@ -234,11 +234,12 @@ def _from_authors(info: ModelInfo, file: checkpoints.WeightsFile) -> Registratio
         raise CheckpointError(
             f"Weights: expected a safetensors file made by carlreg for {info.name}, got another file: {file.path}."
         )
-    candidates = [assemble(composition, legacy=True) for composition in info.compositions]
+    with torch.device("meta"):  # names only: no memory, no random numbers
+        candidates = [assemble(composition, legacy=True) for composition in info.compositions]
     renamed = [checkpoints.AuthorsNames.renamed(network, file.tensors) for network in candidates]
     fits = [set(tensors) == set(network.state_dict()) for network, tensors in zip(candidates, renamed, strict=True)]
     chosen = fits.index(True) if True in fits else 0
-    network = candidates[chosen]
+    network = assemble(info.compositions[chosen], legacy=True)
     checkpoints.put_weights(network, renamed[chosen], network.state_dict(), file.path)
     return network
 
