@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,23 @@ from .report import say
 
 _GRACE_SECONDS = 1.0
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-CANCELLED, FAILED = 3, 1
+FAILED, BAD_INPUT, CANCELLED = 1, 2, 3
+# How a worker ends with FAILED: it has said why in one line, or it met something unexpected and shows its traceback.
+SAID, UNEXPECTED = 41, 42
+VOICE = "CARLREG_STDERR"
+MEMORY_WORDS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "bad_alloc",
+    "bad allocation",
+    "defaultcpuallocator",
+    "failed to map segment",
+    "thread creation failed",
+)
+_MEMORY_REMEDY = "nothing was written. Free memory, or choose a smaller --grid or a larger --field-spacing."
 
 Cleanup = Callable[[], None]
 
@@ -51,7 +68,20 @@ class Supervisor:
 
         cleanup: removes what a killed worker may have left; called whenever it did not finish.
         """
-        worker = _start_worker(arguments)
+        with _noise_file() as noise:
+            code = self._wait_for(_start_worker(arguments, noise))
+            if code == 0:
+                return 0  # done, even when a cancel came too late
+            cleanup()
+            if self._cancelled.is_set() or code in (CANCELLED, -signal.SIGINT, -signal.SIGTERM):
+                say("Cancelled: the run was stopped on request; nothing was written.")
+                return CANCELLED
+            if code not in (BAD_INPUT, SAID):
+                _explain(code, noise)
+            return code if code == BAD_INPUT else FAILED
+
+    def _wait_for(self, worker: subprocess.Popen) -> int:
+        """The worker's exit code, negative when a signal ended it; stops it after a cancel."""
         deadline = None
         while True:
             try:
@@ -69,20 +99,6 @@ class Supervisor:
         if worker.stdin is not None:
             with contextlib.suppress(OSError):  # the worker was gone before the last message
                 worker.stdin.close()
-        if code == 0:
-            return 0  # done, even when a cancel came too late
-        cleanup()
-        if self._cancelled.is_set() or code in (CANCELLED, -signal.SIGINT, -signal.SIGTERM):
-            say("Cancelled: the run was stopped on request; nothing was written.")
-            return CANCELLED
-        if code < 0:
-            killed = code == -getattr(signal, "SIGKILL", 9)
-            why = "the system killed it, most likely for lack of memory" if killed else f"it crashed (signal {-code})"
-            remedy = (
-                "Free memory, or choose a smaller --grid or a larger --field-spacing." if killed else "Please report."
-            )
-            say(f"Error: the computing process ended early: {why}; nothing was written. {remedy}")
-            return FAILED
         return code
 
     def _listen(self) -> None:
@@ -99,7 +115,7 @@ class Supervisor:
                 return
 
 
-def _start_worker(arguments: Sequence[str]) -> subprocess.Popen:
+def _start_worker(arguments: Sequence[str], noise) -> subprocess.Popen:
     # The worker finds this very package, however it was found here.
     root = str(Path(__file__).resolve().parents[2])
     environment = dict(os.environ)
@@ -112,9 +128,16 @@ def _start_worker(arguments: Sequence[str]) -> subprocess.Popen:
     main_thread = threading.current_thread() is threading.main_thread()
     if main_thread:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    voice = None
     try:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+        if noise is None:
+            return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+        voice = os.dup(2)
+        environment[VOICE] = str(voice)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, stderr=noise, pass_fds=[voice])
     finally:
+        if voice is not None:
+            os.close(voice)
         if main_thread:
             signal.signal(signal.SIGINT, before)
 
@@ -123,3 +146,34 @@ def _ask_to_stop(worker: subprocess.Popen) -> None:
     with contextlib.suppress(OSError):  # it is ending by itself
         worker.stdin.write(b"cancel\n")  # type: ignore[union-attr]
         worker.stdin.flush()  # type: ignore[union-attr]
+
+
+def _explain(code: int, noise) -> None:
+    """Say why a worker ended that has not said so itself, with the end of what C libraries printed."""
+    text = ""
+    if noise is not None:
+        noise.seek(0)
+        text = noise.read().decode(errors="replace").strip()[-4000:]
+    if code != UNEXPECTED:
+        if code == -getattr(signal, "SIGKILL", 9) or any(word in text.lower() for word in MEMORY_WORDS):
+            say(f"Error: the run was ended by the system, most likely for lack of memory; {_MEMORY_REMEDY}")
+            return
+        how = f"crashed (signal {-code})" if code < 0 else f"stopped with code {code}"
+        say(f"Error: the computing process {how}; nothing was written. Please report it with all of this.")
+    if text:
+        say(text)
+
+
+@contextlib.contextmanager
+def _noise_file():
+    """Where what C libraries print of their own accord, at length, is kept for a report; None where that cannot be."""
+    if os.name != "posix":
+        yield None
+        return
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError:  # no room for temporary files
+        yield None
+        return
+    with file:
+        yield file

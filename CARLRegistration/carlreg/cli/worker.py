@@ -16,24 +16,14 @@ from collections.abc import Sequence
 from ..errors import CarlError, ResourceError
 from ..progress import Progress
 from .report import Display, say, say_error
+from .supervisor import CANCELLED, FAILED, MEMORY_WORDS, SAID, UNEXPECTED, VOICE
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_MEMORY_WORDS = (
-    "out of memory",
-    "not enough memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "failed to allocate",
-    "bad_alloc",
-    "bad allocation",
-    "defaultcpuallocator",
-    "memoryerror",
-)
 _DISK_WORDS = ("no space left", "disk full", "file too large", "disk quota exceeded")
 
 
 def main(argv: Sequence[str] | None = None, progress: Progress | None = None) -> int:
-    """Run one command in this process; returns the exit code. progress: carries the cancel flag."""
+    """Run one command in this process; returns 0 or a code for the supervisor. progress: carries the cancel flag."""
     from .main import COMMANDS, build_parser
 
     args = build_parser().parse_args(argv)
@@ -45,26 +35,26 @@ def main(argv: Sequence[str] | None = None, progress: Progress | None = None) ->
 
 
 def guarded(job, display: Display) -> int:
-    """Call `job()`; turn what it raises into one clear line and an exit code."""
+    """Call `job()`; turn what it raises into one clear line and a code for the supervisor."""
     try:
         job()
     except CarlError as error:
         display.close()
-        if error.exit_code != 3:  # the supervisor tells about a cancel
+        if error.exit_code != CANCELLED:  # the supervisor tells about a cancel
             say_error(error)
-        return error.exit_code
+        return SAID if error.exit_code == FAILED else error.exit_code
     except KeyboardInterrupt:
         display.close()
-        return 3
+        return CANCELLED
     except BaseException as error:
         display.close()
         known = resource_error(error)
         if known is not None:
             say_error(known)
-        else:
-            traceback.print_exc()
-            say(f"Error: an unexpected {type(error).__name__}; nothing was written. Please report it with all of this.")
-        return 1
+            return SAID
+        traceback.print_exc()
+        say(f"Error: an unexpected {type(error).__name__}; nothing was written. Please report it with all of this.")
+        return UNEXPECTED
     display.close()
     return 0
 
@@ -72,8 +62,9 @@ def guarded(job, display: Display) -> int:
 def resource_error(error: BaseException) -> ResourceError | None:
     """The typed error when the machine ran out of memory or disk, else None."""
     text = str(error).lower()
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in text for w in _MEMORY_WORDS)):
-        device = " on the GPU" if "cuda" in text else ""
+    full = isinstance(error, (RuntimeError, ImportError)) and any(word in text for word in MEMORY_WORDS)
+    if full or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        device = " on the GPU" if "cuda out of memory" in text else ""
         return ResourceError(
             f"The run needed more memory than is free{device}; nothing was written. Close other programs, or choose a "
             "smaller --grid or a larger --field-spacing."
@@ -94,7 +85,7 @@ def listen(progress: Progress) -> None:
             except OSError:
                 block = b""
             if not block:
-                os._exit(3)  # the supervisor died: nobody waits for the result
+                os._exit(CANCELLED)  # the supervisor died: nobody waits for the result
             pending += block
             if b"cancel" in pending:
                 progress.cancel()
@@ -103,7 +94,15 @@ def listen(progress: Progress) -> None:
     threading.Thread(target=read, name="carlreg-cancel", daemon=True).start()
 
 
+def _take_voice() -> None:
+    """Speak where the supervisor speaks; file descriptor 2 is left to the C libraries."""
+    voice = os.environ.pop(VOICE, None)
+    if voice is not None:
+        sys.stderr = open(int(voice), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+
+
 if __name__ == "__main__":
+    _take_voice()
     progress = Progress()
     listen(progress)
     code = main(progress=progress)

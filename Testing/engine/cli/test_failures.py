@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 from .command import carlreg, names
@@ -40,13 +38,29 @@ def test_a_defect_is_reported_with_its_traceback(pair, tmp_path, fakes):
     assert "ZeroDivisionError: division by zero" in outcome.err and "Please report it" in outcome.err
 
 
-@pytest.mark.parametrize(("number", "message"), [("SIGKILL", "lack of memory"), ("SIGSEGV", "crashed (signal 11)")])
-def test_killed_by_the_system(pair, tmp_path, fakes, number, message):
-    code = f"import signal\ndef write(folder, progress):\n    os.kill(os.getpid(), signal.{number})"
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "lack of memory"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed (signal 11)"),
+        ("os.write(2, b'terminate called: std::bad_alloc'); os.abort()", "lack of memory"),
+        ("os.write(2, b''); os._exit(1)", "stopped with code 1"),
+    ],
+)
+def test_ended_by_the_system_or_a_library(pair, tmp_path, fakes, how, message):
+    code = f"import signal\ndef write(folder, progress):\n    {how}"
     outcome = carlreg("register", *pair, "--out", tmp_path / "out", "--progress", "none", fakes=fakes(outputs=code))
     assert_failed(outcome, tmp_path, pair)
     assert outcome.err.count("\n") == 1 and message in outcome.err
-    assert hasattr(signal, number)
+
+
+def test_what_libraries_print_is_shown_only_with_a_defect(pair, tmp_path, fakes):
+    noise = "def write(folder, progress):\n    os.write(2, b'HDF5-DIAG: error')\n    "
+    for fate, shown in (("return", False), ("raise MemoryError", False), ("1 / 0", True), ("os.abort()", True)):
+        out = tmp_path / f"out{len(fate)}"
+        outcome = carlreg("register", *pair, "--out", out, "--progress", "none", fakes=fakes(outputs=noise + fate))
+        assert (outcome.code == 0) == (fate == "return")
+        assert ("HDF5-DIAG" in outcome.err) == shown
 
 
 def test_typed_errors_keep_their_code(pair, tmp_path, fakes):

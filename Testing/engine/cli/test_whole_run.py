@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import time
 
 import numpy as np
@@ -166,6 +167,19 @@ def test_cancel_in_the_real_pipeline(run, tmp_path):
     outcome = finish(process)
     assert_cancelled(outcome, time.monotonic() - begin)
     assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits as on POSIX")
+def test_full_disk(run, tmp_path):
+    """Files may not grow beyond 200 kB: the first transform does not fit."""
+    import resource
+
+    outcome = carlreg(
+        *("register", *inputs(run[0], evidence=False), "--out", tmp_path / "out", *QUICK, "--progress", "none"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
+    )
+    assert outcome.code == 1 and names(tmp_path) == []
+    assert "could not be written" in outcome.err and "free some space" in outcome.err
 
 
 def test_demo(tmp_path):
