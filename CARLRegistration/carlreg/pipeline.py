@@ -209,23 +209,23 @@ def _candidates(f, m, prediction, initial_transform, settings, progress) -> list
     starts.append(Start("header", np.eye(4)))
     starts.append(Start("content centers", translation(m.content.center_lps - f.content.center_lps)))
     spacing = search_spacing(f, m, _COARSE_EDGE)
-    found = search(_search_image(f, spacing), _search_image(m, spacing), rotations(1))
-    starts += [Start("translation search", entry.matrix) for entry in found]
+    for filling_is_background in (True, False):
+        found = search(*(_search_image(p, spacing, filling_is_background) for p in (f, m)), rotations(1))
+        starts += [Start("translation search", entry.matrix) for entry in found]
     if settings.robustness == "rotation":
         spacing = search_spacing(f, m, _SEARCH_EDGE)
-        found = search(
-            _search_image(f, spacing), _search_image(m, spacing), rotations(_ROTATIONS), keep=16, progress=progress
-        )
+        images = [_search_image(p, spacing, filling_is_background=False) for p in (f, m)]
+        found = search(*images, rotations(_ROTATIONS), keep=16, progress=progress)
         starts += [Start("rotation search", entry.matrix) for entry in found]
     center = f.content.center_lps
     return distinct(starts, center, float(np.linalg.norm(f.content.extent_mm)) / 2, closer_than_mm=0.5)
 
 
-def _search_image(prepared: Prepared, spacing_mm: float) -> SearchImage:
+def _search_image(prepared: Prepared, spacing_mm: float, filling_is_background: bool) -> SearchImage:
     grid = prepared.content.with_spacing(spacing_mm)
     values = resample_on_axes(prepared.voxels_dhw, prepared.grid, grid)[0, 0]
-    mask = prepared.mask_at(grid)
-    return SearchImage(values, torch.ones_like(values) if mask is None else mask[0, 0], grid)
+    weight = prepared.weight_at(grid, filling_is_background=filling_is_background)
+    return SearchImage(values, torch.ones_like(values) if weight is None else weight[0, 0], grid)
 
 
 def _best_starts(candidates, f, m, settings, device, progress) -> list[Start]:

@@ -53,7 +53,11 @@ def level_images(fixed: Prepared, moving: Prepared, spacing_mm: float, device) -
     """Both images at about one spacing, with their masks, on a device."""
     fixed_image, fixed_grid = fixed.at(spacing_mm)
     moving_image, moving_grid = moving.at(spacing_mm, box=moving.grid)
-    weights = [fixed.mask_at(fixed_grid), moving.mask_at(moving_grid)]
+    # Filling in CT is missing data; other images are often cut out of their background, and its edge is information.
+    weights = [
+        p.weight_at(g, filling_is_background=p.modality != "ct")
+        for p, g in ((fixed, fixed_grid), (moving, moving_grid))
+    ]
     return LevelImages(
         fixed_image.to(device),
         fixed_grid,

@@ -15,14 +15,16 @@ from .resample import resample_on_axes
 
 #: Normalized intensity above which a voxel counts as content, not as air or background.
 CONTENT_LEVEL = 0.05
+_DATA_EDGE = 96
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """One volume ready for work.
 
-    voxels_dhw: normalized to [0, 1], float32, on `grid`. content: the sub-grid that holds the body (or the mask).
-    mask_dhw: float32 0/1 on `grid`, or None.
+    voxels_dhw: normalized to [0, 1], float32, on `grid`. content: the sub-grid that holds the body.
+    mask_dhw: the user's mask, float32 0/1 on `grid`, or None.
+    data_dhw: 0..1 on `data_grid`, 0 where the volume is filled up with a constant; None when nothing is filled.
     """
 
     voxels_dhw: Tensor
@@ -30,6 +32,8 @@ class Prepared:
     content: VolumeGrid
     modality: str
     mask_dhw: Tensor | None = None
+    data_dhw: Tensor | None = None
+    data_grid: VolumeGrid | None = None
 
     def at(self, spacing_mm, *, box: VolumeGrid | None = None) -> tuple[Tensor, VolumeGrid]:
         """1 x 1 x D x H x W image and its grid over `box` (default: content) at about this spacing.
@@ -39,9 +43,18 @@ class Prepared:
         grid = level_grid(self.grid, box or self.content, spacing_mm)
         return resample_on_axes(self.voxels_dhw, self.grid, grid), grid
 
-    def mask_at(self, grid: VolumeGrid) -> Tensor | None:
-        """The mask on a grid with this volume's axes, 1 x 1 x D x H x W in 0..1; None without a mask."""
-        return None if self.mask_dhw is None else resample_on_axes(self.mask_dhw, self.grid, grid)
+    def weight_at(self, grid: VolumeGrid, *, filling_is_background: bool = False) -> Tensor | None:
+        """Where this volume counts, 1 x 1 x D x H x W in 0..1 on a grid with its axes; None = everywhere.
+
+        The mask, and without the filled-up parts. filling_is_background: count those as image, as is right for a
+        body cut out of its background; the default takes CT's filling for missing data and other images' for
+        background.
+        """
+        weight = None if self.mask_dhw is None else resample_on_axes(self.mask_dhw, self.grid, grid)
+        if self.data_dhw is None or filling_is_background:
+            return weight
+        data = resample_on_axes(self.data_dhw, self.data_grid, grid, smooth=False)
+        return data if weight is None else weight * data
 
     def mask_weight(self, points_lps: np.ndarray) -> np.ndarray:
         """The mask's value (0 or 1, nearest voxel) at n x 3 LPS points; outside the volume 0; 1 without a mask."""
@@ -74,7 +87,24 @@ def prepare(volume, modality: str = "auto", mask=None) -> Prepared:
     del array
     grid = volume.grid
     mask_dhw = None if mask is None else tensor_from_array((mask.array > 0).astype(np.float32))
-    return Prepared(voxels, grid, content_box(voxels, grid), chosen, mask_dhw)
+    content = content_box(voxels, grid)
+    return Prepared(voxels, grid, content, chosen, mask_dhw, *filled_parts(voxels, grid))
+
+
+def filled_parts(voxels_dhw: Tensor, grid: VolumeGrid) -> tuple[Tensor | None, VolumeGrid | None]:
+    """Where a volume has data: 0..1 on a coarse grid, and that grid; (None, None) when nothing is filled up.
+
+    Resampled, padded and round fields of view are filled with one value, the lowest. Noise and air that was clamped
+    hit it here and there, so a place counts as filled when most voxels around it have exactly that value.
+    """
+    filled = voxels_dhw == 0
+    if float(filled[::2, ::2, ::2].float().mean()) < 0.01:
+        return None, None
+    coarse = grid.with_spacing(np.maximum(grid.spacing, float(grid.extent_mm.max()) / _DATA_EDGE))
+    share = resample_on_axes(filled, grid, coarse)
+    mostly = (torch.nn.functional.avg_pool3d(share, 3, 1, 1, count_include_pad=False) > 0.7).float()
+    data = 1 - torch.nn.functional.max_pool3d(mostly, 3, 1, 1)
+    return data[0, 0], coarse
 
 
 def content_box(voxels_dhw: Tensor, grid: VolumeGrid, *, margin_mm: float = 8.0) -> VolumeGrid:

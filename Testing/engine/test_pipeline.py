@@ -1,0 +1,203 @@
+"""The whole registration on the generated pair, whose map is known, and its promises."""
+
+import dataclasses
+import json
+
+import carlreg
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from carlreg import pipeline
+from carlreg.errors import Cancelled, CheckpointError, DeviceError, InputError
+from carlreg.models import registry
+from carlreg.phantom import make_pair
+from carlreg.physical import jacobian_determinant
+from carlreg.progress import Progress
+from carlreg.settings import RegistrationSettings
+from carlreg.spaces import VolumeGrid
+from carlreg.volumes import volume_from_image
+from scipy.spatial.transform import Rotation
+
+QUICK = RegistrationSettings(io_steps=40)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return make_pair(seed=0, spacing_mm=6.0)
+
+
+@pytest.fixture(scope="module")
+def result(pair):
+    return carlreg.register(pair.fixed, pair.moving, QUICK)
+
+
+def body_points(pair) -> np.ndarray:
+    """Fixed points (LPS mm) inside the body whose true counterpart lies inside the moving volume."""
+    labels = sitk.GetArrayViewFromImage(pair.fixed_labels)
+    kji = np.argwhere(labels > 0)[::37]
+    grid = VolumeGrid.of(pair.fixed)
+    points = kji[:, ::-1] @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+    moving = VolumeGrid.of(pair.moving)
+    index = pair.moving_from_fixed(points) @ moving.ijk_from_lps[:3, :3].T + moving.ijk_from_lps[:3, 3]
+    return points[((index > 1) & (index < np.asarray(moving.size_ijk) - 2)).all(1)]
+
+
+def error_mm(transform, pair, points) -> np.ndarray:
+    return np.linalg.norm(transform.apply(points) - pair.moving_from_fixed(points), axis=1)
+
+
+def test_known_map_is_recovered_without_folds(pair, result):
+    points = body_points(pair)
+    before = np.linalg.norm(points - pair.moving_from_fixed(points), axis=1)
+    error = error_mm(result.transform, pair, points)
+    assert before.mean() > 60
+    assert error.mean() < 4.0  # two thirds of a voxel
+    assert np.median(error) < 3.0
+    determinant = jacobian_determinant(result.transform, VolumeGrid.of(pair.fixed))
+    assert determinant.min() > 0
+    assert "untrained" not in " ".join(result.warnings)
+
+
+def test_result_says_how_it_was_made(result):
+    assert result.start in {"network", "header", "content centers", "translation search"}
+    assert result.info["fixed_modality"] == result.info["moving_modality"] == "ct"
+    assert len(result.info["weights_sha256"]) == 64
+    assert {t.name for t in result.timings} >= {"prepare", "predict", "starts", "affine", "optimize"}
+    json.dumps(result.info)
+
+
+def test_same_seed_same_result(pair, result):
+    again = carlreg.register(pair.fixed, pair.moving, QUICK)
+    assert np.array_equal(again.transform.affine_lps, result.transform.affine_lps)
+    assert np.array_equal(again.transform.displacement_lps, result.transform.displacement_lps)
+
+
+def test_inputs_are_not_modified(pair):
+    fresh = make_pair(seed=0, spacing_mm=6.0)
+    assert np.array_equal(sitk.GetArrayViewFromImage(fresh.fixed), sitk.GetArrayViewFromImage(pair.fixed))
+    assert np.array_equal(sitk.GetArrayViewFromImage(fresh.moving), sitk.GetArrayViewFromImage(pair.moving))
+
+
+def test_place_and_orientation_of_the_moving_volume_do_not_matter(pair, result):
+    """The same voxels, stored along other axes and with a header far away: the same error."""
+    turn = Rotation.from_euler("xyz", [25, -15, 40], degrees=True).as_matrix()
+    shift = np.array([700.0, -900.0, 400.0])
+    moved = sitk.Image(pair.moving)
+    grid = VolumeGrid.of(pair.moving)
+    moved.SetOrigin((turn @ grid.origin_lps + shift).tolist())
+    moved.SetDirection((turn @ grid.direction).ravel().tolist())
+    moved = sitk.PermuteAxes(moved, [2, 0, 1])
+    found = carlreg.register(pair.fixed, moved, dataclasses.replace(QUICK, robustness="rotation"))
+    points = body_points(pair)
+    truth = pair.moving_from_fixed(points) @ turn.T + shift
+    error = np.linalg.norm(found.transform.apply(points) - truth, axis=1)
+    assert error.mean() < 4.0
+    assert error.mean() < error_mm(result.transform, pair, points).mean() + 1.0
+
+
+def test_turned_body_is_found_in_rotation_mode(pair):
+    """The moving volume resampled after a turn by 120 degrees about an oblique axis."""
+    turn = Rotation.from_rotvec(np.radians(120) * np.array([2, -1, 2]) / 3).as_matrix()
+    grid = VolumeGrid.of(pair.moving)
+    center = grid.center_lps
+    edge = float(np.linalg.norm(grid.extent_mm))
+    target = sitk.Image([round(edge / 6)] * 3, sitk.sitkInt16)
+    target.SetSpacing((6.0, 6.0, 6.0))
+    target.SetOrigin((center - 0.5 * edge + 3).tolist())
+    back = sitk.AffineTransform(3)
+    back.SetMatrix(turn.T.ravel().tolist())
+    back.SetCenter(center.tolist())
+    turned = sitk.Resample(pair.moving, target, back, sitk.sitkLinear, -1000)
+    found = carlreg.register(pair.fixed, turned, dataclasses.replace(QUICK, robustness="rotation"))
+    points = body_points(pair)
+    truth = (pair.moving_from_fixed(points) - center) @ turn.T + center
+    assert found.start == "rotation search"
+    assert np.linalg.norm(found.transform.apply(points) - truth, axis=1).mean() < 5.0
+
+
+def test_without_steps_the_affine_start_is_delivered(pair):
+    found = carlreg.register(pair.fixed, pair.moving, dataclasses.replace(QUICK, io_steps=0))
+    assert np.abs(found.transform.displacement_lps).max() == 0
+    assert 4 < error_mm(found.transform, pair, body_points(pair)).mean() < 14
+
+
+def test_network_method_moves_the_map_and_leaves_the_weights(pair):
+    settings = dataclasses.replace(QUICK, io_method="network", io_steps=2, grid=32)
+    before = registry.load("carl-compact")
+    found = carlreg.register(pair.fixed, pair.moving, settings)
+    assert np.isfinite(found.transform.displacement_lps).all()
+    assert registry.load("carl-compact").weights_sha256 == before.weights_sha256
+    assert error_mm(found.transform, pair, body_points(pair)).mean() < 25
+
+
+def test_initial_transform_serves_where_the_search_cannot(pair):
+    """Two fields of view of the same box of noise-free ends: a given start is among the candidates and may win."""
+    points = body_points(pair)
+    truth = pair.moving_from_fixed(points)
+    center_f, center_m = points.mean(0), truth.mean(0)
+    u, _, vt = np.linalg.svd((points - center_f).T @ (truth - center_m))
+    initial = sitk.AffineTransform(3)
+    rotation = vt.T @ u.T
+    initial.SetMatrix(rotation.ravel().tolist())
+    initial.SetTranslation((center_m - rotation @ center_f).tolist())
+    found = carlreg.register(pair.fixed, pair.moving, dataclasses.replace(QUICK, io_steps=0), initial_transform=initial)
+    assert found.start == "initial transform"
+    assert error_mm(found.transform, pair, points).mean() < 12
+
+
+def test_mask_limits_what_counts(pair):
+    """Inside the mask the map stays good when the rest of the fixed image is another scene."""
+    grid = VolumeGrid.of(pair.fixed)
+    array = sitk.GetArrayFromImage(pair.fixed)
+    half = array.shape[2] // 2
+    spoiled = array.copy()
+    spoiled[:, :, :half] = np.roll(array[:, ::-1, :half], 7, axis=0)
+    fixed = sitk.GetImageFromArray(spoiled)
+    fixed.CopyInformation(pair.fixed)
+    mask_array = np.zeros_like(array, dtype=np.uint8)
+    mask_array[:, :, half:] = 1
+    mask = sitk.GetImageFromArray(mask_array)
+    mask.CopyInformation(pair.fixed)
+    points = body_points(pair)
+    inside = (points @ grid.ijk_from_lps[:3, :3].T + grid.ijk_from_lps[:3, 3])[:, 0] > half + 3
+    found = carlreg.register(fixed, pair.moving, QUICK, fixed_mask=volume_from_image(mask))
+    without = carlreg.register(fixed, pair.moving, QUICK)
+    error = error_mm(found.transform, pair, points[inside]).mean()
+    assert error < 5.0
+    assert error < error_mm(without.transform, pair, points[inside]).mean() + 0.2
+
+
+def test_coarser_field_is_delivered_on_request(pair):
+    found = carlreg.register(pair.fixed, pair.moving, dataclasses.replace(QUICK, field_spacing_mm=15.0))
+    assert found.transform.grid.spacing == pytest.approx([15.0] * 3)
+    assert error_mm(found.transform, pair, body_points(pair)).mean() < 5.0
+
+
+def test_untrained_weights_are_refused_unless_allowed(pair):
+    settings = dataclasses.replace(QUICK, model="carl-paper-brain", io_steps=0)
+    with pytest.raises(CheckpointError, match="needs a weights file"):
+        carlreg.register(pair.fixed, pair.moving, settings)
+    allowed = carlreg.register(pair.fixed, pair.moving, dataclasses.replace(settings, allow_untrained=True))
+    assert "untrained" in " ".join(allowed.warnings)
+
+
+def test_missing_device_and_wrong_inputs_are_told(pair):
+    with pytest.raises(DeviceError, match="Choose cpu or auto"):
+        carlreg.register(pair.fixed, pair.moving, RegistrationSettings(device="cuda:63"))
+    with pytest.raises(InputError, match="expected a SimpleITK image or a path"):
+        carlreg.register(pair.fixed, sitk.GetArrayFromImage(pair.moving))
+
+
+def test_cancel_stops_the_run(pair):
+    progress = Progress(on_record=lambda record: record.stage == "optimize" and progress.cancel())
+    with pytest.raises(Cancelled):
+        carlreg.register(pair.fixed, pair.moving, QUICK, progress=progress)
+
+
+def test_progress_never_goes_back(pair):
+    records = []
+    carlreg.register(pair.fixed, pair.moving, dataclasses.replace(QUICK, io_steps=3), progress=Progress(records.append))
+    fractions = [r.fraction for r in records]
+    assert fractions == sorted(fractions)
+    assert fractions[0] >= 0 and fractions[-1] <= 1
+    assert all(stage in pipeline.STAGE_WEIGHTS for stage in {r.stage for r in records})
