@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError
@@ -50,11 +50,11 @@ def staged_folder(out: str | os.PathLike, overwrite: bool = False) -> Iterator[P
     An earlier result at `out` (only with `overwrite`) is replaced at that moment, not before.
     """
     folder = check_folder(out, overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    clean_up = cleaner(folder)
+    clean_up()
     part, old = _sibling(folder, "part"), _sibling(folder, "old")
-    remove_parts(folder)
-    part.mkdir()
     try:
+        part.mkdir(parents=True)
         yield part
         if folder.is_dir() and any(folder.iterdir()):
             folder.rename(old)
@@ -62,25 +62,41 @@ def staged_folder(out: str | os.PathLike, overwrite: bool = False) -> Iterator[P
             folder.rmdir()
         part.rename(folder)
     finally:
-        remove_parts(folder)
+        clean_up()
 
 
 @contextmanager
 def staged_file(out: str | os.PathLike) -> Iterator[Path]:
     """A path with the suffix of `out` to write to, which becomes `out` when the block ends well."""
     file = check_file(out)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    clean_up = cleaner(file)
     part = file.with_name(f".part.{file.name}")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, file)
     finally:
-        part.unlink(missing_ok=True)
+        clean_up()
 
 
-def remove_parts(out: str | os.PathLike) -> None:
-    """Remove what an interrupted write to `out` left beside it; an earlier result comes back to its place."""
+def cleaner(out: str | os.PathLike) -> Callable[[], None]:
+    """What removes, later, all that a broken write to `out` leaves: parts, and folders that are not there yet.
+
+    An earlier result that had been moved aside comes back to its place.
+    """
     target = Path(out).expanduser().resolve()
+    new_parents = [parent for parent in target.parents if not parent.exists()]
+
+    def clean_up() -> None:
+        _remove_parts(target)
+        for parent in new_parents:
+            with suppress(OSError):  # not there, or not empty: the result is in it
+                parent.rmdir()
+
+    return clean_up
+
+
+def _remove_parts(target: Path) -> None:
     part, old = _sibling(target, "part"), _sibling(target, "old")
     if old.exists() and not target.exists():
         old.rename(target)

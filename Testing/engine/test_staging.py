@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from carlreg.errors import InputError
-from carlreg.staging import check_file, check_folder, remove_parts, staged_file, staged_folder
+from carlreg.staging import check_file, check_folder, cleaner, staged_file, staged_folder
 
 
 def names(folder):
@@ -18,11 +18,27 @@ def test_folder_appears_at_the_end(tmp_path):
     assert names(tmp_path / "a") == ["out"] and names(tmp_path / "a" / "out") == ["quality.json"]
 
 
-def test_nothing_stays_after_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), staged_folder(tmp_path / "out") as part:
+@pytest.mark.parametrize("out", ["out", "a/b/out"])
+def test_nothing_stays_after_an_error(tmp_path, out):
+    with pytest.raises(ZeroDivisionError), staged_folder(tmp_path / out) as part:
         (part / "quality.json").write_text("1")
         raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), staged_file(tmp_path / out) as part:
+        part.write_text("1")
+        raise ZeroDivisionError
     assert names(tmp_path) == []
+
+
+def test_folders_of_a_killed_process_go_too_unless_something_is_in_them(tmp_path):
+    (tmp_path / "there").mkdir()
+    clean_up = cleaner(tmp_path / "there" / "a" / "b" / "out")
+    (tmp_path / "there" / "a" / "b" / ".out.part").mkdir(parents=True)
+    (tmp_path / "there" / "a" / "other").write_text("x")
+    clean_up()
+    assert names(tmp_path / "there") == ["a"] and names(tmp_path / "there" / "a") == ["other"]
+    (tmp_path / "there" / "a" / "other").unlink()
+    clean_up()
+    assert names(tmp_path) == ["there"] and names(tmp_path / "there") == []
 
 
 def test_an_empty_folder_may_be_used(tmp_path):
@@ -72,7 +88,7 @@ def test_clean_up_after_a_killed_process(tmp_path, earlier_moved_away):
     (tmp_path / "..out.part.part").mkdir()
     if earlier_moved_away:
         out.rename(tmp_path / ".out.old")
-    remove_parts(out)
+    cleaner(out)()
     assert names(tmp_path) == ["out"] and (out / "quality.json").read_text() == "old"
 
 

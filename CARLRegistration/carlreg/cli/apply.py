@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..progress import Progress
-from ..staging import check_file, remove_parts, staged_file
+from ..staging import check_file, cleaner, staged_file
 from .options import add_control_options
 from .register import require_existing
 from .report import Display
@@ -38,7 +38,7 @@ def check(args: argparse.Namespace):
     if _is_csv(args.input) != _is_csv(args.out):
         raise InputError(f"--out: expected {'a .csv' if _is_csv(args.input) else 'an image'} file, got {args.out}.")
     out = check_file(args.out)
-    return lambda: remove_parts(out)
+    return cleaner(out)
 
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ..progress import Progress
-from ..staging import check_file, remove_parts, staged_file
+from ..staging import check_file, cleaner, staged_file
 from .options import add_control_options, add_evidence_options
 from .register import check_evidence, require_existing
 from .report import Display, quality_table
@@ -33,7 +33,7 @@ def check(args: argparse.Namespace):
     if args.out is None:
         return lambda: None
     out = check_file(args.out)
-    return lambda: remove_parts(out)
+    return cleaner(out)
 
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:

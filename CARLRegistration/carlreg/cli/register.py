@@ -79,10 +79,10 @@ def check_evidence(args: argparse.Namespace) -> None:
 
 def check_out(out: str, overwrite: bool):
     """Refuse an output folder that may not be written; returns the clean-up of what a broken run leaves there."""
-    from ..staging import check_folder, remove_parts
+    from ..staging import check_folder, cleaner
 
     folder = check_folder(out, overwrite)
-    return lambda: remove_parts(folder)
+    return cleaner(folder)
 
 
 def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:

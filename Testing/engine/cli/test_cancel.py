@@ -79,7 +79,7 @@ def assert_cancelled(outcome, seconds):
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_moments(pair, tmp_path, fakes, moment):
     before = names(tmp_path)
-    assert_cancelled(*run_and_cancel(pair, tmp_path / "out", "cancel", fakes(**MOMENTS[moment])))
+    assert_cancelled(*run_and_cancel(pair, tmp_path / "new" / "out", "cancel", fakes(**MOMENTS[moment])))
     assert names(tmp_path) == before
 
 
