@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 
@@ -70,7 +71,8 @@ class Display:
             from tqdm import tqdm
 
             layout = "{desc:<28} {percentage:3.0f}% |{bar}| {elapsed}{postfix}"
-            self._bar = tqdm(total=1.0, bar_format=layout, file=sys.stderr, leave=True)
+            columns = min(shutil.get_terminal_size().columns, 110)
+            self._bar = tqdm(total=1.0, bar_format=layout, file=sys.stderr, leave=True, ncols=columns, nrows=20)
         self._bar.n = max(self._bar.n, min(record.fraction, 1.0))
         self._bar.set_description_str(record.stage, refresh=False)
         left = "" if record.seconds_left is None else f"about {record.seconds_left:.0f} s left"
