@@ -35,7 +35,7 @@ from .volumes import Volume, read_volume, volume_from_image
 
 log = logging.getLogger(__name__)
 
-STAGE_WEIGHTS = {"prepare": 2, "predict": 6, "starts": 8, "affine": 6, "optimize": 40, "inverse": 6, "outputs": 12}
+STAGE_WEIGHTS = {"prepare": 2, "predict": 6, "starts": 8, "affine": 6, "optimize": 40, "inverse": 4, "measure": 8, "write": 2}
 _ROTATIONS, _SEARCH_EDGE, _COARSE_EDGE = 800, 26, 40
 _REPAIRED_DETERMINANT = 0.05
 
@@ -157,9 +157,9 @@ def chosen_device(name: str) -> torch.device:
 def estimate_memory_mb(fixed: Volume, moving: Volume, settings: RegistrationSettings) -> float:
     """Peak memory a run needs, from the sizes of the images and of the networks' and working grids."""
     voxels = fixed.grid.voxel_count + moving.grid.voxel_count
-    base = 500.0
-    images = voxels * 14 / 2**20
-    work = min(max(fixed.grid.voxel_count, 1e6), 3e6) * 160 / 2**20
+    base = 700.0
+    images = voxels * 20 / 2**20
+    work = min(max(fixed.grid.voxel_count, 1e6), 3e6) * 200 / 2**20
     info = registry.MODELS.get(settings.model)
     network = 6000.0 if info is not None and info.legacy else 900.0 * (settings.grid / 128) ** 3
     if settings.io_method == "network" and settings.steps:
