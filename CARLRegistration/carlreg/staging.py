@@ -16,8 +16,7 @@ OWN_FILES = ("settings.json", "quality.json", "transform.h5")
 
 def check_folder(out: str | os.PathLike, overwrite: bool) -> Path:
     """The absolute path of a result folder that may be written. Raises InputError; writes nothing."""
-    if not os.fspath(out):
-        raise InputError("--out: expected a folder, got an empty path.")
+    check_name(out, "--out")
     folder = Path(out).expanduser().resolve()
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: expected a folder for the results, got a file. Choose another name.")
@@ -34,8 +33,7 @@ def check_folder(out: str | os.PathLike, overwrite: bool) -> Path:
 
 def check_file(out: str | os.PathLike) -> Path:
     """The absolute path of a file that may be written. Raises InputError; writes nothing."""
-    if not os.fspath(out):
-        raise InputError("--out: expected a file, got an empty path.")
+    check_name(out, "--out")
     file = Path(out).expanduser().resolve()
     if file.is_dir():
         raise InputError(f"{file}: expected a file name, got a folder. Add a name, e.g. result.nii.gz.")
@@ -77,6 +75,18 @@ def staged_file(out: str | os.PathLike) -> Iterator[Path]:
         os.replace(part, file)
     finally:
         clean_up()
+
+
+def check_name(path: str | os.PathLike, what: str) -> None:
+    """Raise InputError for an empty path, and for one whose bytes are no UTF-8: readers end the process on those."""
+    text = os.fspath(path)
+    if not text:
+        raise InputError(f"{what}: expected a path, got an empty path.")
+    try:
+        str(text).encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = str(text).encode("utf-8", "backslashreplace").decode()
+        raise InputError(f"{what}: the name {shown} has bytes that are no UTF-8 letters. Rename the file.") from error
 
 
 def cleaner(out: str | os.PathLike) -> Callable[[], None]:

@@ -103,6 +103,7 @@ def _take_voice() -> None:
 
 if __name__ == "__main__":
     _take_voice()
+    sys.stdout.reconfigure(errors="backslashreplace")  # a path must not end a run on a terminal without its letters
     progress = Progress()
     listen(progress)
     code = main(progress=progress)

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..spaces.grid import VolumeGrid
+from ..staging import check_name
 from . import dicom, nifti
 from .memory import require_memory
 
@@ -107,8 +108,7 @@ def pair_warnings(fixed: Volume, moving: Volume) -> list[str]:
 
 def existing_path(path: str | os.PathLike, name: str) -> Path:
     """The path, when something readable is there. Raises InputError."""
-    if not os.fspath(path):
-        raise InputError(f"{name}: expected a file or folder, got an empty path.")
+    check_name(path, name)
     file = Path(path).expanduser()
     try:
         if not file.exists():

@@ -32,7 +32,7 @@ def start(*arguments, fakes: Path | None = None, **options) -> subprocess.Popen:
     if fakes is not None:
         environment["PYTHONPATH"] = os.pathsep.join([str(fakes), environment["PYTHONPATH"]])
     pipe = subprocess.PIPE
-    options = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "text": True, "env": environment, **options}
+    options = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "encoding": "utf-8", "env": environment, **options}
     return subprocess.Popen([sys.executable, "-m", "carlreg", *map(str, arguments)], **options)
 
 

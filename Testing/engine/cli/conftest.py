@@ -60,7 +60,7 @@ def fakes(tmp_path_factory):
         text = _SITECUSTOMIZE.replace("PIPELINE", repr(_PIPELINE + pipeline)).replace(
             "OUTPUTS", repr(_OUTPUTS + outputs)
         )
-        (folder / "sitecustomize.py").write_text(text)
+        (folder / "sitecustomize.py").write_text(text, encoding="utf-8")
         return folder
 
     return make

@@ -76,7 +76,7 @@ def test_refusing_imports_nothing_heavy(pair):
         "heavy = {'torch', 'SimpleITK', 'numpy'} & set(sys.modules); print(heavy or ''); sys.exit(code)"
     )
     arguments = ["register", str(pair[0]), str(pair[1]), "--out", str(pair[0].parent)]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8", check=False)
     assert (done.returncode, done.stdout.strip()) == (2, "")
 
 

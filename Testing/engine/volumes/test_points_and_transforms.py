@@ -14,7 +14,8 @@ HEADER = "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
 def test_landmarks_by_column_name(tmp_path):
     path = tmp_path / "points.csv"
     path.write_text(
-        "\ufeffgroup, moving_z,moving_y,moving_x,fixed_z,fixed_y,fixed_x\nliver,6,5,4,3,2,1\n,0,-1e1,2,3,4,.5\n"
+        "\ufeffgroup, moving_z,moving_y,moving_x,fixed_z,fixed_y,fixed_x\nliver,6,5,4,3,2,1\n,0,-1e1,2,3,4,.5\n",
+        encoding="utf-8",
     )
     fixed, moving = read_landmarks(path)
     np.testing.assert_array_equal(fixed, [[1, 2, 3], [0.5, 4, 3]])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg.errors import GeometryError, InputError
+from carlreg.staging import check_file
 from carlreg.volumes import pair_warnings, read_volume, volume_from_image, write_image
 
 nib = pytest.importorskip("nibabel")
@@ -69,6 +73,17 @@ def test_path_with_spaces_and_other_letters(tmp_path):
     folder.mkdir()
     write_image(image(), folder / "né à 3 mm.nii.gz")
     assert read_volume(folder / "né à 3 mm.nii.gz").grid.size_ijk == (10, 9, 8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes")
+def test_names_that_are_no_utf8_are_refused_before_the_reader_crashes(tmp_path):
+    write_image(image(), tmp_path / "a.nii.gz")
+    strange = os.fsdecode(os.fsencode(tmp_path) + b"/Gr\xf6\xdfe.nii.gz")
+    os.rename(tmp_path / "a.nii.gz", strange)
+    with pytest.raises(InputError, match=r"Gr\\udcf6\\udcdfe.nii.gz has bytes that are no UTF-8 letters"):
+        read_volume(strange)
+    with pytest.raises(InputError, match="no UTF-8 letters"):
+        check_file(strange)
 
 
 def test_array_is_a_copy_that_outlives_the_volume():
