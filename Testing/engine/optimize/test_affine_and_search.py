@@ -95,7 +95,7 @@ def test_affine_map_equals_the_matrix():
 
 def test_search_finds_a_large_shift_between_unrelated_grids():
     offset = np.array([210.0, -340.0, 95.0])
-    fixed_grid, moving_grid = grids(5.0, moving_center=[*offset, 18, -22, 14])
+    fixed_grid, moving_grid = grids(5.0, moving_center=offset + np.array([18, -22, 14]))
     truth = translation(offset)
     f, m = picture(fixed_grid, np.eye(4))[0, 0], picture(moving_grid, np.linalg.inv(truth))[0, 0]
     # both on the fixed image's axes up to a flip: the moving image is turned onto them inside
@@ -162,8 +162,8 @@ def test_robust_affine_ignores_a_third_of_outliers():
 def test_robust_affine_trusts_weights():
     rng = np.random.default_rng(1)
     fixed = rng.uniform(-100, 100, (400, 3))
-    moving = [*fixed, 10, 0, 0]
-    moving[:250] = [*fixed[:250], 0, 60, 0]
+    moving = fixed + np.array([10, 0, 0])
+    moving[:250] = fixed[:250] + np.array([0, 60, 0])
     weights = np.where(np.arange(400) < 250, 0.01, 1.0)
     found, _ = robust_affine(fixed, moving, weights)
     assert np.abs(found[:3, 3] - [10, 0, 0]).max() < 1.0
