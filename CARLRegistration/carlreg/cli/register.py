@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +129,8 @@ def register_and_write(
     from .. import outputs, pipeline, volumes
 
     fixed, moving = inputs["fixed"], inputs["moving"]
-    needed = pipeline.estimate_memory_mb(fixed, moving, settings)
-    volumes.require_memory(needed, "this registration", memory_remedy(settings))
+    needs = partial(pipeline.estimate_memory_mb, fixed, moving)
+    volumes.require_memory(needs(settings), "this registration", memory_remedy(needs, settings))
     result = pipeline.register_pair(
         fixed,
         moving,
@@ -150,8 +153,17 @@ def register_and_write(
     )
 
 
-def memory_remedy(settings: RegistrationSettings) -> str:
-    """What to choose when a run does not fit."""
-    choices = [f"--grid {settings.grid * 3 // 4 // 32 * 32}"] if settings.grid > 64 else []
-    choices.append(f"--field-spacing {2 * (settings.field_spacing_mm or 2.0):g}")
-    return f"Choose {' or '.join(choices)}, crop the images to the part that matters, or close other programs."
+def memory_remedy(needs: Callable[[RegistrationSettings], float], settings: RegistrationSettings) -> str:
+    """What to choose when a run does not fit: the changes that would make it fit, by `needs` (settings -> MB)."""
+    from ..volumes import available_memory_mb
+
+    free = available_memory_mb() or 0.0
+    default = type(settings)()
+    changes: dict[str, dict] = {f"--grid {grid}": {"grid": grid} for grid in (192, 128, 96, 64) if grid < settings.grid}
+    changes["--io-method field"] = {"io_method": "field"}
+    changes[f"--model {default.model}"] = {"model": default.model, "weights": None}
+    fitting = [option for option, change in changes.items() if needs(replace(settings, **change)) <= free]
+    grids = [option for option in fitting if option.startswith("--grid")]
+    fitting = [option for option in fitting if option not in grids[1:]]  # the largest will do
+    choice = f"Choose {' or '.join(fitting)}, or crop" if fitting else "Crop"
+    return f"{choice} the images to the part that matters, or close other programs."

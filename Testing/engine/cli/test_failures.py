@@ -72,11 +72,16 @@ def test_typed_errors_keep_their_code(pair, tmp_path, fakes):
 
 
 def test_too_little_memory_is_refused_before_the_run(pair, tmp_path, fakes):
-    fake = "def estimate_memory_mb(*_):\n    return 1e9\ndef run(progress):\n    raise SystemError('started')"
+    fake = """
+def estimate_memory_mb(fixed, moving, settings):
+    return 1e9 if settings.grid > 100 else 1.0
+def run(progress):
+    raise SystemError('started')
+"""
     outcome = carlreg("register", *pair, "--out", tmp_path / "out", "--progress", "none", fakes=fakes(pipeline=fake))
     assert_failed(outcome, tmp_path, pair, 2)
     assert "Not enough memory for this registration: about 976562.5 GB needed" in outcome.err
-    assert "Choose --grid 96 or --field-spacing 4" in outcome.err
+    assert "Choose --grid 96, or crop the images" in outcome.err
 
 
 def test_earlier_result_stays_after_an_error(pair, tmp_path, fakes):
