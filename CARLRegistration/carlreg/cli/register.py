@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..progress import Progress, ProgressRecord
+from ..staging import check_folder, cleaner
 from .options import add_control_options, add_evidence_options, add_registration_options, settings_from
 from .report import Display, quality_table
 
@@ -82,8 +83,6 @@ def check_evidence(args: argparse.Namespace) -> None:
 
 def check_out(out: str, overwrite: bool):
     """Refuse an output folder that may not be written; returns the clean-up of what a broken run leaves there."""
-    from ..staging import check_folder, cleaner
-
     folder = check_folder(out, overwrite)
     return cleaner(folder)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Sequence
@@ -12,9 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
+from .checks import check_kind, read_error
 from .memory import require_memory
-
-log = logging.getLogger(__name__)
 
 _TAGS = {
     "Modality": "0008|0060",
@@ -55,8 +53,6 @@ def read_series(path: Path, name: str) -> tuple[sitk.Image, dict[str, str], list
         first, attributes = _information(files[0], name)
         return _read(files, first, name, notes), attributes, notes
     except RuntimeError as error:
-        from .volume import read_error
-
         raise read_error(error, name) from error
 
 
@@ -114,8 +110,6 @@ def _information(file: str, name: str) -> tuple[sitk.ImageFileReader, dict[str, 
 
 
 def _read(files: Sequence[str], first: sitk.ImageFileReader, name: str, notes: list[str]) -> sitk.Image:
-    from .volume import check_kind
-
     if len(files) == 1:
         check_kind(first.GetSize(), first.GetNumberOfComponents(), name)
         return first.Execute()

@@ -9,7 +9,8 @@ import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..spaces.grid import VolumeGrid
-from .volume import Volume, _read_file, check_kind, existing_path
+from .checks import check_kind, existing_path
+from .volume import Volume, read_file
 
 _FULL_INT32 = 2**31 - 1
 
@@ -63,7 +64,7 @@ def _read(path: str | os.PathLike | sitk.Image, name: str) -> tuple[sitk.Image, 
         label = f"{name} ({file.name})"
         if file.is_dir():
             raise InputError(f"{label}: expected a file, got a folder.")
-        image = _read_file(file, label)[0]
+        image = read_file(file, label)[0]
     try:
         VolumeGrid.of(image)
     except GeometryError as error:

@@ -21,6 +21,7 @@ import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..spaces.grid import VolumeGrid, lps_from_ras
+from .checks import not_finite
 
 _SCANNER = 1
 _FLOATS = {16: "f4", 64: "f8"}  # codes of float32 and float64
@@ -152,14 +153,6 @@ def check_data(file: Path, header: NiftiHeader, name: str) -> None:
         )
     if bad:
         raise not_finite(bad, header.voxel_count, name)
-
-
-def not_finite(bad: int, count: int, name: str) -> InputError:
-    """The error for voxels that are NaN or infinite."""
-    return InputError(
-        f"{name}: {bad} of {count} voxels are NaN or infinite. Replace them by the background value, in Python: "
-        "numpy.nan_to_num(array, nan=BACKGROUND, posinf=BACKGROUND, neginf=BACKGROUND)."
-    )
 
 
 def _scan(file: Path, header: NiftiHeader, compressed: bool) -> tuple[bool, int]:

@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from ..errors import InputError
-from .volume import existing_path
+from .checks import existing_path
 
 COLUMNS = ("fixed_x", "fixed_y", "fixed_z", "moving_x", "moving_y", "moving_z")
 

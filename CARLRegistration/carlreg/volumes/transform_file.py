@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
-from .volume import existing_path
+from .checks import existing_path
 
 
 def read_transform(path: str | os.PathLike, name: str = "transform") -> sitk.Transform:

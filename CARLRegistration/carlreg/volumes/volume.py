@@ -5,7 +5,6 @@ Everything that could spoil a registration later is refused here, with a message
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from dataclasses import dataclass, field
@@ -16,14 +15,10 @@ import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..spaces.grid import VolumeGrid
-from ..staging import check_name
 from . import dicom, nifti
+from .checks import check_kind, existing_path, not_finite, read_error, reason
 from .memory import require_memory
 
-log = logging.getLogger(__name__)
-
-MIN_VOXELS_PER_AXIS = 4
-READABLE = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd) or a folder with one DICOM series"
 # Beyond this the squares that similarity measures need leave float32.
 _LARGEST_INTENSITY = 1e15
 
@@ -70,7 +65,7 @@ def read_volume(path: str | os.PathLike, name: str | None = None) -> Volume:
     if file.is_dir() or dicom.is_dicom(file):
         image, attributes, notes = dicom.read_series(file, label)
     else:
-        image, attributes, notes = _read_file(file, label)
+        image, attributes, notes = read_file(file, label)
     return _checked(image, str(file), label, attributes, notes)
 
 
@@ -106,72 +101,8 @@ def pair_warnings(fixed: Volume, moving: Volume) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def existing_path(path: str | os.PathLike, name: str) -> Path:
-    """The path, when something readable is there. Raises InputError."""
-    check_name(path, name)
-    file = Path(path).expanduser()
-    try:
-        if not file.exists():
-            raise InputError(f"{name}: {file} does not exist. Check the path for typing errors.")
-        if file.is_dir():
-            next(file.iterdir(), None)
-        else:
-            with file.open("rb") as stream:
-                if not stream.read(1):
-                    raise InputError(f"{name}: {file} is empty (0 bytes). Copy or download it again.")
-    except OSError as error:
-        raise InputError(f"{name}: {file} cannot be opened: {error.strerror or error}.") from error
-    return file
-
-
-def check_kind(size: tuple[int, ...], components: int, name: str) -> None:
-    """Raise InputError unless an image of this size and number of components is a scalar 3-D volume."""
-    size = tuple(int(n) for n in size)
-    shown = " x ".join(str(n) for n in size)
-    if len(size) > 3 and math.prod(size[3:]) > 1:
-        raise InputError(
-            f"{name}: expected one 3-D volume, got a series of {math.prod(size[3:])} volumes ({shown}). "
-            f"Extract one, in Python: SimpleITK.WriteImage(SimpleITK.ReadImage(FILE)[..., 0], 'first.nii.gz')."
-        )
-    if components > 1:
-        what = "a color image" if components in (3, 4) else "a vector image"
-        raise InputError(
-            f"{name}: expected one value per voxel, got {what} with {components} per voxel. Extract one, in Python: "
-            "SimpleITK.WriteImage(SimpleITK.VectorIndexSelectionCast(SimpleITK.ReadImage(FILE), 0), 'one.nii.gz')."
-        )
-    if len(size) < 3 or min(size[:3]) == 1:
-        hint = "Give the folder of the whole series, or a file with all slices."
-        raise InputError(f"{name}: expected a 3-D volume, got a single slice ({shown}). {hint}")
-    if min(size[:3]) < MIN_VOXELS_PER_AXIS:
-        raise InputError(
-            f"{name}: expected at least {MIN_VOXELS_PER_AXIS} voxels along each axis, got {shown}: "
-            "too few slices to register in 3-D."
-        )
-
-
-def reason(error: BaseException) -> str:
-    """What ITK says went wrong, without its file names and line numbers."""
-    text = str(error)
-    for mark in ("sitk::ERROR:", "ITK ERROR:"):
-        text = text.split(mark)[-1]
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1] if lines[-1].startswith("[") else lines[0]  # NRRD's last line is its reason
-
-
-def read_error(error: RuntimeError, name: str) -> InputError:
-    """The typed error for what SimpleITK raised while reading."""
-    text = str(error)
-    if "Unable to determine ImageIO" in text:
-        return InputError(f"{name}: not an image file that can be read. Expected {READABLE}.")
-    if any(word in text for word in ("orthonormal", "Bad direction", "Zero-valued spacing", "Negative spacing")):
-        return GeometryError(
-            f"{name}: its geometry is singular or sheared (image axes that are not at right angles, or a voxel size of "
-            f"zero). Resample it to a regular grid first. The reader says: {reason(error)}"
-        )
-    return InputError(f"{name}: cannot be read; it may be damaged or cut off. The reader says: {reason(error)}")
-
-
-def _read_file(file: Path, name: str) -> tuple[sitk.Image, dict[str, str], list[str]]:
+def read_file(file: Path, name: str) -> tuple[sitk.Image, dict[str, str], list[str]]:
+    """Image, attributes and warnings of one file that is not DICOM; a volume by kind, its values unchecked."""
     header = nifti.read_header(file, name)
     if header is not None:
         nifti.check_geometry(header, name)
@@ -221,7 +152,7 @@ def _check_values(image: sitk.Image, name: str) -> None:
                 continue
         low, high = min(low, float(slab.min())), max(high, float(slab.max()))
     if bad:
-        raise nifti.not_finite(bad, array.size, name)
+        raise not_finite(bad, array.size, name)
     if low == high:
         raise InputError(f"{name}: all voxels have the value {low:g}: there is nothing to register. Check the file.")
     if max(abs(low), abs(high)) > _LARGEST_INTENSITY:
