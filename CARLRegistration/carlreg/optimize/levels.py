@@ -10,10 +10,10 @@ from .field import FieldLevel, LevelImages
 #: Voxels that the finest level may have; above it the finest spacing grows.
 FINEST_VOXELS = 2_600_000
 #: Level spacing in finest spacings, share of the steps.
-_LEVELS = ((8, 0.15), (4, 0.25), (2, 0.3), (1, 0.3))
+_LEVELS = ((8, 0.12), (4, 0.18), (2, 0.35), (1, 0.35))
 #: Control spacing, LNCC window (mm per finest spacing) and first Adam step (share of the control spacing).
 _CONTROL, _WINDOW, _RATE = 3.0, 7.0, 0.09
-_DIFFUSION, _FOLD = 0.05, 100.0
+_DIFFUSION, _FOLD = 0.1, 100.0
 
 
 def finest_spacing(fixed: Prepared) -> float:
