@@ -71,13 +71,14 @@ def case_fingerprint(case: Case) -> str:
 
 
 def measure(command: list[str], folder: Path, threads: int, log: Path) -> dict:
-    """Run a command on `threads` threads: exit_code, seconds, cpu_seconds, peak_gb."""
+    """Run a command on `threads` threads: exit_code, seconds, cpu_seconds, peak_gb, load_before (load average)."""
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
     environment = os.environ | dict.fromkeys(variables, str(threads))
     report = folder / "measured.json"
+    others = os.getloadavg()[0]
     probe = [sys.executable, "-S", str(HERE / "measure.py"), str(report), str(log), str(TIME_LIMIT_S)]
     subprocess.run(probe + command, check=True, env=environment, cwd=folder)  # some leave files where they run
-    return json.loads(report.read_text())
+    return json.loads(report.read_text()) | {"load_before": round(others, 2)}
 
 
 def run_method(case: Case, command: Callable[[Path, Path, Path], list[str]], read, threads: int, log: Path) -> dict:
@@ -187,6 +188,11 @@ def cell(row: dict | None) -> str:
     return form.format(row[key]) + (f" ({folds:.2g} % folds)" if folds > 0 else "")
 
 
+def busy(row: dict) -> bool:
+    """True when the machine did other work as a row's run began (the benchmark's own last run counts for a while)."""
+    return row.get("load_before", 99.0) > (os.cpu_count() or 1) + 0.5
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
@@ -209,7 +215,10 @@ def as_markdown(results: dict) -> str:
             (work, "cpu_seconds", "{:.0f}"),
             (memory, "peak_gb", "{:.1f}"),
         ):
-            figures.append([name] + [form.format(row[m][key]) if key in row.get(m, {}) else "" for m in methods])
+            values = [form.format(row[m][key]) if key in row.get(m, {}) else "" for m in methods]
+            if key == "seconds":
+                values = [v + "*" if v and busy(row[m]) else v for v, m in zip(values, methods, strict=True)]
+            figures.append([name, *values])
     text = [
         "# Benchmark\n",
         f"{results['machine']['cpu']}, {results['machine']['threads']} threads; measured up to {results['date']} with "
@@ -217,9 +226,9 @@ def as_markdown(results: dict) -> str:
         "Accuracy: mean landmark error, mean error of the known map, or mean Dice of the labels. Before: the images' "
         "middles aligned. Folds: share of the body's voxels whose determinant is not positive; none unless given.\n",
         table(["case", "unit", "before", *titles], accuracy),
-        "Seconds of the whole process, reading and writing included:\n",
+        "Seconds of the whole process, reading and writing included (*: other work was going on, an upper bound):\n",
         table(["case", *titles], times),
-        "Seconds of computing, summed over the cores (they tell more than the clock when other work was going on):\n",
+        "Seconds of computing, summed over the cores:\n",
         table(["case", *titles], work),
         "Peak resident memory, GB:\n",
         table(["case", *titles], memory),
