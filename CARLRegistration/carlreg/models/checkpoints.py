@@ -185,6 +185,7 @@ def save_weights(network: Registration, path: str | Path, metadata: dict[str, ob
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, metadata=texts)
+    partial.chmod(0o644)  # safetensors writes for the owner alone; a packaged file is for every user
     os.replace(partial, path)
     digest = sha256_of(path)
     if path.resolve().parent == WEIGHTS_FOLDER:
