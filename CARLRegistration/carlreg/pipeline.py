@@ -31,11 +31,20 @@ from .preprocess import Prepared, prepare, resample_on_axes
 from .progress import Progress, StageTiming
 from .settings import RegistrationSettings
 from .spaces import VolumeGrid
-from .volumes import Volume, read_volume, volume_from_image
+from .volumes import Volume, pair_warnings, read_volume, require_memory, volume_from_image
 
 log = logging.getLogger(__name__)
 
-STAGE_WEIGHTS = {"prepare": 2, "predict": 6, "starts": 8, "affine": 6, "optimize": 40, "inverse": 4, "measure": 8, "write": 2}
+STAGE_WEIGHTS = {
+    "prepare": 2,
+    "predict": 6,
+    "starts": 8,
+    "affine": 6,
+    "optimize": 40,
+    "inverse": 4,
+    "measure": 8,
+    "write": 2,
+}
 _ROTATIONS, _SEARCH_EDGE, _COARSE_EDGE = 800, 26, 40
 _REPAIRED_DETERMINANT = 0.05
 
@@ -97,7 +106,9 @@ def register_pair(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    warnings: list[str] = []
+    warnings = list(pair_warnings(fixed, moving))
+    remedy = "Choose a smaller grid or a larger field spacing, or crop the images to the part that matters."
+    require_memory(estimate_memory_mb(fixed, moving, settings), "this registration", remedy)
 
     with progress.stage("prepare", "normalizing both images"):
         loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)

@@ -9,6 +9,8 @@ from .field import FieldLevel, LevelImages
 
 #: Voxels that the finest level may have; above it the finest spacing grows.
 FINEST_VOXELS = 2_600_000
+#: How far around its content the moving image is looked at.
+MOVING_MARGIN_MM = 40.0
 #: Level spacing in finest spacings, share of the steps.
 _LEVELS = ((8, 0.12), (4, 0.18), (2, 0.35), (1, 0.35))
 #: Control spacing, LNCC window (mm per finest spacing) and first Adam step (share of the control spacing).
@@ -52,7 +54,7 @@ def schedule(total_steps: int, finest_mm: float, smoothness: float) -> list[Fiel
 def level_images(fixed: Prepared, moving: Prepared, spacing_mm: float, device) -> LevelImages:
     """Both images at about one spacing, with their masks, on a device."""
     fixed_image, fixed_grid = fixed.at(spacing_mm)
-    moving_image, moving_grid = moving.at(spacing_mm, box=moving.grid)
+    moving_image, moving_grid = moving.at(spacing_mm, margin_mm=MOVING_MARGIN_MM)
     # Filling in CT is missing data; other images are often cut out of their background, and its edge is information.
     weights = [
         p.weight_at(g, filling_is_background=p.modality != "ct")

@@ -35,12 +35,20 @@ class Prepared:
     data_dhw: Tensor | None = None
     data_grid: VolumeGrid | None = None
 
-    def at(self, spacing_mm, *, box: VolumeGrid | None = None) -> tuple[Tensor, VolumeGrid]:
-        """1 x 1 x D x H x W image and its grid over `box` (default: content) at about this spacing.
+    def at(self, spacing_mm: float, *, margin_mm: float = 0.0) -> tuple[Tensor, VolumeGrid]:
+        """1 x 1 x D x H x W image and its grid over the content at about this spacing.
 
-        Axes whose own spacing is coarser keep it: nothing is invented between thick slices.
+        Axes whose own spacing is coarser keep it: nothing is invented between thick slices. The lattice hangs on the
+        content, not on the volume's faces, so that the same body gives the same samples in any field of view; it is
+        grown by whole voxels up to `margin_mm` on each side, within the volume.
         """
-        grid = level_grid(self.grid, box or self.content, spacing_mm)
+        grid = level_grid(self.grid, self.content, spacing_mm)
+        if margin_mm:
+            offset = self.grid.direction.T @ (grid.origin_lps - self.grid.origin_lps)
+            low = offset - 0.5 * grid.spacing + 0.5 * self.grid.spacing
+            high = self.grid.extent_mm - low - grid.extent_mm
+            room = np.floor(np.clip(np.stack([low, high]), 0, margin_mm) / grid.spacing + 1e-6).astype(int)
+            grid = grid.cropped(-room[0], np.asarray(grid.size_ijk) + room[1])
         return resample_on_axes(self.voxels_dhw, self.grid, grid), grid
 
     def weight_at(self, grid: VolumeGrid, *, filling_is_background: bool = False) -> Tensor | None:
