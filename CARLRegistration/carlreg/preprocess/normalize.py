@@ -38,9 +38,9 @@ def mr_window(array: np.ndarray) -> tuple[float, float]:
     """Lower and upper intensity that become 0 and 1 for images without a fixed scale."""
     values = np.asarray(array).reshape(-1)
     values = values[:: max(1, values.size // 1_000_000)].astype(np.float32)
-    above = values[values > values.min()]  # padding and cut-away background do not shift the percentiles
-    values = above if above.size else values
     low = float(np.percentile(values, 0.5))
+    above = values[values > values.min()]  # padding and cut-away background do not shift the upper end
+    values = above if above.size else values
     bright = float(np.percentile(values, 99.9))  # not the maximum: one hot voxel would hide the body
     body = values[values > low + 0.02 * (bright - low)]
     high = float(np.percentile(body, 99.5)) if body.size else float(values.max())
