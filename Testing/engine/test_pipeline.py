@@ -9,7 +9,6 @@ import pytest
 import SimpleITK as sitk
 from carlreg import pipeline
 from carlreg.errors import Cancelled, CheckpointError, DeviceError, InputError
-from carlreg.models import registry
 from carlreg.phantom import make_pair
 from carlreg.physical import jacobian_determinant
 from carlreg.progress import Progress
@@ -121,17 +120,16 @@ def test_without_steps_the_affine_start_is_delivered(pair):
     assert 4 < error_mm(found.transform, pair, body_points(pair)).mean() < 14
 
 
-def test_network_method_moves_the_map_and_leaves_the_weights(pair):
+def test_network_method_delivers_the_networks_map(pair):
+    """(That the weights stay as they were is tested beside `optimize_network`.)"""
     settings = dataclasses.replace(QUICK, io_method="network", io_steps=2, grid=32)
-    before = registry.load("carl-compact")
     found = carlreg.register(pair.fixed, pair.moving, settings)
-    assert np.isfinite(found.transform.displacement_lps).all()
-    assert registry.load("carl-compact").weights_sha256 == before.weights_sha256
+    assert np.abs(found.transform.displacement_lps).max() > 1.0
     assert error_mm(found.transform, pair, body_points(pair)).mean() < 25
 
 
 def test_initial_transform_serves_where_the_search_cannot(pair):
-    """Two fields of view of the same box of noise-free ends: a given start is among the candidates and may win."""
+    """A rigid start fitted to the true map wins over the search's, and is delivered when no steps follow."""
     points = body_points(pair)
     truth = pair.moving_from_fixed(points)
     center_f, center_m = points.mean(0), truth.mean(0)
