@@ -19,6 +19,7 @@ from torch import Tensor
 from ..maps import sample
 from ..progress import Progress
 from ..spaces import VolumeGrid
+from .field import affine_map
 
 #: Shifts that leave less than this share of the smaller image's structure in common are not considered.
 LEAST_OVERLAP = 0.25
@@ -120,8 +121,6 @@ def search(
 
 def _turned_map(rotation: np.ndarray, moving: VolumeGrid, turned: VolumeGrid) -> Tensor:
     """Where each voxel of the turned image lies in the moving image, moving unit coordinates."""
-    from .field import affine_map
-
     back = np.eye(4)
     back[:3, :3] = rotation.T
     back[:3, 3] = moving.center_lps - rotation.T @ moving.center_lps
