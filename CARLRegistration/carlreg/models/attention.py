@@ -6,6 +6,7 @@ Shape suffixes: b batch, n queries, m keys, c token channels, k value channels; 
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from ..errors import InputError
 from ..maps import Displaced, identity_map
 from .operators import Prediction, Registration
 
+# Tokens that differ by less than this share of their length are the same: both are pure background.
+_SAME_TOKEN = 1e-4
 # Fused kernels never hold more than a tile of the scores; the plain formula is the one that would, so it is cut.
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 _SCORES_AT_ONCE = 2**25
@@ -89,29 +92,59 @@ class Match:
     certainty_b1dhw: Tensor
 
 
-def match(moving_tokens_bcdhw: Tensor, fixed_tokens_bcdhw: Tensor, padding_cells: int, *, legacy: bool) -> Match:
+def match(
+    moving_tokens_bcdhw: Tensor,
+    fixed_tokens_bcdhw: Tensor,
+    padding_cells: int,
+    *,
+    legacy: bool,
+    background: tuple[Tensor, float] | None = None,
+) -> Match:
     """Coordinate attention between two token lattices, both with `padding_cells` cells around their image.
 
     Queries are the fixed image's tokens without the padding; keys are all the moving image's tokens; values are the
     keys' coordinates, continued linearly into the padding.
-    Source: CARL, section 3 (coordinate attention); the certainty is ours.
+
+    How much pure background a field of view holds, and where, says nothing about anatomy, yet each background key
+    draws a share of the attention towards its own place. With `background`, the token of pure background (c) and a
+    count, the keys equal to it are left out; one key that has no place and counts as so many takes their part.
+    The map is then the mean over the other keys, and depends on the content alone.
+    Source: CARL, section 3 (coordinate attention); the certainty and the key without a place are ours.
     """
     moving_shape = [n - 2 * padding_cells for n in moving_tokens_bcdhw.shape[2:]]
     queries = _cropped(fixed_tokens_bcdhw, padding_cells)
     b, _, *fixed_shape = queries.shape
+    queries_bnc = queries.flatten(2).transpose(1, 2)
+    keys_bmc = moving_tokens_bcdhw.flatten(2).transpose(1, 2)
     values = _values(moving_shape, padding_cells, queries.device)
-    out = coordinate_attention(
-        queries.flatten(2).transpose(1, 2),
-        moving_tokens_bcdhw.flatten(2).transpose(1, 2),
-        values[None].expand(b, -1, -1),
-    )
-    out = out.transpose(1, 2).reshape(b, 5, *fixed_shape)
-    position, square, inside = out[:, :3], out[:, 3:4], out[:, 4:5]
+    if background is not None:
+        queries_bnc, keys_bmc, values = _with_background_key(queries_bnc, keys_bmc, values, *background)
+    out = coordinate_attention(queries_bnc, keys_bmc, values[None].expand(b, -1, -1))
+    out = out.transpose(1, 2).reshape(b, 6, *fixed_shape)
+    share = out[:, 5:].clamp_min(1e-6)  # of the attention that has a place
+    position, square, inside = out[:, :3] / share, out[:, 3:4] / share, out[:, 4:5]
     variance = (square - (position**2).sum(1, keepdim=True)).clamp_min(0)
     certainty = inside.clamp(0, 1) / (1 + variance)
     shape = position.new_tensor(moving_shape).view(1, 3, 1, 1, 1)
     unit = 0.5 + position / ((shape - 1).clamp_min(1) if legacy else shape)
     return Match(unit, certainty)
+
+
+def _with_background_key(
+    queries_bnc: Tensor, keys_bmc: Tensor, values_mk: Tensor, background_c: Tensor, count: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One more channel that shuts out background keys, and one more key (the last) in their place."""
+    b, n, _ = queries_bnc.shape
+    far = (keys_bmc - background_c).detach().abs().amax(2, keepdim=True)
+    is_background = far < _SAME_TOKEN * background_c.detach().norm()
+    shut = torch.where(is_background, -1e4, 0.0).to(keys_bmc.dtype)
+    weight = keys_bmc.new_full((b, 1, 1), math.log(count))
+    key = torch.cat([background_c.expand(b, 1, -1), weight], dim=2)
+    return (
+        torch.cat([queries_bnc, queries_bnc.new_ones(b, n, 1)], dim=2),
+        torch.cat([torch.cat([keys_bmc, shut], dim=2), key], dim=1),
+        torch.cat([values_mk, values_mk.new_zeros(1, values_mk.shape[1])]),
+    )
 
 
 def _cropped(tokens_bcdhw: Tensor, padding: int) -> Tensor:
@@ -122,13 +155,13 @@ def _cropped(tokens_bcdhw: Tensor, padding: int) -> Tensor:
 
 
 def _values(shape_dhw, padding: int, device) -> Tensor:
-    """m x 5: each key's position in token spacings from the image's center, its square, and 1 inside the image."""
+    """m x 6: position in token spacings from the image's center (3), its square, 1 inside the image, 1 everywhere."""
     axes = [torch.arange(-padding, n + padding, device=device, dtype=torch.float32) for n in shape_dhw]
     position = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
     count = position.new_tensor(list(shape_dhw))
     inside = ((position >= 0) & (position < count)).all(1, keepdim=True).float()
     position = position - (count - 1) / 2
-    return torch.cat([position, (position**2).sum(1, keepdim=True), inside], dim=1)
+    return torch.cat([position, (position**2).sum(1, keepdim=True), inside, torch.ones_like(inside)], dim=1)
 
 
 def settled(displacement_b3dhw: Tensor, certainty_b1dhw: Tensor, sigma_cells: float) -> Tensor:
@@ -171,7 +204,8 @@ class CoordinateAttention(Registration):
 
     Args:
         encoder: one network for both images; maps b1dhw to tokens with `padding_cells` cells of surrounding, and
-            names its `stride` and `settings.padding_cells`. The dot product of two tokens is the logit.
+            names its `stride`, `settings.padding_cells` and `background()` (see `match`). The dot product of two
+            tokens is the logit.
         extrapolate: see `maps.Displaced`. settle_cells: see `settled`; 0 = the attention's answer as it is (published).
         legacy: the published weights' coordinates.
     """
@@ -200,7 +234,13 @@ class CoordinateAttention(Registration):
         )
 
     def _prediction(self, moving: Tensor, fixed: Tensor, moving_tokens: Tensor, fixed_tokens: Tensor) -> Prediction:
-        found = match(moving_tokens, fixed_tokens, self.encoder.settings.padding_cells, legacy=self.legacy)
+        found = match(
+            moving_tokens,
+            fixed_tokens,
+            self.encoder.settings.padding_cells,
+            legacy=self.legacy,
+            background=self.encoder.background(),
+        )
         # Where nothing is known, go on voxel by voxel: both images have one voxel size.
         scale = [f / m for f, m in zip(fixed.shape[2:], moving.shape[2:], strict=True)]
         identity = identity_map(found.map_b3dhw.shape[2:], legacy=self.legacy, device=fixed.device)

@@ -31,6 +31,7 @@ class CompactEncoderSettings:
     groups: groups of the blocks' 3^3 convolutions. dilations: one residual block each.
     token_channels: length of a token. start_temperature: tokens' dot products lie in [-temperature, temperature].
     padding_cells: lattice cells of background added around the keys by default.
+    background_keys: how many keys of pure background the attention reckons with; see `attention.match`.
     """
 
     pooling: int = 2
@@ -41,6 +42,7 @@ class CompactEncoderSettings:
     token_channels: int = 128
     start_temperature: float = 14.0
     padding_cells: int = 4
+    background_keys: float = 8192.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dilations", tuple(self.dilations))
@@ -153,6 +155,12 @@ class CompactEncoder(nn.Module):
             )
         pooled = F.avg_pool3d(image_b1dhw, s.pooling) if s.pooling > 1 else image_b1dhw
         return self.encode_pooled(pooled, padding_cells)
+
+    def background(self) -> tuple[Tensor, float]:
+        """The token (c) of places whose whole surroundings are background, and how many such keys to reckon with."""
+        some = self.project.layer.weight
+        token = self.encode_pooled(some.new_zeros(1, 1, 4, 4, 4), 1)[0, :, 0, 0, 0]
+        return token, self.settings.background_keys
 
     def encode_pooled(self, pooled_b1dhw: Tensor, padding_cells: int | None = None) -> Tensor:
         """As `forward`, for an image that is already average-pooled by `settings.pooling` (4 voxels per cell)."""

@@ -17,11 +17,16 @@ from .unet import HALF_WIDTH, UNet, UNetRegistration, UNetSettings
 
 @dataclass(frozen=True)
 class Attention:
-    """Coordinate attention on the tokens of an encoder; see `attention.CoordinateAttention`."""
+    """Coordinate attention on the tokens of an encoder; see `attention.CoordinateAttention`.
+
+    settle_cells: None = as the convention asks: the answer as it is in the published one, `SETTLE_CELLS` where
+        coordinates are voxel-centered. What attention answers for background differs between fields of view, and
+        through the refinements it would reach the body.
+    """
 
     encoder: PaperEncoderSettings | CompactEncoderSettings = field(default_factory=PaperEncoderSettings)
     extrapolate: bool = False
-    settle_cells: float = 0.0
+    settle_cells: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Two:
     relax_voxels: float = 0.0
 
 
+SETTLE_CELLS = 0.7
+
 Composition = Attention | Refinement | Half | Two
 
 # Xi: attention, Psi: a U-Net. The published networks, named as in the authors' code, without their last refinement.
@@ -64,9 +71,7 @@ def with_last_step(net: Composition) -> Two:
 
 # Trains and runs on a desktop: attention at 1/8 resolution, half-width U-Nets, the map relaxed before each of them.
 COMPACT = Two(
-    Two(
-        Attention(CompactEncoderSettings(), settle_cells=0.7), Half(Refinement(HALF_WIDTH)), repeats=2, relax_voxels=4.0
-    ),
+    Two(Attention(CompactEncoderSettings()), Half(Refinement(HALF_WIDTH)), repeats=2, relax_voxels=4.0),
     Refinement(HALF_WIDTH),
     relax_voxels=2.0,
 )
@@ -81,6 +86,8 @@ def assemble(composition: Composition, *, legacy: bool = False) -> Registration:
     match composition:
         case Attention(encoder=settings, extrapolate=extrapolate, settle_cells=settle_cells):
             make = CompactEncoder if isinstance(settings, CompactEncoderSettings) else PaperEncoder
+            if settle_cells is None:
+                settle_cells = 0.0 if legacy else SETTLE_CELLS
             return CoordinateAttention(
                 make(settings), extrapolate=extrapolate, settle_cells=settle_cells, legacy=legacy
             )

@@ -63,6 +63,9 @@ class PaperEncoder(nn.Module):
         length = torch.sqrt((features**2).sum(dim=1, keepdim=True))
         return self.settings.norm * features / (0.001 + length)
 
+    def background(self) -> None:
+        """Background is matched like anything else, as published."""
+
     def _features(self, image_b1dhw: Tensor) -> Tensor:
         x = torch.relu(self.first(image_b1dhw))
         for norm, convolutions in zip(self.norms, self.blocks, strict=True):

@@ -166,8 +166,9 @@ def attention_affine(encoder: CompactEncoder, pair: Pair, edge: int, shift_mm: f
     begin = time.perf_counter()
     padding = encoder.settings.padding_cells
     fixed_tokens, moving_tokens = encoder(fixed), encoder(moving)
-    there = match(moving_tokens, fixed_tokens, padding, legacy=False)
-    back = match(fixed_tokens, moving_tokens, padding, legacy=False)
+    background = encoder.background()
+    there = match(moving_tokens, fixed_tokens, padding, legacy=False, background=background)
+    back = match(fixed_tokens, moving_tokens, padding, legacy=False, background=background)
     seconds = time.perf_counter() - begin
     cells = torch.tensor([n / encoder.stride for n in fixed.shape[2:]])
     points = identity_map(there.map_b3dhw.shape[2:])

@@ -129,11 +129,11 @@ def test_compact_attention_moves_with_its_stride(there):
     assert network.stride == 8
     (moving, _), (fixed, inside) = content((48, 48, 48), 1), content((48, 48, 48), 2)
     moving = moving.roll(6, 0)
-    assert float(error(network, moving, fixed, inside, COMPACT_HERE, there).mean()) < 0.01
+    assert float(error(network, moving, fixed, inside, COMPACT_HERE, there).max()) < 0.01
 
 
 def test_attention_itself_moves_with_its_stride():
-    """The raw answer of the attention, where it is certain: elsewhere it weighs up all background there is."""
+    """The attention's own answer; places that could be anywhere weigh up faint traces of the content's edge."""
     network = without_refinement(live_compact())
     (moving, _), (fixed, _) = content((48, 48, 48), 1), content((48, 48, 48), 2)
 
@@ -147,10 +147,25 @@ def test_attention_itself_moves_with_its_stride():
     base, certainty = answer(*COMPACT_HERE)
     other, other_certainty = answer((112, 72, 64), (40, 16, 8), (128, 64, 80), (48, 8, 16))
     difference = (other - base).norm(dim=-1)
-    assert int((certainty > 0.99).sum()) > 100
-    assert float(difference[certainty > 0.99].max()) < 0.01
-    assert float(difference[certainty > 0.5].mean()) < 0.01
-    assert float((other_certainty - certainty)[certainty > 0.99].abs().max()) < 0.01
+    assert int((certainty > 0.9).sum()) > 150
+    assert float(difference[certainty > 0.9].max()) < 0.01
+    assert float(difference[certainty > 0.1].mean()) < 0.01
+    assert float((other_certainty - certainty)[certainty > 0.9].abs().max()) < 0.01
+
+
+def test_background_has_no_place():
+    """Moving content alone decides: more background beside it changes nothing, and background answers nothing."""
+    network = without_refinement(live_compact())
+    (moving, _), (fixed, _) = content((48, 48, 48), 1), content((48, 48, 48), 2)
+    with torch.no_grad():
+        found = [
+            network.predict(view(moving, shape, (16, 8, 8)), view(fixed, (128, 64, 64), (16, 8, 8)))
+            for shape in ((96, 64, 64), (192, 64, 64))
+        ]
+    near, far = (f.attention_map_b3dhw[0, 0] * n for f, n in zip(found, (96, 192), strict=True))
+    certain = found[0].certainty_b1dhw[0, 0] > 0.9
+    assert float((near - far)[certain].abs().max()) < 0.001
+    assert float(found[1].certainty_b1dhw[0, 0, -3:].max()) < 0.01  # far from the fixed content
 
 
 @pytest.mark.slow
@@ -173,20 +188,45 @@ def test_whole_compact_network_moves(there, limit, record_property):
     assert mean < (limit or 1.0)
 
 
+PSI = Refinement(HALF_WIDTH)
+PUBLISHED = {
+    "final_final": lambda xi: Two(Half(Two(Half(xi), PSI)), PSI),
+    "final": lambda xi: Two(Half(Half(xi)), Two(Half(PSI), PSI)),
+    "final_final_psi3": lambda xi: Two(Two(Half(Two(Half(xi), PSI)), PSI), PSI),
+}
+
+
+def published(name, settle_cells=None):
+    torch.manual_seed(0)
+    return live(assemble(PUBLISHED[name](Attention(SMALL, settle_cells=settle_cells))))
+
+
 @pytest.mark.slow
-def test_whole_published_network_moves_with_the_moving_image_once_its_attention_settles(record_property):
-    """Without settling, what background answers reaches the refinements: reported."""
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_whole_published_network_moves_with_the_moving_image(name, record_property):
+    """Voxel-centered; where the attention's answer is taken as it is, background spoils the refinements."""
     (moving, _), (fixed, inside) = content((48, 48, 48), 1), content((48, 48, 48), 2)
     here = ((96, 64, 64), (16, 8, 8), (96, 64, 64), (24, 8, 8))
     there = ((112, 72, 64), (40, 16, 8), (96, 64, 64), (24, 8, 8))
-    psi = Refinement(HALF_WIDTH)
     means = {}
-    for settle in (0.7, 0.0):
-        torch.manual_seed(0)
-        network = live(assemble(Two(Half(Two(Half(Attention(SMALL, settle_cells=settle)), psi)), psi)))
-        means[settle] = float(error(network, moving, fixed, inside, here, there).mean())
+    for settle in (None, 0.0):
+        means[settle] = float(error(published(name, settle), moving, fixed, inside, here, there).mean())
         record_property(f"mean_error_voxels_settle_{settle}", means[settle])
-    assert means[0.7] < 0.01 < means[0.0]
+    assert means[None] < 0.01 < means[0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_whole_published_network_moves_with_the_fixed_image_by_the_stride_of_its_unets(name, record_property):
+    """By 64 voxels, away from the border: a U-Net at half resolution sees zero padding some 90 voxels off."""
+    (moving, _), (fixed, inside) = content((48, 48, 48), 1), content((48, 48, 48), 2)
+    network = published(name)
+    for margin, limit in ((88, 0.05), (24, None)):
+        shape = (margin + 64 + 48 + margin, 64, 64)
+        here, there = (((96, 64, 64), (16, 8, 8), shape, (at, 8, 8)) for at in (margin, margin + 64))
+        mean = float(error(network, moving, fixed, inside, here, there).mean())
+        record_property(f"mean_error_voxels_margin_{margin}", mean)
+        assert mean < (limit or 1.0)
 
 
 def test_the_published_convention_is_not_exactly_equivariant():
