@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
@@ -31,7 +33,7 @@ from .preprocess import Prepared, prepare, resample_on_axes
 from .progress import Progress, StageTiming
 from .settings import RegistrationSettings
 from .spaces import VolumeGrid
-from .volumes import Volume, pair_warnings, read_volume, require_memory, volume_from_image
+from .volumes import Volume, available_memory_mb, pair_warnings, read_volume, require_memory, volume_from_image
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +109,8 @@ def register_pair(
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     warnings = list(pair_warnings(fixed, moving))
-    remedy = "Choose a smaller grid or a larger field spacing, or crop the images to the part that matters."
-    require_memory(estimate_memory_mb(fixed, moving, settings), "this registration", remedy)
+    needs = partial(estimate_memory_mb, fixed, moving)
+    require_memory(needs(settings), "this registration", memory_remedy(needs, settings))
 
     with progress.stage("prepare", "normalizing both images"):
         loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)
@@ -176,6 +178,20 @@ def estimate_memory_mb(fixed: Volume, moving: Volume, settings: RegistrationSett
     if settings.io_method == "network" and settings.steps:
         network *= 4
     return base + images + max(work, network)
+
+
+def memory_remedy(needs: Callable[[RegistrationSettings], float], settings: RegistrationSettings) -> str:
+    """What to choose when a run does not fit: the options that would make it fit, by `needs` (settings -> MB)."""
+    free = available_memory_mb() or 0.0
+    default = type(settings)()
+    changes: dict[str, dict] = {f"--grid {grid}": {"grid": grid} for grid in (192, 128, 96, 64) if grid < settings.grid}
+    changes["--io-method field"] = {"io_method": "field"}
+    changes[f"--model {default.model}"] = {"model": default.model, "weights": None}
+    fitting = [option for option, change in changes.items() if needs(replace(settings, **change)) <= free]
+    grids = [option for option in fitting if option.startswith("--grid")]
+    fitting = [option for option in fitting if option not in grids[1:]]  # the largest will do
+    choice = f"Choose {' or '.join(fitting)}, or crop" if fitting else "Crop"
+    return f"{choice} the images to the part that matters, or close other programs."
 
 
 # -- stages ----------------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +14,11 @@ from .errors import InputError
 
 # A folder with one of these was made by this engine, so `overwrite` may replace it.
 OWN_FILES = ("settings.json", "quality.json", "transform.h5")
+# Names the run whose parts are to be cleaned up, across the processes of one run; without it each process is a run.
+RUN_VARIABLE = "CARLREG_RUN"
+_STALE_SECONDS = 24 * 3600.0
+
+log = logging.getLogger(__name__)
 
 
 def check_folder(out: str | os.PathLike, overwrite: bool) -> Path:
@@ -45,7 +52,8 @@ def check_file(out: str | os.PathLike) -> Path:
 def staged_folder(out: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
     """A folder to write into that becomes `out` when the block ends well, and vanishes otherwise.
 
-    An earlier result at `out` (only with `overwrite`) is replaced at that moment, not before.
+    An earlier result at `out` (only with `overwrite`) is replaced at that moment, not before. Where another run has
+    finished meanwhile, without `overwrite` both results are kept: this one goes to `out_2`, with a warning in the log.
     """
     folder = check_folder(out, overwrite)
     clean_up = cleaner(folder)
@@ -55,7 +63,11 @@ def staged_folder(out: str | os.PathLike, overwrite: bool = False) -> Iterator[P
         part.mkdir(parents=True)
         yield part
         if folder.is_dir() and any(folder.iterdir()):
-            folder.rename(old)
+            if overwrite:
+                folder.rename(old)
+            else:
+                folder = _next_free(folder)
+                log.warning("Another run wrote its results meanwhile; these go to %s.", folder)
         elif folder.is_dir():
             folder.rmdir()
         part.rename(folder)
@@ -68,7 +80,7 @@ def staged_file(out: str | os.PathLike) -> Iterator[Path]:
     """A path with the suffix of `out` to write to, which becomes `out` when the block ends well."""
     file = check_file(out)
     clean_up = cleaner(file)
-    part = file.with_name(f".part.{file.name}")
+    part = _part_of(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -112,11 +124,35 @@ def _remove_parts(target: Path) -> None:
         old.rename(target)
     for folder in (part, old, _sibling(part, "part")):  # the last: a result staged inside a staged folder
         shutil.rmtree(folder, ignore_errors=True)
-    target.with_name(f".part.{target.name}").unlink(missing_ok=True)
+    _part_of(target).unlink(missing_ok=True)
+    _remove_stale(target)
+
+
+def _remove_stale(target: Path) -> None:
+    """What runs that were ended hard (a power cut) left here a day or more ago; other runs of now keep theirs."""
+    for left in (*target.parent.glob(f".{target.name}.*.part"), *target.parent.glob(f".part.*.{target.name}")):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _run() -> str:
+    return os.environ.get(RUN_VARIABLE) or str(os.getpid())
 
 
 def _sibling(path: Path, kind: str) -> Path:
-    return path.with_name(f".{path.name}.{kind}")
+    return path.with_name(f".{path.name}.{_run()}.{kind}")
+
+
+def _part_of(file: Path) -> Path:
+    return file.with_name(f".part.{_run()}.{file.name}")
+
+
+def _next_free(folder: Path) -> Path:
+    number = 2
+    while (candidate := folder.with_name(f"{folder.name}_{number}")).exists():
+        number += 1
+    return candidate
 
 
 def _check_writable(path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 from carlreg.errors import InputError
 from carlreg.staging import check_file, check_folder, cleaner, staged_file, staged_folder
@@ -32,7 +35,7 @@ def test_nothing_stays_after_an_error(tmp_path, out):
 def test_folders_of_a_killed_process_go_too_unless_something_is_in_them(tmp_path):
     (tmp_path / "there").mkdir()
     clean_up = cleaner(tmp_path / "there" / "a" / "b" / "out")
-    (tmp_path / "there" / "a" / "b" / ".out.part").mkdir(parents=True)
+    (tmp_path / "there" / "a" / "b" / f".out.{os.getpid()}.part").mkdir(parents=True)
     (tmp_path / "there" / "a" / "other").write_text("x")
     clean_up()
     assert names(tmp_path / "there") == ["a"] and names(tmp_path / "there" / "a") == ["other"]
@@ -83,13 +86,32 @@ def test_clean_up_after_a_killed_process(tmp_path, earlier_moved_away):
     out = tmp_path / "out"
     out.mkdir()
     (out / "quality.json").write_text("old")
-    (tmp_path / ".out.part").mkdir()
-    (tmp_path / ".out.part" / "warped.nii.gz").write_text("half")
-    (tmp_path / "..out.part.part").mkdir()
+    (tmp_path / f".out.{os.getpid()}.part").mkdir()
+    (tmp_path / f".out.{os.getpid()}.part" / "warped.nii.gz").write_text("half")
+    (tmp_path / f"..out.{os.getpid()}.part.{os.getpid()}.part").mkdir()
     if earlier_moved_away:
-        out.rename(tmp_path / ".out.old")
+        out.rename(tmp_path / f".out.{os.getpid()}.old")
     cleaner(out)()
     assert names(tmp_path) == ["out"] and (out / "quality.json").read_text() == "old"
+
+
+def test_two_runs_into_one_folder_keep_both_results(tmp_path, monkeypatch, caplog):
+    with staged_folder(tmp_path / "out") as mine:
+        (mine / "x").write_text("mine")
+        monkeypatch.setenv("CARLREG_RUN", "another")
+        with staged_folder(tmp_path / "out") as other:
+            (other / "x").write_text("other")
+        monkeypatch.delenv("CARLREG_RUN")
+    assert names(tmp_path) == ["out", "out_2"] and "out_2" in caplog.text
+    assert (tmp_path / "out" / "x").read_text() == "other" and (tmp_path / "out_2" / "x").read_text() == "mine"
+
+
+def test_what_a_power_cut_left_goes_after_a_day(tmp_path):
+    for name in (".out.1.part", ".out.2.part"):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / ".out.1.part", (time.time() - 2 * 86400,) * 2)
+    cleaner(tmp_path / "out")()
+    assert names(tmp_path) == [".out.2.part"]
 
 
 def test_files(tmp_path):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,8 +125,6 @@ def register_and_write(
     from .. import outputs, pipeline, volumes
 
     fixed, moving = inputs["fixed"], inputs["moving"]
-    needs = partial(pipeline.estimate_memory_mb, fixed, moving)
-    volumes.require_memory(needs(settings), "this registration", memory_remedy(needs, settings))
     result = pipeline.register_pair(
         fixed,
         moving,
@@ -150,19 +145,3 @@ def register_and_write(
         sheet=sheet,
         progress=progress,
     )
-
-
-def memory_remedy(needs: Callable[[RegistrationSettings], float], settings: RegistrationSettings) -> str:
-    """What to choose when a run does not fit: the changes that would make it fit, by `needs` (settings -> MB)."""
-    from ..volumes import available_memory_mb
-
-    free = available_memory_mb() or 0.0
-    default = type(settings)()
-    changes: dict[str, dict] = {f"--grid {grid}": {"grid": grid} for grid in (192, 128, 96, 64) if grid < settings.grid}
-    changes["--io-method field"] = {"io_method": "field"}
-    changes[f"--model {default.model}"] = {"model": default.model, "weights": None}
-    fitting = [option for option, change in changes.items() if needs(replace(settings, **change)) <= free]
-    grids = [option for option in fitting if option.startswith("--grid")]
-    fitting = [option for option in fitting if option not in grids[1:]]  # the largest will do
-    choice = f"Choose {' or '.join(fitting)}, or crop" if fitting else "Crop"
-    return f"{choice} the images to the part that matters, or close other programs."

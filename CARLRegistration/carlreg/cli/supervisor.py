@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..staging import RUN_VARIABLE
 from .report import say
 
 _GRACE_SECONDS = 1.0
@@ -38,7 +39,7 @@ MEMORY_WORDS = (
     "failed to map segment",
     "thread creation failed",
 )
-_MEMORY_REMEDY = "nothing was written. Free memory, or choose a smaller --grid or a larger --field-spacing."
+MEMORY_REMEDY = "nothing was written. Close other programs, or choose a smaller --grid or a larger --field-spacing."
 
 Cleanup = Callable[[], None]
 
@@ -121,6 +122,7 @@ def _start_worker(arguments: Sequence[str], noise) -> subprocess.Popen:
     environment = dict(os.environ)
     # Threads that sleep while they wait: spinning ones take three times as long as soon as other programs compute too.
     environment.setdefault("OMP_WAIT_POLICY", "passive")
+    environment[RUN_VARIABLE] = str(os.getpid())  # what it leaves can be found from here
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "carlreg.cli.worker", *arguments]
     # Ctrl-C reaches the whole process group; the worker inherits the ignored signal and waits to be asked.
@@ -156,7 +158,7 @@ def _explain(code: int, noise) -> None:
         text = noise.read().decode(errors="replace").strip()[-4000:]
     if code != UNEXPECTED:
         if code == -getattr(signal, "SIGKILL", 9) or any(word in text.lower() for word in MEMORY_WORDS):
-            say(f"Error: the run was ended by the system, most likely for lack of memory; {_MEMORY_REMEDY}")
+            say(f"Error: the run was ended by the system, most likely for lack of memory; {MEMORY_REMEDY}")
             return
         how = f"crashed (signal {-code})" if code < 0 else f"stopped with code {code}"
         say(f"Error: the computing process {how}; nothing was written. Please report it with all of this.")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from ..errors import CarlError, ResourceError
 from ..progress import Progress
 from .report import Display, say, say_error
-from .supervisor import CANCELLED, FAILED, MEMORY_WORDS, SAID, UNEXPECTED, VOICE
+from .supervisor import CANCELLED, FAILED, MEMORY_REMEDY, MEMORY_WORDS, SAID, UNEXPECTED, VOICE
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _DISK_WORDS = ("no space left", "disk full", "file too large", "disk quota exceeded")
@@ -65,10 +65,7 @@ def resource_error(error: BaseException) -> ResourceError | None:
     full = isinstance(error, (RuntimeError, ImportError)) and any(word in text for word in MEMORY_WORDS)
     if full or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         device = " on the GPU" if "cuda out of memory" in text else ""
-        return ResourceError(
-            f"The run needed more memory than is free{device}; nothing was written. Close other programs, or choose a "
-            "smaller --grid or a larger --field-spacing."
-        )
+        return ResourceError(f"The run needed more memory than is free{device}; {MEMORY_REMEDY}")
     if (isinstance(error, OSError) and error.errno in _DISK_ERRORS) or any(word in text for word in _DISK_WORDS):
         return ResourceError("The disk is full; nothing was written. Free some space, or choose another --out.")
     return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from carlreg import pipeline
+from carlreg.cli import worker
 
 from .command import carlreg, names
 
@@ -71,17 +73,14 @@ def test_typed_errors_keep_their_code(pair, tmp_path, fakes):
         assert "Error: said so" in outcome.err
 
 
-def test_too_little_memory_is_refused_before_the_run(pair, tmp_path, fakes):
-    fake = """
-def estimate_memory_mb(fixed, moving, settings):
-    return 1e9 if settings.grid > 100 else 1.0
-def run(progress):
-    raise SystemError('started')
-"""
-    outcome = carlreg("register", *pair, "--out", tmp_path / "out", "--progress", "none", fakes=fakes(pipeline=fake))
-    assert_failed(outcome, tmp_path, pair, 2)
-    assert "Not enough memory for this registration: about 976562.5 GB needed" in outcome.err
-    assert "Choose --grid 96, or crop the images" in outcome.err
+def test_too_little_memory_is_refused_before_the_run(pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "estimate_memory_mb", lambda *a: 1e9 if a[-1].grid > 100 else 1.0)
+    monkeypatch.setattr(pipeline, "prepare", lambda *_: pytest.fail("the run has begun"))
+    code = worker.main(["register", *map(str, pair), "--out", str(tmp_path / "out"), "--progress", "none"])
+    assert code == 2 and names(tmp_path) == [pair[0].parent.name]
+    said = capsys.readouterr().err
+    assert "Not enough memory for this registration: about 976562.5 GB needed" in said
+    assert "Choose --grid 96, or crop the images" in said
 
 
 def test_earlier_result_stays_after_an_error(pair, tmp_path, fakes):
