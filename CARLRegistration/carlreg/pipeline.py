@@ -22,6 +22,7 @@ from . import __version__
 from .errors import DeviceError, InputError
 from .models import registry
 from .models.predict import Correspondences, correspondences, mapped_lps, network_images, renormalized
+from .needs import memory_mb
 from .optimize.affine import AffineProblem, refine_affine
 from .optimize.field import FieldResult, coefficients_from, optimize_field
 from .optimize.levels import finest_spacing, level_images, level_spacings, schedule, search_spacing
@@ -168,16 +169,8 @@ def chosen_device(name: str) -> torch.device:
 
 
 def estimate_memory_mb(fixed: Volume, moving: Volume, settings: RegistrationSettings) -> float:
-    """Peak memory a run needs, from the sizes of the images and of the networks' and working grids."""
-    voxels = fixed.grid.voxel_count + moving.grid.voxel_count
-    base = 700.0
-    images = voxels * 20 / 2**20
-    work = min(max(fixed.grid.voxel_count, 1e6), 3e6) * 200 / 2**20
-    info = registry.MODELS.get(settings.model)
-    network = 6000.0 if info is not None and info.legacy else 900.0 * (settings.grid / 128) ** 3
-    if settings.io_method == "network" and settings.steps:
-        network *= 4
-    return base + images + max(work, network)
+    """Peak memory a run needs, see `needs.memory_mb`."""
+    return memory_mb(fixed.grid.voxel_count, moving.grid.voxel_count, settings)
 
 
 def memory_remedy(needs: Callable[[RegistrationSettings], float], settings: RegistrationSettings) -> str:

@@ -9,11 +9,11 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import CarlError
-from . import apply, demo, evaluate, models, register
+from . import apply, check, demo, evaluate, models, register
 from .report import say, say_error
 from .supervisor import Supervisor
 
-COMMANDS = {module.NAME: module for module in (register, apply, evaluate, models, demo)}
+COMMANDS = {module.NAME: module for module in (register, apply, evaluate, models, check, demo)}
 _EPILOG = "Exit codes: 0 done, 2 bad input, 3 cancelled, 1 anything else. Help on a command: carlreg COMMAND --help"
 
 

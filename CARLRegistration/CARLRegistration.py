@@ -1,0 +1,347 @@
+"""CARLRegistration: equivariant deformable registration of two volumes, for 3D Slicer.
+
+This file holds what Slicer looks for by name: module, widget, logic and self-test. The panel and a run are in
+CARLRegistrationLib, the engine is in carlreg and runs in a process of its own.
+"""
+
+import importlib
+import os
+import sys
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+POLL_INTERVAL_MS = 100
+
+
+class CARLRegistration(ScriptedLoadableModule):
+    """Metadata of the module."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("CARL Registration")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
+        parent.dependencies = []
+        parent.contributors = ["CARLRegistration contributors"]
+        parent.helpText = _(
+            "Aligns a moving volume with a fixed one by a smooth map, even when the two show different parts of the "
+            "body or lie in different poses. Choose both volumes, press Apply, and look at the result; a transform, "
+            "its inverse, the warped volume and the Jacobian are made. Computing goes on in a process of its own and "
+            "can be cancelled at any time; nothing leaves the computer. Not for diagnostic use."
+        )
+        parent.acknowledgementText = _(
+            "The method is CARL: H. Greer, L. Tian, F.-X. Vialard, R. Kwitt, R. San Jose Estepar, M. Niethammer, "
+            "CARL: A Framework for Equivariant Image Registration, CVPR 2025. GradICON and uniGradICON networks: "
+            "L. Tian et al., GradICON, CVPR 2023, and uniGradICON, MICCAI 2024. Please cite them where they were used."
+        )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    """Offer the generated pair in the Sample Data module; it is painted when it is asked for, without a download."""
+    import SampleData
+
+    iconsPath = os.path.join(os.path.dirname(__file__), "Resources", "Icons")
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="CARLRegistration",
+        sampleName="CARLRegistrationPair",
+        thumbnailFileName=os.path.join(iconsPath, "CARLRegistrationPair.png"),
+        customDownloader=downloadSamplePair,
+    )
+
+
+def downloadSamplePair(source=None):
+    """What the Sample Data module calls; returns the two nodes."""
+    from CARLRegistrationLib.sample_data import loadSamplePair
+
+    return list(loadSamplePair())
+
+
+class CARLRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The shell of the panel; what it does is in CARLRegistrationLib.widget."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self.panel = None
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        from CARLRegistrationLib.widget import Panel
+
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/CARLRegistration.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = CARLRegistrationLogic()
+        self.panel = Panel(self.ui, self.logic)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        self.initializeParameterNode()
+
+    def cleanup(self):
+        """Slicer is quitting, or the module is reloaded: the engine must not outlive the panel."""
+        if self.panel is not None:
+            self.panel.cleanup()
+        if self.logic is not None:
+            self.logic.cleanup()
+        self.removeObservers()
+
+    def enter(self):
+        self.initializeParameterNode()
+
+    def exit(self):
+        """A run goes on while another module is shown; the panel follows it when it is entered again."""
+
+    def onReload(self):
+        """Reload the helpers too, lowest first: Slicer itself reloads this file alone."""
+        for name in _libraryModules():
+            if name in sys.modules:
+                importlib.reload(sys.modules[name])
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def initializeParameterNode(self):
+        """Follow the scene's parameter node; take the first two volumes as a start."""
+        if self.panel is None or (self.panel.parameters is not None and self._parameterNodeIsCurrent()):
+            return
+        parameters = self.logic.getParameterNode()
+        if parameters.fixedVolume is None and parameters.movingVolume is None:
+            volumes = [
+                node
+                for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+                if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
+            ]
+            with slicer.util.NodeModify(parameters):
+                if volumes:
+                    parameters.fixedVolume = volumes[0]
+                if len(volumes) > 1:
+                    parameters.movingVolume = volumes[1]
+        self.panel.setParameterNode(parameters)
+
+    def _parameterNodeIsCurrent(self):
+        node = self.panel.parameters.parameterNode
+        return slicer.mrmlScene.GetNodeByID(node.GetID() or "") is node
+
+    def onSceneStartClose(self, caller, event):
+        self.logic.abort()
+        self.panel.setParameterNode(None)
+
+    def onSceneEndClose(self, caller, event):
+        self.panel.forgetResult()
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller, event):
+        """A scene was loaded: its settings are shown."""
+        if self.parent.isEntered:
+            self.panel.setParameterNode(None)
+            self.initializeParameterNode()
+
+
+def _libraryModules():
+    """The helpers that are loaded, each after those it imports from."""
+    order = ["errors", "runner", "parameters", "mrml_bridge", "dependencies", "logic", "sample_data", "views", "widget"]
+    return [f"CARLRegistrationLib.{name}" for name in order]
+
+
+class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
+    """Registrations from the panel, from scripts and from tests; one at a time."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        VTKObservationMixin.__init__(self)
+        self._registration = None
+        self._undo = None
+        self._callbacks = (None, None)
+        self._log = ""
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_INTERVAL_MS)
+        self._timer.connect("timeout()", self._onTimer)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneClose)
+        slicer.app.connect("aboutToQuit()", self.abort)
+
+    def cleanup(self):
+        """End what runs and let go of the scene and the application."""
+        self.abort()
+        self.removeObservers()
+        slicer.app.disconnect("aboutToQuit()", self.abort)
+
+    def getParameterNode(self):
+        from CARLRegistrationLib.parameters import CARLRegistrationParameterNode
+
+        return CARLRegistrationParameterNode(super().getParameterNode())
+
+    @property
+    def isRunning(self):
+        return self._registration is not None
+
+    @property
+    def canUndo(self):
+        return self._undo is not None
+
+    def register(self, fixedVolume, movingVolume, wait=True, onStatus=None, onDone=None, onFailed=None, **options):
+        """Register two volumes.
+
+        :param fixedVolume: scalar volume node that stays.
+        :param movingVolume: scalar volume node that is aligned with it.
+        :param wait: True returns the result when it is there (Slicer's events go on meanwhile); False returns at once
+          and calls back.
+        :param onStatus: called with a Status (stage, fraction, elapsed, seconds_left).
+        :param onDone: called with the Result (nodes, quality, warnings). :param onFailed: called with the error.
+        :param options: further fields of CARLRegistrationLib.parameters.Job, among them the outputs, masks and
+          `settings` (carlreg.settings.RegistrationSettings).
+        :return: the Result, or None when not waiting.
+        :raises CARLRegistrationLib.errors.RegistrationError: when it cannot be done (only when waiting, or at once).
+        """
+        from CARLRegistrationLib.logic import waitFor
+        from CARLRegistrationLib.parameters import Job
+
+        job = Job(fixedVolume=fixedVolume, movingVolume=movingVolume, **options)
+        if not wait:
+            self.startRegistration(job, onStatus, onDone, onFailed)
+            return None
+        registration = self._start(job, onStatus)
+        try:
+            result = waitFor(registration)
+        finally:
+            self._log = registration.log()
+            self._registration = None
+        self._undo = registration.undo
+        if onDone is not None:
+            onDone(result)
+        return result
+
+    def startRegistration(self, job, onStatus=None, onDone=None, onFailed=None):
+        """Start a Job and return; the callbacks tell. Raises RegistrationError when it cannot be started."""
+        self._start(job, onStatus)
+        self._callbacks = (onDone, onFailed)
+        self._timer.start()
+
+    def log(self):
+        """What the engine wrote in the present or the last run."""
+        return self._registration.log() if self._registration is not None else self._log
+
+    def cancel(self):
+        """Ask the present run to stop; onFailed is called with RegistrationCancelled when it has."""
+        if self._registration is not None:
+            self._registration.cancel()
+
+    def abort(self):
+        """End the present run now, without calling back; nothing of it is left."""
+        self._timer.stop()
+        if self._registration is not None:
+            registration, self._registration = self._registration, None
+            registration.abort()
+            callback, self._callbacks = self._callbacks[1], (None, None)
+            if callback is not None:
+                from CARLRegistrationLib.errors import RegistrationCancelled
+
+                callback(RegistrationCancelled(_("The registration was ended with the scene; nothing was changed.")))
+
+    def undo(self):
+        """Take back what the last run did to the scene."""
+        if self._undo is not None:
+            self._undo.apply()
+            self._undo = None
+
+    def _start(self, job, onStatus):
+        from CARLRegistrationLib.errors import RegistrationError
+        from CARLRegistrationLib.logic import Registration
+
+        if self._registration is not None:
+            raise RegistrationError(_("A registration is running. Cancel it or wait for it."))
+        registration = Registration(job, onStatus)
+        registration.start()
+        self._registration = registration
+        return registration
+
+    def _onTimer(self):
+        from CARLRegistrationLib.errors import RegistrationError
+
+        registration = self._registration
+        if registration is None:
+            self._timer.stop()
+            return
+        onDone, onFailed = self._callbacks
+        try:
+            result = registration.poll()
+        except Exception as error:
+            self._finish(registration)
+            if not isinstance(error, RegistrationError):
+                error = RegistrationError(
+                    _("The results could not be loaded. Please report this with the log. {error}").format(error=error),
+                    registration.log(),
+                    unexpected=True,
+                )
+            if onFailed is not None:
+                onFailed(error)
+            return
+        if result is not None:
+            self._finish(registration)
+            self._undo = registration.undo
+            if onDone is not None:
+                onDone(result)
+
+    def _finish(self, registration):
+        self._timer.stop()
+        self._log = registration.log()
+        self._registration = None
+        self._callbacks = (None, None)
+
+    def _onSceneClose(self, caller, event):
+        self.abort()
+        self._undo = None
+
+
+class CARLRegistrationTest(ScriptedLoadableModuleTest):
+    """Self-test: registers the generated pair, whose true map is known, and checks numbers."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear(0)
+
+    def runTest(self):
+        self.setUp()
+        self.test_CARLRegistrationGeneratedPair()
+
+    def test_CARLRegistrationGeneratedPair(self):
+        import numpy as np
+        from carlreg.phantom import make_pair
+        from CARLRegistrationLib.dependencies import missing
+        from CARLRegistrationLib.mrml_bridge import transformPoints
+        from CARLRegistrationLib.sample_data import loadSamplePair
+
+        if missing():
+            self.delayDisplay("The engine's Python packages are not installed: nothing can be registered.")
+            return
+        self.delayDisplay("Painting the pair")
+        spacing = 6.0
+        fixed, moving = loadSamplePair(spacing)
+        truth = make_pair(seed=0, spacing_mm=spacing)
+        self.delayDisplay("Registering")
+        result = CARLRegistrationLogic().register(fixed, moving)
+        self.assertEqual(sorted(result.nodes), ["inverse_transform", "jacobian", "transform", "warped"])
+        flip = np.array([-1.0, -1.0, 1.0])
+        fixedPoints, movingPoints = truth.landmarks
+        before = np.linalg.norm(fixedPoints - movingPoints, axis=1).mean()
+        found = transformPoints(result.nodes["transform"].GetTransformFromParent(), fixedPoints * flip) * flip
+        after = np.linalg.norm(found - movingPoints, axis=1).mean()
+        self.assertGreater(before, 50.0)
+        self.assertLess(after, 4.0)
+        back = transformPoints(result.nodes["inverse_transform"].GetTransformFromParent(), found * flip) * flip
+        self.assertLess(np.linalg.norm(back - fixedPoints, axis=1).mean(), 1.0)
+        jacobian = slicer.util.arrayFromVolume(result.nodes["jacobian"])
+        self.assertEqual(result.quality["jacobian"]["fold_percent"], 0.0)
+        self.assertGreater(float(jacobian.min()), 0.0)
+        self.assertEqual(result.nodes["warped"].GetImageData().GetDimensions(), fixed.GetImageData().GetDimensions())
+        self.delayDisplay("Test passed")

@@ -1,0 +1,1 @@
+"""The Slicer side of CARLRegistration: panel, nodes and the engine's process. Never imports torch."""

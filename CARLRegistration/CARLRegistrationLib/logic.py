@@ -1,0 +1,477 @@
+"""One registration: nodes -> job folder -> the engine's process -> nodes, and how to undo it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import slicer
+from carlreg.errors import CarlError
+from carlreg.needs import is_legacy
+from slicer.i18n import tr as _
+
+from . import dependencies, mrml_bridge
+from .errors import RegistrationCancelled, RegistrationError
+from .parameters import Job, engineArguments
+from .runner import BAD_INPUT, CANCELLED, DONE, EngineProcess, engine_environment
+
+log = logging.getLogger("CARLRegistration")
+
+FILES = {
+    "transform": "transform.h5",
+    "inverse_transform": "inverse_transform.h5",
+    "warped": "warped.nii.gz",
+    "jacobian": "jacobian.nii.gz",
+}
+_TRANSFORMS = ("transform", "inverse_transform")
+# Below these a result is pointed out as doubtful; an unrelated pair ends near 0.05, a good one well above 0.2.
+LOW_SIMILARITY, LITTLE_OVERLAP_PERCENT = 0.10, 20.0
+# What the engine's messages call its options, and where they are in the panel.
+_PANEL_NAMES = {
+    "--allow-untrained": "allow_untrained (from Python)",
+    "--device": "Device",
+    "--field-spacing": "Field spacing",
+    "--grid": "Network grid",
+    "--io-method field": "IO method 'Displacement field'",
+    "--model carl-compact": "Model 'carl-compact'",
+    "--out": "the temporary folder",
+    "--weights FILE": "the Weights file",
+    "--weights": "Weights file",
+}
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands, for people. seconds_left: None while unknown."""
+
+    stage: str = ""
+    message: str = ""
+    fraction: float = 0.0
+    elapsed: float = 0.0
+    seconds_left: float | None = None
+    cancelling: bool = False
+
+
+@dataclass
+class Result:
+    """What a run made. nodes: kind -> node. quality: the engine's figures (see quality.json). seconds: wall time."""
+
+    job: Job
+    nodes: dict
+    quality: dict
+    seconds: float
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    log: str = ""
+    job_folder: Path | None = None
+
+    def line(self) -> str:
+        """The key figures in one short line."""
+        parts = [_("Done in {seconds:.0f} s").format(seconds=self.seconds)]
+        similarity = self.quality.get("similarity") or {}
+        before, after = (similarity.get(when, {}).get("lncc") for when in ("before", "after"))
+        if after is not None:
+            start = f"{before:.2f} \u2192 " if before is not None else ""
+            parts.append(_("local correlation {values}").format(values=f"{start}{after:.2f}"))
+        overlap = self.quality.get("overlap_percent")
+        if overlap is not None:
+            parts.append(_("overlap {percent:.0f} %").format(percent=overlap))
+        folds = (self.quality.get("jacobian") or {}).get("fold_percent")
+        if folds is not None:
+            parts.append(_("no folds") if folds == 0 else _("folds {percent:.3g} %").format(percent=folds))
+        inverse = (self.quality.get("inverse_error_mm") or {}).get("mean")
+        if inverse is not None:
+            parts.append(_("inverse within {mm:.2f} mm").format(mm=inverse))
+        return ", ".join(parts) + "."
+
+
+class Undo:
+    """What a run changed in the scene, to take it back: new nodes go, nodes that were filled get their content back."""
+
+    def __init__(self) -> None:
+        self._new: list = []
+        self._filled: list = []
+        self._placed: list = []
+
+    def isNew(self, node) -> None:
+        self._new.append(node.GetID())
+
+    def willFill(self, node) -> None:
+        backup = node.CreateNodeInstance()
+        backup.UnRegister(None)  # owned by Python alone now
+        backup.CopyContent(node, True)
+        references = {role: node.GetNodeReferenceID(role) for role in _referenceRoles(node)}
+        self._filled.append((node.GetID(), backup, node.GetTransformNodeID(), references))
+
+    def willPlace(self, node) -> None:
+        self._placed.append((node.GetID(), node.GetTransformNodeID()))
+
+    def apply(self) -> None:
+        scene = slicer.mrmlScene
+        for nodeId, parentId in self._placed:
+            node = scene.GetNodeByID(nodeId)
+            if node is not None:
+                node.SetAndObserveTransformNodeID(parentId)
+        for nodeId, backup, parentId, references in self._filled:
+            node = scene.GetNodeByID(nodeId)
+            if node is not None:
+                node.CopyContent(backup, True)
+                node.SetAndObserveTransformNodeID(parentId)
+                for role, reference in references.items():
+                    node.SetNodeReferenceID(role, reference)
+        for nodeId in self._new:
+            node = scene.GetNodeByID(nodeId)
+            if node is not None:
+                scene.RemoveNode(node)
+        self._new, self._filled, self._placed = [], [], []
+
+
+def _referenceRoles(node) -> list[str]:
+    if not node.IsA("vtkMRMLTransformNode"):
+        return []
+    kind = slicer.vtkMRMLTransformNode
+    return [kind.GetFixedNodeReferenceRole(), kind.GetMovingNodeReferenceRole()]
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def whyNot(job: Job) -> str:
+    """Why this job cannot be started, in a line, or "". Cheap: asked at every change in the panel."""
+    try:
+        checkJob(job)
+    except (RegistrationError, CarlError) as error:
+        return str(error)
+    return ""
+
+
+def checkJob(job: Job) -> None:
+    """Raise RegistrationError for what can be seen to be wrong without reading voxels."""
+    fixed, moving = job.fixedVolume, job.movingVolume
+    mrml_bridge.checkVolume(fixed, _("fixed volume"))
+    mrml_bridge.checkVolume(moving, _("moving volume"))
+    if fixed is moving:
+        raise RegistrationError(_("Fixed and moving are the same volume. Choose two different ones."))
+    if not any(wanted for _kind, wanted, _node in job.outputs()):
+        raise RegistrationError(_("No output is chosen. Check at least one under Outputs."))
+    inputs = [fixed, moving, job.fixedMask, job.movingMask, job.initialTransform]
+    for node in (fixed, moving, job.initialTransform):
+        parent = node.GetParentTransformNode() if node is not None else None
+        while parent is not None:
+            inputs.append(parent)
+            parent = parent.GetParentTransformNode()
+    chosen = [node for _kind, wanted, node in job.outputs() if wanted and node is not None]
+    for node in chosen:
+        if any(node is one for one in inputs):
+            raise RegistrationError(
+                _("{name} is both an input and an output, and inputs are never changed. Choose another output.").format(
+                    name=node.GetName()
+                )
+            )
+        if chosen.count(node) > 1:
+            raise RegistrationError(_("{name} is chosen for two outputs.").format(name=node.GetName()))
+    for what, node in ((_("Transform"), job.outputTransform), (_("Inverse transform"), job.outputInverse)):
+        if node is not None and node.GetClassName() not in ("vtkMRMLTransformNode", "vtkMRMLGridTransformNode"):
+            raise RegistrationError(
+                _("{name}: the {what} output must be a general transform node. Choose a new one.").format(
+                    name=node.GetName(), what=what
+                )
+            )
+    for what, node in ((_("fixed volume"), fixed), (_("moving volume"), moving)):
+        mrml_bridge.checkNotSequence(node, what)
+    if job.settings.weights and not Path(job.settings.weights).expanduser().is_file():
+        raise RegistrationError(
+            _("Weights file: {path} is not there. Choose another.").format(path=job.settings.weights)
+        )
+    if is_legacy(job.settings.model) and not job.settings.weights:
+        raise RegistrationError(
+            _("The weights of {model} do not come with this module. Choose your weights file under Advanced.").format(
+                model=job.settings.model
+            )
+        )
+
+
+# --- a run -----------------------------------------------------------------------------------------------------------
+
+
+class Registration:
+    """One run. `start()`, then `poll()` until it returns a Result or raises; `cancel()` or `abort()` in between.
+
+    Args: tell: called with a Status at each poll.
+    """
+
+    def __init__(self, job: Job, tell: Callable[[Status], None] | None = None) -> None:
+        self.job = job
+        self.undo = Undo()
+        self._tell = tell or (lambda status: None)
+        self._folder: Path | None = None
+        self._process: EngineProcess | None = None
+        self._status = Status()
+        self._notes: list[str] = []
+        self._log = ""
+
+    @property
+    def folder(self) -> Path | None:
+        return self._folder
+
+    def start(self) -> None:
+        """Check, write the inputs, start the engine. Raises RegistrationError; then nothing is left behind."""
+        checkJob(self.job)
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="CARLRegistration-", dir=_temporaryFolder()))
+            arguments = self._writeInputs()
+            python = self.job.enginePython
+            environment = engine_environment(python, dependencies.startupEnvironment() if python else None)
+            self._process = EngineProcess(arguments, self._folder, python, environment)
+        except OSError as error:
+            self._cleanUp()
+            raise RegistrationError(_startProblem(error, self.job.enginePython)) from error
+        except BaseException:
+            self._cleanUp()
+            raise
+        log.info("CARLRegistration started: %s", " ".join(self._process.command))
+
+    def poll(self) -> Result | None:
+        """None while running. Raises RegistrationCancelled, RegistrationError; then nothing is left behind."""
+        report = self._process.poll()
+        for record in report.records:
+            self._status = Status(
+                str(record.get("stage", "")),
+                str(record.get("message", "")),
+                float(record.get("fraction") or 0.0),
+                self._process.elapsed,
+                record.get("seconds_left"),
+            )
+        cancelling = self._process.cancelling
+        self._status = Status(
+            self._status.stage,
+            self._status.message,
+            self._status.fraction,
+            self._process.elapsed,
+            _passing(self._status.seconds_left, self._process.elapsed - self._status.elapsed),
+            cancelling,
+        )
+        self._tell(self._status)
+        if report.running:
+            return None
+        try:
+            self._log = self._process.log()
+            self._raiseFailure(report.exit_code)
+            return self._import()
+        finally:
+            self._cleanUp()
+
+    def log(self) -> str:
+        """What the engine wrote, so far or in all."""
+        return self._process.log() if self._process is not None and self._folder is not None else self._log
+
+    def cancel(self) -> None:
+        """Ask the engine to stop; `poll` says when it has."""
+        if self._process is not None:
+            self._process.cancel()
+
+    def abort(self) -> None:
+        """Stop now, wait for it (at most three seconds), leave nothing behind."""
+        if self._process is not None:
+            self._process.stop()
+        self._cleanUp()
+
+    # -- files
+
+    def _writeInputs(self) -> list[str]:
+        job, folder = self.job, self._folder
+        fixedImage, note = mrml_bridge.writeVolume(job.fixedVolume, folder / "fixed.mha", _("fixed volume"))
+        self._notes += [note] if note else []
+        movingImage, note = mrml_bridge.writeVolume(job.movingVolume, folder / "moving.mha", _("moving volume"))
+        self._notes += [note] if note else []
+        arguments = ["register", "fixed.mha", "moving.mha", "--out", "result", "--progress", "json"]
+        arguments += ["--control", "stdin"]
+        for side, node, segment, image in (
+            ("fixed", job.fixedMask, job.fixedMaskSegment, fixedImage),
+            ("moving", job.movingMask, job.movingMaskSegment, movingImage),
+        ):
+            if node is not None:
+                what = _("fixed mask") if side == "fixed" else _("moving mask")
+                mrml_bridge.writeMask(node, segment, folder / f"{side}_mask.mha", image, what)
+                arguments += [f"--{side}-mask", f"{side}_mask.mha"]
+        if job.initialTransform is not None:
+            path = folder / "initial.h5"
+            mrml_bridge.writeInitialTransform(job.initialTransform, path, fixedImage, job.movingVolume)
+            arguments += ["--initial-transform", path.name]
+        return arguments + engineArguments(job.settings)
+
+    def _raiseFailure(self, code: int) -> None:
+        if code == DONE:
+            return
+        if code == CANCELLED:
+            raise RegistrationCancelled(_("Cancelled; nothing was changed."), self._log)
+        said = [line for line in self._log.splitlines() if line.startswith("Error: ")]
+        text = _inPanelWords(said[-1].removeprefix("Error: ")) if said else ""
+        if code == BAD_INPUT and text:
+            raise RegistrationError(text, self._log)
+        unexpected = not said or "Please report it" in text
+        if unexpected:
+            text = _("The engine stopped unexpectedly (code {code}). Please report this with the log. {text}").format(
+                code=code, text=text
+            )
+        raise RegistrationError(text.strip(), self._log, unexpected)
+
+    # -- nodes
+
+    def _import(self) -> Result:
+        folder = self._folder / "result"
+        quality = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
+        settings = (folder / "settings.json").read_text(encoding="utf-8")
+        nodes = {}
+        try:
+            for kind, wanted, node in self.job.outputs():
+                if wanted:
+                    nodes[kind] = self._importOne(kind, node, folder / FILES[kind], settings)
+            if self.job.placeMoving:
+                self._placeMoving(nodes.get("transform"))
+        except BaseException:
+            self.undo.apply()
+            raise
+        warnings = [*quality.get("warnings", []), *doubts(quality)]
+        seconds = self._process.elapsed
+        log.info("CARLRegistration done in %.0f s", seconds)
+        kept = self._folder if self.job.keepJobFolder else None
+        return Result(self.job, nodes, quality, seconds, warnings, self._notes, self._log, kept)
+
+    def _importOne(self, kind: str, node, path: Path, settings: str):
+        fixed, moving = self.job.fixedVolume, self.job.movingVolume
+        transform = kind in _TRANSFORMS
+        if node is None:
+            className = "vtkMRMLTransformNode" if transform else "vtkMRMLScalarVolumeNode"
+            name = slicer.mrmlScene.GenerateUniqueName(_outputName(kind, fixed, moving))
+            node = slicer.mrmlScene.AddNewNodeByClass(className, name)
+            self.undo.isNew(node)
+        else:
+            self.undo.willFill(node)
+        if transform:
+            node.SetAndObserveTransformNodeID(None)
+            node.SetAndObserveTransformFromParent(mrml_bridge.readTransform(path))
+            first, second = (fixed, moving) if kind == "transform" else (moving, fixed)
+            # Without these two, DICOM spatial registration export is not offered.
+            node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole(), first.GetID())
+            node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole(), second.GetID())
+        else:
+            mrml_bridge.readVolumeInto(path, node)
+            node.CreateDefaultDisplayNodes()
+            if kind == "warped":
+                _copyDisplay(moving, node)
+        node.SetAttribute("CARLRegistration.Settings", settings)
+        return node
+
+    def _placeMoving(self, transform) -> None:
+        """Put the moving volume, with the transforms it is under, under the result."""
+        if transform is None:
+            self._notes.append(_("The moving volume was not placed: no transform output was chosen."))
+            return
+        top = self.job.movingVolume
+        while top.GetParentTransformNode() is not None:
+            top = top.GetParentTransformNode()
+        other = self.job.fixedVolume
+        while other is not None:
+            if other is top:
+                self._notes.append(
+                    _("The moving volume was not placed: the fixed volume is under {name} too and would move.").format(
+                        name=top.GetName()
+                    )
+                )
+                return
+            other = other.GetParentTransformNode()
+        self.undo.willPlace(top)
+        top.SetAndObserveTransformNodeID(transform.GetID())
+        self._notes.append(
+            _("{name} was placed under {transform}.").format(name=top.GetName(), transform=transform.GetName())
+        )
+
+    def _cleanUp(self) -> None:
+        if self._folder is not None and not (self.job.keepJobFolder and (self._folder / "result").is_dir()):
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = None
+
+
+def doubts(quality: dict) -> list[str]:
+    """Why a result should be looked at closely, in words; empty for an ordinary one."""
+    found = []
+    folds = (quality.get("jacobian") or {}).get("fold_percent") or 0.0
+    if folds > 0:
+        found.append(_("The map folds in {percent:.3g} % of the body. Raise the smoothness.").format(percent=folds))
+    similarity = quality.get("similarity") or {}
+    before, after = ((similarity.get(when) or {}).get("lncc") for when in ("before", "after"))
+    if after is not None and after < LOW_SIMILARITY:
+        found.append(
+            _("The images agree little (local correlation {value:.2f}). Look at the result; try Rotation.").format(
+                value=after
+            )
+        )
+    elif before is not None and after is not None and after < before:
+        found.append(
+            _("The images agree less than before ({before:.2f} to {after:.2f}).").format(before=before, after=after)
+        )
+    overlap = quality.get("overlap_percent")
+    if overlap is not None and overlap < LITTLE_OVERLAP_PERCENT:
+        found.append(_("Only {percent:.0f} % of the fixed body is seen in the moving volume.").format(percent=overlap))
+    return found
+
+
+def _outputName(kind: str, fixed, moving) -> str:
+    names = {"fixed": fixed.GetName(), "moving": moving.GetName()}
+    return {
+        "transform": _("{moving} to {fixed} transform"),
+        "inverse_transform": _("{fixed} to {moving} transform (inverse)"),
+        "warped": _("{moving} warped to {fixed}"),
+        "jacobian": _("Jacobian, {moving} to {fixed}"),
+    }[kind].format(**names)
+
+
+def _copyDisplay(source, target) -> None:
+    """Window, level and colors of another volume."""
+    one, other = source.GetDisplayNode(), target.GetDisplayNode()
+    if one is None or other is None:
+        return
+    other.SetAutoWindowLevel(False)
+    other.SetWindowLevel(one.GetWindow(), one.GetLevel())
+    if one.GetColorNodeID():
+        other.SetAndObserveColorNodeID(one.GetColorNodeID())
+
+
+def _passing(seconds: float | None, passed: float) -> float | None:
+    return None if seconds is None else max(0.0, seconds - max(0.0, passed))
+
+
+def _inPanelWords(text: str) -> str:
+    for option, name in _PANEL_NAMES.items():
+        text = text.replace(option, name)
+    return text
+
+
+def _startProblem(error: OSError, python: str | None) -> str:
+    if python and not Path(python).expanduser().is_file():
+        return _("Engine Python: {path} is not there. Choose another, or none for Slicer's own.").format(path=python)
+    return _("The engine could not be started: {error}. Is the disk full, or the engine Python no program?").format(
+        error=error.strerror or error
+    )
+
+
+def _temporaryFolder() -> str | None:
+    folder = getattr(slicer.app, "temporaryPath", None)
+    return folder if folder and Path(folder).is_dir() else None
+
+
+def waitFor(registration: Registration, seconds: float = 0.05) -> Result:
+    """Poll a started run to its end; Slicer's events go on meanwhile."""
+    while True:
+        result = registration.poll()
+        if result is not None:
+            return result
+        slicer.app.processEvents()
+        time.sleep(seconds)

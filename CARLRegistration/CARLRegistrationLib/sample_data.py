@@ -1,0 +1,36 @@
+"""The sample pair: a torso that never lived, in two poses and fields of view, painted by the engine. No download."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+
+from .mrml_bridge import LPS_FROM_RAS, matrixFrom
+
+FIXED_NAME, MOVING_NAME = "CARLSampleFixed", "CARLSampleMoving"
+_SPACING_MM = 3.0
+
+
+def loadSamplePair(spacingMm: float = _SPACING_MM) -> tuple:
+    """Two new scalar volume nodes: fixed (shoulders to kidneys) and moving (heart to pelvis, turned and deformed)."""
+    from carlreg.phantom import make_pair
+
+    pair = make_pair(seed=0, spacing_mm=spacingMm)
+    return _addVolume(pair.fixed, FIXED_NAME), _addVolume(pair.moving, MOVING_NAME)
+
+
+def _addVolume(image, name: str):
+    import SimpleITK as sitk
+
+    lps = np.eye(4)
+    lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    lps[:3, 3] = image.GetOrigin()
+    name = slicer.mrmlScene.GenerateUniqueName(name)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    node.SetIJKToRASMatrix(matrixFrom(LPS_FROM_RAS @ lps))
+    slicer.util.updateVolumeFromArray(node, sitk.GetArrayFromImage(image))
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevel(500, 40)
+    return node

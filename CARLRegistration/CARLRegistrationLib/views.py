@@ -1,0 +1,183 @@
+"""What the slice views show of a result, and putting them back as they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+from .mrml_bridge import arrayFrom, rasFromIjk
+
+COLOR_NODE_NAME = "CARLRegistration Jacobian"
+LAYER_OPACITY = 0.5
+# Display range of the determinant: 1 = no change in the middle. The first color is kept for folds alone.
+_HIGHEST, _COLORS = 2.0, 256
+_FOLD_COLOR = (1.0, 0.0, 1.0)
+_SHRINK, _SAME, _GROW = np.array([0.13, 0.35, 0.75]), np.array([1.0, 1.0, 1.0]), np.array([0.80, 0.13, 0.10])
+
+
+@dataclass(frozen=True)
+class ViewState:
+    """What each slice view showed: layers of the composite nodes, placement of the slice nodes."""
+
+    layers: dict
+    slices: dict
+
+
+def sliceViews() -> list[tuple]:
+    """(slice node, its composite node) of every slice view."""
+    composites = {node.GetLayoutName(): node for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
+    found = []
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        if node.GetLayoutName() in composites:
+            found.append((node, composites[node.GetLayoutName()]))
+    return found
+
+
+def remember() -> ViewState:
+    """The state of the slice views now."""
+    layers, slices = {}, {}
+    for sliceNode, composite in sliceViews():
+        layers[composite.GetID()] = (
+            composite.GetBackgroundVolumeID(),
+            composite.GetForegroundVolumeID(),
+            composite.GetLabelVolumeID(),
+            composite.GetForegroundOpacity(),
+        )
+        slices[sliceNode.GetID()] = (arrayFrom(sliceNode.GetSliceToRAS()), tuple(sliceNode.GetFieldOfView()))
+    return ViewState(layers, slices)
+
+
+def restore(state: ViewState) -> None:
+    """Put the slice views back; views and volumes that are gone are left out."""
+    scene = slicer.mrmlScene
+    for nodeId, (background, foreground, label, opacity) in state.layers.items():
+        composite = scene.GetNodeByID(nodeId)
+        if composite is not None:
+            composite.SetBackgroundVolumeID(_ifThere(background))
+            composite.SetForegroundVolumeID(_ifThere(foreground))
+            composite.SetLabelVolumeID(_ifThere(label))
+            composite.SetForegroundOpacity(opacity)
+    for nodeId, (matrix, fieldOfView) in state.slices.items():
+        sliceNode = scene.GetNodeByID(nodeId)
+        if sliceNode is not None:
+            for i in range(4):
+                for j in range(4):
+                    sliceNode.GetSliceToRAS().SetElement(i, j, matrix[i, j])
+            sliceNode.SetFieldOfView(*fieldOfView)
+            sliceNode.UpdateMatrices()
+
+
+def showLayers(background, foreground, opacity: float = LAYER_OPACITY) -> None:
+    """Background and foreground volumes (None: nothing) in all slice views."""
+    for _slice, composite in sliceViews():
+        composite.SetBackgroundVolumeID(background.GetID() if background is not None else None)
+        composite.SetForegroundVolumeID(foreground.GetID() if foreground is not None else None)
+        composite.SetForegroundOpacity(opacity if foreground is not None else 0.0)
+
+
+def fitTo(box: np.ndarray) -> None:
+    """Center and zoom the slice views on a box: 2 x 3, lowest and highest corner, RAS mm."""
+    center, extent = box.mean(axis=0), np.maximum(box[1] - box[0], 1.0)
+    for sliceNode, _composite in sliceViews():
+        axes = np.abs(arrayFrom(sliceNode.GetSliceToRAS())[:3, :3])
+        across, up = float(extent @ axes[:, 0]) * 1.1, float(extent @ axes[:, 1]) * 1.1
+        width, height = (max(1, n) for n in sliceNode.GetDimensions()[:2])
+        scale = max(across / width, up / height)
+        sliceNode.SetFieldOfView(scale * width, scale * height, sliceNode.GetFieldOfView()[2])
+        sliceNode.SetSliceOrigin(0, 0, 0)
+        sliceNode.JumpSliceByCentering(*center.tolist())
+
+
+def commonBox(fixed, warped) -> np.ndarray:
+    """Box (2 x 3, RAS mm, world) around what fixed and warped both show; the fixed volume where that is nothing.
+
+    Both are on one grid, except where the fixed volume had to be resampled: then the warped volume's content decides.
+    """
+    values = slicer.util.arrayFromVolume(warped)
+    shown = values > values.min()
+    fixedValues = slicer.util.arrayFromVolume(fixed)
+    if fixedValues.shape == values.shape:
+        shown &= fixedValues > fixedValues.min()
+    if not shown.any():
+        bounds = [0.0] * 6
+        fixed.GetRASBounds(bounds)
+        return np.array(bounds).reshape(3, 2).T
+    ranges = [np.flatnonzero(shown.any(axis=tuple(a for a in range(3) if a != axis)))[[0, -1]] for axis in (2, 1, 0)]
+    corners = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
+    matrix = rasFromIjk(warped)
+    points = corners @ matrix[:3, :3].T + matrix[:3, 3]
+    return np.stack([points.min(axis=0), points.max(axis=0)])
+
+
+# --- Jacobian --------------------------------------------------------------------------------------------------------
+
+
+def jacobianColors():
+    """The color table of Jacobian layers: blue below 1 (smaller there), white at 1, red above; magenta = folded."""
+    node = slicer.mrmlScene.GetFirstNodeByName(COLOR_NODE_NAME)
+    if node is not None and node.IsA("vtkMRMLColorTableNode"):
+        return node
+    node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLColorTableNode")
+    node.UnRegister(None)
+    node.SetName(COLOR_NODE_NAME)
+    node.SetTypeToUser()
+    node.SetNumberOfColors(_COLORS)
+    node.SetDescription(_("Jacobian determinant: blue shrinks, red grows, magenta is folded (0 or less)."))
+    node.SetColor(0, _("folded"), *_FOLD_COLOR, 1.0)
+    for index in range(1, _COLORS):
+        value = _lowest() + (index + 0.5) * (_HIGHEST - _lowest()) / _COLORS
+        end = _SHRINK if value < 1 else _GROW
+        red, green, blue = _SAME + (end - _SAME) * min(1.0, abs(value - 1.0)) ** 0.7
+        node.SetColor(index, f"{value:.2f}", float(red), float(green), float(blue), 1.0)
+    node.NamesInitialisedOn()
+    return slicer.mrmlScene.AddNode(node)
+
+
+def _lowest() -> float:
+    """Where the display range begins: the first of the colors ends at 0 exactly."""
+    return -_HIGHEST / (_COLORS - 1)
+
+
+def styleJacobian(node) -> None:
+    """Colors, range and legend for a Jacobian volume."""
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID(jacobianColors().GetID())
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(_lowest(), _HIGHEST)
+    display.SetInterpolate(False)  # between a fold and its neighbors there is nothing to blend
+    legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
+    if legend is not None:
+        legend.SetTitleText(_("Jacobian"))
+        legend.SetLabelFormat("%.2f")
+        legend.SetUseColorNamesForLabels(False)
+        legend.SetNumberOfLabels(5)
+        legend.SetVisibility(False)
+
+
+def showJacobianLayer(node, visible: bool) -> None:
+    """The legend goes with the layer."""
+    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node) if node is not None else None
+    if legend is not None:
+        legend.SetVisibility(visible)
+
+
+def _ifThere(nodeId: str | None) -> str | None:
+    return nodeId if nodeId and slicer.mrmlScene.GetNodeByID(nodeId) is not None else None
+
+
+__all__ = [
+    "ViewState",
+    "commonBox",
+    "fitTo",
+    "jacobianColors",
+    "remember",
+    "restore",
+    "showJacobianLayer",
+    "showLayers",
+    "sliceViews",
+    "styleJacobian",
+]

@@ -1,0 +1,84 @@
+"""`carlreg check`: can this Python run the engine, and on which devices?"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import platform
+import sys
+
+from .. import __version__
+from ..progress import Progress
+from .report import Display
+
+NAME = "check"
+HELP = "Tell whether this Python has all that is needed, and which devices there are."
+EPILOG = "Exit code 0 whatever is found; what is missing is listed."
+# Module names, and what they are called on the package index.
+NEEDED = {"numpy": "numpy", "SimpleITK": "SimpleITK", "safetensors": "safetensors", "torch": "torch"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def check(args: argparse.Namespace):
+    return lambda: None
+
+
+def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
+    found = inspect_python()
+    if args.json:
+        print(json.dumps(found), flush=True)
+        return
+    print(f"carlreg {found['carlreg']}, Python {found['python']} ({found['executable']})")
+    for name, version in found["versions"].items():
+        print(f"    {name:<12} {version}")
+    for name, reason in found["missing"].items():
+        print(f"    {name:<12} missing: {reason}")
+    for device in found["devices"]:
+        free = f", {device['free_mb'] / 1024:.1f} GB free" if device["free_mb"] is not None else ""
+        print(f"    {device['name']:<12} {device['title']}{free}")
+
+
+def inspect_python() -> dict:
+    """carlreg, python, executable; versions and missing (package -> version or reason); devices with free memory (MB).
+
+    Libraries are imported, not only looked up: one that is there and broken is missing.
+    """
+    versions, missing = {}, {}
+    for module, package in NEEDED.items():
+        try:
+            imported = importlib.import_module(module)
+        except Exception as error:  # whatever a broken library raises while it loads
+            missing[package] = f"{type(error).__name__}: {error}"
+        else:
+            versions[package] = str(getattr(imported, "__version__", "")) or importlib.metadata.version(package)
+    return {
+        "carlreg": __version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "versions": versions,
+        "missing": missing,
+        "devices": _devices(versions),
+    }
+
+
+def _devices(versions: dict) -> list[dict]:
+    free = None
+    if "SimpleITK" in versions and "numpy" in versions:  # the package of the memory question reads images too
+        from ..volumes.memory import available_memory_mb
+
+        free = available_memory_mb()
+    devices = [{"name": "cpu", "title": platform.processor() or platform.machine(), "free_mb": free}]
+    if "torch" in versions:
+        import torch
+
+        for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+            title = torch.cuda.get_device_name(index)
+            devices.append(
+                {"name": f"cuda:{index}", "title": title, "free_mb": torch.cuda.mem_get_info(index)[0] / 2**20}
+            )
+    return devices
