@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 ENGINE := $(VENV)/.engine-installed
 TESTS := $(VENV)/.tests-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PINS := $(VENV)/pins.txt
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 
@@ -55,15 +56,18 @@ $(ENGINE): pyproject.toml constraints.txt
 	    echo "Results can differ from the README's in the last digits." >&2; \
 	    $(PIP) install --quiet $$index "torch>=2.2"; fi
 	@echo "Installing carlreg ..."
-	@$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > $(VENV)/torch-pin.txt
-	@$(PIP) install --quiet -c $(VENV)/torch-pin.txt -e ".[report]"
+	@$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > $(PINS)
+	@grep -v '^torch==' constraints.txt >> $(PINS)
+	@$(PIP) install --quiet -c $(PINS) -e ".[report]"
 	@touch $@
 
 # The peers that the parity tests compare with come without their dependencies (1.5 GB of ITK, torchvision, ...), which
-# only their file handling needs.
+# only their file handling needs. Slicer's code comes as wheels for some platforms only; elsewhere its tests are skipped.
 $(TESTS): $(ENGINE)
 	@echo "Installing what the tests need ..."
-	@$(PIP) install --quiet -c $(VENV)/torch-pin.txt -e ".[test,report,formats]"
+	@$(PIP) install --quiet -c $(PINS) -e ".[test,report,formats]"
 	@$(PIP) install --quiet --no-deps icon_registration==1.1.9 unigradicon==1.0.6 footsteps==0.1.9 \
 	    || echo "The peers of the parity tests could not be installed: those tests will be skipped." >&2
+	@$(PIP) install --quiet -c $(PINS) -e ".[slicer-test]" \
+	    || echo "Slicer's code or Qt could not be installed: the tests of the Slicer module will be skipped." >&2
 	@touch $@

@@ -54,6 +54,8 @@ def registerSampleData():
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="CARLRegistration",
         sampleName="CARLRegistrationPair",
+        uris=[],  # nothing to download: the function below makes the nodes
+        fileNames=[],
         thumbnailFileName=os.path.join(iconsPath, "CARLRegistrationPair.png"),
         customDownloader=downloadSamplePair,
     )

@@ -103,7 +103,7 @@ class Undo:
         self._new.append(node.GetID())
 
     def willFill(self, node) -> None:
-        backup = node.CreateNodeInstance()
+        backup = slicer.mrmlScene.CreateNodeByClass(node.GetClassName())
         backup.UnRegister(None)  # owned by Python alone now
         backup.CopyContent(node, True)
         references = {role: node.GetNodeReferenceID(role) for role in _referenceRoles(node)}

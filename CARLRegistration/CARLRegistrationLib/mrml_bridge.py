@@ -138,9 +138,13 @@ def worldImage(node, what: str, labels: bool = False):
 
     labels: nearest neighbor instead of linear interpolation. Raises RegistrationError for a singular geometry.
     """
+    return _worldImage(node, node.GetImageData(), rasFromIjk(node), what, labels)
+
+
+def _worldImage(node, voxels, own: np.ndarray, what: str, labels: bool):
+    """As `worldImage`, for voxels (vtkImageData) with a geometry (4 x 4) in the node's RAS."""
     import SimpleITK as sitk
 
-    own = rasFromIjk(node)
     if abs(np.linalg.det(own[:3, :3])) < 1e-12 or not np.all(np.isfinite(own)):
         raise RegistrationError(
             _("{name}: the {what} has a geometry without volume. Set its spacing in the Volumes module.").format(
@@ -150,13 +154,11 @@ def worldImage(node, what: str, labels: bool = False):
     linear = linearWorldFromNode(node)
     note = ""
     if linear is not None and isPerpendicular(linear @ own):
-        array, matrix = slicer.util.arrayFromVolume(node), linear @ own
+        array, matrix = _arrayOf(voxels), linear @ own
     else:
-        array, matrix = _resampledInWorld(node, what, labels)
+        array, matrix = _resampledInWorld(node, voxels, own, what, labels)
         reason = _("voxel axes are not perpendicular") if linear is not None else _("a parent transform is not linear")
         note = _("{name} was resampled onto a regular grid ({reason}).").format(name=node.GetName(), reason=reason)
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
     image = sitk.GetImageFromArray(array)
     lps = LPS_FROM_RAS @ matrix
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
@@ -166,10 +168,15 @@ def worldImage(node, what: str, labels: bool = False):
     return image, note
 
 
-def _resampledInWorld(node, what: str, labels: bool) -> tuple[np.ndarray, np.ndarray]:
+def _arrayOf(voxels) -> np.ndarray:
+    """k, j, i values of vtkImageData with one value per voxel; shares memory."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    return vtk_to_numpy(voxels.GetPointData().GetScalars()).reshape(voxels.GetDimensions()[::-1])
+
+
+def _resampledInWorld(node, image, own, what: str, labels: bool) -> tuple[np.ndarray, np.ndarray]:
     """Voxels (k, j, i) on a grid along the world's axes that holds the whole volume, and that grid's 4 x 4 in RAS."""
-    own = rasFromIjk(node)
-    image = node.GetImageData()
     size = np.array(image.GetDimensions())
     toWorld = worldFromNode(node)
     corners = [np.linspace(-0.5, n - 0.5, 9) for n in size]
@@ -196,8 +203,10 @@ def _resampledInWorld(node, what: str, labels: bool) -> tuple[np.ndarray, np.nda
     ijkFromWorld.Concatenate(matrixFrom(np.linalg.inv(own)))
     plain = vtk.vtkImageData()
     plain.ShallowCopy(image)
+    plain.SetExtent(0, int(size[0]) - 1, 0, int(size[1]) - 1, 0, int(size[2]) - 1)
     plain.SetSpacing(1, 1, 1)
     plain.SetOrigin(0, 0, 0)
+    plain.SetDirectionMatrix(1, 0, 0, 0, 1, 0, 0, 0, 1)
     reslice = vtk.vtkImageReslice()
     reslice.SetInputData(plain)
     reslice.SetResliceTransform(ijkFromWorld)
@@ -208,10 +217,7 @@ def _resampledInWorld(node, what: str, labels: bool) -> tuple[np.ndarray, np.nda
     reslice.SetBackgroundLevel(background)
     reslice.SetInterpolationModeToNearestNeighbor() if labels else reslice.SetInterpolationModeToLinear()
     reslice.Update()
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    values = vtk_to_numpy(reslice.GetOutput().GetPointData().GetScalars())
-    return values.reshape(count[::-1]).copy(), matrix
+    return _arrayOf(reslice.GetOutput()).copy(), matrix
 
 
 def transformPoints(transform, points: np.ndarray) -> np.ndarray:
@@ -278,20 +284,29 @@ def _segmentationImage(node, segmentId: str, what: str):
     ids = [segmentId] if segmentId else list(segmentation.GetSegmentIDs())
     if not ids:
         raise RegistrationError(_("{name}: the {what} has no segments.").format(name=node.GetName(), what=what))
+    # On a copy outside the scene: making voxels of a surface would add them to the user's segmentation.
+    copy = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentationNode")
+    copy.UnRegister(None)
+    copy.GetSegmentation().DeepCopy(segmentation)
     wanted = vtk.vtkStringArray()
     for one in ids:
         wanted.InsertNextValue(one)
-    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "CARLRegistration mask (temporary)")
-    try:
-        logic = slicer.vtkSlicerSegmentationsModuleLogic
-        if not logic.ExportSegmentsToLabelmapNode(node, wanted, labels, None) or labels.GetImageData() is None:
-            raise RegistrationError(
-                _("{name}: the {what} is empty. Choose another, or none.").format(name=node.GetName(), what=what)
-            )
-        image, _note = worldImage(labels, what, labels=True)
-        return image
-    finally:
-        slicer.mrmlScene.RemoveNode(labels)
+    voxels = slicer.vtkOrientedImageData()
+    union = slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS
+    made = copy.CreateBinaryLabelmapRepresentation() and copy.GenerateMergedLabelmapForAllSegments(
+        voxels, union, None, wanted
+    )
+    if not made or min(voxels.GetDimensions()) < 1:
+        raise RegistrationError(
+            _("{name}: the {what} is empty. Choose another, or none.").format(name=node.GetName(), what=what)
+        )
+    matrix = vtk.vtkMatrix4x4()
+    voxels.GetImageToWorldMatrix(matrix)
+    own = arrayFrom(matrix)
+    extent = np.array(voxels.GetExtent())[::2]
+    own[:3, 3] += own[:3, :3] @ extent  # voxel numbers begin at the extent, arrays at 0
+    image, _note = _worldImage(node, voxels, own, what, labels=True)
+    return image
 
 
 def writeInitialTransform(node, path: Path, fixedImage, movingNode) -> None:

@@ -29,20 +29,6 @@ _CHECK_INTERVAL_MS = 150
 # Of a run on this computer to what the estimate for two CPU cores says; kept between sessions, see _learnSpeed.
 _SPEED_KEY = "CARLRegistration/SecondsPerEstimatedSecond/{device}"
 _CORES_OF_ESTIMATE = 2
-_STAGES = {
-    "": "Starting",
-    "load": "Loading libraries",
-    "read": "Reading",
-    "prepare": "Preparing both volumes",
-    "predict": "Predicting the map",
-    "starts": "Trying starts",
-    "affine": "Aligning",
-    "optimize": "Refining the map",
-    "inverse": "Inverting the map",
-    "measure": "Measuring the quality",
-    "write": "Writing results",
-    "done": "Loading results",
-}
 
 
 class Panel(VTKObservationMixin):
@@ -367,7 +353,7 @@ class Panel(VTKObservationMixin):
     def _onStatus(self, status: Status) -> None:
         ui = self.ui
         ui.progressBar.value = round(1000 * status.fraction)
-        stage = _STAGES.get(status.stage, status.stage)
+        stage = _stageName(status.stage)
         parts = [_("Cancelling") if status.cancelling else stage]
         if status.message:
             parts[0] += f": {status.message}"
@@ -525,6 +511,25 @@ class Panel(VTKObservationMixin):
         if estimate > 0:
             key = _SPEED_KEY.format(device=result.job.settings.device)
             qt.QSettings().setValue(key, round(result.seconds / estimate, 4))
+
+
+def _stageName(stage: str) -> str:
+    """What the engine's stage is called in the panel."""
+    names = {
+        "": _("Starting"),
+        "load": _("Loading libraries"),
+        "read": _("Reading"),
+        "prepare": _("Preparing both volumes"),
+        "predict": _("Predicting the map"),
+        "starts": _("Trying starts"),
+        "affine": _("Aligning"),
+        "optimize": _("Refining the map"),
+        "inverse": _("Inverting the map"),
+        "measure": _("Measuring the quality"),
+        "write": _("Writing results"),
+        "done": _("Loading results"),
+    }
+    return names.get(stage, stage)
 
 
 def _voxels(node) -> int:

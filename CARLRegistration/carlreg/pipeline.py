@@ -30,7 +30,7 @@ from .optimize.network import optimize_network
 from .optimize.search import SearchImage, rotations, search
 from .optimize.starts import Start, distinct, fit_affine, refine_starts, robust_affine, translation
 from .physical import PhysicalTransform, deliver, repair_folds
-from .preprocess import Prepared, prepare, resample_on_axes
+from .preprocess import Prepared, field_of_view, prepare, resample_on_axes
 from .progress import Progress, StageTiming
 from .settings import RegistrationSettings
 from .spaces import VolumeGrid
@@ -115,11 +115,13 @@ def register_pair(
 
     with progress.stage("prepare", "normalizing both images"):
         loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)
-        f = prepare(fixed, settings.fixed_modality, fixed_mask)
-        m = prepare(moving, settings.moving_modality, moving_mask)
+        fixed_view, fixed_view_mask = field_of_view(fixed, settings.fixed_modality, fixed_mask)
+        moving_view, moving_view_mask = field_of_view(moving, settings.moving_modality, moving_mask)
+        f = prepare(fixed_view, settings.fixed_modality, fixed_view_mask)
+        m = prepare(moving_view, settings.moving_modality, moving_view_mask)
         progress.update(0.9, f"intensities: fixed {f.modality.upper()}, moving {m.modality.upper()}")
     with progress.stage("predict", f"{settings.model}: both directions"):
-        prediction = _predict(loaded, f, m, fixed, moving, settings.grid, device)
+        prediction = _predict(loaded, f, m, fixed_view, moving_view, settings.grid, device)
     with progress.stage("starts", "scoring candidate starts"):
         candidates = _candidates(f, m, prediction, initial_transform, settings, progress)
         starts = _best_starts(candidates, f, m, settings, device, progress)
@@ -128,7 +130,7 @@ def register_pair(
     with progress.stage("optimize", f"instance optimization ({settings.io_method}, {settings.steps} steps)"):
         residual = _residual_of(start, prediction, initial_transform)
         if settings.io_method == "network" and settings.steps:
-            residual = _network_residual(loaded, start, f, m, fixed, moving, settings, device, progress)
+            residual = _network_residual(loaded, start, f, m, fixed_view, moving_view, settings, device, progress)
         result = _optimized_field(start, residual, f, m, settings, device, progress)
         transform, repaired = _delivered(start.matrix, result, fixed.grid, settings)
     if repaired:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from .resample import resample_on_axes
 #: Normalized intensity above which a voxel counts as content, not as air or background.
 CONTENT_LEVEL = 0.05
 _DATA_EDGE = 96
+# Share of a face of the field of view that shows something, and slices that must remain; see `field_of_view`. Measured:
+# abdomen and chest scans 0.12 to 0.99, heads cut out of their background 0.00 to 0.02.
+_FLAT_FACE, _FEWEST_SLICES = 0.1, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,42 @@ def prepare(volume, modality: str = "auto", mask=None) -> Prepared:
     mask_dhw = None if mask is None else tensor_from_array((mask.array > 0).astype(np.float32))
     content = content_box(voxels, grid)
     return Prepared(voxels, grid, content, chosen, mask_dhw, *filled_parts(voxels, grid))
+
+
+def field_of_view(volume, modality: str = "auto", mask=None):
+    """The volume without what was added around its field of view, and the mask likewise; both unchanged without any.
+
+    Padding goes on beyond a flat face on which the scan was still seeing something, where a body cut out of its
+    background has round ends. A volume padded with background is thus registered as it is without.
+    Args, returns: `volumes.Volume`s; mask may be None.
+    """
+    array = volume.array
+    seen = normalize(array, guess_modality(array) if modality == "auto" else modality) > 0
+    ranges = []
+    for axis in range(3):
+        filled = np.flatnonzero(seen.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not len(filled):
+            return volume, mask
+        ranges.append([int(filled[0]), int(filled[-1]) + 1])
+    inner = seen[tuple(slice(*r) for r in ranges)]
+    for axis, (one, shape) in enumerate(zip(ranges, seen.shape, strict=True)):
+        if inner.take(0, axis).mean() < _FLAT_FACE:
+            one[0] = 0
+        if inner.take(-1, axis).mean() < _FLAT_FACE:
+            one[1] = shape
+        if one[1] - one[0] < _FEWEST_SLICES:
+            return volume, mask
+    if all(one == [0, shape] for one, shape in zip(ranges, seen.shape, strict=True)):
+        return volume, mask
+    (k0, k1), (j0, j1), (i0, i1) = ranges
+
+    def cut(whole):
+        return None if whole is None else replace(whole, image=whole.image[i0:i1, j0:j1, k0:k1])
+
+    cut_mask = cut(mask)
+    if cut_mask is not None and not cut_mask.array.any():  # the user means the padding
+        return volume, mask
+    return cut(volume), cut_mask
 
 
 def filled_parts(voxels_dhw: Tensor, grid: VolumeGrid) -> tuple[Tensor | None, VolumeGrid | None]:

@@ -116,13 +116,15 @@ class Harmful:
         return (setattr, (Harmful, "ran", True))
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "cut torch", "cut safetensors", "pickle", "object", "list"])
+@pytest.mark.parametrize("kind", ["text", "empty", "cut torch", "cut safetensors", "pickle", "object", "list", "odd"])
 def test_files_that_are_not_weights_are_refused(kind, complete, tmp_path):
     path = tmp_path / "not weights.trch"
     if kind == "text":
         path.write_text("hello, this is not a weights file")
     elif kind == "empty":
         path.write_bytes(b"")
+    elif kind == "odd":  # the unpickler meets an IndexError
+        path.write_bytes(b"this is not a checkpoint")
     elif kind == "cut torch":
         torch.save({"a": torch.ones(1000)}, path)
         path.write_bytes(path.read_bytes()[:800])

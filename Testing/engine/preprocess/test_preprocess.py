@@ -5,7 +5,15 @@ import pytest
 import SimpleITK as sitk
 import torch
 from carlreg.errors import GeometryError
-from carlreg.preprocess import guess_modality, network_image, network_spacing, normalize, prepare, resample_on_axes
+from carlreg.preprocess import (
+    field_of_view,
+    guess_modality,
+    network_image,
+    network_spacing,
+    normalize,
+    prepare,
+    resample_on_axes,
+)
 from carlreg.preprocess.prepare import level_grid
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import volume_from_image
@@ -98,3 +106,42 @@ def test_levels_keep_thick_slices():
     grid = VolumeGrid((100, 100, 20), [1, 1, 5], [0, 0, 0], np.eye(3))
     assert level_grid(grid, grid, 2.0).spacing.tolist() == [2, 2, 5]
     assert level_grid(grid, grid, 1.0) is grid
+
+
+def noisy_scan(shape=(20, 30, 25), seed=0):
+    """A scan whose body reaches every face of its field of view, as most do; MR-like."""
+    rng = np.random.default_rng(seed)
+    return (200 + 50 * rng.standard_normal(shape)).clip(1).astype(np.float32)
+
+
+@pytest.mark.parametrize("modality", ["mr", "ct"])
+@pytest.mark.parametrize("padding", [((0, 0), (7, 0), (0, 3)), ((4, 5), (6, 7), (8, 9))])
+def test_padding_is_not_part_of_the_field_of_view(modality, padding):
+    lowest = 0.0 if modality == "mr" else -1024.0
+    scan = noisy_scan() if modality == "mr" else noisy_scan() - 100
+    padded = sitk.GetImageFromArray(np.pad(scan, padding, constant_values=lowest))
+    padded.SetSpacing((1.0, 1.5, 2.0))
+    volume = volume_from_image(padded, "padded")
+    mask = volume_from_image(sitk.Cast(padded > 0, sitk.sitkUInt8), "mask")
+    view, view_mask = field_of_view(volume, modality, mask)
+    assert np.array_equal(view.array, scan)
+    start = [before for before, _after in padding[::-1]]
+    assert np.allclose(view.grid.origin_lps, padded.TransformIndexToPhysicalPoint(start))
+    assert view_mask.grid.same_as(view.grid)
+
+
+def test_a_body_in_its_own_background_keeps_it():
+    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in (40, 44, 36)], indexing="ij")
+    head = np.where(sum(a**2 for a in axes) < 0.6, noisy_scan((40, 44, 36)), 0).astype(np.float32)
+    volume = volume_from_image(sitk.GetImageFromArray(head), "head")
+    view, mask = field_of_view(volume, "mr")
+    assert view is volume and mask is None
+
+
+def test_a_mask_in_the_padding_is_left_to_its_maker():
+    scan = np.pad(noisy_scan(), ((0, 0), (0, 0), (10, 0)))
+    only_padding = np.zeros_like(scan, np.uint8)
+    only_padding[:, :, :5] = 1
+    volume = volume_from_image(sitk.GetImageFromArray(scan), "scan")
+    mask = volume_from_image(sitk.GetImageFromArray(only_padding), "mask")
+    assert field_of_view(volume, "mr", mask) == (volume, mask)
