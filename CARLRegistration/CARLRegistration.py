@@ -145,8 +145,8 @@ class CARLRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def onSceneEndImport(self, caller, event):
-        """A scene was loaded: its settings are shown."""
-        if self.parent.isEntered:
+        """A scene was loaded: its settings are shown. Until now its nodes were not all there."""
+        if self.panel.parameters is not None or self.parent.isEntered:
             self.panel.setParameterNode(None)
             self.initializeParameterNode()
 

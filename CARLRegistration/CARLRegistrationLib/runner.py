@@ -94,7 +94,7 @@ class EngineProcess:
 
     def cancel(self) -> None:
         """Ask the run to stop; returns at once."""
-        if self._asked_at is None:
+        if self._asked_at is None and self._process.poll() is None:
             self._asked_at = time.monotonic()
             with contextlib.suppress(OSError):  # it is ending by itself
                 self._process.stdin.write(b"cancel\n")
@@ -102,11 +102,12 @@ class EngineProcess:
 
     def stop(self, seconds: float = GRACE_SECONDS) -> None:
         """Cancel and wait until the process and its children are gone, at most `seconds` and a moment."""
-        self.cancel()
-        try:
-            self._process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        if self._process.poll() is None:
+            self.cancel()
+            try:
+                self._process.wait(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
         self._close_input()
 
     def kill(self) -> None:

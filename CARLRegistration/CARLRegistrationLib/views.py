@@ -132,7 +132,6 @@ def jacobianColors():
         end = _SHRINK if value < 1 else _GROW
         red, green, blue = _SAME + (end - _SAME) * min(1.0, abs(value - 1.0)) ** 0.7
         node.SetColor(index, f"{value:.2f}", float(red), float(green), float(blue), 1.0)
-    node.NamesInitialisedOn()
     return slicer.mrmlScene.AddNode(node)
 
 
@@ -152,14 +151,14 @@ def styleJacobian(node) -> None:
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
     if legend is not None:
         legend.SetTitleText(_("Jacobian"))
-        legend.SetLabelFormat("%.2f")
+        legend.SetLabelFormat("%.1f")
         legend.SetUseColorNamesForLabels(False)
         legend.SetNumberOfLabels(5)
         legend.SetVisibility(False)
 
 
-def showJacobianLayer(node, visible: bool) -> None:
-    """The legend goes with the layer."""
+def showLegend(node, visible: bool) -> None:
+    """Show or hide the color legend of a Jacobian volume."""
     legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node) if node is not None else None
     if legend is not None:
         legend.SetVisibility(visible)
@@ -176,7 +175,7 @@ __all__ = [
     "jacobianColors",
     "remember",
     "restore",
-    "showJacobianLayer",
+    "showLegend",
     "showLayers",
     "sliceViews",
     "styleJacobian",

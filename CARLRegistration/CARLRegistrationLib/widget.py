@@ -113,6 +113,11 @@ class Panel(VTKObservationMixin):
         parameters = self._parameters
         if parameters is None or self._updating:
             return
+        if slicer.mrmlScene.IsImporting():  # a loaded scene's values are not changed by its preset
+            self._preset = None
+            return
+        if self._preset is None:
+            self._preset = parameters.preset
         if parameters.preset is not self._preset:
             self._preset = parameters.preset
             applyPreset(parameters)  # comes back here
@@ -210,8 +215,9 @@ class Panel(VTKObservationMixin):
             parts.append(self._checked["error"])
         for device in self._checked.get("devices", []):
             free = device.get("free_mb")
+            name = _("CPU") if device["name"] == "cpu" else device["title"]
             if free is not None:
-                parts.append(_("{name}: {free:.1f} GB free").format(name=device["title"], free=free / 1024))
+                parts.append(_("{name}: {free:.1f} GB free").format(name=name, free=free / 1024))
         return "; ".join(parts)[:1].upper() + "; ".join(parts)[1:]
 
     def _updateApply(self) -> None:
@@ -362,10 +368,12 @@ class Panel(VTKObservationMixin):
             parts.append(_("about {duration} left").format(duration=_duration(status.seconds_left)))
         ui.progressLabel.text = ", ".join(parts)
         text = self.logic.log()
-        line = f"{status.stage}: {status.message}" if status.message else status.stage
-        if line.strip() and line != self._lastLine:
+        # Steps are counted in the line above the log; the log keeps what changes.
+        line = f"{status.stage}: {status.message}".rstrip(": ")
+        if line and not (status.message.startswith("step ") and self._lastLine.startswith(f"{status.stage}: step ")):
+            if line != self._lastLine:
+                self._lines.append(f"{time.strftime('%H:%M:%S')}  {line}")
             self._lastLine = line
-            self._lines.append(f"{time.strftime('%H:%M:%S')}  {line}")
         shown = "\n".join([*self._lines, text]).strip()
         if ui.logText.plainText != shown:
             ui.logText.plainText = shown
@@ -490,8 +498,8 @@ class Panel(VTKObservationMixin):
         if wanted == self._jacobianShown or jacobian is None:
             return
         self._jacobianShown = wanted
-        views.showJacobianLayer(jacobian, wanted)
         views.showLayers(self._result.job.fixedVolume, jacobian if wanted else warped)
+        views.showLegend(jacobian, wanted)  # last: the legend looks for a view that shows its volume
 
     # --- time
 

@@ -117,7 +117,7 @@ def test_turned_body_is_found_in_rotation_mode(pair):
 def test_without_steps_the_affine_start_is_delivered(pair):
     found = carlreg.register(pair.fixed, pair.moving, dataclasses.replace(QUICK, io_steps=0))
     assert np.abs(found.transform.displacement_lps).max() == 0
-    assert 4 < error_mm(found.transform, pair, body_points(pair)).mean() < 14
+    assert 2 < error_mm(found.transform, pair, body_points(pair)).mean() < 10
 
 
 def test_network_method_delivers_the_networks_map(pair):
@@ -199,3 +199,26 @@ def test_progress_never_goes_back(pair):
     assert fractions == sorted(fractions)
     assert fractions[0] >= 0 and fractions[-1] <= 1
     assert all(stage in pipeline.STAGE_WEIGHTS for stage in {r.stage for r in records})
+
+
+def test_a_tilted_field_of_view_is_not_stretched(pair):
+    """The moving volume on a grid that its field of view does not fill: its edge stays where it is.
+
+    Where filling looks like data the edge is pulled over the fixed volume: 8 mm in the mean, up to 50 mm.
+    """
+    turn = sitk.Euler3DTransform([0, 0, 0], 0.12, -0.1, 0.05)
+    grid = VolumeGrid.of(pair.moving)
+    corners = np.array(np.meshgrid(*[[-5, n + 5] for n in grid.size_ijk], indexing="ij")).reshape(3, -1).T
+    corners = corners @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+    turned = np.array([turn.GetInverse().TransformPoint(c) for c in corners.tolist()])
+    size = np.ceil((turned.max(0) - turned.min(0)) / 6.0).astype(int)
+    canvas = sitk.Image(size.tolist(), sitk.sitkFloat32)
+    canvas.SetSpacing([6.0] * 3)
+    canvas.SetOrigin(turned.min(0).tolist())
+    tilted = sitk.Resample(sitk.Cast(pair.moving, sitk.sitkFloat32), canvas, turn, sitk.sitkLinear, -1024.0)
+    result = carlreg.register(pair.fixed, tilted, RegistrationSettings())
+    fixed, moving = pair.landmarks
+    found = result.transform.to_sitk()
+    seen = np.array([turn.TransformPoint(found.TransformPoint(p)) for p in fixed.tolist()])
+    errors = np.linalg.norm(seen - moving, axis=1)
+    assert errors.mean() < 4.0 and errors.max() < 25.0

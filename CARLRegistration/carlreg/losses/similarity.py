@@ -7,12 +7,16 @@ lattice average what lies inside.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 #: Variances below this (of intensities normalized to [0, 1]) count as noise, not as structure.
 VARIANCE_FLOOR = 1e-4
+# Of a window's voxels, how many at least are reckoned with: no division by nothing where none counts.
+_LEAST_SHARE = 1e-3
 
 
 class WindowMean:
@@ -53,38 +57,79 @@ def window_widths(spacing_dhw_mm, window_mm: float) -> list[int]:
     return [max(3, 2 * round((window_mm / s - 1) / 2) + 1) for s in spacing_dhw_mm]
 
 
+@dataclass(frozen=True)
+class _FixedStatistics:
+    """Window statistics of the fixed image over the voxels that count.
+
+    weight, share: per voxel, and its mean over each window; None = all count. mean; variance, with the floor.
+    """
+
+    weight: Tensor | None
+    share: Tensor | None
+    mean: Tensor
+    variance: Tensor
+
+
 class LocalCorrelation:
     """Negative weighted mean of the windowed correlation coefficient (or its square) with a fixed image.
 
     fixed_11dhw: intensities in about [0, 1]. width_dhw: window in voxels. squared: LNCC^2, which also counts inverted
-    contrast. The fixed image's window statistics are computed once. Calls take the warped image 1 1 d h w and weights
-    1 1 d h w (zero where there is no data) and return a scalar in [-1, 0] (squared) or [-1, 1].
+    contrast. Calls take the warped image 1 1 d h w and weights of the windows' centers 1 1 d h w; they return a scalar
+    in [-1, 0] (squared) or [-1, 1].
+
+    data_11dhw: which voxels count inside windows (1) and which do not (0); None = all. Without it every window at the
+    edge of a field of view sees what lies beyond. The fixed image's statistics are computed once for each such tensor
+    (the same object again costs nothing).
     """
 
     def __init__(self, fixed_11dhw: Tensor, width_dhw, *, squared: bool = True, floor: float = VARIANCE_FLOOR) -> None:
         self.squared, self.floor = squared, floor
         self.window = WindowMean(fixed_11dhw.shape[2:], width_dhw, device=fixed_11dhw.device, dtype=fixed_11dhw.dtype)
         self.fixed = fixed_11dhw - 0.5  # centered: E[x^2] - E[x]^2 loses fewer digits
-        self.mean = self.window(self.fixed)
-        self.variance = (self.window(self.fixed.square()) - self.mean.square()).clamp_min(0) + floor
+        mean = self.window(self.fixed)
+        variance = (self.window(self.fixed.square()) - mean.square()).clamp_min(0) + floor
+        self.variance = variance
+        self._everywhere = _FixedStatistics(None, None, mean, variance)
+        self._given: Tensor | None = None
+        self._masked = self._everywhere
 
-    def __call__(self, warped_11dhw: Tensor, weight_11dhw: Tensor) -> Tensor:
-        return _LocalCorrelation.apply(warped_11dhw, weight_11dhw, self)
+    def __call__(self, warped_11dhw: Tensor, weight_11dhw: Tensor, data_11dhw: Tensor | None = None) -> Tensor:
+        return _LocalCorrelation.apply(warped_11dhw, weight_11dhw, self.statistics(data_11dhw), self)
 
     def map(self, warped_11dhw: Tensor) -> Tensor:
-        """The coefficient (or its square) at each voxel, without gradient."""
-        return _local_statistics(warped_11dhw - 0.5, self)[0]
+        """The coefficient (or its square) at each voxel, without gradient and with every voxel in the windows."""
+        return _local_statistics(warped_11dhw - 0.5, self, self._everywhere)[0]
+
+    def statistics(self, data_11dhw: Tensor | None) -> _FixedStatistics:
+        """The fixed image's over the voxels that count."""
+        if data_11dhw is None:
+            return self._everywhere
+        if data_11dhw is not self._given:
+            self._given, self._masked = data_11dhw, self._over(data_11dhw)
+        return self._masked
+
+    def _over(self, weight: Tensor) -> _FixedStatistics:
+        if bool((weight >= 1).all()):
+            return self._everywhere
+        sums = self.window(torch.cat([weight, weight * self.fixed, weight * self.fixed.square()]))
+        share = sums[0:1].clamp_min(_LEAST_SHARE)
+        mean = sums[1:2] / share
+        variance = (sums[2:3] / share - mean.square()).clamp_min(0) + self.floor
+        return _FixedStatistics(weight, share, mean, variance)
 
 
-def _local_statistics(moving: Tensor, fixed: LocalCorrelation):
-    means = fixed.window(torch.cat([moving, moving.square(), fixed.fixed * moving]))
+def _local_statistics(moving: Tensor, fixed: LocalCorrelation, stats: _FixedStatistics):
+    counted = moving if stats.weight is None else stats.weight * moving
+    means = fixed.window(torch.cat([counted, counted * moving, counted * fixed.fixed]))
+    if stats.share is not None:
+        means = means / stats.share
     mean = means[0:1]
     variance = (means[1:2] - mean.square()).clamp_min(0) + fixed.floor
-    covariance = means[2:3] - fixed.mean * mean
+    covariance = means[2:3] - stats.mean * mean
     if fixed.squared:
-        value = covariance.square() / (fixed.variance * variance)
+        value = covariance.square() / (stats.variance * variance)
     else:
-        value = covariance * torch.rsqrt(fixed.variance * variance)
+        value = covariance * torch.rsqrt(stats.variance * variance)
     return value, mean, variance, covariance
 
 
@@ -92,29 +137,31 @@ class _LocalCorrelation(torch.autograd.Function):
     """Value and analytic gradient in one pass: six window means instead of autograd's ten."""
 
     @staticmethod
-    def forward(ctx, warped, weight, fixed: LocalCorrelation):
+    def forward(ctx, warped, weight, stats: _FixedStatistics, fixed: LocalCorrelation):
         moving = warped - 0.5
-        value, mean, variance, covariance = _local_statistics(moving, fixed)
+        value, mean, variance, covariance = _local_statistics(moving, fixed, stats)
         share = weight / weight.sum().clamp_min(1e-6)
         loss = -(share * value).sum()
         if ctx.needs_input_grad[0]:
             if fixed.squared:
-                by_covariance = -2 * share * covariance / (fixed.variance * variance)
+                by_covariance = -2 * share * covariance / (stats.variance * variance)
                 by_variance = share * value / variance
             else:
-                by_covariance = -share * torch.rsqrt(fixed.variance * variance)
+                by_covariance = -share * torch.rsqrt(stats.variance * variance)
                 by_variance = 0.5 * share * value / variance
             # d covariance / d moving = fixed - mean_fixed and d variance / d moving = 2 (moving - mean), windowed
-            back = fixed.window.adjoint(
-                torch.cat([by_covariance, by_variance, by_covariance * fixed.mean + 2 * by_variance * mean])
-            )
-            ctx.save_for_backward(back[0:1] * fixed.fixed + 2 * back[1:2] * moving - back[2:3])
+            by_means = torch.cat([by_covariance, by_variance, by_covariance * stats.mean + 2 * by_variance * mean])
+            if stats.share is not None:
+                by_means = by_means / stats.share
+            back = fixed.window.adjoint(by_means)
+            gradient = back[0:1] * fixed.fixed + 2 * back[1:2] * moving - back[2:3]
+            ctx.save_for_backward(gradient if stats.weight is None else gradient * stats.weight)
         return loss
 
     @staticmethod
     def backward(ctx, grad):
         (gradient,) = ctx.saved_tensors
-        return grad * gradient, None, None
+        return grad * gradient, None, None, None
 
 
 _MIND_PAIRS = (  # the 12 pairs of six-neighborhood offsets that are sqrt(2) apart (self-similarity context)

@@ -61,11 +61,19 @@ def bending_energy(coefficients_b3dhw: Tensor, spacing_dhw_mm) -> Tensor:
     return 3 * total
 
 
-def diffusion_energy(coefficients_b3dhw: Tensor, spacing_dhw_mm) -> Tensor:
-    """Mean squared first derivative (mm per mm) of the spline's control polygon, summed over axes and components."""
+def diffusion_energy(coefficients_b3dhw: Tensor, spacing_dhw_mm, stiffness_11dhw: Tensor | None = None) -> Tensor:
+    """Mean squared first derivative (mm per mm) of the spline's control polygon, summed over axes and components.
+
+    stiffness_11dhw: a factor per control, averaged between neighbors; None = 1.
+    """
     total = coefficients_b3dhw.new_zeros(())
     for a in range(3):
-        total = total + (torch.diff(coefficients_b3dhw, dim=2 + a) / spacing_dhw_mm[a]).square().mean()
+        squared = (torch.diff(coefficients_b3dhw, dim=2 + a) / spacing_dhw_mm[a]).square()
+        if stiffness_11dhw is not None:
+            n = stiffness_11dhw.shape[2 + a] - 1
+            between = 0.5 * (stiffness_11dhw.narrow(2 + a, 0, n) + stiffness_11dhw.narrow(2 + a, 1, n))
+            squared = squared * between
+        total = total + squared.mean()
     return 3 * total
 
 

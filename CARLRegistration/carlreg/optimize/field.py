@@ -115,13 +115,24 @@ def refined(coefficients_13dhw: Tensor, box: VolumeGrid, spacing_mm: float) -> T
     return bspline.along_axes(coefficients_13dhw, *(m.to(coefficients_13dhw.device) for m in matrices))
 
 
+WEIGHT_EVERY = 4
+# How much stiffer the field is where the images share nothing: what is beyond the common part follows its edge, and
+# does not let the edge be pulled along by whatever looks alike there.
+STIFFER = 100.0
+
+
 class LevelLoss:
-    """Similarity of one level as a function of the spline's coefficients."""
+    """Similarity of one level as a function of the spline's coefficients.
+
+    What counts (where both images have data) is found anew at every `WEIGHT_EVERY`th call: it changes little from step
+    to step, and window statistics hang on it.
+    """
 
     def __init__(self, images: LevelImages, affine_lps, box: VolumeGrid, level: FieldLevel, similarity: str) -> None:
         self.images, self.level, self.similarity = images, level, similarity
         fixed, moving = images.fixed_grid, images.moving_grid
         device = images.fixed_11dhw.device
+        self._calls, self._weight, self.stiffness = 0, None, None
         self.matrices = [m.to(device) for m in axis_matrices(fixed, box, level.spacing_mm)]
         moving_unit_from_fixed_unit = moving.unit_from_lps @ affine_lps @ fixed.lps_from_unit
         self.base_map = affine_map(moving_unit_from_fixed_unit, fixed.shape_dhw).to(device)
@@ -148,13 +159,26 @@ class LevelLoss:
             inside = inside * sample(self.images.moving_weight_11dhw, map_13dhw)
         return inside
 
+    def _stiffness(self, weight_11dhw: Tensor) -> Tensor | None:
+        """1 for controls whose surroundings count, up to 1 + `STIFFER` where nothing does; None = 1 everywhere."""
+        if bool((weight_11dhw >= 1).all()):
+            return None
+        transposed = [m.T for m in self.matrices]
+        reached = bspline.along_axes(torch.ones_like(weight_11dhw), *transposed)
+        support = bspline.along_axes(weight_11dhw, *transposed) / reached.clamp_min(1e-6)
+        return 1 + STIFFER * (1 - support.clamp(0, 1)) ** 6
+
     def __call__(self, coefficients_13dhw: Tensor) -> Tensor:
         map_13dhw = self.map(coefficients_13dhw)
-        with torch.no_grad():
-            weight = self.weight(map_13dhw)
+        if self._calls % WEIGHT_EVERY == 0:
+            with torch.no_grad():
+                self._weight = self.weight(map_13dhw)
+                self.stiffness = self._stiffness(self._weight)
+        self._calls += 1
+        weight = self._weight
         if self.similarity == "mind":
             return mind_distance(sample(self.moving_descriptor, map_13dhw), self.fixed_descriptor, weight)
-        return self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight)
+        return self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight, weight)
 
 
 def _tensor(matrix: np.ndarray, device) -> Tensor:
@@ -212,7 +236,7 @@ def optimize_field(
             if level.bending:
                 loss = loss + level.bending * bspline.bending_energy(coefficients, spacing_dhw)
             if level.diffusion:
-                loss = loss + level.diffusion * bspline.diffusion_energy(coefficients, spacing_dhw)
+                loss = loss + level.diffusion * bspline.diffusion_energy(coefficients, spacing_dhw, loss_of.stiffness)
             if level.fold:
                 loss = loss + level.fold * bspline.fold_penalty(coefficients, spacing_dhw)
             value = float(loss.detach())

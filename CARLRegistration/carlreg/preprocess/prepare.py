@@ -15,7 +15,7 @@ from .resample import resample_on_axes
 
 #: Normalized intensity above which a voxel counts as content, not as air or background.
 CONTENT_LEVEL = 0.05
-_DATA_EDGE = 96
+_DATA_EDGE = 128
 # Share of a face of the field of view that shows something, and slices that must remain; see `field_of_view`. Measured:
 # abdomen and chest scans 0.12 to 0.99, heads cut out of their background 0.00 to 0.02.
 _FLAT_FACE, _FEWEST_SLICES = 0.1, 4
@@ -28,6 +28,7 @@ class Prepared:
     voxels_dhw: normalized to [0, 1], float32, on `grid`. content: the sub-grid that holds the body.
     mask_dhw: the user's mask, float32 0/1 on `grid`, or None.
     data_dhw: 0..1 on `data_grid`, 0 where the volume is filled up with a constant; None when nothing is filled.
+    extended_dhw: the voxels with their filling replaced by a smooth continuation of the data; None = as `voxels_dhw`.
     """
 
     voxels_dhw: Tensor
@@ -37,6 +38,7 @@ class Prepared:
     mask_dhw: Tensor | None = None
     data_dhw: Tensor | None = None
     data_grid: VolumeGrid | None = None
+    extended_dhw: Tensor | None = None
 
     def at(self, spacing_mm: float, *, margin_mm: float = 0.0) -> tuple[Tensor, VolumeGrid]:
         """1 x 1 x D x H x W image and its grid over the content at about this spacing.
@@ -52,7 +54,8 @@ class Prepared:
             high = self.grid.extent_mm - low - grid.extent_mm
             room = np.floor(np.clip(np.stack([low, high]), 0, margin_mm) / grid.spacing + 1e-6).astype(int)
             grid = grid.cropped(-room[0], np.asarray(grid.size_ijk) + room[1])
-        return resample_on_axes(self.voxels_dhw, self.grid, grid), grid
+        voxels = self.voxels_dhw if self.extended_dhw is None else self.extended_dhw
+        return resample_on_axes(voxels, self.grid, grid), grid
 
     def weight_at(self, grid: VolumeGrid, *, filling_is_background: bool = False) -> Tensor | None:
         """Where this volume counts, 1 x 1 x D x H x W in 0..1 on a grid with its axes; None = everywhere.
@@ -99,7 +102,34 @@ def prepare(volume, modality: str = "auto", mask=None) -> Prepared:
     grid = volume.grid
     mask_dhw = None if mask is None else tensor_from_array((mask.array > 0).astype(np.float32))
     content = content_box(voxels, grid)
-    return Prepared(voxels, grid, content, chosen, mask_dhw, *filled_parts(voxels, grid))
+    data, data_grid = filled_parts(voxels, grid)
+    extended = None if data is None or chosen != "ct" else _extended_volume(voxels, grid, data, data_grid)
+    return Prepared(voxels, grid, content, chosen, mask_dhw, data, data_grid, extended)
+
+
+def _extended_volume(voxels_dhw: Tensor, grid: VolumeGrid, data_dhw: Tensor, data_grid: VolumeGrid) -> Tensor:
+    """The volume with its filling replaced by a smooth continuation of the data.
+
+    Smoothing before shrinking would otherwise darken the data next to the filling, which looks like an edge, and
+    optimization pulls edges to where the other image has none.
+    """
+    inside = resample_on_axes(data_dhw, data_grid, grid, smooth=False)[0, 0].clamp(0, 1)
+    share = resample_on_axes(inside, grid, data_grid)
+    coarse = resample_on_axes(voxels_dhw * inside, grid, data_grid) / share.clamp_min(1e-3)
+    continued = resample_on_axes(_continued(coarse, (share > 0.05).float())[0, 0], data_grid, grid, smooth=False)[0, 0]
+    return continued.lerp_(voxels_dhw, inside)
+
+
+def _continued(image_11dhw: Tensor, known_11dhw: Tensor) -> Tensor:
+    """Unknown voxels from averages of ever larger surroundings of known ones (pull and push)."""
+    if bool((known_11dhw > 0).all()) or max(image_11dhw.shape[2:]) == 1:
+        return image_11dhw
+    size = tuple(min(2, n) for n in image_11dhw.shape[2:])
+    share = torch.nn.functional.avg_pool3d(known_11dhw, size, ceil_mode=True)
+    mean = torch.nn.functional.avg_pool3d(image_11dhw * known_11dhw, size, ceil_mode=True) / share.clamp_min(1e-6)
+    around = _continued(mean, (share > 0).float())
+    around = torch.nn.functional.interpolate(around, size=image_11dhw.shape[2:], mode="trilinear", align_corners=False)
+    return torch.where(known_11dhw > 0, image_11dhw, around)
 
 
 def field_of_view(volume, modality: str = "auto", mask=None):
@@ -142,14 +172,16 @@ def filled_parts(voxels_dhw: Tensor, grid: VolumeGrid) -> tuple[Tensor | None, V
     """Where a volume has data: 0..1 on a coarse grid, and that grid; (None, None) when nothing is filled up.
 
     Resampled, padded and round fields of view are filled with one value, the lowest. Noise and air that was clamped
-    hit it here and there, so a place counts as filled when most voxels around it have exactly that value.
+    hit it here and there, so a place counts as filled when most voxels around it have exactly that value; beyond the
+    volume there is nothing either, so that a thin wedge of filling along a face is seen.
     """
     filled = voxels_dhw == 0
     if float(filled[::2, ::2, ::2].float().mean()) < 0.01:
         return None, None
     coarse = grid.with_spacing(np.maximum(grid.spacing, float(grid.extent_mm.max()) / _DATA_EDGE))
     share = resample_on_axes(filled, grid, coarse)
-    mostly = (torch.nn.functional.avg_pool3d(share, 3, 1, 1, count_include_pad=False) > 0.7).float()
+    around = torch.nn.functional.pad(share, (1,) * 6, value=1.0)
+    mostly = (torch.nn.functional.avg_pool3d(around, 3, 1) > 0.7).float()
     data = 1 - torch.nn.functional.max_pool3d(mostly, 3, 1, 1)
     return data[0, 0], coarse
 

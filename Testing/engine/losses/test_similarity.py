@@ -74,6 +74,37 @@ def test_weight_zero_voxels_do_not_count():
     )
 
 
+@pytest.mark.parametrize("squared", [True, False])
+def test_voxels_without_data_are_left_out_of_the_windows(squared):
+    fixed, moving = images()
+    data = (torch.rand(fixed.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64) > 0.4).double()
+    floor = 1e-4
+    loss = LocalCorrelation(fixed, (3, 3, 5), squared=squared, floor=floor)
+    f, m, w = (x[0, 0].numpy() for x in (fixed, moving, data))
+    total = 0.0
+    for d, h, k in np.argwhere(w > 0):
+        part = tuple(slice(max(0, c - r), c + r + 1) for c, r in zip((d, h, k), (1, 1, 2), strict=True))
+        counted = w[part] > 0
+        a, b = f[part][counted], m[part][counted]
+        value = np.mean((a - a.mean()) * (b - b.mean())) / np.sqrt((a.var() + floor) * (b.var() + floor))
+        total += value**2 if squared else value
+    assert float(loss(moving, data, data)) == pytest.approx(-total / w.sum(), abs=1e-9)
+    changed = torch.where(data > 0, moving, torch.full_like(moving, 0.9))
+    assert float(loss(changed, data, data)) == pytest.approx(float(loss(moving, data, data)), abs=1e-12)
+    assert float(loss(changed, data)) != pytest.approx(float(loss(moving, data)), abs=1e-3)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_gradient_with_missing_data_equals_finite_differences(squared):
+    fixed, moving = images((5, 6, 7))
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.rand(1, 1, 5, 6, 7, dtype=torch.float64, generator=generator)
+    data = (torch.rand(1, 1, 5, 6, 7, dtype=torch.float64, generator=generator) > 0.3).double()
+    loss = LocalCorrelation(fixed, (3, 3, 3), squared=squared)
+    given = [moving.clone().requires_grad_()]
+    assert torch.autograd.gradcheck(lambda x: loss(x, weight * data, data), given, eps=1e-6, atol=1e-7)
+
+
 def test_mind_ignores_contrast_and_sees_displacement():
     generator = torch.Generator().manual_seed(1)
     image = torch.nn.functional.avg_pool3d(torch.rand(1, 1, 30, 30, 30, generator=generator), 3, 1)

@@ -58,3 +58,26 @@ def test_fold_penalty_counts_only_determinants_below_the_bound():
     angle = 1.2
     turn = torch.stack([(np.cos(angle) - 1) * d - np.sin(angle) * h, np.sin(angle) * d + (np.cos(angle) - 1) * h, zero])
     assert float(bspline.fold_penalty(turn[None], [1.0] * 3, least=0.999)) == 0
+
+
+def test_stiffness_weighs_each_difference():
+    generator = torch.Generator().manual_seed(0)
+    coefficients = torch.rand(1, 3, 4, 5, 6, generator=generator)
+    stiffness = 1 + 9 * torch.rand(1, 1, 4, 5, 6, generator=generator)
+    expected = 0.0
+    for axis, spacing in ((0, 2.0), (1, 3.0), (2, 4.0)):
+        terms = []
+        for place in np.ndindex(4, 5, 6):
+            following = list(place)
+            following[axis] += 1
+            if following[axis] < (4, 5, 6)[axis]:
+                between = 0.5 * (stiffness[0, 0][place] + stiffness[0, 0][tuple(following)])
+                for component in range(3):
+                    step = coefficients[0, component][tuple(following)] - coefficients[0, component][place]
+                    terms.append(float(between * (step / spacing) ** 2))
+        expected += 3 * np.mean(terms)
+    found = bspline.diffusion_energy(coefficients, (2.0, 3.0, 4.0), stiffness)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    plain = bspline.diffusion_energy(coefficients, (2.0, 3.0, 4.0))
+    same = bspline.diffusion_energy(coefficients, (2.0, 3.0, 4.0), torch.ones(1, 1, 4, 5, 6))
+    assert float(plain) == pytest.approx(float(same), rel=1e-6)

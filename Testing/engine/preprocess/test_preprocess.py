@@ -145,3 +145,26 @@ def test_a_mask_in_the_padding_is_left_to_its_maker():
     volume = volume_from_image(sitk.GetImageFromArray(scan), "scan")
     mask = volume_from_image(sitk.GetImageFromArray(only_padding), "mask")
     assert field_of_view(volume, "mr", mask) == (volume, mask)
+
+
+def test_filling_does_not_darken_the_data_beside_it():
+    """A CT volume cut by a tilted face: coarse levels show what they show of the uncut volume, up to the edge."""
+    k, j, i = np.meshgrid(np.arange(60), np.arange(50), np.arange(55), indexing="ij")
+    whole = (-300 + 4.0 * j + 60 * np.sin(0.2 * i)).astype(np.float32)
+    filled = k > 40 + 0.2 * i
+    cut = np.where(filled, -1024, whole).astype(np.float32)
+    grids = []
+    for array in (whole, cut):
+        prepared = prepare(volume_from_image(sitk.GetImageFromArray(array), "scan"), "ct")
+        image, grid = prepared.at(6.0)
+        grids.append((image[0, 0].numpy(), grid, prepared))
+    (expected, grid, _), (found, cut_grid, prepared) = grids
+    assert prepared.extended_dhw is not None and grids[0][2].extended_dhw is None
+    n = found.shape[0]
+    z = cut_grid.origin_lps[2] + cut_grid.spacing[2] * np.arange(n)
+    x = cut_grid.origin_lps[0] + cut_grid.spacing[0] * np.arange(found.shape[2])
+    beside = (z[:, None, None] < 38 + 0.2 * x) & np.ones(found.shape, bool)
+    assert np.allclose(cut_grid.origin_lps, grid.origin_lps, atol=1.0) and beside[-3:].any()
+    assert np.abs(found - expected[:n])[beside].max() < 0.03
+    plain = resample_on_axes(prepared.voxels_dhw, prepared.grid, cut_grid)[0, 0].numpy()
+    assert np.abs(plain - expected[:n])[beside].max() > 0.06  # what it would be
