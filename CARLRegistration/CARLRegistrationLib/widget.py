@@ -29,6 +29,13 @@ _CHECK_INTERVAL_MS = 150
 # Of a run on this computer to what the estimate for two CPU cores says; kept between sessions, see _learnSpeed.
 _SPEED_KEY = "CARLRegistration/SecondsPerEstimatedSecond/{device}"
 _CORES_OF_ESTIMATE = 2
+# Kinds of results, and the parameters that hold their nodes.
+_OUTPUTS = {
+    "transform": "outputTransform",
+    "inverse_transform": "outputInverse",
+    "warped": "outputWarped",
+    "jacobian": "outputJacobian",
+}
 
 
 class Panel(VTKObservationMixin):
@@ -392,12 +399,7 @@ class Panel(VTKObservationMixin):
         if jacobian is not None:
             views.styleJacobian(jacobian)
         with slicer.util.NodeModify(self._parameters):
-            for kind, name in (
-                ("transform", "outputTransform"),
-                ("inverse_transform", "outputInverse"),
-                ("warped", "outputWarped"),
-                ("jacobian", "outputJacobian"),
-            ):
+            for kind, name in _OUTPUTS.items():
                 if kind in result.nodes:
                     setattr(self._parameters, name, result.nodes[kind])
             self._parameters.showJacobian = False
@@ -465,12 +467,24 @@ class Panel(VTKObservationMixin):
     # --- after a run
 
     def onUndo(self) -> None:
+        made = self._result.nodes if self._result is not None else {}
+        chosen = {name: made[kind] for kind, name in _OUTPUTS.items() if kind in made}
+        chosen = {name: node for name, node in chosen.items() if getattr(self._parameters, name) is node}
+        # The selectors let go first: of a node that is removed they would choose another in its place.
+        self._chooseOutputs(dict.fromkeys(chosen))
         self.logic.undo()
+        there = {name: node for name, node in chosen.items() if slicer.mrmlScene.IsNodePresent(node)}
+        self._chooseOutputs(there)
         self._result = None
         self.onRestoreViews()
         self.ui.resultLabel.text = _("The last registration was taken back.")
         self.ui.warningLabel.text = ""
         self._showIdle()
+
+    def _chooseOutputs(self, nodes: dict) -> None:
+        with slicer.util.NodeModify(self._parameters):
+            for name, node in nodes.items():
+                setattr(self._parameters, name, node)
 
     def onRestoreViews(self) -> None:
         if self._parameters is not None:

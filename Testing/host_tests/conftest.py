@@ -1,0 +1,29 @@
+"""The host, back at its start for every test."""
+
+from pathlib import Path
+
+import host as host_package
+import pytest
+
+
+@pytest.fixture
+def host():
+    """A running host with an empty scene; exceptions that the host recorded fail the test."""
+    running = host_package.start()
+    running.reset()
+    yield running
+    errors = list(running.errors)
+    running.reset()
+    assert not errors
+
+
+@pytest.fixture
+def example_path():
+    """The example module of these tests."""
+    return Path(__file__).parent / "example_module" / "HostExample.py"
+
+
+@pytest.fixture
+def calls():
+    """A list that a test lets slots fill."""
+    return []
