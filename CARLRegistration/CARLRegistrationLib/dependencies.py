@@ -156,13 +156,14 @@ class PythonCheck:
         self._process.stop()
 
 
-def checkProblem(found: dict) -> str:
-    """What is wrong with a checked Python, in a line, or ""."""
+def checkProblem(found: dict, another: bool) -> str:
+    """What is wrong with a checked Python, in a line, or "". another: not Slicer's own, which is added to on Apply."""
     version = tuple(int(part) for part in found["python"].split(".")[:2])
     if version < (3, 10):
         return _("Python {version} is too old; 3.10 or newer is needed.").format(version=found["python"])
     if found["missing"]:
-        return _("Missing there: {names}. Install them with that Python's pip.").format(
-            names=", ".join(found["missing"])
-        )
+        names = ", ".join(found["missing"])
+        if another:
+            return _("Missing there: {names}. Install them with that Python's pip.").format(names=names)
+        return _("Not there yet: {names}; Apply offers to install them").format(names=names)
     return ""

@@ -76,6 +76,7 @@ class Panel(VTKObservationMixin):
         ui.restoreViewsButton.connect("clicked(bool)", self.onRestoreViews)
         ui.copyLogButton.connect("clicked(bool)", self.onCopyLog)
         ui.checkPythonButton.connect("clicked(bool)", self.onCheckPython)
+        ui.advancedCollapsibleButton.connect("contentsCollapsed(bool)", self._onAdvanced)
         ui.weightsFileButton.connect("clicked(bool)", self.onChooseWeights)
         ui.enginePythonButton.connect("clicked(bool)", self.onChoosePython)
         ui.weightsFileLineEdit.connect("textChanged(QString)", lambda text: self._write("weightsFile", text))
@@ -277,6 +278,11 @@ class Panel(VTKObservationMixin):
             self.ui.enginePythonLineEdit.text = path
             self.onCheckPython()
 
+    def _onAdvanced(self, collapsed: bool) -> None:
+        """Devices and free memory are asked for when they come into view, once."""
+        if not collapsed and not self._checked and self._pythonCheck is None and self._parameters is not None:
+            self.onCheckPython()
+
     def onCheckPython(self) -> None:
         """Ask the engine's Python what it has; the answer comes later."""
         self._stopCheck()
@@ -300,7 +306,9 @@ class Panel(VTKObservationMixin):
         if found is None:
             return
         self._stopCheck()
-        problem = found.get("error") or (dependencies.checkProblem(found) if "python" in found else "")
+        problem = found.get("error", "")
+        if "python" in found:
+            problem = dependencies.checkProblem(found, bool(self._parameters and self._parameters.enginePython.strip()))
         self._checked = {"devices": found.get("devices", [])} | ({"error": problem} if problem else {})
         self._fillDevices(self._checked["devices"])
 

@@ -203,6 +203,59 @@ def test_only_what_is_wanted_is_made_and_masks_arrive(logic, pair, truth):
     assert landmarkError(result.nodes["transform"], truth) < 4.0
 
 
+@pytest.mark.slow
+def test_the_node_is_the_engines_file(logic, pair):
+    """At the field's nodes and between them; what lies under the node lands on the fixed side.
+
+    Between the nodes ITK interpolates linearly and Slicer cubically: the finer the field, the less that matters.
+    """
+    import slicer
+    from CARLRegistrationLib.mrml_bridge import transformPoints
+
+    result = logic.register(*pair, settings=settings(field_spacing_mm=2.0), keepJobFolder=True)
+    written = sitk.ReadTransform(str(result.job_folder / "result" / "transform.h5"))
+    parts = [sitk.CompositeTransform(written).GetNthTransform(i) for i in range(2)]
+    (part,) = [part for part in parts if "DisplacementField" in part.GetName()]
+    field = sitk.DisplacementFieldTransform(part).GetDisplacementField()
+    size = np.array(field.GetSize())
+    indices = np.random.default_rng(0).integers(1, size - 1, (300, 3))
+    nodes = np.array([field.TransformIndexToPhysicalPoint(i) for i in indices.tolist()])
+    between = nodes + 0.4 * np.array(field.GetSpacing())
+    transform = result.nodes["transform"].GetTransformFromParent()
+    for points, tolerance in ((nodes, 1e-3), (between, 0.05)):
+        expected = np.array([written.TransformPoint(p) for p in points.tolist()])
+        found = transformPoints(transform, points * FLIP) * FLIP
+        assert np.linalg.norm(found - expected, axis=1).max() < tolerance
+    bounds = np.zeros(6)
+    pair[0].GetRASBounds(bounds)
+    fixedPoints = np.random.default_rng(1).uniform(bounds[::2], bounds[1::2], (60, 3))
+    markups = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "moving")
+    moving = np.array([written.TransformPoint(p) for p in (fixedPoints * FLIP).tolist()]) * FLIP
+    slicer.util.updateMarkupsControlPointsFromArray(markups, moving)
+    markups.SetAndObserveTransformNodeID(result.nodes["transform"].GetID())
+    seen = slicer.util.arrayFromMarkupsControlPoints(markups, world=True)
+    assert np.linalg.norm(seen - fixedPoints, axis=1).max() < 0.1
+
+
+def test_doubtful_results_are_pointed_out(moduleWidget):
+    from CARLRegistrationLib.logic import doubts
+
+    good = {
+        "similarity": {"before": {"lncc": 0.2}, "after": {"lncc": 0.6}},
+        "jacobian": {"fold_percent": 0.0},
+        "overlap_percent": 80.0,
+    }
+    assert doubts(good) == []
+    for change, message in (
+        ({"jacobian": {"fold_percent": 0.02}}, "folds in 0.02 %"),
+        ({"similarity": {"before": {"lncc": 0.01}, "after": {"lncc": 0.05}}}, "agree little"),
+        ({"similarity": {"before": {"lncc": 0.7}, "after": {"lncc": 0.6}}}, "less than before"),
+        ({"overlap_percent": 12.0}, "Only 12 %"),
+    ):
+        (found,) = doubts(good | change)
+        assert message in found
+
+
 def test_settings_reach_the_engine():
     from carlreg.cli.main import build_parser
     from carlreg.cli.options import settings_from

@@ -537,7 +537,9 @@ def test_another_computers_device_is_shown_as_it_is(panel):
 @pytest.mark.slow
 def test_checking_the_engines_python(host, panel, pair, tmp_path):
     ui = panel.ui
-    ui.checkPythonButton.click()
+    ui.advancedCollapsibleButton.collapsed = True
+    panel._checked = {}
+    ui.advancedCollapsibleButton.collapsed = False  # asks by itself, the first time
     host.process_events(until=lambda: "GB free" in ui.deviceInfoLabel.text, timeout=60)
     assert "CPU" in ui.deviceInfoLabel.text and "GB needed" in ui.deviceInfoLabel.text
     script = tmp_path / "python"
@@ -547,6 +549,16 @@ def test_checking_the_engines_python(host, panel, pair, tmp_path):
         ui.enginePythonLineEdit.text = path
         ui.checkPythonButton.click()
         host.process_events(until=lambda m=message: m in ui.deviceInfoLabel.text.replace("This is", ""), timeout=60)
+
+
+def test_what_is_missing_in_a_python_is_said():
+    from CARLRegistrationLib.dependencies import checkProblem
+
+    found = {"python": "3.12.1", "missing": {"torch": "ModuleNotFoundError"}}
+    assert checkProblem(found, False) == "Not there yet: torch; Apply offers to install them"
+    assert "that Python's pip" in checkProblem(found, True)
+    assert "3.9.2 is too old" in checkProblem({"python": "3.9.2", "missing": {}}, True)
+    assert checkProblem({"python": "3.10.0", "missing": {}}, True) == ""
 
 
 def test_sample_data_without_a_network(host, panel):
