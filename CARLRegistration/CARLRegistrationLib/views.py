@@ -148,7 +148,7 @@ def styleJacobian(node) -> None:
     display.SetAutoWindowLevel(False)
     display.SetWindowLevelMinMax(_lowest(), _HIGHEST)
     display.SetInterpolate(False)  # between a fold and its neighbors there is nothing to blend
-    legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
+    legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(node)
     if legend is not None:
         legend.SetTitleText(_("Jacobian"))
         legend.SetLabelFormat("%.1f")
@@ -159,7 +159,7 @@ def styleJacobian(node) -> None:
 
 def showLegend(node, visible: bool) -> None:
     """Show or hide the color legend of a Jacobian volume."""
-    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node) if node is not None else None
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node) if node is not None else None
     if legend is not None:
         legend.SetVisibility(visible)
 
