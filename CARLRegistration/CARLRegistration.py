@@ -278,14 +278,8 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         onDone, onFailed = self._callbacks
         try:
             result = registration.poll()
-        except Exception as error:
+        except RegistrationError as error:
             self._finish(registration)
-            if not isinstance(error, RegistrationError):
-                error = RegistrationError(
-                    _("The results could not be loaded. Please report this with the log. {error}").format(error=error),
-                    registration.log(),
-                    unexpected=True,
-                )
             if onFailed is not None:
                 onFailed(error)
             return

@@ -125,6 +125,7 @@ class PythonCheck:
     """
 
     def __init__(self, python: str | None, folder: Path) -> None:
+        self.stopped = False
         environment = engine_environment(python, startupEnvironment() if python else None)
         try:
             self._process = EngineProcess(["check", "--json"], folder, python, environment)
@@ -134,6 +135,10 @@ class PythonCheck:
                     python=python, error=error.strerror or error
                 )
             ) from error
+
+    @property
+    def elapsed(self) -> float:
+        return self._process.elapsed
 
     def poll(self) -> dict | None:
         """None while running; then what `carlreg check` found. Raises RegistrationError when it found nothing."""
@@ -153,7 +158,29 @@ class PythonCheck:
         return found
 
     def stop(self) -> None:
+        """End it now."""
+        self.stopped = True
         self._process.stop()
+
+
+# Other Pythons that were found fit in this session: path -> when the file was changed.
+_checked: dict[str, float] = {}
+
+
+def isChecked(python: str) -> bool:
+    """True when this executable was found fit before and has not changed since."""
+    return python in _checked and _checked[python] == _changed(python)
+
+
+def setChecked(python: str) -> None:
+    _checked[python] = _changed(python)
+
+
+def _changed(python: str) -> float | None:
+    try:
+        return Path(python).stat().st_mtime
+    except OSError:
+        return None
 
 
 def checkProblem(found: dict, another: bool) -> str:

@@ -212,6 +212,8 @@ class Registration:
         self._tell = tell or (lambda status: None)
         self._folder: Path | None = None
         self._process: EngineProcess | None = None
+        self._check: dependencies.PythonCheck | None = None
+        self._arguments: list[str] = []
         self._status = Status()
         self._notes: list[str] = []
         self._log = ""
@@ -225,20 +227,40 @@ class Registration:
         checkJob(self.job)
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="CARLRegistration-", dir=_temporaryFolder()))
-            arguments = self._writeInputs()
             python = self.job.enginePython
-            environment = engine_environment(python, dependencies.startupEnvironment() if python else None)
-            self._process = EngineProcess(arguments, self._folder, python, environment)
-        except OSError as error:
-            self._cleanUp()
-            raise RegistrationError(_startProblem(error, self.job.enginePython)) from error
+            if python and not Path(python).expanduser().is_file():
+                raise RegistrationError(
+                    _("Engine Python: {path} is not there. Choose another, or none for Slicer's own.").format(
+                        path=python
+                    )
+                )
+            self._arguments = self._writeInputs()
+            if python and not dependencies.isChecked(python):
+                self._check = dependencies.PythonCheck(python, self._folder)
+            else:
+                self._launch()
         except BaseException:
             self._cleanUp()
             raise
+
+    def _launch(self) -> None:
+        python = self.job.enginePython
+        environment = engine_environment(python, dependencies.startupEnvironment() if python else None)
+        try:
+            self._process = EngineProcess(self._arguments, self._folder, python, environment)
+        except OSError as error:
+            raise RegistrationError(
+                _(
+                    "The engine could not be started: {error}. Is the disk full, or the engine Python no program?"
+                ).format(error=error.strerror or error)
+            ) from error
         log.info("CARLRegistration started: %s", " ".join(self._process.command))
 
     def poll(self) -> Result | None:
         """None while running. Raises RegistrationCancelled, RegistrationError; then nothing is left behind."""
+        if self._check is not None:
+            self._pollCheck()
+            return None
         report = self._process.poll()
         for record in report.records:
             self._status = Status(
@@ -264,8 +286,36 @@ class Registration:
             self._log = self._process.log()
             self._raiseFailure(report.exit_code)
             return self._import()
+        except RegistrationError:
+            raise
+        except Exception as error:
+            raise RegistrationError(
+                _("The results could not be loaded. Please report this with the log. {error}").format(error=error),
+                self._log,
+                unexpected=True,
+            ) from error
         finally:
             self._cleanUp()
+
+    def _pollCheck(self) -> None:
+        """Another Python is asked what it has before it gets the job; once in a session."""
+        self._status = Status("check", self.job.enginePython, 0.0, self._check.elapsed, None, self._check.stopped)
+        self._tell(self._status)
+        try:
+            if self._check.stopped:
+                raise RegistrationCancelled(_("Cancelled; nothing was changed."))
+            found = self._check.poll()
+            if found is None:
+                return
+            problem = dependencies.checkProblem(found, True)
+            if problem:
+                raise RegistrationError(_("Engine Python: {problem}").format(problem=problem))
+            dependencies.setChecked(self.job.enginePython)
+            self._check = None
+            self._launch()
+        except BaseException:
+            self._cleanUp()
+            raise
 
     def log(self) -> str:
         """What the engine wrote, so far or in all."""
@@ -273,11 +323,15 @@ class Registration:
 
     def cancel(self) -> None:
         """Ask the engine to stop; `poll` says when it has."""
+        if self._check is not None:
+            self._check.stop()
         if self._process is not None:
             self._process.cancel()
 
     def abort(self) -> None:
         """Stop now, wait for it (at most three seconds), leave nothing behind."""
+        if self._check is not None:
+            self._check.stop()
         if self._process is not None:
             self._process.stop()
         self._cleanUp()
@@ -452,14 +506,6 @@ def _inPanelWords(text: str) -> str:
     for option, name in _PANEL_NAMES.items():
         text = text.replace(option, name)
     return text
-
-
-def _startProblem(error: OSError, python: str | None) -> str:
-    if python and not Path(python).expanduser().is_file():
-        return _("Engine Python: {path} is not there. Choose another, or none for Slicer's own.").format(path=python)
-    return _("The engine could not be started: {error}. Is the disk full, or the engine Python no program?").format(
-        error=error.strerror or error
-    )
 
 
 def _temporaryFolder() -> str | None:

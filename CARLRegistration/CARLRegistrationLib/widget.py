@@ -547,6 +547,7 @@ def _stageName(stage: str) -> str:
     """What the engine's stage is called in the panel."""
     names = {
         "": _("Starting"),
+        "check": _("Checking the engine's Python"),
         "load": _("Loading libraries"),
         "read": _("Reading"),
         "prepare": _("Preparing both volumes"),

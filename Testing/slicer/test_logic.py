@@ -368,7 +368,8 @@ def test_one_at_a_time(host, logic, pair):
 def fakeEngine(tmp_path, code):
     """A Python whose `-m carlreg` is this code: a script that stands for the interpreter."""
     script = tmp_path / "python"
-    script.write_text(f"#!/bin/sh\n{code}\n")
+    fit = """{"python": "3.12.0", "missing": {}, "devices": []}"""
+    script.write_text(f"#!/bin/sh\nif [ $3 = check ]; then echo '{fit}'; exit 0; fi\n{code}\n")
     script.chmod(0o755)
     return str(script)
 
@@ -381,7 +382,7 @@ def fakeEngine(tmp_path, code):
         ("echo 'Error: Not enough memory. Choose --grid 96.' >&2; exit 2", "Choose Network grid 96", False),
         ("echo 'Traceback: boom' >&2; exit 1", "stopped unexpectedly", True),
         ("kill -SEGV $$", "stopped unexpectedly", True),
-        ("exit 0", "", True),
+        ("exit 0", "could not be loaded", True),
     ],
 )
 def test_what_the_engine_says_arrives(logic, pair, tmp_path, temporary, code, message, unexpected):
@@ -389,11 +390,57 @@ def test_what_the_engine_says_arrives(logic, pair, tmp_path, temporary, code, me
 
     before = contents()
     python = fakeEngine(tmp_path, code)
-    expected = RegistrationError if message else FileNotFoundError
-    with pytest.raises(expected, match=message) as caught:
+    with pytest.raises(RegistrationError, match=message) as caught:
         logic.register(*pair, enginePython=python)
-    assert not message or caught.value.unexpected == unexpected
+    assert caught.value.unexpected == unexpected
     assert contents() == before and list(temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("exit 1", "no Python that can run the engine"),
+        ("echo hello", "no Python that can run the engine"),
+        ("""echo '{"python": "3.8.1", "missing": {}, "devices": []}'""", "Python 3.8.1 is too old"),
+        ("""echo '{"python": "3.12.0", "missing": {"torch": "x"}, "devices": []}'""", "Missing there: torch"),
+    ],
+)
+def test_another_python_is_checked_before_use(logic, pair, tmp_path, temporary, answer, message):
+    from CARLRegistrationLib.errors import RegistrationError
+
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\nif [ $3 = check ]; then {answer}; exit $?; fi\ntouch {tmp_path}/used\n")
+    script.chmod(0o755)
+    before = contents()
+    with pytest.raises(RegistrationError, match=message):
+        logic.register(*pair, enginePython=str(script))
+    assert not (tmp_path / "used").exists() and contents() == before and list(temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_cancel_while_another_python_is_checked(host, logic, pair, tmp_path, temporary):
+    from CARLRegistrationLib.errors import RegistrationCancelled
+
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nexec sleep 600\n")
+    script.chmod(0o755)
+    callbacks = Callbacks()
+    logic.register(*pair, wait=False, enginePython=str(script), **callbacks.arguments())
+    host.process_events(0.3)
+    assert callbacks.statuses[-1].stage == "check"
+    logic.cancel()
+    host.process_events(until=lambda: callbacks.over, timeout=5)
+    assert isinstance(callbacks.errors[0], RegistrationCancelled) and list(temporary.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_another_python_does_the_job(logic, pair, truth):
+    """This one, by its path: as an environment of the user's would."""
+    import sys
+
+    result = logic.register(*pair, settings=settings(), enginePython=sys.executable, createInverse=False)
+    assert landmarkError(result.nodes["transform"], truth) < 4.0
 
 
 # --- bad input: a clear message, no change to the scene

@@ -425,7 +425,9 @@ def test_an_error_of_the_engine_is_shown(host, panel, pair):
 @pytest.mark.slow
 def test_a_crash_offers_the_log(host, panel, pair, tmp_path):
     script = tmp_path / "python"
-    script.write_text("#!/bin/sh\necho 'Traceback: the engine fell over' >&2\nexit 1\n")
+    fit = """{"python": "3.12.0", "missing": {}, "devices": []}"""
+    fall = "echo 'Traceback: the engine fell over' >&2; exit 1"
+    script.write_text(f"#!/bin/sh\nif [ $3 = check ]; then echo '{fit}'; else {fall}; fi\n")
     script.chmod(0o755)
     panel.ui.enginePythonLineEdit.text = str(script)
     panel.ui.applyButton.click()
