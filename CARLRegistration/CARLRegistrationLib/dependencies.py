@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import slicer
@@ -54,8 +55,8 @@ def ensure() -> None:
     if not slicer.util.confirmOkCancelDisplay(question, windowTitle=_("Install Python packages")):
         raise RegistrationCancelled(_("Nothing was installed and nothing was changed."))
     try:
-        if pytorch is not None and pytorch.installTorch(askConfirmation=False) is None:
-            raise RegistrationError(_("PyTorch was not installed. Try again in the PyTorch Utils module."))
+        if pytorch is not None:
+            _installTorch(pytorch)
         rest = [line for line in requirements() if not _installed(_name(line))]
         if rest:
             _pipInstall(rest)
@@ -69,6 +70,26 @@ def ensure() -> None:
     still = missing()
     if still:
         raise RegistrationError(_("Still missing after the installation: {names}.").format(names=", ".join(still)))
+
+
+def _installTorch(pytorch) -> None:
+    """Let the extension install torch, but not import it here: its installTorch ends with `import torch`.
+
+    Source: SlicerPyTorch, PyTorchUtils/PyTorchUtils.py. Whether it worked is seen afterwards.
+    """
+    there = "torch" in sys.modules
+    if not there:
+        sys.modules["torch"] = None  # makes `import torch` an ImportError
+    try:
+        pytorch.installTorch(askConfirmation=False)
+    except ImportError:
+        if there:
+            raise
+    finally:
+        if not there:
+            sys.modules.pop("torch", None)
+    if not _installed("torch"):
+        raise RegistrationError(_("PyTorch was not installed. Try again in the PyTorch Utils module."))
 
 
 def _pipInstall(lines: list[str]) -> None:

@@ -484,7 +484,9 @@ def test_what_is_missing_is_installed_the_right_way(panel, monkeypatch):
         def installTorch(self, askConfirmation):
             assert askConfirmation is False
             installed.add("torch")
-            return object()
+            import torch  # as the extension's does
+
+            pytest.fail(f"{torch} was imported")
 
     monkeypatch.setattr(dependencies, "_installed", lambda name: name in installed)
     monkeypatch.setattr(dependencies, "_pytorchLogic", Logic)
@@ -495,7 +497,13 @@ def test_what_is_missing_is_installed_the_right_way(panel, monkeypatch):
         installed.update(dependencies._name(line) for line in lines)
 
     monkeypatch.setattr(dependencies, "_pipInstall", pip)
-    dependencies.ensure()
+    kept = sys.modules.pop("torch", None)  # the other tests' own
+    try:
+        dependencies.ensure()
+        assert "torch" not in sys.modules
+    finally:
+        if kept is not None:
+            sys.modules["torch"] = kept
     assert calls == [["safetensors>=0.4"]] and installed == {"torch", "safetensors"}
     dependencies.ensure()
     assert len(calls) == 1
