@@ -307,7 +307,7 @@ def test_a_run_as_a_user_sees_it(host, panel, pair, tmp_path):
     ui.applyButton.click()
     assert ui.applyButton.text == "Cancel" and not ui.inputsCollapsibleButton.enabled
     assert isShown(ui.progressWidget)
-    waitForStage(host, panel, "step")
+    waitForStage(host, panel, ": step")
     assert 0 < ui.progressBar.value < 1000
     assert "Refining the map: step" in ui.progressLabel.text and "elapsed" in ui.progressLabel.text
     assert "left" in ui.progressLabel.text and "predict" in ui.logText.plainText
@@ -393,7 +393,7 @@ def test_cancel_from_the_panel(host, panel, pair, tmp_path):
     count = slicer.mrmlScene.GetNumberOfNodes()
     panel.ui.ioStepsSlider.value = 500
     panel.ui.applyButton.click()
-    waitForStage(host, panel, "step")
+    waitForStage(host, panel, ": step")
     begin = time.monotonic()
     panel.ui.applyButton.click()
     assert panel.ui.applyButton.text == "Cancelling ..." and not panel.ui.applyButton.enabled
@@ -440,7 +440,7 @@ def test_a_crash_offers_the_log(host, panel, pair, tmp_path):
 def test_closing_the_scene_ends_the_run(host, panel, pair, moduleWidget):
     panel.ui.ioStepsSlider.value = 500
     panel.ui.applyButton.click()
-    waitForStage(host, panel, "step")
+    waitForStage(host, panel, ": step")
     host.close_scene()
     assert not panel.logic.isRunning and panel.ui.applyButton.text == "Apply"
     assert panel.ui.whyLabel.text == "Choose a fixed volume."
@@ -592,7 +592,7 @@ def test_reload_in_mid_run_ends_it_and_the_panel_works_again(host, panel, pair):
         widget.panel.parameters.fixedVolume, widget.panel.parameters.movingVolume = fixed, moving
         widget.panel.parameters.ioSteps = 500
         widget.ui.applyButton.click()
-        running.process_events(until=lambda: "step" in widget.ui.progressLabel.text, timeout=60)
+        running.process_events(until=lambda: ": step" in widget.ui.progressLabel.text, timeout=60)
         process = widget.logic._registration._process._process
         old = sys.modules["CARLRegistrationLib.widget"].Panel
         widget.onReload()
