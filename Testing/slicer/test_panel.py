@@ -66,9 +66,8 @@ def test_opening_needs_nothing_and_is_quick():
     """In a fresh process: no volumes, no main window, no network, no engine packages; well under a second."""
     code = f"""
         import sys, time, socket
-        class Blocked(dict):
-            pass
-        def refuse(*a, **k): raise OSError("no network here")
+        def refuse(*a, **k):
+            raise OSError("no network here")
         socket.socket.connect = refuse
         import host
         running = host.start()
@@ -78,8 +77,6 @@ def test_opening_needs_nothing_and_is_quick():
         widget = running.load_module({str(MODULE_FILE)!r})
         seconds = time.perf_counter() - begin
         running.process_events(0.1)
-        module = sys.modules["CARLRegistration"]
-        parent = slicer.modules.carlregistration
         assert not running.errors, running.errors
         print(seconds, "torch" in sys.modules, widget.ui.applyButton.enabled, widget.ui.whyLabel.text)
     """
@@ -108,10 +105,11 @@ def test_metadata(host, moduleWidget):
 def test_two_volumes_in_the_scene_are_taken(host, scene, moduleWidget, panel):
     moduleWidget.panel.setParameterNode(None)
     host.close_scene()
-    labels, one, two = blank("labels", "vtkMRMLLabelMapVolumeNode"), blank("one"), blank("two")
+    blank("labels", "vtkMRMLLabelMapVolumeNode")
+    one, two = blank("one"), blank("two")
     moduleWidget.panel.setParameterNode(None)
     moduleWidget.initializeParameterNode()
-    assert panel.parameters.fixedVolume is one and panel.parameters.movingVolume is two and labels is not None
+    assert panel.parameters.fixedVolume is one and panel.parameters.movingVolume is two
     assert panel.ui.fixedVolumeSelector.currentNode() is one
 
 
@@ -454,7 +452,6 @@ def test_declining_the_installation_changes_nothing(host, panel, pair, monkeypat
     from CARLRegistrationLib import dependencies
 
     monkeypatch.setattr(dependencies, "missing", lambda: ["torch", "safetensors"])
-    monkeypatch.setattr(dependencies, "_pytorchLogic", lambda: pytest.fail("asked for torch before the question"))
     monkeypatch.setattr(dependencies, "_pytorchLogic", lambda: object())
     asked = []
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: asked.append(text) and False)
