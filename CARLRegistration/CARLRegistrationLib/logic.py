@@ -269,7 +269,9 @@ class Registration:
                 float(record.get("fraction") or 0.0),
                 self._process.elapsed,
                 record.get("seconds_left"),
+                self._process.cancelling,
             )
+            self._tell(self._status)  # each: a short stage would be missed between two polls
         cancelling = self._process.cancelling
         self._status = Status(
             self._status.stage,

@@ -385,7 +385,13 @@ def readVolumeInto(path: Path, node) -> None:
     """Fill a scalar volume node with an image file's voxels and geometry, in the world."""
     import SimpleITK as sitk
 
-    image = sitk.ReadImage(str(path))
+    fillVolume(sitk.ReadImage(str(path)), node)
+
+
+def fillVolume(image, node) -> None:
+    """Fill a scalar volume node with a SimpleITK image (LPS mm), placed in the world: without a parent transform."""
+    import SimpleITK as sitk
+
     lps = np.eye(4)
     lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     lps[:3, 3] = image.GetOrigin()

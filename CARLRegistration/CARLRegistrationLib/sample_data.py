@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import slicer
 
-from .mrml_bridge import LPS_FROM_RAS, matrixFrom
+from .mrml_bridge import fillVolume
 
 FIXED_NAME, MOVING_NAME = "CARLSampleFixed", "CARLSampleMoving"
 _SPACING_MM = 3.0
@@ -20,15 +19,9 @@ def loadSamplePair(spacingMm: float = _SPACING_MM) -> tuple:
 
 
 def _addVolume(image, name: str):
-    import SimpleITK as sitk
-
-    lps = np.eye(4)
-    lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    lps[:3, 3] = image.GetOrigin()
     name = slicer.mrmlScene.GenerateUniqueName(name)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    node.SetIJKToRASMatrix(matrixFrom(LPS_FROM_RAS @ lps))
-    slicer.util.updateVolumeFromArray(node, sitk.GetArrayFromImage(image))
+    fillVolume(image, node)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.SetAutoWindowLevel(False)
