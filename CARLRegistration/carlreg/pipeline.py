@@ -21,7 +21,15 @@ import torch
 from . import __version__
 from .errors import DeviceError, InputError
 from .models import registry
-from .models.predict import Correspondences, correspondences, mapped_lps, network_images, renormalized
+from .models.operators import TwoStep, without_refinement
+from .models.predict import (
+    Correspondences,
+    correspondences,
+    mapped_lps,
+    network_images,
+    refined_from,
+    renormalized,
+)
 from .needs import memory_mb
 from .optimize.affine import AffineProblem, refine_affine
 from .optimize.field import FieldResult, coefficients_from, optimize_field
@@ -126,9 +134,11 @@ def register_pair(
         candidates = _candidates(f, m, prediction, initial_transform, settings, progress)
         starts = _best_starts(candidates, f, m, settings, device, progress)
     with progress.stage("affine", "refining the affine"):
-        start = _refined_affine(starts, f, m, settings, device, progress)
+        problem = _fine_problem(f, m, settings, device)
+        start = _refined_affine(starts, problem, settings, progress)
+        residual, deformation = _residual_of(start, prediction, initial_transform, problem)
+        del problem
     with progress.stage("optimize", f"instance optimization ({settings.io_method}, {settings.steps} steps)"):
-        residual = _residual_of(start, prediction, initial_transform)
         if settings.io_method == "network" and settings.steps:
             residual = _network_residual(loaded, start, f, m, fixed_view, moving_view, settings, device, progress)
         result = _optimized_field(start, residual, f, m, settings, device, progress)
@@ -149,6 +159,7 @@ def register_pair(
         "fixed_modality": f.modality,
         "moving_modality": m.modality,
         "candidates": {s.name: s.score for s in starts},
+        "deformation_start": deformation,
         "control_spacing_mm": result.spacing_mm,
         "repaired_nodes": repaired,
     }
@@ -194,10 +205,12 @@ def memory_remedy(needs: Callable[[RegistrationSettings], float], settings: Regi
 
 @dataclass(frozen=True)
 class _Predicted:
-    """A network's answer: correspondences, and its map as a function on n x 3 LPS points (None: attention only)."""
+    """A network's answer: correspondences; its map as a function on n x 3 LPS points (None: attention only); and what
+    its refinements make of a 4x4 matrix instead, as such a function (None: it has none that can)."""
 
     points: Correspondences
-    map_lps: object | None
+    map_lps: Callable | None
+    refine: Callable | None
 
 
 def _predict(loaded, f: Prepared, m: Prepared, fixed: Volume, moving: Volume, edge: int, device) -> _Predicted | None:
@@ -205,14 +218,28 @@ def _predict(loaded, f: Prepared, m: Prepared, fixed: Volume, moving: Volume, ed
         return None
     style = loaded.info.normalization
     images = network_images(loaded, renormalized(f, fixed, style), renormalized(m, moving, style), edge, device)
-    with torch.no_grad():
-        there, back = loaded.network.predict_both(images.moving_b1dhw, images.fixed_b1dhw)
+    network = loaded.network
     # Attention alone answers anywhere where there is no structure: only its affine is used.
     refined = loaded.trained.get("refinement", True)
-    map_lps = (lambda points: mapped_lps(there.map, images, points)) if refined else None
+    refines_anything = refined and not loaded.legacy and isinstance(network, TwoStep)
+    with torch.no_grad():
+        if refines_anything:  # one direction suffices of what follows the attention
+            there, back = without_refinement(network).predict_both(images.moving_b1dhw, images.fixed_b1dhw)
+            found = network.refine(there.map, images.moving_b1dhw, images.fixed_b1dhw)
+        else:
+            there, back = network.predict_both(images.moving_b1dhw, images.fixed_b1dhw)
+            found = there.map
     points = correspondences(images, there, back)
     weights = points.weights * f.mask_weight(points.fixed_lps) * m.mask_weight(points.moving_lps)
-    return _Predicted(Correspondences(points.fixed_lps, points.moving_lps, weights + 1e-12), map_lps)
+
+    def on_lps(found) -> Callable:
+        return lambda points: mapped_lps(found, images, points)
+
+    return _Predicted(
+        Correspondences(points.fixed_lps, points.moving_lps, weights + 1e-12),
+        on_lps(found) if refined else None,
+        (lambda matrix: on_lps(refined_from(network, images, matrix))) if refines_anything else None,
+    )
 
 
 def _candidates(f, m, prediction, initial_transform, settings, progress) -> list[Start]:
@@ -261,10 +288,14 @@ def _best_starts(candidates, f, m, settings, device, progress) -> list[Start]:
     return refine_starts(candidates, coarse, keep=8 if turned else 3, first_freedom=freedom, progress=progress)
 
 
-def _refined_affine(starts, f, m, settings, device, progress) -> Start:
-    """The best of the leading starts, judged and refined at twice the resolution."""
+def _fine_problem(f, m, settings, device) -> AffineProblem:
+    """The pair at twice the resolution of the search, where starts and maps are judged."""
     spacing = search_spacing(f, m, 2 * _COARSE_EDGE)
-    problem = AffineProblem(level_images(f, m, spacing, device), window_mm=7 * spacing, similarity=settings.similarity)
+    return AffineProblem(level_images(f, m, spacing, device), window_mm=7 * spacing, similarity=settings.similarity)
+
+
+def _refined_affine(starts, problem: AffineProblem, settings, progress) -> Start:
+    """The best of the leading starts, refined."""
     leading = [s for s in starts if s.score > 0.9 * starts[0].score][:3]
     leading = [Start(s.name, s.matrix, problem.score(s.matrix).score, s.overlap) for s in leading]
     best = max(leading, key=lambda s: s.score)
@@ -274,19 +305,31 @@ def _refined_affine(starts, f, m, settings, device, progress) -> Start:
     return Start(best.name, matrix, problem.score(matrix).score, best.overlap)
 
 
-def _residual_of(start: Start, prediction, initial_transform):
-    """What the winning start knows beyond its affine: n x 3 fixed points -> displacement in LPS mm; None = nothing."""
-    if start.name == "network" and prediction is not None and prediction.map_lps is not None:
-        mapping = prediction.map_lps
-    elif start.name == "initial transform" and not initial_transform.IsLinear():
+def _residual_of(start: Start, prediction: _Predicted | None, initial_transform, problem: AffineProblem):
+    """What is known beyond the start's affine: n x 3 fixed points -> displacement in LPS mm, and where from.
 
-        def mapping(points):
+    The network's own map, what it makes of the affine, or nothing: whichever aligns best. (None, "affine") = nothing.
+    """
+    maps = {}
+    if start.name == "initial transform" and not initial_transform.IsLinear():
+
+        def initial(points):
             return np.array([initial_transform.TransformPoint(p) for p in points.tolist()])
 
-    else:
-        return None
-    back = np.linalg.inv(start.matrix)
-    return lambda points: mapping(points) @ back[:3, :3].T + back[:3, 3] - points
+        maps["initial transform"] = initial
+    elif prediction is not None:
+        if prediction.map_lps is not None:
+            maps["network"] = prediction.map_lps
+        if prediction.refine is not None:
+            maps["network, from the affine"] = prediction.refine(start.matrix)
+    scores = {name: problem.score_map(mapping).score for name, mapping in maps.items()}
+    for name, score in scores.items():
+        log.info("map %s: score %.3f (affine %.3f)", name, score, start.score)
+    name = max(scores, key=scores.get, default="affine")
+    if name == "affine" or (name != "initial transform" and scores[name] <= start.score):
+        return None, "affine"
+    mapping, back = maps[name], np.linalg.inv(start.matrix)
+    return lambda points: mapping(points) @ back[:3, :3].T + back[:3, 3] - points, name
 
 
 def _network_residual(loaded, start: Start, f, m, fixed, moving, settings, device, progress):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from .attention import CoordinateAttention
+from .local_attention import LocalAttention
 from .operators import AtHalfResolution, Registration, TwoStep
 from .paper_encoder import PaperEncoder
 from .unet import UNetRegistration
@@ -118,7 +119,7 @@ def part_of_names(network: Registration) -> dict[str, str]:
     """Each name of the network's state dict -> 'attention' or 'refinement'."""
     parts = {}
     for prefix, module in network.named_modules():
-        if isinstance(module, CoordinateAttention | UNetRegistration):
+        if isinstance(module, CoordinateAttention | LocalAttention | UNetRegistration):
             part = ATTENTION if isinstance(module, CoordinateAttention) else REFINEMENT
             parts |= dict.fromkeys((f"{prefix}.{name}" if prefix else name for name in module.state_dict()), part)
     return parts

@@ -20,6 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .background import OnBackground, PerVoxel, ResidualBlock, channel_norm, space_to_depth
+
+# Axes whose flips together are a turn by 180 degrees about the third one; and no turn.
+_HALF_TURNS = ((), (3, 4), (2, 4), (2, 3))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,8 @@ class CompactEncoderSettings:
     token_channels: length of a token. start_temperature: tokens' dot products lie in [-temperature, temperature].
     padding_cells: lattice cells of background added around the keys by default.
     background_keys: how many keys of pure background the attention reckons with; see `attention.match`.
+    rotations: average the tokens over the turns by 180 degrees about the three axes, so that such turns of the image
+        turn its tokens along exactly (the encoder of CARL{ROT}).
     """
 
     pooling: int = 2
@@ -43,6 +49,7 @@ class CompactEncoderSettings:
     start_temperature: float = 14.0
     padding_cells: int = 4
     background_keys: float = 8192.0
+    rotations: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dilations", tuple(self.dilations))
@@ -57,64 +64,6 @@ class CompactEncoderSettings:
         return self.pooling * 4
 
 
-class _OnBackground(nn.Module):
-    """A convolution of an image in endless background, given the features and the background's feature.
-
-    Takes and returns (features bcdhw, background feature 1c111).
-    """
-
-    def __init__(self, inputs: int, outputs: int, *, dilation: int = 1, stride: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        self.convolution = nn.Conv3d(
-            inputs, outputs, 3, padding=dilation, dilation=dilation, stride=stride, groups=groups
-        )
-
-    def forward(self, features: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
-        conv = self.convolution
-        summed = conv.weight.sum((2, 3, 4)).reshape(conv.groups, -1, conv.weight.shape[1])
-        background_out = torch.einsum("goi,gi->go", summed, background.reshape(conv.groups, -1)).flatten() + conv.bias
-        background_out = background_out[None, :, None, None, None]
-        features = F.conv3d(
-            features - background, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups
-        )
-        return features + background_out, background_out
-
-
-class _PerVoxel(nn.Module):
-    """Applies a layer over the channels of each voxel: local, so that the field of view cannot change the result.
-
-    Matrix products on the channels-last memory that the convolutions use anyway; PyTorch's 1^3 convolutions copy.
-    """
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, features_bcdhw: Tensor) -> Tensor:
-        return self.layer(features_bcdhw.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
-
-
-def _channel_norm(channels: int) -> _PerVoxel:
-    return _PerVoxel(nn.LayerNorm(channels))
-
-
-class _Block(nn.Module):
-    """Residual block: normalize, look around (grouped 3^3), mix channels (1^3)."""
-
-    def __init__(self, channels: int, groups: int, dilation: int) -> None:
-        super().__init__()
-        self.norm = _channel_norm(channels)
-        self.around = _OnBackground(channels, channels, dilation=dilation, groups=groups)
-        self.mix = _PerVoxel(nn.Linear(channels, channels))
-
-    def forward(self, features: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
-        inner, inner_background = self.around(self.norm(features), self.norm(background))
-        return (
-            features + self.mix(F.relu(inner)),
-            background + self.mix(F.relu(inner_background)),
-        )
-
-
 class CompactEncoder(nn.Module):
     """Tokens of an image for coordinate attention; one encoder serves both images.
 
@@ -126,12 +75,12 @@ class CompactEncoder(nn.Module):
         super().__init__()
         self.settings = settings or CompactEncoderSettings()
         s = self.settings
-        self.first = _OnBackground(8, s.stem_channels)
-        self.first_norm = _channel_norm(s.stem_channels)
-        self.second = _OnBackground(s.stem_channels, s.channels, stride=2)
-        self.blocks = nn.ModuleList(_Block(s.channels, s.groups, dilation) for dilation in s.dilations)
-        self.last_norm = _channel_norm(s.channels)
-        self.project = _PerVoxel(nn.Linear(s.channels, s.token_channels))
+        self.first = OnBackground(8, s.stem_channels)
+        self.first_norm = channel_norm(s.stem_channels)
+        self.second = OnBackground(s.stem_channels, s.channels, stride=2)
+        self.blocks = nn.ModuleList(ResidualBlock(s.channels, s.groups, dilation) for dilation in s.dilations)
+        self.last_norm = channel_norm(s.channels)
+        self.project = PerVoxel(nn.Linear(s.channels, s.token_channels))
         self.log_temperature = nn.Parameter(torch.tensor(math.log(s.start_temperature)))
 
     @property
@@ -167,8 +116,14 @@ class CompactEncoder(nn.Module):
         cells = self.settings.padding_cells if padding_cells is None else padding_cells
         if cells < 1:
             raise InputError(f"Encoder: expected padding_cells of at least 1, got {cells}.")
+        if not self.settings.rotations:
+            return self._unit(self._features(pooled_b1dhw, cells))
+        turned = [self._features(pooled_b1dhw.flip(axes), cells).flip(axes) for axes in _HALF_TURNS]
+        return self._unit(sum(turned) / len(turned))
+
+    def _features(self, pooled_b1dhw: Tensor, cells: int) -> Tensor:
         # One cell of zeros: the stem sees that far; beyond it features are the background's and need no computing.
-        image = _space_to_depth(F.pad(pooled_b1dhw, (4,) * 6)).contiguous(memory_format=torch.channels_last_3d)
+        image = space_to_depth(F.pad(pooled_b1dhw, (4,) * 6)).contiguous(memory_format=torch.channels_last_3d)
         features, background = self.first(image, image.new_zeros(1, 8, 1, 1, 1))
         features, background = (F.relu(self.first_norm(x)) for x in (features, background))
         features, background = self.second(features, background)
@@ -176,12 +131,7 @@ class CompactEncoder(nn.Module):
             features = F.pad(features - background, (cells - 1,) * 6) + background
         for block in self.blocks:
             features, background = block(features, background)
-        tokens = F.normalize(self.project(self.last_norm(features)), dim=1, eps=1e-4)
-        return tokens * torch.exp(0.5 * self.log_temperature)
+        return self.project(self.last_norm(features))
 
-
-def _space_to_depth(image_b1dhw: Tensor) -> Tensor:
-    """b 8 D/2 H/2 W/2: each 2^3 neighborhood becomes channels, so no voxel is lost by the first stride."""
-    b, _, d, h, w = image_b1dhw.shape
-    cut = image_b1dhw.reshape(b, d // 2, 2, h // 2, 2, w // 2, 2)
-    return cut.permute(0, 2, 4, 6, 1, 3, 5).reshape(b, 8, d // 2, h // 2, w // 2)
+    def _unit(self, features: Tensor) -> Tensor:
+        return F.normalize(features, dim=1, eps=1e-4) * torch.exp(0.5 * self.log_temperature)

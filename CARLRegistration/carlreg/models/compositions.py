@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from .attention import CoordinateAttention
 from .compact_encoder import CompactEncoder, CompactEncoderSettings
+from .local_attention import LocalAttention, LocalAttentionSettings
 from .operators import AtHalfResolution, Registration, TwoStep
 from .paper_encoder import ROTATION_ENCODER, PaperEncoder, PaperEncoderSettings
 from .unet import HALF_WIDTH, UNet, UNetRegistration, UNetSettings
@@ -37,6 +38,13 @@ class Refinement:
 
 
 @dataclass(frozen=True)
+class Local:
+    """Local attention; see `local_attention.LocalAttention`."""
+
+    settings: LocalAttentionSettings = field(default_factory=LocalAttentionSettings)
+
+
+@dataclass(frozen=True)
 class Half:
     """A composition at half resolution."""
 
@@ -55,7 +63,7 @@ class Two:
 
 SETTLE_CELLS = 0.7
 
-Composition = Attention | Refinement | Half | Two
+Composition = Attention | Refinement | Local | Half | Two
 
 # Xi: attention, Psi: a U-Net. The published networks, named as in the authors' code, without their last refinement.
 FINAL_FINAL = Two(Half(Two(Half(Attention()), Refinement())), Refinement())
@@ -69,12 +77,21 @@ def with_last_step(net: Composition) -> Two:
     return Two(net, Refinement())
 
 
-# Trains and runs on a desktop: attention at 1/8 resolution, half-width U-Nets, the map relaxed before each of them.
-COMPACT = Two(
-    Two(Attention(CompactEncoderSettings()), Half(Refinement(HALF_WIDTH)), repeats=2, relax_voxels=4.0),
-    Refinement(HALF_WIDTH),
-    relax_voxels=2.0,
-)
+# Trains and runs on a desktop: attention at 1/8 resolution over everything, then in windows at 1/4 and 1/2.
+LOCAL_4 = LocalAttentionSettings(stride=4, radius=3, channels=64, groups=2, token_channels=32, dilations=(1, 2, 1))
+LOCAL_2 = LocalAttentionSettings(stride=2, radius=2)
+
+
+def _compact(attention: Attention) -> Two:
+    return Two(Two(attention, Local(LOCAL_4), relax_voxels=4.0), Local(LOCAL_2), repeats=2, relax_voxels=2.0)
+
+
+COMPACT = _compact(Attention(CompactEncoderSettings()))
+COMPACT_ROTATION = _compact(Attention(CompactEncoderSettings(rotations=True), extrapolate=True))
+
+
+# Without attention: what coordinate attention is compared with.
+UNETS = Two(Half(Refinement(HALF_WIDTH)), Refinement(HALF_WIDTH))
 
 
 def assemble(composition: Composition, *, legacy: bool = False) -> Registration:
@@ -93,6 +110,8 @@ def assemble(composition: Composition, *, legacy: bool = False) -> Registration:
             )
         case Refinement(unet=settings):
             return UNetRegistration(UNet(settings), legacy=legacy)
+        case Local(settings=settings):
+            return LocalAttention(settings)
         case Half(net=net):
             return AtHalfResolution(assemble(net, legacy=legacy))
         case Two(first=first, second=second, repeats=repeats, relax_voxels=relax_voxels):

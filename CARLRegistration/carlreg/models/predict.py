@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..maps import CoordinateMap, identity_map, sample
+from ..maps import Affine, CoordinateMap, identity_map, sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..preprocess.normalize import normalize
 from ..preprocess.prepare import Prepared, network_image, network_spacing, stretched_image
 from ..spaces import VolumeGrid
-from .operators import Prediction
+from .operators import Prediction, TwoStep
 from .registry import LoadedModel
 
 _LATTICE = 24  # correspondences per axis taken from a network without attention
@@ -110,6 +110,14 @@ def correspondences(images: NetworkImages, there: Prediction, back: Prediction) 
         _points_lps(moving_unit, images.moving_lps_from_unit),
         array_from_tensor(weights.flatten()).astype(np.float64) + 1e-9,
     )
+
+
+@torch.no_grad()
+def refined_from(network: TwoStep, images: NetworkImages, lps_from_lps: np.ndarray) -> CoordinateMap:
+    """What the network's refinements make of an affine start (4x4 moving_from_fixed, LPS mm)."""
+    matrix = np.linalg.inv(images.moving_lps_from_unit) @ lps_from_lps @ images.fixed_lps_from_unit
+    start = Affine(tensor_from_array(matrix.astype(np.float32)).to(images.fixed_b1dhw.device), legacy=images.legacy)
+    return network.refine(start, images.moving_b1dhw, images.fixed_b1dhw)
 
 
 def _points_lps(unit_13dhw: Tensor, lps_from_unit: np.ndarray) -> np.ndarray:

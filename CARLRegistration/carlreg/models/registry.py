@@ -10,7 +10,17 @@ import torch
 
 from ..errors import CheckpointError, DeviceError, InputError
 from . import checkpoints
-from .compositions import COMPACT, FINAL, FINAL_FINAL, FINAL_ROTATION, GRADICON, Composition, assemble, with_last_step
+from .compositions import (
+    COMPACT,
+    COMPACT_ROTATION,
+    FINAL,
+    FINAL_FINAL,
+    FINAL_ROTATION,
+    GRADICON,
+    Composition,
+    assemble,
+    with_last_step,
+)
 from .operators import Registration, without_refinement
 
 log = logging.getLogger(__name__)
@@ -101,10 +111,21 @@ MODELS: dict[str, ModelInfo] = {
     for info in (
         ModelInfo(
             name="carl-compact",
-            summary="Coordinate attention at 1/8 resolution, half-width U-Nets; any field of view; the default",
+            summary="Coordinate attention at 1/8 resolution, local attention at 1/4 and 1/2; the default",
             compositions=(COMPACT,),
             legacy=False,
-            parameters=9_609_563,
+            parameters=1_065_099,
+            attention_parameters=771_937,
+            weights="Shipped with carlreg.",
+            license="Apache-2.0",
+            citation=_CARL,
+        ),
+        ModelInfo(
+            name="carl-compact-rotation",
+            summary="As carl-compact, with an encoder equivariant to turns by 180 degrees, trained with turned pairs",
+            compositions=(COMPACT_ROTATION,),
+            legacy=False,
+            parameters=1_065_099,
             attention_parameters=771_937,
             weights="Shipped with carlreg.",
             license="Apache-2.0",

@@ -6,6 +6,7 @@ Matrices are 4x4, moving_from_fixed, LPS mm.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +71,9 @@ class AffineProblem:
 
     def loss(self, matrix: Tensor) -> tuple[Tensor, float]:
         """Loss (smaller is better) and the share of the fixed structure that lies inside the moving image."""
-        map_13dhw = self.map(matrix)
+        return self._loss(self.map(matrix))
+
+    def _loss(self, map_13dhw: Tensor) -> tuple[Tensor, float]:
         with torch.no_grad():
             weight = ((map_13dhw > 0) & (map_13dhw < 1)).all(1, keepdim=True) * self.structure_11dhw
             if self.images.moving_weight_11dhw is not None:
@@ -81,7 +84,20 @@ class AffineProblem:
 
     @torch.no_grad()
     def score(self, matrix: np.ndarray) -> AffineScore:
-        value, overlap = self.loss(tensor_from_array(np.array(matrix, dtype=np.float64)))
+        return self._score(*self.loss(tensor_from_array(np.array(matrix, dtype=np.float64))))
+
+    @torch.no_grad()
+    def score_map(self, moving_from_fixed: Callable[[np.ndarray], np.ndarray]) -> AffineScore:
+        """The same for any map, a function of n x 3 LPS points (mm)."""
+        grid = self.images.fixed_grid
+        units = np.stack(np.meshgrid(*[array_from_tensor(u) for u in self.units], indexing="ij"), -1).reshape(-1, 3)
+        mapped = moving_from_fixed(units @ grid.lps_from_unit[:3, :3].T + grid.lps_from_unit[:3, 3])
+        back = self.images.moving_grid.unit_from_lps
+        unit = (mapped @ back[:3, :3].T + back[:3, 3]).T.astype(np.float32)
+        map_13dhw = tensor_from_array(unit.reshape(1, 3, *grid.shape_dhw))
+        return self._score(*self._loss(map_13dhw.to(self.units[0].device)))
+
+    def _score(self, value: Tensor, overlap: float) -> AffineScore:
         similarity = max(0.0, -float(value))
         return AffineScore(similarity * overlap**OVERLAP_POWER, similarity, overlap)
 

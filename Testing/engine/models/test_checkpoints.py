@@ -79,14 +79,14 @@ def refused(path, pattern, name=NAME):
 
 def test_missing_extra_and_misshapen_tensors_are_named(complete, attention, tmp_path):
     target = tmp_path / "changed.safetensors"
-    refused(rewrite(complete, target, lambda t, _: t.pop("second.unet.last.bias")), "1 missing .second.unet.last.bias")
+    refused(rewrite(complete, target, lambda t, _: t.pop("second.log_hold")), "1 missing .second.log_hold")
     refused(rewrite(complete, target, lambda t, _: t.update(another=torch.ones(1))), "1 unknown .another")
     refused(
-        rewrite(complete, target, lambda t, _: t.update({"second.unet.last.bias": torch.ones(4)})),
-        r"last.bias \(4,\) instead of \(3,\)",
+        rewrite(complete, target, lambda t, _: t.update({"second.log_hold": torch.ones(3)})),
+        r"log_hold \(3,\) instead of \(4,\)",
     )
     refused(
-        rewrite(complete, target, lambda t, _: t.update({"second.unet.last.bias": torch.full((3,), torch.nan)})),
+        rewrite(complete, target, lambda t, _: t.update({"second.log_hold": torch.full((4,), torch.nan)})),
         "infinite or undefined",
     )
     # declared complete, but without the refinement

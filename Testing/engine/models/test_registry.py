@@ -48,7 +48,7 @@ def test_entries_say_where_weights_come_from():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(InputError, match="carl-compact, carl-paper-abdomen"):
+    with pytest.raises(InputError, match="carl-compact, carl-compact-rotation, carl-paper-abdomen"):
         load("carl")
 
 
@@ -83,7 +83,7 @@ def test_shipped_weights_are_the_default_and_checked(monkeypatch, tmp_path):
         load("carl-compact")
 
 
-def test_untrained_refinement_is_left_out_and_would_change_nothing(tmp_path):
+def test_untrained_refinement_is_left_out(tmp_path):
     torch.manual_seed(0)
     network = build("carl-compact").eval()
     file = tmp_path / "compact.safetensors"
@@ -92,15 +92,7 @@ def test_untrained_refinement_is_left_out_and_would_change_nothing(tmp_path):
     assert isinstance(loaded.network, CoordinateAttention)
     assert count(loaded.network) == MODELS["carl-compact"].attention_parameters
     assert loaded.network.stride == network.stride == 8
-
-    for module in network.modules():  # without relaxation all that is left of a fresh refinement is its U-Net
-        if hasattr(module, "relax_voxels"):
-            module.relax_voxels = 0.0
-    without_refinement(network).load_state_dict(loaded.network.state_dict())
-    moving, fixed = torch.rand(1, 1, 48, 40, 40), torch.rand(1, 1, 40, 48, 40)
-    with torch.no_grad():
-        full, short = network.predict(moving, fixed), loaded.network.predict(moving, fixed)
-    assert torch.equal(full.map.on_grid((40, 48, 40)), short.map.on_grid((40, 48, 40)))
+    assert set(loaded.network.state_dict()) == set(without_refinement(network).state_dict())
 
 
 def test_missing_device_is_a_device_error():

@@ -1,0 +1,78 @@
+"""Layers that see an image as if it lay in an endless zero background; what equivariant encoders are made of.
+
+Zero padding of *features* would not do that (features of background are not zero), so every convolution pads with the
+features that pure background has at that layer; they are computed beside the image as one extra token.
+
+Shape suffixes: b batch, c channels, d h w tensor axes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class OnBackground(nn.Module):
+    """A convolution of an image in endless background, given the features and the background's feature.
+
+    Takes and returns (features bcdhw, background feature 1c111).
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, dilation: int = 1, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.convolution = nn.Conv3d(
+            inputs, outputs, 3, padding=dilation, dilation=dilation, stride=stride, groups=groups
+        )
+
+    def forward(self, features: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
+        conv = self.convolution
+        summed = conv.weight.sum((2, 3, 4)).reshape(conv.groups, -1, conv.weight.shape[1])
+        background_out = torch.einsum("goi,gi->go", summed, background.reshape(conv.groups, -1)).flatten() + conv.bias
+        background_out = background_out[None, :, None, None, None]
+        features = F.conv3d(
+            features - background, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+        return features + background_out, background_out
+
+
+class PerVoxel(nn.Module):
+    """Applies a layer over the channels of each voxel: local, so that the field of view cannot change the result.
+
+    Matrix products on the channels-last memory that the convolutions use anyway; PyTorch's 1^3 convolutions copy.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, features_bcdhw: Tensor) -> Tensor:
+        return self.layer(features_bcdhw.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+
+
+def channel_norm(channels: int) -> PerVoxel:
+    return PerVoxel(nn.LayerNorm(channels))
+
+
+class ResidualBlock(nn.Module):
+    """Residual block: normalize, look around (grouped 3^3), mix channels (1^3)."""
+
+    def __init__(self, channels: int, groups: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = channel_norm(channels)
+        self.around = OnBackground(channels, channels, dilation=dilation, groups=groups)
+        self.mix = PerVoxel(nn.Linear(channels, channels))
+
+    def forward(self, features: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
+        inner, inner_background = self.around(self.norm(features), self.norm(background))
+        return (
+            features + self.mix(F.relu(inner)),
+            background + self.mix(F.relu(inner_background)),
+        )
+
+
+def space_to_depth(image_b1dhw: Tensor) -> Tensor:
+    """b 8 D/2 H/2 W/2: each 2^3 neighborhood becomes channels, so no voxel is lost by the first stride."""
+    b, _, d, h, w = image_b1dhw.shape
+    cut = image_b1dhw.reshape(b, d // 2, 2, h // 2, 2, w // 2, 2)
+    return cut.permute(0, 2, 4, 6, 1, 3, 5).reshape(b, 8, d // 2, h // 2, w // 2)

@@ -1,0 +1,197 @@
+"""Local attention: a refinement step that looks for each place of the fixed image in a window of the warped one.
+
+It is coordinate attention on a finer lattice, whose keys are the few around the query, with one addition: neighbors
+are heard. The answer is found in rounds; in each the attention is drawn toward what the surroundings said in the last
+one, by how certain they were. Everything is local and knows background as `models.background` does, so the step is
+equivariant to shifts of both images together (by its stride), whatever their fields of view.
+
+Shape suffixes: b batch, c channels, k offsets of the window, d h w lattice axes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..maps import Displaced
+from .attention import settled
+from .background import OnBackground, PerVoxel, ResidualBlock, channel_norm, space_to_depth
+from .operators import Prediction, Registration
+
+# Offsets x places of one piece of work: bounds the memory that each round takes beside the logits.
+_AT_ONCE = 2**23
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalAttentionSettings:
+    """Architecture of a `LocalAttention`.
+
+    stride: voxels per lattice cell, 2 or 4. radius: reach of the window in cells along each axis.
+    stem_channels: channels at stride 2 when the stride is 4. channels: width of the features. groups: of the blocks'
+    convolutions. dilations: one residual block each. token_channels: length of a token.
+    start_temperature: logits begin in [-start_temperature, start_temperature].
+    rounds: how often the surroundings are heard. reach_cells: sigma with which each round does at the start.
+    """
+
+    stride: int = 2
+    radius: int = 2
+    stem_channels: int = 24
+    channels: int = 32
+    groups: int = 1
+    dilations: tuple[int, ...] = (1, 1)
+    token_channels: int = 16
+    start_temperature: float = 12.0
+    rounds: int = 3
+    reach_cells: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dilations", tuple(self.dilations))
+        if self.stride not in (2, 4) or self.radius < 1 or self.rounds < 1 or self.channels % self.groups:
+            raise InputError(
+                f"Local attention: expected a stride of 2 or 4, a radius and rounds of at least 1, and channels that "
+                f"divide into the groups; got {self}."
+            )
+
+
+class LocalEncoder(nn.Module):
+    """Tokens of an image at stride 2 or 4, with the features of background around it; one encoder for both images."""
+
+    def __init__(self, settings: LocalAttentionSettings) -> None:
+        super().__init__()
+        s = self.settings = settings
+        narrow = s.channels if s.stride == 2 else s.stem_channels
+        self.first = OnBackground(8, narrow)
+        self.first_norm = channel_norm(narrow)
+        self.second = OnBackground(narrow, s.channels, stride=2) if s.stride == 4 else None
+        self.blocks = nn.ModuleList(ResidualBlock(s.channels, s.groups, dilation) for dilation in s.dilations)
+        self.last_norm = channel_norm(s.channels)
+        self.project = PerVoxel(nn.Linear(s.channels, s.token_channels))
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(s.start_temperature)))
+
+    def forward(self, image_b1dhw: Tensor, padding_cells: int) -> Tensor:
+        """b c d h w unit tokens times the root of the temperature, with so many cells of surroundings on each side."""
+        s = self.settings
+        margin = s.stride * padding_cells
+        image = space_to_depth(F.pad(image_b1dhw, (margin,) * 6)).contiguous(memory_format=torch.channels_last_3d)
+        features, background = self.first(image, image.new_zeros(1, 8, 1, 1, 1))
+        features, background = (F.relu(self.first_norm(x)) for x in (features, background))
+        if self.second is not None:
+            features, background = self.second(features, background)
+        for block in self.blocks:
+            features, background = block(features, background)
+        tokens = F.normalize(self.project(self.last_norm(features)), dim=1, eps=1e-4)
+        return tokens.float() * torch.exp(0.5 * self.log_temperature)
+
+
+class _WindowProducts(torch.autograd.Function):
+    """Dot products of each query with the keys around it; keeps nothing but the two inputs for the backward pass."""
+
+    @staticmethod
+    def forward(ctx, queries_bcdhw: Tensor, keys_bcdhw: Tensor, radius: int) -> Tensor:
+        ctx.save_for_backward(queries_bcdhw, keys_bcdhw)
+        ctx.radius = radius
+        b, _, *shape = queries_bcdhw.shape
+        out = queries_bcdhw.new_empty(b, (2 * radius + 1) ** 3, *shape)
+        for k, at in enumerate(_windows(radius, shape)):
+            torch.sum(queries_bcdhw * keys_bcdhw[at], dim=1, out=out[:, k])
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient_bkdhw: Tensor):
+        queries, keys = ctx.saved_tensors
+        to_queries, to_keys = torch.zeros_like(queries), torch.zeros_like(keys)
+        for k, at in enumerate(_windows(ctx.radius, queries.shape[2:])):
+            g = gradient_bkdhw[:, k : k + 1]
+            to_queries.addcmul_(g, keys[at])
+            to_keys[at].addcmul_(g, queries)
+        return to_queries, to_keys, None
+
+
+def _windows(radius: int, shape_dhw):
+    """The slices of padded keys that belong to each offset, in the order of `window_offsets`."""
+    d, h, w = shape_dhw
+    span = range(2 * radius + 1)
+    for i in span:
+        for j in span:
+            for k in span:
+                yield (slice(None), slice(None), slice(i, i + d), slice(j, j + h), slice(k, k + w))
+
+
+def window_offsets(radius: int, device=None) -> Tensor:
+    """k x 3 offsets in cells (d, h, w) of a window, -radius..radius per axis, last axis fastest."""
+    axis = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
+    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
+
+
+@dataclass(frozen=True)
+class LocalMatch:
+    """What local attention says. logits_bkdhw: of the appearance alone. displacement_b3dhw: cells, where the match of
+    each place lies, after all rounds. certainty_b1dhw: 0..1, one over one plus the attention's variance in cells."""
+
+    logits_bkdhw: Tensor
+    displacement_b3dhw: Tensor
+    certainty_b1dhw: Tensor
+
+
+class LocalAttention(Registration):
+    """Registration of what is left, at most `radius` cells of `stride` voxels along each axis.
+
+    Both images have one shape, every axis a multiple of `stride`; the second is usually a warped one.
+    """
+
+    def __init__(self, settings: LocalAttentionSettings | None = None) -> None:
+        super().__init__()
+        s = self.settings = settings or LocalAttentionSettings()
+        self.encoder = LocalEncoder(s)
+        # How strongly a round holds to the last one's surroundings (the first one's are rest), per squared cell.
+        self.log_hold = nn.Parameter(torch.full((s.rounds + 1,), math.log(0.3)))
+        self.log_reach = nn.Parameter(torch.full((s.rounds + 1,), math.log(s.reach_cells)))
+
+    @property
+    def stride(self) -> int:
+        return self.settings.stride
+
+    def match(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> LocalMatch:
+        """Raises InputError for images of different shapes or axes that are no multiples of the stride."""
+        s = self.settings
+        if moving_b1dhw.shape != fixed_b1dhw.shape or any(n % s.stride for n in fixed_b1dhw.shape[2:]):
+            raise InputError(
+                f"Local attention: expected two images of one shape with axes that are multiples of {s.stride}; got "
+                f"{tuple(moving_b1dhw.shape)} and {tuple(fixed_b1dhw.shape)}."
+            )
+        queries, keys = self.encoder(fixed_b1dhw, s.radius), self.encoder(moving_b1dhw, s.radius)
+        inside = (slice(None), slice(None), *(slice(s.radius, n - s.radius) for n in keys.shape[2:]))
+        logits = _WindowProducts.apply(queries[inside].contiguous(), keys.contiguous(), s.radius)
+        heard = torch.zeros_like(logits[:, :3])
+        for step in range(s.rounds + 1):
+            displacement, certainty = self._attend(logits, heard, self.log_hold[step].exp())
+            heard = settled(displacement, certainty, self.log_reach[step].exp())
+        return LocalMatch(logits, heard, certainty)
+
+    def _attend(self, logits_bkdhw: Tensor, heard_b3dhw: Tensor, hold: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean offset and certainty of softmax(logits - hold |offset - heard|^2), a few planes at a time."""
+        offsets = window_offsets(self.settings.radius, logits_bkdhw.device)
+        square = (offsets**2).sum(1)
+        values = torch.cat([offsets, square[:, None]], dim=1)
+        # |heard|^2 is the same for all offsets: softmax does not see it.
+        toward = torch.cat([2 * hold * offsets, -hold * square[:, None]], dim=1)
+        planes = max(1, _AT_ONCE // max(1, logits_bkdhw[:, :, 0].numel()))
+        means = []
+        for part, near in zip(logits_bkdhw.split(planes, 2), heard_b3dhw.split(planes, 2), strict=True):
+            near = torch.cat([near, torch.ones_like(near[:, :1])], dim=1)
+            weights = torch.softmax(part + torch.einsum("kc,bcdhw->bkdhw", toward, near), dim=1)
+            means.append(torch.einsum("kc,bkdhw->bcdhw", values, weights))
+        mean = torch.cat(means, dim=2)
+        displacement = mean[:, :3]
+        variance = (mean[:, 3:] - (displacement**2).sum(1, keepdim=True)).clamp_min(0)
+        return displacement, 1 / (1 + variance)
+
+    def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
+        found = self.match(moving_b1dhw, fixed_b1dhw)
+        cells = found.displacement_b3dhw.new_tensor([n / self.stride for n in fixed_b1dhw.shape[2:]])
+        return Prediction(Displaced(found.displacement_b3dhw / cells.view(1, 3, 1, 1, 1)))
