@@ -85,6 +85,7 @@ class Modality(_Choice):
 
 class Model(_Choice):
     CARL_COMPACT = "carl-compact"
+    CARL_COMPACT_ROTATION = "carl-compact-rotation"
     UNIGRADICON = "unigradicon"
     MULTIGRADICON = "multigradicon"
     CARL_PAPER_ABDOMEN = "carl-paper-abdomen"
@@ -94,6 +95,7 @@ class Model(_Choice):
     def label(self) -> str:
         return {
             Model.CARL_COMPACT: _("carl-compact (shipped)"),
+            Model.CARL_COMPACT_ROTATION: _("carl-compact-rotation (shipped)"),
             Model.UNIGRADICON: _("uniGradICON (your weights file)"),
             Model.MULTIGRADICON: _("multiGradICON (your weights file)"),
             Model.CARL_PAPER_ABDOMEN: _("CARL as published, abdomen (your weights file)"),
@@ -104,7 +106,7 @@ class Model(_Choice):
     @property
     def shipped(self) -> bool:
         """True when its weights come with the module."""
-        return self is Model.CARL_COMPACT
+        return self in (Model.CARL_COMPACT, Model.CARL_COMPACT_ROTATION)
 
 
 @parameterNodeWrapper

@@ -26,9 +26,10 @@ PointMap = Callable[[np.ndarray], np.ndarray]
 
 LUNG_CASES = ("lung", "lung_40", "lung_shifted", "lung_rot30", "lung_rot90", "lung_rot180")
 LIVER_CASES = ("eth18_1_10", "eth18_3_10", "eth19_1_6", "eth19_1_9")
-CASES = (*LUNG_CASES, "brain", *LIVER_CASES, "abdomen_40")
+CASES = (*LUNG_CASES, "brain", *LIVER_CASES, "abdomen_40", "abdomen_repainted")
 EXTRA_CASES = ("large",)
 SHIFT_VOXELS = (0, 15, 30, 45)
+CUT_CASES = ("lung", "brain", "eth19_1_6", "abdomen_40")
 # An axis that is none of the images' own, for the turned cases.
 OBLIQUE_AXIS = np.array([2.0, 3.0, 6.0]) / 7.0
 
@@ -40,7 +41,9 @@ class Case:
     fixed_mask, moving_mask: organ masks where the source has them; not given to the methods.
     landmarks_*_lps: N x 3 matching points, or None. *_labels: label maps on the images' grids, or None.
     truth: the exact map of N x 3 fixed points to moving points, or None.
-    robustness: what our method is told about the poses. background: what lies beyond the moving content.
+    robustness: what our method is told about the poses. options: what else it is told, as command line options.
+    background: what lies beyond the moving content.
+    judged_in: the known map is judged where it leads into this image's box; None = the moving image's.
     judged_every: the known map is judged at every nth voxel along each axis (a large volume's takes 12 GB at all).
     """
 
@@ -56,14 +59,22 @@ class Case:
     moving_labels: sitk.Image | None = None
     truth: PointMap | None = None
     robustness: str = "translation"
+    options: tuple[str, ...] = ()
+    judged_in: sitk.Image | None = None
     judged_every: int = 1
 
 
 def load_case(name: str) -> Case:
-    """The case of that name (see CASES, EXTRA_CASES); `NAME+15` is its `shift_variant` by 15 voxels.
+    """The case of that name (see CASES, EXTRA_CASES).
+
+    `NAME+15` is its `shift_variant` by 15 voxels, `NAME%60` its `cut_variant` to 60 %, and `NAME%60u` the uncut pair
+    judged where that one is.
 
     Raises FileNotFoundError when the evaluation volumes are missing, KeyError for an unknown name.
     """
+    name, _, percent = name.partition("%")
+    if percent:
+        return cut_variant(load_case(name), int(percent.removesuffix("u")), uncut=percent.endswith("u"))
     name, _, voxels = name.partition("+")
     if name not in CASES + EXTRA_CASES:
         raise KeyError(f"unknown case {name!r}; known are {', '.join(CASES + EXTRA_CASES)}")
@@ -77,6 +88,8 @@ def load_case(name: str) -> Case:
         case = _brain()
     elif name == "abdomen_40":
         case = _abdomen_40()
+    elif name == "abdomen_repainted":
+        case = _abdomen_repainted()
     else:
         case = _large()
     return shift_variant(case, int(voxels)) if voxels else case
@@ -341,6 +354,23 @@ def _abdomen_40() -> Case:
     )
 
 
+# CT numbers of air, lung, fat, water, soft tissue, vessels with contrast agent, bone; and how bright an invented MR
+# sequence shows them: neither more nor less than with CT, but in another order.
+_REPAINT_HU = (-1000.0, -800.0, -100.0, 0.0, 60.0, 160.0, 350.0, 1500.0)
+_REPAINT_MR = (0.0, 25.0, 230.0, 50.0, 120.0, 190.0, 35.0, 10.0)
+
+
+def _abdomen_repainted() -> Case:
+    """The abdomen pair with moving painted like an MR image: the contrast of two modalities, with the map known."""
+    case = _abdomen_40()
+    array = sitk.GetArrayFromImage(case.moving).astype(np.float64)
+    painted = np.interp(array, _REPAINT_HU, _REPAINT_MR)
+    painted = np.abs(painted + np.random.default_rng(11).normal(0.0, 4.0, painted.shape) * (array > -990))
+    moving = sitk.GetImageFromArray(painted.astype(np.float32))
+    moving.CopyInformation(case.moving)
+    return replace(case, name="abdomen_repainted", moving=moving, background=0.0, options=("--similarity", "mind"))
+
+
 def _large() -> Case:
     """A pair of 512 x 512 x 400 voxels, for memory: the abdomen CT on a fine grid, and posed and deformed."""
     whole = _read("abdomen_ct_ts")
@@ -397,6 +427,47 @@ def shift_variant(case: Case, voxels: int) -> Case:
         landmarks_moving_lps=None if case.landmarks_moving_lps is None else case.landmarks_moving_lps + offset,
         truth=None if truth is None else lambda points: truth(points) + offset,
     )
+
+
+def cut_variant(case: Case, percent: int, *, uncut: bool = False) -> Case:
+    """Moving keeps so many percent of its longest axis, at the far end.
+
+    Judged by the landmarks that remain inside, the labels that lie wholly inside, or the known map where it leads
+    inside. uncut: the whole moving image, judged by exactly the same.
+    """
+    size = np.asarray(case.moving.GetSize())
+    axis = int(np.argmax(size * np.asarray(case.moving.GetSpacing())))
+    start = np.zeros(3, dtype=int)
+    start[axis] = round(size[axis] * (1 - percent / 100))
+    cut = replace(
+        case,
+        name=f"{case.name}%{percent}",
+        moving=_crop(case.moving, start, size),
+        moving_mask=_crop(case.moving_mask, start, size),
+        moving_labels=_crop(case.moving_labels, start, size),
+    )
+    if case.landmarks_fixed_lps is not None:
+        cut = _with_landmarks_inside(cut)
+    if case.moving_labels is not None:
+        gone = np.unique(
+            sitk.GetArrayViewFromImage(_crop(case.moving_labels, np.zeros(3), np.where(start, start, size)))
+        )
+        cut = replace(cut, **{k: _without_labels(getattr(cut, k), gone) for k in ("fixed_labels", "moving_labels")})
+    if not uncut:
+        return cut
+    whole = {"moving": case.moving, "moving_mask": case.moving_mask}
+    if case.moving_labels is not None:
+        whole["moving_labels"] = _without_labels(case.moving_labels, gone)
+    return replace(cut, name=f"{cut.name}u", **whole, judged_in=cut.moving)
+
+
+def _without_labels(labels: sitk.Image, gone: np.ndarray) -> sitk.Image:
+    """A label map with some labels made background."""
+    array = sitk.GetArrayFromImage(labels)
+    array[np.isin(array, gone)] = 0
+    result = sitk.GetImageFromArray(array)
+    result.CopyInformation(labels)
+    return result
 
 
 # --- judging a map --------------------------------------------------------------------------------------------------
@@ -493,7 +564,7 @@ def evaluate(case: Case, transform: sitk.Transform | PointMap, *, dense: bool = 
     common = np.ones(fixed_array.shape, dtype=bool)
     if case.truth is not None:
         true_points = case.truth(voxel_centers_lps(case.fixed))
-        common = inside(case.moving, true_points).reshape(fixed_array.shape)
+        common = inside(case.judged_in or case.moving, true_points).reshape(fixed_array.shape)
         judged = (body & common).ravel()
         off = np.linalg.norm(moving_points.reshape(-1, 3)[judged] - true_points[judged], axis=1)
         figures |= {"map_mean_mm": off.mean(), "map_p95_mm": np.percentile(off, 95)}

@@ -1,6 +1,6 @@
 """`make benchmark`: our method beside its peers on the benchmark cases, in a table.
 
-    python Testing/benchmarks/run.py [--case lung,brain] [--peer ants,elastix] [--ours-only] [--peers-only]
+    python Testing/benchmarks/run.py [--case lung,brain] [--peer ants,elastix] [--ours-only] [--peers-only] [--no-io]
 
 Each method runs on files, as a process of its own, timed from start to exit; masks and labels are not given to it.
 What it finds is judged by `cases.evaluate`. Peers' results are kept in `benchmark_cache/` by package version, machine
@@ -29,11 +29,24 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.cases import CASES, EXTRA_CASES, SHIFT_VOXELS, Case, center_alignment, evaluate, load_case  # noqa: E402
+from benchmarks.cases import (  # noqa: E402
+    CASES,
+    CUT_CASES,
+    EXTRA_CASES,
+    SHIFT_VOXELS,
+    Case,
+    center_alignment,
+    evaluate,
+    load_case,
+)
 from benchmarks.peers import PEERS, Peer, read_transform  # noqa: E402
 from data_folder import MISSING, find_data_folder  # noqa: E402
 
 OURS = "carlreg"
+# The start and the network's refinement alone, without instance optimization.
+OURS_NO_IO = "carlreg_no_io"
+OUR_OPTIONS = {OURS: [], OURS_NO_IO: ["--io-steps", "0"]}
+CUT = "%60"
 TIME_LIMIT_S = 3600
 # What decides each case, its unit and how it is written; the first that a case has.
 DECIDING = (("map_mean_mm", "mm", "{:.2f}"), ("dice_mean", "Dice", "{:.3f}"), ("landmarks_mean_mm", "mm", "{:.2f}"))
@@ -128,21 +141,22 @@ def run_peer(peer: Peer, case: Case, cache: Path, threads: int, again: bool) -> 
     return row
 
 
-def run_ours(case: Case, cache: Path, threads: int, options: list[str]) -> dict:
-    """Our row: `carlreg register` with its defaults (and the case's robustness)."""
+def run_ours(method: str, case: Case, cache: Path, threads: int, options: list[str]) -> dict:
+    """Our row: `carlreg register` with its defaults (and what the case and the method tell it)."""
 
     def command(fixed: Path, moving: Path, out: Path) -> list[str]:
         told = [] if case.robustness == "translation" else ["--robustness", case.robustness]
         program = [sys.executable, "-m", "carlreg", "register", str(fixed), str(moving), "--out", str(out / "result")]
-        return [*program, "--progress", "none", *told, *options]
+        return [*program, "--progress", "none", *told, *case.options, *OUR_OPTIONS[method], *options]
 
-    log = cache / "results" / f"{OURS}_{case.name}.log"
+    log = cache / "results" / f"{method}_{case.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     extra = {}
 
     def read(out: Path) -> sitk.Transform:
         quality = json.loads((out / "result" / "quality.json").read_text())
         extra.update({key: quality[key] for key in ("start", "warnings", "stages") if key in quality})
+        extra.update({key: value for key, value in quality.get("info", {}).items() if key == "deformation_start"})
         return sitk.ReadTransform(str(out / "result" / "transform.h5"))
 
     row = run_method(case, command, read, threads, log)
@@ -201,8 +215,8 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def as_markdown(results: dict) -> str:
     """The tables of `results.md` from everything measured."""
-    methods = [OURS, *PEERS]
-    titles = [OURS] + [peer.title for peer in PEERS.values()]
+    methods = [OURS, OURS_NO_IO, *PEERS]
+    titles = [OURS, f"{OURS}, no IO"] + [peer.title for peer in PEERS.values()]
     rows = results["rows"]
     names = [name for name in (*CASES, *EXTRA_CASES) if name in rows]
     accuracy, times, work, memory = [], [], [], []
@@ -233,12 +247,19 @@ def as_markdown(results: dict) -> str:
         "Peak resident memory, GB:\n",
         table(["case", *titles], memory),
     ]
-    shifted = shift_rows(rows)
-    if shifted:
+    for method, title in ((OURS, OURS), (OURS_NO_IO, titles[1])):
+        shifted = shift_rows(rows, method)
+        if shifted:
+            text += [
+                "Moving's content moved within its box by so many voxels along each axis longer than 100 voxels "
+                f"({title}):\n",
+                table(["case", "unit", *map(str, SHIFT_VOXELS), "largest change"], shifted),
+            ]
+    cut = [cut_row(name, method, rows) for name in CUT_CASES for method in (OURS, OURS_NO_IO)]
+    if any(cut):
         text += [
-            "Moving's content moved within its box by so many voxels along each axis longer than 100 voxels "
-            f"({OURS}):\n",
-            table(["case", "unit", *map(str, SHIFT_VOXELS), "largest change"], shifted),
+            "Moving cut to 60 % of its longest axis, judged where both see it:\n",
+            table(["case", "unit", "method", "whole", "cut", "change"], [row for row in cut if row]),
         ]
     failures = [
         f"- {name}, {method}: {row[method]['failed']}"
@@ -249,11 +270,20 @@ def as_markdown(results: dict) -> str:
     return "\n".join(text + (["Failures:\n", *failures, ""] if failures else []))
 
 
-def shift_rows(rows: dict) -> list[list[str]]:
+def cut_row(name: str, method: str, rows: dict) -> list[str] | None:
+    """A case whole and cut, judged alike; None unless both were run."""
+    whole, cut = (rows.get(f"{name}{CUT}{suffix}", {}).get(method) for suffix in ("u", ""))
+    if not whole or not cut or "failed" in whole or "failed" in cut:
+        return None
+    key, unit, form = deciding(whole)
+    return [name, unit, method, cell(whole), cell(cut), form.format(cut[key] - whole[key])]
+
+
+def shift_rows(rows: dict, method: str) -> list[list[str]]:
     """One line per case that was run with its content shifted."""
     lines = []
     for name in CASES:
-        found = {v: rows.get(f"{name}+{v}" if v else name, {}).get(OURS) for v in SHIFT_VOXELS}
+        found = {v: rows.get(f"{name}+{v}" if v else name, {}).get(method) for v in SHIFT_VOXELS}
         if not any(found[v] for v in SHIFT_VOXELS if v):
             continue
         good = {v: row for v, row in found.items() if row and "failed" not in row}
@@ -267,10 +297,11 @@ def shift_rows(rows: dict) -> list[list[str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", default="all", help="names with commas; NAME+15 shifts the content; all, or shifts")
+    parser.add_argument("--case", default="all", help="names with commas; NAME+15, NAME%%60; all, shifts or cuts")
     parser.add_argument("--peer", default="all", help=f"names with commas: {', '.join(PEERS)}; or all, or none")
     parser.add_argument("--ours-only", action="store_true", help="no peers")
     parser.add_argument("--peers-only", action="store_true", help="not ours")
+    parser.add_argument("--no-io", action="store_true", help="of ours only the run without instance optimization")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads for each method")
     parser.add_argument("--again", action="store_true", help="measure peers again, whatever is kept")
     parser.add_argument("--cache", type=Path, default=ROOT / "benchmark_cache")
@@ -284,11 +315,12 @@ def main() -> int:
         print(f"Nothing to do: {MISSING}.")
         return 0
     shifts = [f"{name}+{voxels}" for name in CASES for voxels in SHIFT_VOXELS if voxels]
-    chosen = {"all": list(CASES), "shifts": shifts}.get(given.case) or given.case.split(",")
+    cuts = [f"{name}{CUT}{suffix}" for name in CUT_CASES for suffix in ("u", "")]
+    chosen = {"all": list(CASES), "shifts": shifts, "cuts": cuts}.get(given.case) or given.case.split(",")
     peers = {"all": list(PEERS), "none": []}.get(given.peer)
     peers = given.peer.split(",") if peers is None else peers
     unknown = [p for p in peers if p not in PEERS] + [
-        c for c in chosen if c.partition("+")[0] not in CASES + EXTRA_CASES
+        c for c in chosen if c.partition("%")[0].partition("+")[0] not in CASES + EXTRA_CASES
     ]
     if unknown:
         print(f"Unknown: {', '.join(unknown)}. Cases: {', '.join(CASES + EXTRA_CASES)}; peers: {', '.join(PEERS)}.")
@@ -311,7 +343,7 @@ def main() -> int:
         given.results.write_text(json.dumps(results, indent=1))
         given.results.with_suffix(".md").write_text(as_markdown(results))
         cost = f"{row['seconds']:.0f} s, {row['peak_gb']:.1f} GB" if "seconds" in row else ""
-        print(f"{name:14} {method:11} {cell(row):24} {cost} {row.get('failed', '')}", flush=True)
+        print(f"{name:18} {method:13} {cell(row):24} {cost} {row.get('failed', '')}", flush=True)
 
     if given.table_only:
         given.results.with_suffix(".md").write_text(as_markdown(results))
@@ -319,11 +351,12 @@ def main() -> int:
     for name in chosen:
         case = load_case(name)
         note(name, "before", evaluate(case, center_alignment(case)))
-        if not given.ours_only and "+" not in name and name not in EXTRA_CASES:
+        if not given.ours_only and not {"+", "%"} & set(name) and name not in EXTRA_CASES:
             for peer in peers:
                 note(name, peer, run_peer(PEERS[peer], case, given.cache, given.threads, given.again))
         if not given.peers_only:
-            note(name, OURS, run_ours(case, given.cache, given.threads, given.options.split()))
+            for method in [OURS_NO_IO] if given.no_io else OUR_OPTIONS:
+                note(name, method, run_ours(method, case, given.cache, given.threads, given.options.split()))
     print("\n" + as_markdown(results))
     return 0
 
