@@ -66,7 +66,7 @@ $(ENGINE): pyproject.toml constraints.txt
 # only their file handling needs. Slicer's code comes as wheels for some platforms only; elsewhere its tests are skipped.
 $(TESTS): $(ENGINE)
 	@echo "Installing what the tests need ..."
-	@$(PIP) install --quiet -c $(PINS) -e ".[test,report,formats]"
+	@$(PIP) install --quiet -c $(PINS) -e ".[test,train,report,formats]"
 	@$(PIP) install --quiet --no-deps icon_registration==1.1.9 unigradicon==1.0.6 footsteps==0.1.9 \
 	    || echo "The peers of the parity tests could not be installed: those tests will be skipped." >&2
 	@$(PIP) install --quiet -c $(PINS) -e ".[slicer-test]" \

@@ -9,11 +9,11 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import CarlError
-from . import apply, check, demo, evaluate, models, register
+from . import apply, check, demo, evaluate, models, register, train
 from .report import say, say_error
-from .supervisor import Supervisor
+from .supervisor import Manner, Supervisor
 
-COMMANDS = {module.NAME: module for module in (register, apply, evaluate, models, check, demo)}
+COMMANDS = {module.NAME: module for module in (register, apply, evaluate, models, check, demo, train)}
 _EPILOG = "Exit codes: 0 done, 2 bad input, 3 cancelled, 1 anything else. Help on a command: carlreg COMMAND --help"
 
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with Supervisor(listen_stdin=getattr(args, "control", None) == "stdin") as supervisor:
             leftovers = COMMANDS[args.command].check(args)
-            return supervisor.run(arguments, leftovers)
+            return supervisor.run(arguments, leftovers, getattr(COMMANDS[args.command], "MANNER", Manner()))
     except CarlError as error:
         say_error(error)
         return error.exit_code

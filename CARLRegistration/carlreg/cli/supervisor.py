@@ -8,6 +8,7 @@ kernel, where no Python runs) it is killed, and what it had begun to write is re
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -16,12 +17,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..staging import RUN_VARIABLE
 from .report import say
 
-_GRACE_SECONDS = 1.0
+_IMPATIENT_SECONDS = 2.0
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 3
 # How a worker ends with FAILED: it has said why in one line, or it met something unexpected and shows its traceback.
@@ -39,9 +41,21 @@ MEMORY_WORDS = (
     "failed to map segment",
     "thread creation failed",
 )
-MEMORY_REMEDY = "nothing was written. Close other programs, or choose a smaller --grid or a larger --field-spacing."
 
 Cleanup = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a command is stopped, and what is said when it does not finish.
+
+    grace_seconds: how long it may take to come out when asked; a second Ctrl-C ends it at once.
+    kept: what is left behind. memory_remedy: what to do about a lack of memory.
+    """
+
+    grace_seconds: float = 1.0
+    kept: str = "nothing was written"
+    memory_remedy: str = "Close other programs, or choose a smaller --grid or a larger --field-spacing."
 
 
 class Supervisor:
@@ -49,13 +63,15 @@ class Supervisor:
 
     def __init__(self, listen_stdin: bool) -> None:
         self._cancelled = threading.Event()
+        self._asked_at = math.inf
+        self._at_once = False
         self._listen_stdin = listen_stdin
         self._handlers: dict[int, object] = {}
 
     def __enter__(self) -> Supervisor:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._handlers[number] = signal.signal(number, lambda *_: self._cancelled.set())
+                self._handlers[number] = signal.signal(number, lambda number, _: self._cancel(number))
         if self._listen_stdin:
             threading.Thread(target=self._listen, name="carlreg-control", daemon=True).start()
         return self
@@ -64,24 +80,31 @@ class Supervisor:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def run(self, arguments: Sequence[str], cleanup: Cleanup) -> int:
+    def _cancel(self, number: int | None = None) -> None:
+        now = time.monotonic()
+        # Not the other signals: programs that start several of us send one after the other.
+        self._at_once |= number == signal.SIGINT and now - self._asked_at > _IMPATIENT_SECONDS
+        self._asked_at = min(self._asked_at, now)
+        self._cancelled.set()
+
+    def run(self, arguments: Sequence[str], cleanup: Cleanup, manner: Manner) -> int:
         """Run the worker on these command-line arguments; returns its exit code, or 3 after a cancel.
 
         cleanup: removes what a killed worker may have left; called whenever it did not finish.
         """
         with _noise_file() as noise:
-            code = self._wait_for(_start_worker(arguments, noise))
+            code = self._wait_for(_start_worker(arguments, noise), manner.grace_seconds)
             if code == 0:
                 return 0  # done, even when a cancel came too late
             cleanup()
             if self._cancelled.is_set() or code in (CANCELLED, -signal.SIGINT, -signal.SIGTERM):
-                say("Cancelled: the run was stopped on request; nothing was written.")
+                say(f"Cancelled: the run was stopped on request; {manner.kept}.")
                 return CANCELLED
             if code not in (BAD_INPUT, SAID):
-                _explain(code, noise)
+                _explain(code, noise, manner)
             return code if code == BAD_INPUT else FAILED
 
-    def _wait_for(self, worker: subprocess.Popen) -> int:
+    def _wait_for(self, worker: subprocess.Popen, grace_seconds: float) -> int:
         """The worker's exit code, negative when a signal ended it; stops it after a cancel."""
         deadline = None
         while True:
@@ -91,9 +114,9 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 pass
             if self._cancelled.is_set() and deadline is None:
-                deadline = time.monotonic() + _GRACE_SECONDS
+                deadline = time.monotonic() + grace_seconds
                 _ask_to_stop(worker)
-            if deadline is not None and time.monotonic() > deadline:
+            if deadline is not None and (time.monotonic() > deadline or self._at_once):
                 worker.kill()
                 code = worker.wait()
                 break
@@ -112,7 +135,7 @@ class Supervisor:
             pending += block
             *lines, pending = pending.split(b"\n")
             if not block or any(line.strip() == b"cancel" for line in lines):
-                self._cancelled.set()
+                self._cancel()
                 return
 
 
@@ -150,7 +173,7 @@ def _ask_to_stop(worker: subprocess.Popen) -> None:
         worker.stdin.flush()  # type: ignore[union-attr]
 
 
-def _explain(code: int, noise) -> None:
+def _explain(code: int, noise, manner: Manner) -> None:
     """Say why a worker ended that has not said so itself, with the end of what C libraries printed."""
     text = ""
     if noise is not None:
@@ -158,10 +181,11 @@ def _explain(code: int, noise) -> None:
         text = noise.read().decode(errors="replace").strip()[-4000:]
     if code != UNEXPECTED:
         if code == -getattr(signal, "SIGKILL", 9) or any(word in text.lower() for word in MEMORY_WORDS):
-            say(f"Error: the run was ended by the system, most likely for lack of memory; {MEMORY_REMEDY}")
+            remedy = f"{manner.kept}. {manner.memory_remedy}"
+            say(f"Error: the run was ended by the system, most likely for lack of memory; {remedy}")
             return
         how = f"crashed (signal {-code})" if code < 0 else f"stopped with code {code}"
-        say(f"Error: the computing process {how}; nothing was written. Please report it with all of this.")
+        say(f"Error: the computing process {how}; {manner.kept}. Please report it with all of this.")
     if text:
         say(text)
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from ..errors import CarlError, ResourceError
 from ..progress import Progress
 from .report import Display, say, say_error
-from .supervisor import CANCELLED, FAILED, MEMORY_REMEDY, MEMORY_WORDS, SAID, UNEXPECTED, VOICE
+from .supervisor import CANCELLED, FAILED, MEMORY_WORDS, SAID, UNEXPECTED, VOICE, Manner
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _DISK_WORDS = ("no space left", "disk full", "file too large", "disk quota exceeded")
@@ -31,10 +31,11 @@ def main(argv: Sequence[str] | None = None, progress: Progress | None = None) ->
     display = Display(getattr(args, "progress", "none"))
     progress = progress or Progress()
     progress.on_record = display.show
-    return guarded(lambda: COMMANDS[args.command].run(args, progress, display), display)
+    command = COMMANDS[args.command]
+    return guarded(lambda: command.run(args, progress, display), display, getattr(command, "MANNER", Manner()))
 
 
-def guarded(job, display: Display) -> int:
+def guarded(job, display: Display, manner: Manner = Manner()) -> int:  # noqa: B008 (frozen)
     """Call `job()`; turn what it raises into one clear line and a code for the supervisor."""
     try:
         job()
@@ -48,26 +49,26 @@ def guarded(job, display: Display) -> int:
         return CANCELLED
     except BaseException as error:
         display.close()
-        known = resource_error(error)
+        known = resource_error(error, manner)
         if known is not None:
             say_error(known)
             return SAID
         traceback.print_exc()
-        say(f"Error: an unexpected {type(error).__name__}; nothing was written. Please report it with all of this.")
+        say(f"Error: an unexpected {type(error).__name__}; {manner.kept}. Please report it with all of this.")
         return UNEXPECTED
     display.close()
     return 0
 
 
-def resource_error(error: BaseException) -> ResourceError | None:
+def resource_error(error: BaseException, manner: Manner = Manner()) -> ResourceError | None:  # noqa: B008 (frozen)
     """The typed error when the machine ran out of memory or disk, else None."""
     text = str(error).lower()
     full = isinstance(error, (RuntimeError, ImportError)) and any(word in text for word in MEMORY_WORDS)
     if full or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         device = " on the GPU" if "cuda out of memory" in text else ""
-        return ResourceError(f"The run needed more memory than is free{device}; {MEMORY_REMEDY}")
+        return ResourceError(f"The run needed more memory than is free{device}; {manner.kept}. {manner.memory_remedy}")
     if (isinstance(error, OSError) and error.errno in _DISK_ERRORS) or any(word in text for word in _DISK_WORDS):
-        return ResourceError("The disk is full; nothing was written. Free some space, or choose another --out.")
+        return ResourceError(f"The disk is full; {manner.kept}. Free some space, or choose another --out.")
     return None
 
 

@@ -144,11 +144,14 @@ def paper_loss(
         masks: where an image has data that count; None = all of it. Voxel-centered maps also leave out what lies
             beyond the other image; legacy ones continue it by its edge, as in the weights' training.
     """
-    forward_loss = _one_direction(
-        moving_from_fixed, moving_b1dhw, fixed_b1dhw, similarity, moving_mask_b1dhw, fixed_mask_b1dhw
-    )
-    backward_loss = _one_direction(
-        fixed_from_moving, fixed_b1dhw, moving_b1dhw, similarity, fixed_mask_b1dhw, moving_mask_b1dhw
+    unlike = dissimilarity_both_ways(
+        moving_from_fixed,
+        fixed_from_moving,
+        moving_b1dhw,
+        fixed_b1dhw,
+        similarity,
+        moving_mask_b1dhw,
+        fixed_mask_b1dhw,
     )
     moving_shape, fixed_shape = moving_b1dhw.shape[2:], fixed_b1dhw.shape[2:]
     if regularizer == "diffusion":
@@ -161,8 +164,26 @@ def paper_loss(
             sparse=regularizer == "gradicon-sparse",
             generator=generator,
         )
-    unlike = forward_loss + backward_loss
     return LossTerms(unlike + weight * irregularity, unlike, irregularity)
+
+
+def dissimilarity_both_ways(
+    moving_from_fixed: CoordinateMap,
+    fixed_from_moving: CoordinateMap,
+    moving_b1dhw: Tensor,
+    fixed_b1dhw: Tensor,
+    similarity: str = "lncc",
+    moving_mask_b1dhw: Tensor | None = None,
+    fixed_mask_b1dhw: Tensor | None = None,
+) -> Tensor:
+    """The first part of `paper_loss`: the dissimilarities of both directions, summed."""
+    forward = _one_direction(
+        moving_from_fixed, moving_b1dhw, fixed_b1dhw, similarity, moving_mask_b1dhw, fixed_mask_b1dhw
+    )
+    backward = _one_direction(
+        fixed_from_moving, fixed_b1dhw, moving_b1dhw, similarity, fixed_mask_b1dhw, moving_mask_b1dhw
+    )
+    return forward + backward
 
 
 def _one_direction(found: CoordinateMap, moving, fixed, similarity, moving_mask, fixed_mask) -> Tensor:

@@ -1,6 +1,6 @@
 """What trained attention is worth on real pairs: landmark error after one robust affine, with and without shifts.
 
-    python -m carlreg.training.evaluate_attention runs/compact/checkpoint.pt --data FOLDER --grid 96 128
+    python -m carlreg.training.evaluate_attention runs/attention/checkpoint.pt --data FOLDER --grid 96 128
 
 For each pair of the evaluation folder: both volumes at one isotropic spacing, each on its own grid; attention in both
 directions; an affine fitted to its map, weighted by certainty and by agreement of the two directions. The moving
@@ -23,11 +23,12 @@ from torch import Tensor
 
 from ..maps.sampling import identity_map, sample
 from ..models.attention import match
-from ..models.checkpoints import read_weights
-from ..models.compact_encoder import CompactEncoder, CompactEncoderSettings
+from ..models.compact_encoder import CompactEncoder
 from ..preprocess import guess_modality, normalize, resample_on_axes
 from ..spaces import VolumeGrid
 from ..volumes import read_landmarks, read_volume
+from . import networks
+from .attention_stage import encoder_of
 
 log = logging.getLogger(__name__)
 
@@ -201,16 +202,10 @@ def centered(pair: Pair) -> np.ndarray:
 
 
 def load_encoder(path: Path) -> CompactEncoder:
-    """From a checkpoint of `attention_stage` (its running average) or from exported weights (rounded to float16)."""
-    if path.suffix == ".safetensors":
-        tensors = {n.split("encoder.", 1)[1]: v for n, v in read_weights(path).tensors.items() if "encoder." in n}
-        encoder = CompactEncoder()
-        encoder.load_state_dict(tensors)
-        return encoder.eval()
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    encoder = CompactEncoder(CompactEncoderSettings(**state["settings"]["encoder"]))
-    encoder.load_state_dict(state["average"])
-    return encoder.eval()
+    """From a checkpoint of a run (its running average) or from exported weights (rounded to float16)."""
+    network = networks.build("carl-compact")
+    networks.put_start(network, "carl-compact", str(path))
+    return encoder_of(network).eval()
 
 
 def main(arguments: list[str] | None = None) -> int:

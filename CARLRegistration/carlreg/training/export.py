@@ -1,67 +1,142 @@
-"""Turn a checkpoint of stage A into a weights file of `carl-compact`.
-
-    python -m carlreg.training.export runs/compact/checkpoint.pt --out carl-compact.safetensors
-
-Only the attention is written, from the running average, in half precision; the refinement steps stay untrained and
-are marked so.
-"""
+"""From a checkpoint to a weights file that prediction loads, with a model card that says what it is."""
 
 from __future__ import annotations
 
-import argparse
-import logging
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
+from ..models.checkpoints import part_of_names, save_weights
+from ..staging import staged_file
+from . import networks, shards
+from .saving import read_checkpoint
 
-from ..errors import CheckpointError
-from ..models import registry
-from ..models.checkpoints import ATTENTION, save_weights
-from ..models.compact_encoder import CompactEncoder, CompactEncoderSettings
+UNSTATED = "to be stated by those who trained it"
+_PART_NAMES = {"attention": "Attention", "refinement": "Refinement steps"}
+_GENERATED = "generated pairs with known maps (`training/synthetic.py`); no image was used."
+_OWN_IMAGES = "images of those who trained it; generated pairs in the other stages, if any."
+_LIMITS = """- The figures above are what is known: check first on other anatomy, contrasts or poses than in training.
+- Registration by this network is a start: instance optimization follows it unless it is switched off.
+- Research software, not a medical device."""
 
-log = logging.getLogger(__name__)
 
-MODEL = "carl-compact"
+@dataclass(frozen=True)
+class Exported:
+    """sha256: of the whole weights file. files: everything written."""
+
+    sha256: str
+    files: list[Path]
 
 
-def export_attention(checkpoint: Path, out: Path) -> str:
-    """Write the attention of a stage A checkpoint; returns the file's SHA-256.
+def export(checkpoint: Path, out: Path, *, license: str | None = None, shard_mb: float | None = None) -> Exported:
+    """Write the averaged weights in half precision, and `OUT.md` beside them.
 
-    Raises: CheckpointError when the checkpoint's encoder is not the model's.
+    Args:
+        license: of the weights; None = Apache-2.0 when they have seen generated images only, else to be stated.
+        shard_mb: cut the file into pieces of about so many MB.
+    Raises: CheckpointError when the checkpoint is none, or its network is no longer built that way.
     """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network = registry.build(MODEL)
-    encoders = [module for module in network.modules() if isinstance(module, CompactEncoder)]
-    saved = CompactEncoderSettings(**state["settings"]["encoder"])
-    for encoder in encoders:
-        if encoder.settings != saved:
-            raise CheckpointError(
-                f"Export: {MODEL} has the encoder {encoder.settings}, {checkpoint} has {saved}. Train the model's own."
-            )
-        encoder.load_state_dict(state["average"])
-    training = {name: value for name, value in state["settings"].items() if name not in ("workers", "encoder")}
+    state = read_checkpoint(checkpoint)
+    network = networks.build(state["model"])
+    networks.check_fits(network, state["average"], checkpoint)
+    network.load_state_dict(state["average"])
+    stages = [*state["history"], {"stage": state["stage"], "steps": state["step"], "seconds": round(state["seconds"])}]
+    license = license or ("Apache-2.0" if all(map(_only_generated, stages)) else UNSTATED)
     metadata = {
-        "carlreg_model": MODEL,
-        "trained_parts": [ATTENTION],
-        "stage": "A: attention alone, synthetic views with known correspondence",
+        "carlreg_model": state["model"],
+        "trained_parts": state["trained_parts"],
+        "stages": stages,
         "steps": state["step"],
         "training_seconds": round(state["seconds"]),
-        "training": training,
-        "license": "Apache-2.0",
+        "hardware": state["hardware"],
+        "config": _without_folders(state["config"]),
+        "validation": {name: float(f"{value:.4g}") for name, value in state["figures"].items()},
+        "license": license,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    return save_weights(network, out, metadata)
+    try:
+        digest = save_weights(network, out, metadata)
+    finally:
+        out.with_name(out.name + ".partial").unlink(missing_ok=True)
+    part_of = part_of_names(network)
+    parameters = dict.fromkeys(sorted(set(part_of.values())), 0)
+    for name, parameter in network.named_parameters():
+        parameters[part_of[name]] += parameter.numel()
+    card = out.with_suffix(".md")
+    text = model_card(out.name, digest, out.stat().st_size, metadata, parameters)
+    with staged_file(card) as part:
+        part.write_text(text, encoding="utf-8")
+    files = [out] if shard_mb is None else shards.split(out, shard_mb)
+    return Exported(digest, [*files, card])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write a weights file from a training checkpoint.")
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    log.info("%s  %s", export_attention(options.checkpoint, options.out), options.out)
-    return 0
+def _only_generated(stage: dict[str, Any]) -> bool:
+    """The stage saw no image; what published weights have seen is not known here."""
+    return stage["stage"] != "images" and not stage["stage"].startswith(networks.PUBLISHED)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with files named, but not where they lie on somebody's machine."""
+    named = {"weights": config["model"], "source": config["data"]["images"], "images": config["validation"]}
+    result = json.loads(json.dumps(config))
+    for (key, section), path in zip(named.items(), (("model",), ("data", "images"), ("validation",)), strict=True):
+        if section.get(key):
+            inner = result
+            for step in path:
+                inner = inner[step]
+            inner[key] = Path(section[key]).name
+    return result
+
+
+def model_card(name: str, sha256: str, size: int, metadata: dict[str, Any], parameters: dict[str, int]) -> str:
+    """What a weights file is, from its metadata, as Markdown.
+
+    Args: size: bytes. parameters: number by part of the network.
+    """
+    trained = metadata["trained_parts"]
+    parts = [
+        f"{part}: {count:,} parameters, trained"
+        if part in trained
+        else f"**{_PART_NAMES[part]}: untrained** ({count:,} parameters), not in the file, left out at run time"
+        for part, count in parameters.items()
+    ]
+    config = metadata["config"]
+    images = not all(map(_only_generated, metadata["stages"]))
+    table = [
+        ("File", f"`{name}`, {size / 1e6:.1f} MB, float16"),
+        ("SHA-256", f"`{sha256}`"),
+        ("Model", f"`{metadata['carlreg_model']}`"),
+        ("Parts", "; ".join(parts)),
+        ("License", metadata["license"]),
+    ]
+    stages = [
+        f"| {stage['stage']} | {stage['steps']:,} steps | {_duration(stage['seconds'])} |"
+        for stage in metadata["stages"]
+    ]
+    figures = [f"| {what} | {value:g} |" for what, value in metadata["validation"].items() if what != "seconds"]
+    sections = [
+        f"# Model card: {name.removesuffix('.safetensors')}",
+        "| | |\n|---|---|\n" + "\n".join(f"| {what} | {text} |" for what, text in table),
+        "## Training",
+        "| stage | length | time |\n|---|---|---|\n" + "\n".join(stages),
+        f"Data: {_OWN_IMAGES if images else _GENERATED} Hardware of the last stage: {metadata['hardware']}. The file "
+        "holds the running average of the weights. Configuration of the last stage:",
+        "```json\n" + json.dumps(config, indent=1) + "\n```",
+        "## Figures of the last validation",
+        "On pairs not trained on: `end_point_voxels` is the mean distance to the true map of generated pairs, "
+        "`landmarks_mm` and `dice` are those of the network's map alone on real pairs; the others are the stage's loss "
+        "terms on generated pairs."
+        if figures
+        else "None: the run ended before its first validation.",
+        "| figure | value |\n|---|---|\n" + "\n".join(figures) if figures else "",
+        "## Limits",
+        _LIMITS,
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not known"
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"

@@ -10,7 +10,7 @@ import torch
 from carlreg.models import registry
 from carlreg.models.compact_encoder import CompactEncoder
 from carlreg.spaces import VolumeGrid
-from carlreg.training.attention_stage import AttentionStage, AttentionStageSettings
+from carlreg.training.attention_stage import encoder_of
 from carlreg.training.evaluate_attention import (
     attention_affine,
     centered,
@@ -23,10 +23,14 @@ from carlreg.training.evaluate_attention import (
     on_grid,
     point_error_mm,
 )
-from carlreg.training.export import export_attention
+from carlreg.training.loop import Run
+from carlreg.training.parallel import Ranks
+from carlreg.training.saving import save_checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from data_folder import MISSING, find_data_folder
+
+from .conftest import small_config
 
 OBLIQUE = np.linalg.qr(np.array([[1.0, 0.2, 0.1], [-0.2, 1.0, 0.3], [0.0, -0.3, 1.0]]))[0]
 OBLIQUE = OBLIQUE * np.sign(np.diag(OBLIQUE))
@@ -84,20 +88,17 @@ def test_network_grid_surrounds_the_content_and_resampling_equals_simpleitk():
     assert np.linalg.norm(shifted.center_lps - target.center_lps) == pytest.approx(30.0)
 
 
-def test_export_keeps_the_average_and_reads_back(tmp_path):
-    stage = AttentionStage(AttentionStageSettings(steps=1, workers=0))
+def test_the_encoder_comes_from_the_average_of_a_run(tmp_path):
+    run = Run(small_config(), Ranks(0, 1, torch.device("cpu")))
     with torch.no_grad():
-        for value in stage.average.average.values():
+        for value in run.average.average.values():
             value.mul_(1.5)
-    stage.save(tmp_path / "checkpoint.pt")
-    digest = export_attention(tmp_path / "checkpoint.pt", tmp_path / "out.safetensors")
-    assert (tmp_path / "out.safetensors").stat().st_size < 30e6
-    exported = load_encoder(tmp_path / "out.safetensors").state_dict()
-    for name, value in stage.average.average.items():
-        torch.testing.assert_close(exported[name], value, rtol=1e-3, atol=1e-6)
-    loaded = registry.load("carl-compact", tmp_path / "out.safetensors")
-    assert loaded.weights_sha256 == digest
-    assert loaded.trained == {"attention": True, "refinement": False}
+    save_checkpoint(tmp_path / "checkpoint.pt", run.state())
+    found = load_encoder(tmp_path / "checkpoint.pt").state_dict()
+    averaged = encoder_of(run.averaged_network()).state_dict()
+    for name, value in averaged.items():
+        assert torch.equal(found[name], value)
+    assert not torch.equal(found["project.layer.weight"], encoder_of(run.network).state_dict()["project.layer.weight"])
 
 
 @pytest.fixture(scope="module")

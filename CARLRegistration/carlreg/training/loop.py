@@ -1,0 +1,410 @@
+"""The training loop: one run that can stop at any step and go on with exactly the next one.
+
+    with parallel.ranks(config.run.device) as ranks:
+        train(config, Path("runs/a"), ranks)
+
+A run's folder holds config.toml, checkpoint.pt (all that is needed to go on), best.pt (by validation), log.csv and,
+where TensorBoard is installed, its events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, OptimizationDiverged, ResourceError
+from ..models.checkpoints import part_of_names
+from ..models.operators import Registration
+from . import networks
+from .config import TrainingConfig
+from .parallel import Ranks, convolutions_in
+from .records import Records, hardware, memory_gb
+from .saving import read_checkpoint, save_checkpoint, write_atomically
+from .sections import to_toml
+from .stage import Stage, Terms
+from .stages import stage_class
+from .validation import Validation
+
+log = logging.getLogger(__name__)
+
+SEEDS_PER_RUN = 1_000_000_007  # samples of runs with different seeds do not meet
+
+
+class MovingAverage:
+    """Exponential moving average of a module's weights, warmed up so that early ones fade quickly."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.average = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:  # BatchNorm's counter
+                self.average[name].copy_(value)
+
+
+def learning_rate(step: int, fraction: float, rate: float, final_rate: float, warmup_steps: int) -> float:
+    """Cosine from `rate` to `final_rate` over the run (fraction 0..1), times a linear warm-up from step 0."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
+    return (final_rate + (rate - final_rate) * cosine) * min(1.0, (step + 1) / max(warmup_steps, 1))
+
+
+class Objective(nn.Module):
+    """A stage's loss as a module, so that DistributedDataParallel sees one forward pass per backward pass."""
+
+    def __init__(self, stage: Stage, network: Registration, precision: str, several: bool) -> None:
+        super().__init__()
+        self.stage, self.network, self.precision, self.several = stage, network, precision, several
+
+    def forward(self, draws: list[Any], seeds: list[int]) -> Terms:
+        with convolutions_in(self.network, self.precision):
+            terms = self.stage.batch_losses(self.network, draws, seeds)
+        loss = terms["loss"]
+        if self.several:  # a sample may leave a part without gradient, and all processes average the same tensors
+            loss = loss + sum(p.sum() * 0.0 for p in self.network.parameters() if p.requires_grad)
+        return {name: value.detach() for name, value in terms.items()} | {"loss": loss}
+
+
+class _Samples(torch.utils.data.Dataset):
+    """Place in the order of this process's samples -> seed and sample; the same whatever process draws it."""
+
+    def __init__(self, run: Run) -> None:
+        # Not the run itself: this goes to worker processes, which have no use for the network.
+        self.stage, self.device, self.ranks = run.stage, run.ranks.device, run.ranks
+        self.seed, self.step = run.config.run.seed, run.step
+        self.batch, self.accumulation = run.config.optimizer.batch, run.config.optimizer.accumulation
+
+    def __len__(self) -> int:
+        return 10**12
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        # Numbered so that n processes with a batch of one see together what one process with a batch of n sees.
+        turn, place = divmod(index, self.batch)
+        turn += self.step * self.accumulation
+        seed = self.seed * SEEDS_PER_RUN + (turn * self.ranks.count + self.ranks.rank) * self.batch + place
+        return seed, self.stage.draw(seed, self.device)
+
+
+class Run:
+    """Everything that changes during a run: network, optimizer, average, position."""
+
+    def __init__(self, config: TrainingConfig, ranks: Ranks) -> None:
+        self.config, self.ranks = config, ranks
+        self.stage = stage_class(config.stage.kind)(config.stage, config.data)
+        self.network = networks.build(config.model.name, config.run.seed).to(ranks.device)
+        self.stage.prepare(self.network, config.model.name)
+        trained = {id(p) for p in self.stage.parameters(self.network)}
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(id(parameter) in trained)
+        named = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        self.trained_parts = sorted({part_of_names(self.network)[name] for name in named})
+        o = config.optimizer
+        groups = [
+            {"params": [p for p in named.values() if p.ndim >= 2], "weight_decay": o.weight_decay},
+            {"params": [p for p in named.values() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=o.rate)
+        self.objective = ranks.wrapped(Objective(self.stage, self.network, config.run.precision, ranks.count > 1))
+        self.average = MovingAverage(self.network, o.ema)
+        self.step, self.seconds = 0, 0.0
+        self.best = math.inf
+        self.figures: dict[str, float] = {}  # of the last validation
+        self.history: list[dict[str, Any]] = []  # what the weights that this run started from went through
+
+    def start(self) -> None:
+        """Take the weights to start from. Raises InputError, CheckpointError."""
+        start = networks.put_start(self.network, self.config.model.name, self.config.model.weights)
+        self.trained_parts = sorted({*self.trained_parts, *start.parts})
+        self.history = start.history
+        self.average = MovingAverage(self.network, self.config.optimizer.ema)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the run that is done."""
+        r = self.config.run
+        return min(1.0, self.step / r.steps if r.steps else self.seconds / (60 * r.minutes))
+
+    def learning_rate(self) -> float:
+        o = self.config.optimizer
+        return learning_rate(self.step, self.fraction, o.rate, o.final_rate, o.warmup_steps)
+
+    def batches(self) -> Iterator[list[tuple[int, Any]]]:
+        """The samples of each batch with their seeds, from the present step on, without end."""
+        samples = _Samples(self)
+        workers = self.config.data.workers if self.ranks.device.type == "cpu" else 0
+        loader = torch.utils.data.DataLoader(
+            samples,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_one_thread,
+        )
+        source = iter(loader)
+        while True:
+            yield [next(source) for _ in range(self.config.optimizer.batch)]
+
+    def train_step(self, batches: list[list[tuple[int, Any]]]) -> dict[str, float]:
+        """One optimizer step on so many batches; returns the numbers for the log. Raises OptimizationDiverged."""
+        rate = self.learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        set_training(self.network)
+        self.stage.begin_step(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, list[Tensor]] = {}
+        for number, batch in enumerate(batches, 1):
+            silent = self.ranks.count > 1 and number < len(batches)
+            with self.objective.no_sync() if silent else contextlib.nullcontext():
+                terms = self.objective([draw for _, draw in batch], [seed for seed, _ in batch])
+                (terms["loss"] / len(batches)).backward()
+            for name, value in terms.items():
+                sums.setdefault(name, []).append(value.detach())
+        numbers = {name: torch.stack(values).mean().item() for name, values in sums.items()}
+        norm = nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], self._clip)
+        numbers["gradient"] = norm.item()
+        self._prove_finite(numbers)
+        self.optimizer.step()
+        self.step += 1
+        self.average.update(self.network, self.step)
+        return numbers | {"rate": rate}
+
+    @property
+    def _clip(self) -> float:
+        return self.config.optimizer.clip
+
+    def _prove_finite(self, numbers: dict[str, float]) -> None:
+        bad = not (math.isfinite(numbers["loss"]) and math.isfinite(numbers["gradient"]))
+        (bad_somewhere,) = self.ranks.agreed(float(bad))
+        if bad_somewhere:
+            terms = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            raise OptimizationDiverged(
+                f"Training: the loss or its gradient is not finite at step {self.step} ({terms}). The weights were not "
+                "changed by it. Go on from the last checkpoint with a lower optimizer.rate or optimizer.clip."
+            )
+
+    def averaged_network(self) -> Registration:
+        """A network of its own with the averaged weights, in evaluation mode."""
+        network = networks.build(self.config.model.name).to(self.ranks.device)
+        network.load_state_dict(self.average.average)
+        return network.eval()
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on, and to say what these weights are."""
+        return {
+            "model": self.config.model.name,
+            "stage": self.config.stage.kind,
+            "network": self.network.state_dict(),
+            "average": self.average.average,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "figures": self.figures,
+            "trained_parts": self.trained_parts,
+            "history": self.history,
+            "hardware": hardware(self.ranks.device, self.ranks.count),
+            "config": asdict(self.config),
+        }
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint. Raises CheckpointError for one of another model, stage or architecture."""
+        state = read_checkpoint(path)
+        for what, own in (("model", self.config.model.name), ("stage", self.config.stage.kind)):
+            if state[what] != own:
+                raise CheckpointError(
+                    f"{path}: expected a checkpoint of {what} {own}, got one of {what} {state[what]}. Choose another "
+                    f'--out folder; to start from these weights set model.weights = "{path}".'
+                )
+        networks.check_fits(self.network, state["network"], path)
+        self.network.load_state_dict(state["network"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path}: the checkpoint trains other parts of the network ({error}). Keep stage.parts, or choose "
+                "another --out folder."
+            ) from error
+        self.average.average = {name: value.to(self.ranks.device) for name, value in state["average"].items()}
+        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.figures, self.trained_parts, self.history = state["figures"], state["trained_parts"], state["history"]
+
+
+def set_training(network: nn.Module) -> None:
+    """Training mode for modules with trained parameters; what is frozen keeps its statistics."""
+    network.eval()
+    for module in network.modules():
+        if any(p.requires_grad for p in module.parameters(recurse=False)):
+            module.train()
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sitting ended: 'finished', 'time limit' or 'stopped'; at which step."""
+
+    reason: str
+    step: int
+    seconds: float
+
+
+def train(
+    config: TrainingConfig,
+    out: Path,
+    ranks: Ranks,
+    *,
+    time_limit_seconds: float = math.inf,
+    stop: Callable[[], bool] = lambda: False,
+    on_step: Callable[[Run, dict[str, float]], None] = lambda run, numbers: None,
+) -> Outcome:
+    """Train until the run's length, the time limit of this sitting, or a stop; goes on from `out/checkpoint.pt`.
+
+    Args:
+        stop: asked before each step. on_step: told after each.
+    Raises: OptimizationDiverged; ResourceError when the last checkpoint could not be written; InputError,
+        CheckpointError before anything is written.
+    """
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    run = Run(config, ranks)
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.is_file():
+        run.resume(checkpoint)
+        log.info("Going on from step %d (%s).", run.step, checkpoint)
+    else:
+        run.start()
+    if ranks.device.type == "cuda":
+        torch.backends.cudnn.benchmark = run.stage.synthetic  # one shape throughout; own images have many
+    validation = Validation(config, run.stage) if ranks.first else None
+    files = _Files(out, run, validation) if ranks.first else None
+    try:
+        return _sitting(run, files, time_limit_seconds, stop, on_step)
+    finally:
+        if files is not None:
+            files.records.close()
+
+
+def _sitting(run: Run, files: _Files | None, time_limit_seconds: float, stop, on_step) -> Outcome:
+    """Steps until one of the ends; see `train`. files: None in all processes but the first."""
+    config, ranks = run.config, run.ranks
+    begin, before = time.monotonic(), run.seconds
+    saved_at = validated_at = begin
+    batches = run.batches()
+    since_log = _Since(run)
+    while True:
+        spent = time.monotonic() - begin
+        asked, run.seconds, over = ranks.agreed(float(stop()), before + spent, float(spent >= time_limit_seconds))
+        if run.fraction >= 1 or asked or over:
+            break
+        numbers = run.train_step([next(batches) for _ in range(config.optimizer.accumulation)])
+        if files is not None:
+            on_step(run, numbers)
+            since_log.add(numbers)
+            if run.step % config.run.log_every == 0:
+                files.records.write(run.step, since_log.means(run))
+            if time.monotonic() - saved_at >= config.run.checkpoint_seconds:
+                files.save_if_possible(run)
+                saved_at = time.monotonic()
+            if _due(config, run.step, time.monotonic() - validated_at):
+                files.validate(run)
+                validated_at = time.monotonic()
+    reason = "finished" if run.fraction >= 1 else "stopped" if asked else "time limit"
+    if files is not None:
+        if since_log.steps:
+            files.records.write(run.step, since_log.means(run))
+        files.save(run)  # before the validation, which may take long
+        if reason == "finished" and _wanted(config) and files.validated != run.step:
+            files.validate(run)
+            files.save(run)
+    return Outcome(reason, run.step, run.seconds)
+
+
+def _wanted(config: TrainingConfig) -> bool:
+    return config.validation.every_seconds is not None or config.validation.every_steps > 0
+
+
+def _due(config: TrainingConfig, step: int, seconds: float) -> bool:
+    v = config.validation
+    if v.every_seconds is not None:
+        return seconds >= v.every_seconds
+    return v.every_steps > 0 and step % v.every_steps == 0
+
+
+class _Since:
+    """Means of the numbers since the last line of the log; a number counts in the steps that have it."""
+
+    def __init__(self, run: Run) -> None:
+        self.reset(run)
+
+    def reset(self, run: Run) -> None:
+        self._values: dict[str, list[float]] = {}
+        self.steps = 0
+        self._begin = time.monotonic()
+
+    def add(self, numbers: dict[str, float]) -> None:
+        self.steps += 1
+        for name, value in numbers.items():
+            self._values.setdefault(name, []).append(value)
+
+    def means(self, run: Run) -> dict[str, float]:
+        found = {name: sum(values) / len(values) for name, values in self._values.items()}
+        speed = self.steps / max(time.monotonic() - self._begin, 1e-9)
+        found |= {"seconds": run.seconds, "steps_per_second": speed, "memory_gb": memory_gb(run.ranks.device)}
+        self.reset(run)
+        return found
+
+
+class _Files:
+    """What the first process writes into the run's folder."""
+
+    def __init__(self, out: Path, run: Run, validation: Validation) -> None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(
+                f"{out}: the folder cannot be made ({error.strerror}). Choose another --out."
+            ) from error
+        self.out, self.validation = out, validation
+        write_atomically(out / "config.toml", to_toml(run.config).encode())
+        self.records = Records(out, run.step)
+        self.validated = -1
+
+    def save(self, run: Run) -> None:
+        save_checkpoint(self.out / "checkpoint.pt", run.state())
+
+    def save_if_possible(self, run: Run) -> None:
+        """A disk that is full now may have room later: the run goes on, and says so."""
+        try:
+            self.save(run)
+        except ResourceError as error:
+            log.warning("%s The run goes on and tries again.", error)
+
+    def validate(self, run: Run) -> None:
+        """Judge the averaged weights; keep them as best.pt when they are the best so far."""
+        run.figures = self.validation(run.averaged_network(), run.trained_parts)
+        self.validated = run.step
+        self.records.write(run.step, {f"val_{name}": value for name, value in run.figures.items()})
+        shown = ", ".join(f"{n} {v:.4g}" for n, v in run.figures.items() if "_turn_" not in n and "_overlap_" not in n)
+        log.info("Validation at step %d: %s", run.step, shown)
+        score = run.figures.get("score", math.inf)
+        if score < run.best:
+            run.best = score
+            try:
+                save_checkpoint(self.out / "best.pt", run.state())
+            except ResourceError as error:
+                log.warning("%s The run goes on.", error)

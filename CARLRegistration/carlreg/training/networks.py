@@ -1,0 +1,151 @@
+"""The networks that can be trained, and the weights they start from."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError, InputError
+from ..models import registry
+from ..models.background import OnBackground
+from ..models.checkpoints import ATTENTION, part_of_names, put_own, read_weights
+from ..models.compact_encoder import CompactEncoder
+from ..models.compositions import Composition, Half, Refinement, Two, assemble
+from ..models.operators import Registration, without_refinement
+from ..models.unet import UNetSettings
+from .saving import is_checkpoint, read_checkpoint
+
+log = logging.getLogger(__name__)
+
+PUBLISHED = "published weights"  # how the history of a network that started from them begins
+
+_SMALL = UNetSettings(down_channels=(2, 8, 16, 32, 64, 128), up_channels=(8, 16, 32, 64, 64))
+# What attention is to be compared with: GradICON's arrangement of U-Nets, small and without attention.
+PLAIN: dict[str, Composition] = {
+    "unet": Two(Half(Two(Half(Refinement(_SMALL)), Refinement(_SMALL))), Refinement(_SMALL)),
+}
+
+
+def names() -> list[str]:
+    return [*registry.MODELS, *PLAIN]
+
+
+def build(name: str, seed: int = 0) -> Registration:
+    """The network with fresh weights, the same for the same seed. Raises InputError for an unknown name."""
+    if name not in names():
+        raise InputError(f"model.name: expected one of {', '.join(names())}; got {name!r}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = assemble(PLAIN[name]) if name in PLAIN else registry.build(name)
+    for module in network.modules():
+        if isinstance(module, OnBackground):  # the memory layout that its inputs have
+            module.to(memory_format=torch.channels_last_3d)
+    return network
+
+
+def info_of(name: str) -> registry.ModelInfo | None:
+    """The registry's entry; None for a network that is only there to compare with."""
+    return registry.MODELS.get(name)
+
+
+@dataclass(frozen=True)
+class Start:
+    """parts: of the network that have trained weights. history: the stages those went through, oldest first."""
+
+    parts: list[str]
+    history: list[dict[str, Any]]
+
+
+def put_start(network: Registration, name: str, weights: str) -> Start:
+    """Give a network its weights to start from.
+
+    Args: weights: 'none', 'shipped', a weights file of ours, a checkpoint of a run, or, for the published
+        architectures, a state dict of the authors' code. Of a file for another model with the same encoder of
+        attention, the encoder is taken.
+    Raises: InputError, CheckpointError.
+    """
+    if weights == "none":
+        return Start([], [])
+    path = Path(weights)
+    if weights == "shipped":
+        info = info_of(name)
+        path = None if info is None else info.shipped_file
+        if path is None:
+            raise InputError(f"model.weights: nothing is shipped for {name}; expected 'none' or a file.")
+    checkpoint = _checkpoint(path)
+    if checkpoint is not None:
+        tensors, source = checkpoint["average"], checkpoint["model"]
+        last = {"stage": checkpoint["stage"], "steps": checkpoint["step"], "seconds": round(checkpoint["seconds"])}
+        history = [*checkpoint["history"], last]
+        if source != name:
+            return Start(_put_encoder(network, tensors, path, source), history)
+        check_fits(network, tensors, path)
+        network.load_state_dict(tensors)
+        return Start(list(checkpoint["trained_parts"]), history)
+    file = read_weights(path)
+    if file.metadata is None:
+        info = info_of(name)
+        if info is None or not info.legacy:
+            raise CheckpointError(
+                f"model.weights: expected a weights file made by carlreg, or a checkpoint; got {path}."
+            )
+        network.load_state_dict(registry.load(name, path).network.state_dict())
+        published = {"stage": f"{PUBLISHED} {path.name}", "steps": 0, "seconds": None}
+        return Start(sorted(set(part_of_names(network).values())), [published])
+    source = str(file.metadata.get("carlreg_model"))
+    parts = put_own(network, file, name) if source == name else _put_encoder(network, file.tensors, path, source)
+    return Start(parts, _history_of(file.metadata))
+
+
+def _history_of(metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    """Files from before the trainer kept a history say their one stage."""
+    one = {"stage": str(metadata.get("stage", "not known")), "steps": metadata.get("steps", 0)}
+    return metadata.get("stages") or [one | {"seconds": metadata.get("training_seconds")}]
+
+
+def _checkpoint(path: Path) -> dict[str, Any] | None:
+    """The content of a run's checkpoint; None when the file is something else."""
+    return read_checkpoint(path) if is_checkpoint(path) else None
+
+
+def _put_encoder(network: Registration, tensors: dict[str, Tensor], path: Path, source: str) -> list[str]:
+    prefixes = sorted({name.split("encoder.", 1)[0] + "encoder." for name in tensors if "encoder." in name})
+    for module in network.modules():
+        if not isinstance(module, CompactEncoder):
+            continue
+        shapes = {name: value.shape for name, value in module.state_dict().items()}
+        for prefix in prefixes:
+            theirs = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+            if {name: value.shape for name, value in theirs.items()} == shapes:
+                module.load_state_dict(theirs)
+                log.info("Took the encoder of attention from %s (%s); all else starts anew.", path, source)
+                return [ATTENTION]
+    raise CheckpointError(f"model.weights: {path} holds weights of {source}, which have nothing for this network.")
+
+
+def check_fits(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path | str) -> None:
+    """Raise CheckpointError that says what differs unless the tensors are the module's, by name and shape."""
+    own = module.state_dict()
+    missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
+    shapes = [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    found = [("without", missing), ("with", unknown), ("where", shapes)]
+    problems = [f"{word} {', '.join(n[:3])}{f' and {len(n) - 3} more' if len(n) > 3 else ''}" for word, n in found if n]
+    if problems:
+        raise CheckpointError(
+            f"{path}: the checkpoint is of another architecture: {'; '.join(problems)}. Choose another --out folder, "
+            "or the version and model that it was made with."
+        )
+
+
+def trained_only(network: Registration, trained_parts: list[str]) -> Registration:
+    """The network without parts that have no trained weights, as it would be used; shares its weights."""
+    return without_refinement(network) if trained_parts == [ATTENTION] else network

@@ -1,0 +1,58 @@
+"""Stage C: the whole network by image similarity, on synthetic pairs painted in one contrast.
+
+This is the loss that own images are trained with, and instance optimization works with: LNCC^2 + GradICON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import torch
+from torch import Generator
+
+from ..losses.paper import dissimilarity_both_ways
+from ..models.operators import Registration
+from .everything_stage import end_point_bins, sparse_gradicon
+from .sections import Range
+from .stage import Stage, StageSettings, Terms
+from .synthetic_pair import KnownPair, draw_pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilaritySettings(StageSettings):
+    """similarity: what is maximized, see `losses.paper.dissimilarity`. weight: of GradICON."""
+
+    kind: Literal["similarity"] = "similarity"
+    similarity: Literal["lncc", "lncc2", "mind"] = "lncc2"
+    weight: Annotated[float, Range(0, 1000)] = 1.5
+
+
+class SimilarityStage(Stage):
+    Settings = SimilaritySettings
+    settings: SimilaritySettings
+
+    def draw(self, seed: int, device: torch.device) -> KnownPair:
+        settings = self.data.synthetic
+        if self.settings.similarity != "mind":  # local correlation means nothing between contrasts
+            settings = replace(settings, same_contrast=1.0)
+        return draw_pair(seed, settings, device)
+
+    def losses(self, network: Registration, draw: KnownPair, generator: Generator) -> Terms:
+        pair = draw
+        forward, backward = network(pair.moving, pair.fixed)
+        unlike = dissimilarity_both_ways(
+            forward.map,
+            backward.map,
+            pair.moving,
+            pair.fixed,
+            self.settings.similarity,
+            pair.moving_inside,
+            pair.fixed_inside,
+        )
+        irregularity = sparse_gradicon(forward.map, backward.map, pair.shape, generator)
+        with torch.no_grad():
+            there = pair.forward.end_point(forward.map, pair.shape)
+        loss = unlike + self.settings.weight * irregularity
+        terms = {"loss": loss, "dissimilarity": unlike, "gradicon": irregularity, "end_point": there}
+        return terms | end_point_bins(pair.forward, there)
