@@ -20,7 +20,10 @@ import torch
 
 from . import __version__
 from .errors import DeviceError, InputError
+from .maps import identity_map, sample
+from .maps.exchange import array_from_tensor, tensor_from_array
 from .models import registry
+from .models.attention import settled
 from .models.operators import TwoStep, without_refinement
 from .models.predict import (
     Correspondences,
@@ -58,6 +61,7 @@ STAGE_WEIGHTS = {
 }
 _ROTATIONS, _SEARCH_EDGE, _COARSE_EDGE = 800, 26, 40
 _REPAIRED_DETERMINANT = 0.05
+_CONTINUED_EDGE = 48
 
 
 @dataclass
@@ -136,7 +140,7 @@ def register_pair(
     with progress.stage("affine", "refining the affine"):
         problem = _fine_problem(f, m, settings, device)
         start = _refined_affine(starts, problem, settings, progress)
-        residual, deformation = _residual_of(start, prediction, initial_transform, problem)
+        residual, deformation = _residual_of(start, prediction, initial_transform, problem, f, m)
         del problem
     with progress.stage("optimize", f"instance optimization ({settings.io_method}, {settings.steps} steps)"):
         if settings.io_method == "network" and settings.steps:
@@ -305,7 +309,41 @@ def _refined_affine(starts, problem: AffineProblem, settings, progress) -> Start
     return Start(best.name, matrix, problem.score(matrix).score, best.overlap)
 
 
-def _residual_of(start: Start, prediction: _Predicted | None, initial_transform, problem: AffineProblem):
+def _continued_beyond(residual: Callable, mapping: Callable, affine: np.ndarray, f: Prepared, m: Prepared) -> Callable:
+    """The residual where the moving image has data, and beyond it what the nearest such places say.
+
+    A network answers anything where its match lies outside the moving field of view.
+    """
+    grid = f.content.with_spacing(search_spacing(f, m, _CONTINUED_EDGE))
+    points = tensor_from_array(grid.lps_from_unit[:3, :3]).float() @ identity_map(grid.shape_dhw).reshape(3, -1)
+    points = array_from_tensor(points).T.astype(np.float64) + grid.lps_from_unit[:3, 3]
+    back = m.grid.unit_from_lps
+    seen = np.ones(len(points), dtype=bool)
+    for mapped in (points @ affine[:3, :3].T + affine[:3, 3], mapping(points)):
+        unit = mapped @ back[:3, :3].T + back[:3, 3]
+        seen &= ((unit > 0) & (unit < 1)).all(1)
+    if seen.mean() > 0.99 or not seen.any():
+        return residual
+    shape = (1, -1, *grid.shape_dhw)
+    support = tensor_from_array(seen.astype(np.float32)).reshape(shape)
+    # Next to the edge of its data the network was already drawn by what lies beyond.
+    support = -torch.nn.functional.max_pool3d(-support, 5, 1, 2)
+    values = tensor_from_array(np.ascontiguousarray(residual(points).T.astype(np.float32))).reshape(shape)
+    field = torch.cat([settled(values, support, 1.0), support], dim=1)
+
+    def continued(at: np.ndarray) -> np.ndarray:
+        unit = at @ grid.unit_from_lps[:3, :3].T + grid.unit_from_lps[:3, 3]
+        where = tensor_from_array(np.ascontiguousarray(unit.T.astype(np.float32)))[None, :, :, None, None]
+        found = array_from_tensor(sample(field, where)[0, :, :, 0, 0]).T.astype(np.float64)
+        share = found[:, 3:]
+        return share * residual(at) + (1 - share) * found[:, :3]
+
+    return continued
+
+
+def _residual_of(
+    start: Start, prediction: _Predicted | None, initial_transform, problem: AffineProblem, f: Prepared, m: Prepared
+):
     """What is known beyond the start's affine: n x 3 fixed points -> displacement in LPS mm, and where from.
 
     The network's own map, what it makes of the affine, or nothing: whichever aligns best. (None, "affine") = nothing.
@@ -329,7 +367,13 @@ def _residual_of(start: Start, prediction: _Predicted | None, initial_transform,
     if name == "affine" or (name != "initial transform" and scores[name] <= start.score):
         return None, "affine"
     mapping, back = maps[name], np.linalg.inv(start.matrix)
-    return lambda points: mapping(points) @ back[:3, :3].T + back[:3, 3] - points, name
+
+    def residual(points: np.ndarray) -> np.ndarray:
+        return mapping(points) @ back[:3, :3].T + back[:3, 3] - points
+
+    if name == "initial transform":
+        return residual, name
+    return _continued_beyond(residual, mapping, start.matrix, f, m), name
 
 
 def _network_residual(loaded, start: Start, f, m, fixed, moving, settings, device, progress):

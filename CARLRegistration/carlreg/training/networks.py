@@ -103,9 +103,10 @@ def put_start(network: Registration, name: str, weights: str) -> Start:
 
 
 def _history_of(metadata: dict[str, Any]) -> list[dict[str, Any]]:
-    """Files from before the trainer kept a history say their one stage."""
-    one = {"stage": str(metadata.get("stage", "not known")), "steps": metadata.get("steps", 0)}
-    return metadata.get("stages") or [one | {"seconds": metadata.get("training_seconds")}]
+    """The stages that a weights file names; one without a list of them says its one stage. Times may be unknown."""
+    one = {"stage": metadata.get("stage", "not known"), "steps": metadata.get("steps", 0)}
+    stages = metadata.get("stages") or [one | {"seconds": metadata.get("training_seconds")}]
+    return [{"stage": str(s["stage"]), "steps": int(s["steps"]), "seconds": s.get("seconds")} for s in stages]
 
 
 def _checkpoint(path: Path) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from carlreg.errors import CheckpointError
 from carlreg.models import registry
-from carlreg.models.checkpoints import read_weights, sha256_of
+from carlreg.models.checkpoints import read_weights, save_weights, sha256_of
 from carlreg.training import networks
 from carlreg.training.export import UNSTATED, export
 from carlreg.training.loop import train
@@ -77,6 +77,21 @@ def test_weights_that_saw_images_state_no_license_of_ours_and_no_folders(run, tm
     assert metadata["config"]["data"]["images"]["source"] == "patients" and "| images | 7 steps | 1 minutes |" in card
     export(tmp_path / "c.pt", tmp_path / "w.safetensors", license="CC BY 4.0")
     assert read_weights(tmp_path / "w.safetensors").metadata["license"] == "CC BY 4.0"
+
+
+@pytest.mark.parametrize("seconds", [{}, {"seconds": 7200}])
+def test_the_card_names_the_stages_of_the_weights_that_a_run_started_from(run, tmp_path, seconds):
+    network = networks.build("carl-compact")
+    stages = [{"stage": "attention", "steps": 1234, "data": "of another kind"} | seconds]
+    file = tmp_path / "first.safetensors"
+    save_weights(network, file, {"carlreg_model": "carl-compact", "trained_parts": ["attention"], "stages": stages})
+    state = read_checkpoint(run / "checkpoint.pt")
+    state["history"] = networks.put_start(network, "carl-compact", str(file)).history
+    state.pop("format")
+    save_checkpoint(tmp_path / "c.pt", state)
+    export(tmp_path / "c.pt", tmp_path / "w.safetensors")
+    time = "2.0 hours" if seconds else "not known"
+    assert f"| attention | 1,234 steps | {time} |" in (tmp_path / "w.md").read_text()
 
 
 def test_pieces_are_readable_small_and_join_to_the_same_file(run, tmp_path):
