@@ -61,7 +61,7 @@ STAGE_WEIGHTS = {
 }
 _ROTATIONS, _SEARCH_EDGE, _COARSE_EDGE = 800, 26, 40
 _REPAIRED_DETERMINANT = 0.05
-_CONTINUED_EDGE = 48
+_CONTINUED_EDGE, _EDGE_CELLS = 48, (0, 1, 2, 4, 6)
 
 
 @dataclass
@@ -309,36 +309,43 @@ def _refined_affine(starts, problem: AffineProblem, settings, progress) -> Start
     return Start(best.name, matrix, problem.score(matrix).score, best.overlap)
 
 
-def _continued_beyond(residual: Callable, mapping: Callable, affine: np.ndarray, f: Prepared, m: Prepared) -> Callable:
-    """The residual where the moving image has data, and beyond it what the nearest such places say.
+def _continued_beyond(
+    residual: Callable, mapping: Callable, affine: np.ndarray, problem: AffineProblem, f: Prepared, m: Prepared
+) -> Callable:
+    """The residual where both images have data, and beyond what the nearest such places say.
 
-    A network answers anything where its match lies outside the moving field of view.
+    A network answers anything where its match lies outside the moving field of view, and next to the edge its windows
+    are drawn by what lies beyond; how far, the similarity tells (not the score: what is pulled in adds overlap).
     """
     grid = f.content.with_spacing(search_spacing(f, m, _CONTINUED_EDGE))
     points = tensor_from_array(grid.lps_from_unit[:3, :3]).float() @ identity_map(grid.shape_dhw).reshape(3, -1)
     points = array_from_tensor(points).T.astype(np.float64) + grid.lps_from_unit[:3, 3]
-    back = m.grid.unit_from_lps
-    seen = np.ones(len(points), dtype=bool)
+    seen = f.has_data(points)
     for mapped in (points @ affine[:3, :3].T + affine[:3, 3], mapping(points)):
-        unit = mapped @ back[:3, :3].T + back[:3, 3]
-        seen &= ((unit > 0) & (unit < 1)).all(1)
+        seen &= m.has_data(mapped)
     if seen.mean() > 0.99 or not seen.any():
         return residual
     shape = (1, -1, *grid.shape_dhw)
-    support = tensor_from_array(seen.astype(np.float32)).reshape(shape)
-    # Next to the edge of its data the network was already drawn by what lies beyond.
-    support = -torch.nn.functional.max_pool3d(-support, 5, 1, 2)
+    known = tensor_from_array(seen.astype(np.float32)).reshape(shape)
     values = tensor_from_array(np.ascontiguousarray(residual(points).T.astype(np.float32))).reshape(shape)
-    field = torch.cat([settled(values, support, 1.0), support], dim=1)
 
-    def continued(at: np.ndarray) -> np.ndarray:
-        unit = at @ grid.unit_from_lps[:3, :3].T + grid.unit_from_lps[:3, 3]
-        where = tensor_from_array(np.ascontiguousarray(unit.T.astype(np.float32)))[None, :, :, None, None]
-        found = array_from_tensor(sample(field, where)[0, :, :, 0, 0]).T.astype(np.float64)
-        share = found[:, 3:]
-        return share * residual(at) + (1 - share) * found[:, :3]
+    def without_edge(cells: int) -> Callable:
+        support = -torch.nn.functional.max_pool3d(-known, 2 * cells + 1, 1, cells)
+        field = torch.cat([settled(values, support, 1.0), support], dim=1)
 
-    return continued
+        def continued(at: np.ndarray) -> np.ndarray:
+            unit = at @ grid.unit_from_lps[:3, :3].T + grid.unit_from_lps[:3, 3]
+            where = tensor_from_array(np.ascontiguousarray(unit.T.astype(np.float32)))[None, :, :, None, None]
+            found = array_from_tensor(sample(field, where)[0, :, :, 0, 0]).T.astype(np.float64)
+            share = found[:, 3:]
+            return share * residual(at) + (1 - share) * found[:, :3]
+
+        return continued
+
+    def similarity(candidate: Callable) -> float:
+        return problem.score_map(lambda p: (p + candidate(p)) @ affine[:3, :3].T + affine[:3, 3]).similarity
+
+    return max((without_edge(cells) for cells in _EDGE_CELLS), key=similarity)
 
 
 def _residual_of(
@@ -373,7 +380,7 @@ def _residual_of(
 
     if name == "initial transform":
         return residual, name
-    return _continued_beyond(residual, mapping, start.matrix, f, m), name
+    return _continued_beyond(residual, mapping, start.matrix, problem, f, m), name
 
 
 def _network_residual(loaded, start: Start, f, m, fixed, moving, settings, device, progress):

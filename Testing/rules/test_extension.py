@@ -27,15 +27,15 @@ def tracked() -> list[Path]:
 
 
 def cmake_list(name: str) -> list[str]:
-    return re.search(rf"set\({name}\s+(.*?)\)", MODULE_CMAKE.read_text(), re.DOTALL)[1].split()
+    return re.search(rf"set\({name}\s+(.*?)\)", MODULE_CMAKE.read_text("utf-8"), re.DOTALL)[1].split()
 
 
 def test_both_entries_say_what_cmake_says():
     values = cmake_values()
-    assert S4EXT.read_text().splitlines() == s4ext_lines(values)
-    entry = json.loads(JSON.read_text())
+    assert S4EXT.read_text("utf-8").splitlines() == s4ext_lines(values)
+    entry = json.loads(JSON.read_text("utf-8"))
     assert entry == json_entry(values)
-    fields = dict(line.partition(" ")[::2] for line in S4EXT.read_text().splitlines())
+    fields = dict(line.partition(" ")[::2] for line in S4EXT.read_text("utf-8").splitlines())
     assert fields["category"] == entry["category"] == "Registration"
     assert fields["depends"] == "PyTorch" and entry["build_dependencies"] == ["PyTorch"]
     assert fields["scmurl"] + ".git" == entry["scm_url"] and fields["homepage"] == values["HOMEPAGE"]
@@ -49,12 +49,13 @@ def test_the_address_is_one():
     owner = address.removeprefix("https://github.com/")
     for path in tracked():
         if path.suffix in (".md", ".txt", ".s4ext", ".json", ".py", ".toml", ".ui"):
-            for found in re.findall(r"github(?:usercontent)?\.com/([\w.-]+/\w*CARLRegistration)", path.read_text()):
+            text = path.read_text("utf-8")
+            for found in re.findall(r"github(?:usercontent)?\.com/([\w.-]+/\w*CARLRegistration)", text):
                 assert found == owner, path
 
 
 def test_urls_are_one_quoted_string_each():
-    text = CMAKE.read_text()
+    text = CMAKE.read_text("utf-8")
     for name in ("ICONURL", "SCREENSHOTURLS"):
         (url,) = re.findall(rf'^set\(EXTENSION_{name} "(\S+)"\)$', text, re.MULTILINE)
         assert (ROOT / url.split("/main/")[1]).is_file()
@@ -67,7 +68,7 @@ def test_icon_is_a_128_pixel_png(icon):
 
 
 def test_license_and_size():
-    assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]
+    assert "Apache License" in (ROOT / "LICENSE").read_text("utf-8")[:200]
     assert sum(path.stat().st_size for path in tracked()) < INDEX_LIMIT_MB * 1e6
 
 
@@ -107,7 +108,7 @@ TORCH_FREE = {"errors", "settings", "spaces", "needs", "phantom", "volumes"}
 @pytest.mark.parametrize("path", SLICER_SIDE, ids=lambda path: path.name)
 def test_slicer_side_imports(path):
     """At file scope nothing but the standard library and what Slicer brings; torch never; the engine's light parts."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text("utf-8"))
     at_top = {id(node) for node in tree.body}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -126,7 +127,7 @@ def test_slicer_side_imports(path):
 
 
 def test_no_code_runs_when_the_module_file_is_imported():
-    tree = ast.parse((MODULE / "CARLRegistration.py").read_text())
+    tree = ast.parse((MODULE / "CARLRegistration.py").read_text("utf-8"))
     kinds = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef)
     for node in tree.body:
         plain = isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
@@ -153,7 +154,7 @@ def test_ui_controls_have_tooltips():
 
 
 def test_requirements_leave_slicers_own_packages_alone():
-    lines = (MODULE / "Resources" / "requirements.txt").read_text().splitlines()
+    lines = (MODULE / "Resources" / "requirements.txt").read_text("utf-8").splitlines()
     names = [re.match(r"[\w-]+", line)[0].lower() for line in lines if line and not line.startswith("#")]
     assert names and not {"numpy", "simpleitk", "vtk", "torch"} & set(names)
     assert all(">=" in line for line in lines if line and not line.startswith("#"))

@@ -74,12 +74,24 @@ class Prepared:
         """The mask's value (0 or 1, nearest voxel) at n x 3 LPS points; outside the volume 0; 1 without a mask."""
         if self.mask_dhw is None:
             return np.ones(len(points_lps))
-        matrix = self.grid.ijk_from_lps
-        kji = np.rint(points_lps @ matrix[:3, :3].T + matrix[:3, 3]).astype(int)[:, ::-1]
-        inside = ((kji >= 0) & (kji < self.grid.shape_dhw)).all(1)
-        weight = np.zeros(len(points_lps))
-        weight[inside] = array_from_tensor(self.mask_dhw)[tuple(kji[inside].T)]
-        return weight
+        return _nearest(self.mask_dhw, self.grid, points_lps)
+
+    def has_data(self, points_lps: np.ndarray) -> np.ndarray:
+        """n: True where an n x 3 LPS point lies inside the volume, for CT also outside its filling."""
+        unit = points_lps @ self.grid.unit_from_lps[:3, :3].T + self.grid.unit_from_lps[:3, 3]
+        inside = ((unit > 0) & (unit < 1)).all(1)
+        if self.data_dhw is None or self.modality != "ct":
+            return inside
+        return inside & (_nearest(self.data_dhw, self.data_grid, points_lps) > 0.5)
+
+
+def _nearest(values_dhw: Tensor, grid: VolumeGrid, points_lps: np.ndarray) -> np.ndarray:
+    """n: the nearest voxels' values at n x 3 LPS points, 0 beyond the grid."""
+    kji = np.rint(points_lps @ grid.ijk_from_lps[:3, :3].T + grid.ijk_from_lps[:3, 3]).astype(int)[:, ::-1]
+    inside = ((kji >= 0) & (kji < grid.shape_dhw)).all(1)
+    found = np.zeros(len(points_lps))
+    found[inside] = array_from_tensor(values_dhw)[tuple(kji[inside].T)]
+    return found
 
 
 def level_grid(native: VolumeGrid, box: VolumeGrid, spacing_mm: float) -> VolumeGrid:
