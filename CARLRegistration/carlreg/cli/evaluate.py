@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import ExitStack
 
+from ..errors import InputError
 from ..progress import Progress
 from ..staging import check_file, cleaner, staged_file
 from .options import add_control_options, add_evidence_options
@@ -12,8 +14,8 @@ from .register import check_evidence, require_existing
 from .report import Display, quality_table
 
 NAME = "evaluate"
-HELP = "Judge a transform: similarity, labels, landmarks, folds, before and after."
-EPILOG = "Prints a table; --out writes the figures as JSON."
+HELP = "Judge any transform on any pair: a verdict with reasons, similarity, volume change, labels, landmarks."
+EPILOG = "Prints a table; --out writes the figures as JSON, as quality.json of a registration holds them."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,19 +23,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("fixed", metavar="FIXED")
     parser.add_argument("moving", metavar="MOVING")
     parser.add_argument("--fixed-mask", metavar="FILE", help="where to judge (default: the body)")
+    parser.add_argument(
+        "--uncertainty", metavar="FILE", help="uncertainty.nii.gz of the registration, to be judged too"
+    )
     parser.add_argument("--out", metavar="FILE", help="JSON file to write")
+    parser.add_argument("--warped", metavar="FILE", help="write the moving image on the fixed grid (.nii.gz)")
+    parser.add_argument("--jacobian", metavar="FILE", help="write the determinant on the fixed grid (.nii.gz)")
     add_evidence_options(parser)
     add_control_options(parser)
 
 
 def check(args: argparse.Namespace):
-    for option in ("transform", "fixed", "moving", "fixed_mask"):
+    for option in ("transform", "fixed", "moving", "fixed_mask", "uncertainty"):
         require_existing(getattr(args, option), option)
     check_evidence(args)
-    if args.out is None:
-        return lambda: None
-    out = check_file(args.out)
-    return cleaner(out)
+    for option in ("warped", "jacobian"):
+        name = getattr(args, option)
+        if name is not None and not name.lower().endswith(".nii.gz"):
+            raise InputError(f"--{option}: expected a name that ends in .nii.gz, got {name}.")
+    named = [name for name in (args.out, args.warped, args.jacobian) if name is not None]
+    files = [check_file(name) for name in named]
+    if len(set(files)) < len(files):
+        raise InputError(f"--out, --warped, --jacobian: expected different files, got {', '.join(named)}.")
+    cleaners = [cleaner(file) for file in files]
+
+    def clean_up() -> None:
+        for each in cleaners:
+            each()
+
+    return clean_up
 
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
@@ -41,16 +59,24 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     from .register import read_inputs
 
     inputs = read_inputs(args, progress)
-    quality = outputs.evaluate(
-        args.transform,
-        inputs["fixed"],
-        inputs["moving"],
-        fixed_mask=inputs["fixed_mask"],
-        labels=inputs["labels"],
-        landmarks=inputs["landmarks"],
-        progress=progress,
-    )
-    if args.out is not None:
-        with staged_file(args.out) as part:
-            part.write_text(json.dumps(quality, indent=2), encoding="utf-8")
+    with ExitStack() as stack:
+        parts = {
+            name: None if path is None else stack.enter_context(staged_file(path))
+            for name, path in (("out", args.out), ("warped", args.warped), ("jacobian", args.jacobian))
+        }
+        quality = outputs.evaluate(
+            args.transform,
+            inputs["fixed"],
+            inputs["moving"],
+            fixed_mask=inputs["fixed_mask"],
+            labels=inputs["labels"],
+            label_names=inputs["label_names"],
+            landmarks=inputs["landmarks"],
+            uncertainty=args.uncertainty,
+            warped_path=parts["warped"],
+            jacobian_path=parts["jacobian"],
+            progress=progress,
+        )
+        if parts["out"] is not None:
+            parts["out"].write_text(json.dumps(quality, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     display.result(quality_table(quality))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,9 @@ def require_existing(path: str | None, option: str) -> None:
 
 
 def check_evidence(args: argparse.Namespace) -> None:
-    if (args.fixed_labels is None) != (args.moving_labels is None):
-        raise InputError("Labels: expected both --fixed-labels and --moving-labels, got one of them.")
-    for option in ("fixed_labels", "moving_labels", "landmarks"):
+    if args.fixed_labels is None and (args.moving_labels or args.label_names) is not None:
+        raise InputError("Labels: expected --fixed-labels too; --moving-labels and --label-names go with it.")
+    for option in ("fixed_labels", "moving_labels", "label_names", "landmarks"):
         require_existing(getattr(args, option), option)
 
 
@@ -108,8 +109,20 @@ def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         for side in ("fixed", "moving")
     ]
     inputs["labels"] = None if labels[0] is None else tuple(labels)
+    inputs["label_names"] = read_label_names(args.label_names)
     inputs["landmarks"] = read("landmarks", volumes.read_landmarks, args.landmarks)
     return inputs
+
+
+def read_label_names(path: str | None) -> dict[int, str]:
+    """Names by label value from a JSON file; empty without one. Raises InputError when it holds something else."""
+    if path is None:
+        return {}
+    try:
+        names = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        return {int(label): str(name) for label, name in names.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f'label names ({Path(path).name}): expected a JSON file such as {{"3": "liver"}}.') from error
 
 
 def register_and_write(
@@ -140,6 +153,7 @@ def register_and_write(
         out,
         settings=settings,
         labels=inputs.get("labels"),
+        label_names=inputs.get("label_names"),
         landmarks=inputs.get("landmarks"),
         overwrite=overwrite,
         sheet=sheet,

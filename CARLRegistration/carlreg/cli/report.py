@@ -97,6 +97,7 @@ def quality_table(quality: dict) -> str:
     pair("local correlation (LNCC)", quality.get("similarity"), "lncc")
     pair("mutual information", quality.get("similarity"), "mi")
     pair("labels, mean Dice", quality.get("labels"), "mean")
+    _surfaces(quality, rows)
     pair("landmarks, mean error", quality.get("landmarks"), "mean_mm", " mm", 2)
     pair("landmarks, largest error", quality.get("landmarks"), "max_mm", " mm", 2)
     pair("true map, mean error", quality.get("true_map"), "mean_mm", " mm", 2)
@@ -106,8 +107,15 @@ def quality_table(quality: dict) -> str:
     single("smallest Jacobian", quality.get("jacobian"), "min")
     single("largest Jacobian", quality.get("jacobian"), "max")
     single("error of the inverse, mean", quality.get("inverse_error_mm"), "mean", " mm", 4)
+    uncertainty = quality.get("uncertainty")
+    single("uncertainty, median", uncertainty, "median_mm", " mm", 2)
+    single("uncertainty, 90 % below", uncertainty, "p90_mm", " mm", 2)
     lines = [f"{'':32}{'before':>12}{'after':>12}"]
     lines += [f"{label:32}{before:>12}{after:>12}" for label, before, after in rows]
+    if quality.get("verdict"):
+        first, *more = quality["verdict"]["reasons"]
+        lines.append(f"verdict: {quality['verdict']['word']}. {first}")
+        lines += [f"{'':9}{reason}" for reason in more]
     if quality.get("start"):
         lines.append(f"started from: {quality['start']}")
     seconds = sum(stage.get("seconds", 0.0) for stage in quality.get("stages", []))
@@ -116,6 +124,17 @@ def quality_table(quality: dict) -> str:
         lines.append(f"time: {seconds:.1f} s" + (f", peak memory {peak:.1f} GB" if peak else ""))
     lines += [f"Warning: {warning}" for warning in quality.get("warnings", [])]
     return "\n".join(lines)
+
+
+def _surfaces(quality: dict, rows: list[tuple[str, str, str]]) -> None:
+    """The labels' mean surface distances, averaged over the labels that are left."""
+    means = []
+    for when in ("before", "after"):
+        each = ((quality.get("labels") or {}).get(when) or {}).get("surface_mm") or {}
+        known = [figures["mean"] for figures in each.values() if figures]
+        means.append(sum(known) / len(known) if known else None)
+    if any(mean is not None for mean in means):
+        rows.append(("labels, mean surface distance", *(_figure(mean, 2, " mm") for mean in means)))
 
 
 def _figure(value: float | None, digits: int, unit: str) -> str:

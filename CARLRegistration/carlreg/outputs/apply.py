@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +21,11 @@ from ..physical.transform import affine_from_sitk, check_affine, flatten, slab_r
 from ..progress import Progress, StageTiming, peak_memory_mb
 from ..spaces import VolumeGrid
 from ..volumes import Volume, read_transform, read_volume
+from ..volumes.volume import read_file
+from . import figures
 from .measure import background_of, measure
+from .nifti import rounded_mantissa, write_nifti_gz
+from .verdict import verdict
 from .write import judge
 
 log = logging.getLogger(__name__)
@@ -122,15 +126,22 @@ def evaluate(
     fixed: Volume,
     moving: Volume,
     *,
-    labels: tuple[sitk.Image, sitk.Image] | None = None,
+    labels: tuple[sitk.Image, sitk.Image | None] | None = None,
+    label_names: Mapping[int, str] | None = None,
     landmarks: tuple[np.ndarray, np.ndarray] | None = None,
     fixed_mask: sitk.Image | None = None,
+    uncertainty: str | os.PathLike | sitk.Image | None = None,
+    warped_path: str | os.PathLike | None = None,
+    jacobian_path: str | os.PathLike | None = None,
     progress: Progress | None = None,
 ) -> dict:
     """The figures of `quality.json` for any transform that ITK reads (fixed points to moving points, LPS mm).
 
     Transforms that are not one affine after one displacement field are sampled on the fixed grid (said in `notes`);
     landmarks go through the transform itself.
+
+    Args: labels: fixed and moving label maps; the fixed one alone gives the segments' volume changes. uncertainty: mm
+        on the fixed grid, NaN where unknown (`uncertainty.nii.gz`). warped_path, jacobian_path: .nii.gz files to write.
     """
     begin = time.perf_counter()
     physical, apply, sampled = _as_physical(transform, fixed.grid)
@@ -146,15 +157,24 @@ def evaluate(
         moving,
         fixed_mask=fixed_mask,
         labels=labels,
+        label_names=label_names,
         landmarks=landmarks,
         apply=apply,
         progress=progress,
     )
+    if uncertainty is not None:
+        values = _uncertainty_on(fixed, uncertainty)
+        measured.quality["uncertainty"] = figures.uncertainty_figures(values, measured.body)
+    if warped_path is not None:
+        write_nifti_gz(warped_path, measured.warped, fixed.grid)
+    if jacobian_path is not None:
+        write_nifti_gz(jacobian_path, rounded_mantissa(measured.jacobian), fixed.grid)
     notes = {**measured.quality["notes"], "inverse_nodes_without_inverse": inverse_report["without_inverse"]}
     if sampled is not None:
         notes["sampled_at_mm"] = sampled
     timing = StageTiming("evaluate", time.perf_counter() - begin, peak_memory_mb())
     return {
+        "verdict": verdict(measured.quality),
         **{key: value for key, value in measured.quality.items() if key != "notes"},
         "start": "given transform",
         "stages": [asdict(timing)],
@@ -198,6 +218,18 @@ def sample_transform(transform: sitk.Transform, fixed_grid: VolumeGrid) -> Physi
         x = np.stack([i, j, k], axis=-1) @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
         out[start:stop] = (x + displacement[start:stop] - affine[:3, 3]) @ linear.T - x
     return PhysicalTransform(affine, out, grid)
+
+
+def _uncertainty_on(fixed: Volume, uncertainty: str | os.PathLike | sitk.Image) -> np.ndarray:
+    image = uncertainty
+    if not isinstance(image, sitk.Image):
+        image = read_file(Path(uncertainty), f"uncertainty ({Path(uncertainty).name})")[0]  # NaN is allowed in it
+    if not VolumeGrid.of(image).same_as(fixed.grid):
+        raise GeometryError(
+            f"uncertainty: expected the fixed volume's grid {fixed.grid.size_ijk}, got {VolumeGrid.of(image).size_ijk} "
+            "or another place. Give the uncertainty.nii.gz that was written for this fixed volume."
+        )
+    return sitk.GetArrayFromImage(image).astype(np.float32)
 
 
 def _as_physical(

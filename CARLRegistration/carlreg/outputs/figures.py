@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
 
 from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..spaces import VolumeGrid
 
 LNCC_WINDOW = 7
 LNCC_STRIDE = 3
 MI_BINS = 32
+LOG2_LIMIT, LOG2_BINS = 3.0, 120  # the histogram of the determinant: an eighth to eight times, 0.05 wide
+PERCENTS = (1, 5, 50, 95, 99)
+MOST_FOLDS = 100
+_PERCENTILE_VALUES = 4_000_000
 _FLAT = 1e-4  # windows whose fixed variance is below this share of the whole one have nothing to correlate
 
 
@@ -114,18 +120,86 @@ def dice_per_label(fixed: np.ndarray, moving: np.ndarray, labels) -> dict[int, f
     return {int(label): float(2 * both[n] / sizes[n]) if sizes[n] else 0.0 for n, label in enumerate(labels)}
 
 
-def jacobian_figures(jacobian: np.ndarray, body: np.ndarray) -> dict[str, float]:
-    """fold_percent, min, max and sd_log (of the logarithm, over determinants above 0) in the body."""
+def jacobian_figures(jacobian: np.ndarray, body: np.ndarray) -> dict:
+    """How the map changes volume in the body.
+
+    fold_percent, min, max, sd_log (of the natural logarithm, over determinants above 0), mean, sd, p1 to p99, and a
+    histogram of the base-2 logarithm: 0 keeps volume, 1 doubles it; values beyond the edges count in the outermost
+    bins, folds (determinants of 0 or less) in none.
+    """
     values = jacobian[body]
     positive = values[values > 0]
     logarithm = array_from_tensor(tensor_from_array(positive).log()) if positive.size else positive
+    some = values[:: max(1, values.size // _PERCENTILE_VALUES)]
+    percents = dict(zip(PERCENTS, np.percentile(some, PERCENTS).tolist(), strict=True))
     return {
         "fold_percent": 100.0 * (1.0 - positive.size / values.size),
         "min": float(values.min()),
         "max": float(values.max()),
         "sd_log": float(logarithm.std(dtype=np.float64)) if positive.size else None,
+        "mean": float(values.mean(dtype=np.float64)),
+        "sd": float(values.std(dtype=np.float64)),
+        **{f"p{percent}": value for percent, value in percents.items()},
+        "histogram": _log2_histogram(logarithm),
     }
 
 
-def error_figures(errors_mm: np.ndarray) -> dict[str, float | int]:
-    return {"mean_mm": float(errors_mm.mean()), "max_mm": float(errors_mm.max()), "n": len(errors_mm)}
+def _log2_histogram(natural_logarithm: np.ndarray) -> dict[str, list]:
+    edges = np.round(np.linspace(-LOG2_LIMIT, LOG2_LIMIT, LOG2_BINS + 1), 6)
+    scale = LOG2_BINS / (2 * LOG2_LIMIT)
+    # Counting whole bin numbers: several times as fast as comparing with edges.
+    place = np.floor(natural_logarithm * np.float32(scale / math.log(2.0)) + np.float32(LOG2_BINS / 2))
+    place = np.clip(place, 0, LOG2_BINS - 1).astype(np.uint8)
+    return {"log2_edges": edges.tolist(), "counts": np.bincount(place, minlength=LOG2_BINS).tolist()}
+
+
+def fold_regions(jacobian: np.ndarray, body: np.ndarray, grid: VolumeGrid) -> dict:
+    """`folds`: connected regions of the body with determinants of 0 or less, largest first; `fold_regions`: how many.
+
+    Each region: voxels, volume_mm3 and center_lps; at most 100 are listed. Voxels that touch at a corner connect.
+    """
+    folded = (jacobian <= 0) & body
+    if not folded.any():
+        return {"folds": [], "fold_regions": 0}
+    image = sitk.GetImageFromArray(folded.view(np.uint8))
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetOrigin(grid.origin_lps.tolist())
+    image.SetDirection(grid.direction.ravel().tolist())
+    regions = sitk.RelabelComponent(sitk.ConnectedComponent(image, True), sortByObjectSize=True)
+    shapes = sitk.LabelShapeStatisticsImageFilter()
+    shapes.ComputePerimeterOff()
+    shapes.Execute(regions)
+    found = shapes.GetLabels()
+    listed = [
+        {
+            "voxels": int(shapes.GetNumberOfPixels(label)),
+            "volume_mm3": float(shapes.GetPhysicalSize(label)),
+            "center_lps": [float(x) for x in shapes.GetCentroid(label)],
+        }
+        for label in found[:MOST_FOLDS]
+    ]
+    return {"folds": listed, "fold_regions": len(found)}
+
+
+def error_figures(errors_mm: np.ndarray) -> dict:
+    return {
+        "mean_mm": float(errors_mm.mean()),
+        "max_mm": float(errors_mm.max()),
+        "n": len(errors_mm),
+        "errors_mm": errors_mm.tolist(),
+    }
+
+
+def uncertainty_figures(uncertainty_mm: np.ndarray, body: np.ndarray) -> dict | None:
+    """mean_mm, median_mm, p90_mm of what is known in the body, and unknown_percent (NaN); None where nothing is."""
+    values = uncertainty_mm[body]
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return None
+    median, p90 = np.percentile(known[:: max(1, known.size // _PERCENTILE_VALUES)], (50, 90))
+    return {
+        "mean_mm": float(known.mean(dtype=np.float64)),
+        "median_mm": float(median),
+        "p90_mm": float(p90),
+        "unknown_percent": 100.0 * (1.0 - known.size / values.size),
+    }

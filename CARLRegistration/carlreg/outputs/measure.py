@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +19,12 @@ from ..physical.workers import in_threads
 from ..progress import Progress
 from ..spaces import VolumeGrid
 from ..volumes import Volume
-from . import figures
+from . import figures, segments
 
 FIGURE_VOXELS = 8_000_000
 _INVERSE_POINTS = 100_000
 _ENOUGH_OVERLAP = 0.05
+SUSPICIOUS_OVERLAP = 5.0  # percent; below it the transform may be one of other volumes, or the inverse one
 _AIR_HU = -1024.0
 
 
@@ -45,13 +46,16 @@ def measure(
     moving: Volume,
     *,
     fixed_mask: sitk.Image | None = None,
-    labels: tuple[sitk.Image, sitk.Image] | None = None,
+    labels: tuple[sitk.Image, sitk.Image | None] | None = None,
+    label_names: Mapping[int, str] | None = None,
     landmarks: tuple[np.ndarray, np.ndarray] | None = None,
     apply: Callable[[np.ndarray], np.ndarray] | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Warp, differentiate and judge.
 
+    labels: fixed and moving label maps; without a moving one the segments' volume changes are all they give.
+    label_names: names of segments by value, beside those that a .seg.nrrd file brings along.
     apply: the exact map for points, where `transform` is an approximation of it. Other arguments as in `evaluate`.
     """
     fixed_grid, moving_grid = fixed.grid, moving.grid
@@ -84,24 +88,43 @@ def measure(
     _check(progress)
     quality = {
         "similarity": similarity,
-        "jacobian": figures.jacobian_figures(jacobian, body),
+        "jacobian": {
+            **figures.jacobian_figures(jacobian, body),
+            **figures.fold_regions(jacobian, body, fixed_grid),
+        },
         "inverse_error_mm": None,
         "overlap_percent": overlap_percent,
         "labels": None,
+        "segments": None,
         "landmarks": None,
+        "uncertainty": None,
         "notes": {
             "before": before_name,
             "body": "fixed mask" if fixed_mask is not None else "fixed intensities",
             "similarity_lattice_step": step,
             "lncc_window": figures.LNCC_WINDOW,
             "mi_bins": figures.MI_BINS,
+            "moving_voxel_mm": float(moving_grid.spacing.min()),
         },
     }
     if inverse is not None:
         quality["inverse_error_mm"] = inverse_error(transform, inverse, fixed_grid, moving_grid, body)
+    points = body_points(body, fixed_grid)
+    quality["notes"]["field_covers_percent"] = field_cover(transform, points)
+    if inverse is not None and overlap_percent < SUSPICIOUS_OVERLAP:
+        quality["notes"]["overlap_percent_of_inverse"] = 100.0 * float(
+            _within(inverse.apply(points), moving_grid).mean()
+        )
     _check(progress)
     if labels is not None:
-        quality["labels"] = label_overlap(transform, before_lps, *labels)
+        names = {**segments.label_names(getattr(labels[0], "image", labels[0])), **(label_names or {})}
+        on_fixed = _label_array(_onto(labels[0], fixed.image))
+        quality["segments"] = segments.volume_changes(on_fixed, jacobian, fixed_grid, names)
+        del on_fixed
+        _check(progress)
+        if labels[1] is not None:
+            quality["labels"] = label_overlap(transform, before_lps, *labels)
+            quality["notes"]["labels_without_counterpart"] = _without_counterpart(*labels)
     _check(progress)
     if landmarks is not None:
         quality["landmarks"] = landmark_errors(apply or transform.apply, before_lps, landmarks)
@@ -204,14 +227,9 @@ def inverse_error(
     At most 100,000 body voxels (the same ones every time); those that map outside the moving volume have no inverse
     to judge and are left out.
     """
-    flat = np.flatnonzero(body)
-    if len(flat) > _INVERSE_POINTS:
-        flat = flat[np.random.default_rng(0).integers(0, len(flat), _INVERSE_POINTS)]
-    index = np.stack(np.unravel_index(flat, body.shape)[::-1], axis=1).astype(np.float64)
-    points = index @ fixed_grid.lps_from_ijk[:3, :3].T + fixed_grid.origin_lps
+    points = body_points(body, fixed_grid)
     mapped = transform.apply(points)
-    moving_index = mapped @ moving_grid.ijk_from_lps[:3, :3].T + moving_grid.ijk_from_lps[:3, 3]
-    within = ((moving_index >= -0.5) & (moving_index <= np.asarray(moving_grid.size_ijk) - 0.5)).all(axis=1)
+    within = _within(mapped, moving_grid)
     if not within.any():
         return None
     errors = np.linalg.norm(inverse.apply(mapped[within]) - points[within], axis=1)
@@ -223,10 +241,34 @@ def inverse_error(
     }
 
 
+def body_points(body: np.ndarray, grid: VolumeGrid) -> np.ndarray:
+    """N x 3, LPS mm: the body's voxels, at most 100,000 (the same ones every time)."""
+    flat = np.flatnonzero(body)
+    if len(flat) > _INVERSE_POINTS:
+        flat = flat[np.random.default_rng(0).integers(0, len(flat), _INVERSE_POINTS)]
+    index = np.stack(np.unravel_index(flat, body.shape)[::-1], axis=1).astype(np.float64)
+    return index @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+
+
+def field_cover(transform: PhysicalTransform, points_lps: np.ndarray) -> float | None:
+    """Percent of fixed points in the box of the displacement field; None where it displaces nothing."""
+    if not transform.displacement_lps.any():
+        return None
+    return 100.0 * float(_within(points_lps, transform.grid).mean())
+
+
+def _within(points_lps: np.ndarray, grid: VolumeGrid) -> np.ndarray:
+    index = points_lps @ grid.ijk_from_lps[:3, :3].T + grid.ijk_from_lps[:3, 3]
+    return ((index >= -0.5) & (index <= np.asarray(grid.size_ijk) - 0.5)).all(axis=1)
+
+
 def label_overlap(
     transform: PhysicalTransform, before_lps: np.ndarray, fixed_labels: sitk.Image, moving_labels: sitk.Image
 ) -> dict | None:
-    """Dice before and after, mean and per label, over all labels but 0 that both maps have; None without any."""
+    """Overlap before and after, over all labels but 0 that both maps have; None without any.
+
+    Each: mean and per_label Dice; surface_mm per label: mean and hausdorff95, None where nothing of it is left.
+    """
     fixed_image, moving_image = (getattr(image, "image", image) for image in (fixed_labels, moving_labels))
     grid, moving_grid = VolumeGrid.of(fixed_image), VolumeGrid.of(moving_image)
     fixed, moving = (_label_array(image) for image in (fixed_image, moving_image))
@@ -242,7 +284,12 @@ def label_overlap(
         warped = warp_labels(each, grid, moving, moving_grid)
         dice = figures.dice_per_label(fixed, warped, numbers)
         per_label = {str(common[n - 1]): dice[n] for n in numbers}
-        out[when] = {"mean": float(np.mean(list(per_label.values()))), "per_label": per_label}
+        surfaces = segments.surface_distances(fixed, warped, grid, numbers)
+        out[when] = {
+            "mean": float(np.mean(list(per_label.values()))),
+            "per_label": per_label,
+            "surface_mm": {str(common[n - 1]): surfaces[n] for n in numbers},
+        }
     return out
 
 
@@ -269,7 +316,7 @@ def warp_labels(
 
 
 def landmark_errors(apply, before_lps: np.ndarray, landmarks: tuple[np.ndarray, np.ndarray]) -> dict:
-    """Distances between mapped fixed points and moving points, before and after: mean_mm, max_mm, n."""
+    """Distances between mapped fixed points and moving points, before and after: mean_mm, max_mm, n, errors_mm."""
     fixed_points, moving_points = (np.asarray(points, dtype=np.float64).reshape(-1, 3) for points in landmarks)
     before = fixed_points @ before_lps[:3, :3].T + before_lps[:3, 3]
     return {
@@ -303,6 +350,14 @@ def _index_on(grid: VolumeGrid, moving_grid: VolumeGrid, affine_lps, start: int 
     return lattice_affine(matrix, ranges)
 
 
+def _onto(image: sitk.Image, reference: sitk.Image) -> sitk.Image:
+    """A label map on the fixed grid, nearest neighbor where it was on another."""
+    image = getattr(image, "image", image)
+    if VolumeGrid.of(image).same_as(VolumeGrid.of(reference)):
+        return image
+    return sitk.Resample(image, reference, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, image.GetPixelID())
+
+
 def _label_array(image: sitk.Image) -> np.ndarray:
     array = sitk.GetArrayFromImage(image)
     return np.rint(array).astype(np.int64) if array.dtype.kind == "f" else array
@@ -328,6 +383,14 @@ def _renumbered(array: np.ndarray, common: list[int]) -> np.ndarray:
     numbers = {value: n + 1 for n, value in enumerate(common)}
     table = np.array([numbers.get(int(value), 0) for value in values], dtype=np.int32)
     return table[place].reshape(array.shape)
+
+
+def _without_counterpart(fixed_labels, moving_labels) -> dict[str, list[int]]:
+    """Labels that only one of the maps has."""
+    fixed, moving = (
+        _present(_label_array(getattr(image, "image", image))) - {0} for image in (fixed_labels, moving_labels)
+    )
+    return {"fixed": sorted(fixed - moving), "moving": sorted(moving - fixed)}
 
 
 def _unit_grid() -> VolumeGrid:

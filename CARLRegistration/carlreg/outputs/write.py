@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from ..volumes import Volume
 from .measure import affine_resampled, measure
 from .nifti import rounded_mantissa, write_nifti_gz
 from .sheet import write_sheet
+from .verdict import verdict
 
 FILES = {
     "transform.h5": "fixed points to moving points, LPS mm: affine after displacement field",
@@ -35,7 +36,7 @@ FILES = {
     "settings.json": "everything to repeat the run",
 }
 SHEET = "sheet.png"
-_LITTLE_OVERLAP = 30.0
+_LITTLE_OVERLAP, _LITTLE_COVERED = 30.0, 50.0  # percent of the fixed body
 
 
 def write_result(
@@ -43,7 +44,8 @@ def write_result(
     out_dir: str | os.PathLike,
     *,
     settings,
-    labels: tuple[sitk.Image, sitk.Image] | None = None,
+    labels: tuple[sitk.Image, sitk.Image | None] | None = None,
+    label_names: Mapping[int, str] | None = None,
     landmarks: tuple[np.ndarray, np.ndarray] | None = None,
     overwrite: bool = False,
     sheet: bool = False,
@@ -54,7 +56,8 @@ def write_result(
     Args:
         result: transform, inverse (None: computed here), start, warnings, info, fixed, moving, fixed_mask, timings.
         out_dir: a new or empty folder; with `overwrite` an earlier result is replaced after success.
-        settings: `RegistrationSettings`. labels: fixed and moving label maps. landmarks: fixed and moving points
+        settings: `RegistrationSettings`. labels: fixed and moving label maps (the fixed one
+        alone: volume changes only). label_names: by value. landmarks: fixed and moving points
         (N, 3), LPS mm. sheet: also draw `sheet.png`.
     Raises: InputError (folder not empty), ResourceError (disk full), Cancelled; nothing is left behind then.
     """
@@ -72,6 +75,7 @@ def write_result(
                 result.moving,
                 fixed_mask=result.fixed_mask,
                 labels=labels,
+                label_names=label_names,
                 landmarks=landmarks,
                 progress=progress,
             )
@@ -102,7 +106,14 @@ def judge(quality: dict, moving: Volume, inverse_report: dict | None) -> list[st
     if folds > 0:
         notes.append(f"The map folds: {folds:.4g} % of the body's voxels have a determinant of 0 or less.")
     if quality["overlap_percent"] < _LITTLE_OVERLAP:
-        notes.append(f"Only {quality['overlap_percent']:.1f} % of the fixed body lies in the moving volume.")
+        little = f"Only {quality['overlap_percent']:.1f} % of the fixed body lies in the moving volume."
+        notes.append(little + _why_little(quality))
+    covered = quality["notes"].get("field_covers_percent")
+    if covered is not None and covered < _LITTLE_COVERED:
+        notes.append(
+            f"The displacement field covers only {covered:.0f} % of the fixed body: the transform may belong to other "
+            "volumes. Outside its field it is affine."
+        )
     before, after = quality["similarity"]["before"], quality["similarity"]["after"]
     known = [key for key in after if before[key] is not None and after[key] is not None]
     if known and all(after[key] <= before[key] for key in known) and any(after[key] < before[key] for key in known):
@@ -116,9 +127,42 @@ def judge(quality: dict, moving: Volume, inverse_report: dict | None) -> list[st
             f"{inverse_report['without_inverse']} of {inverse_report['nodes']} nodes of the inverse field have no "
             "point that maps to them; the inverse is not valid there."
         )
+    notes += _label_notes(quality)
     error = quality.get("inverse_error_mm")
     if error and error["mean"] > 0.5 * float(moving.grid.spacing.min()):
         notes.append(f"The inverse is inexact: {error['mean']:.2f} mm on average; choose a smaller field spacing.")
+    return notes
+
+
+def _why_little(quality: dict) -> str:
+    back = quality["notes"].get("overlap_percent_of_inverse")
+    if back is None:
+        return ""
+    if back > _LITTLE_OVERLAP:
+        return (
+            f" With the inverse of the transform it is {back:.0f} %: fixed and moving are exchanged, or this is the "
+            "inverse transform."
+        )
+    return " The transform does not belong to these volumes, or they share no field of view."
+
+
+def _label_notes(quality: dict) -> list[str]:
+    """What is odd about the label maps."""
+    alone = quality["notes"].get("labels_without_counterpart")
+    if alone is None:
+        return []
+    fixed, moving = (f"{', '.join(map(str, alone[side][:20])) or 'none'}" for side in ("fixed", "moving"))
+    if quality["labels"] is None:
+        return [
+            f"The label maps have no label in common (fixed only: {fixed}; moving only: {moving}): give both maps the "
+            "same number for the same structure."
+        ]
+    notes = []
+    if alone["fixed"] or alone["moving"]:
+        notes.append(f"Labels that only one label map has are left out (fixed only: {fixed}; moving only: {moving}).")
+    gone = [label for label, dice in quality["labels"]["after"]["per_label"].items() if dice == 0.0]
+    if gone:
+        notes.append(f"Labels that do not overlap at all after registration: {', '.join(gone[:20])}.")
     return notes
 
 
@@ -128,6 +172,7 @@ def _quality(measured: dict, result, inverse_report: dict | None, timings: list[
     if inverse_report:
         notes["inverse_nodes_without_inverse"] = inverse_report.get("without_inverse", 0)
     return {
+        "verdict": verdict(measured),  # over all figures, the uncertainty among them where there is one
         **{key: value for key, value in measured.items() if key != "notes"},
         "start": result.start,
         "stages": [asdict(timing) for timing in timings],

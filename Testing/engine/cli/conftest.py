@@ -39,7 +39,7 @@ import errno, json, os, sys, time
 from carlreg.staging import staged_folder
 def ready():
     print("READY", file=sys.stderr, flush=True)
-def write_result(result, out, *, settings, labels, landmarks, overwrite, sheet, progress):
+def write_result(result, out, *, settings, overwrite, progress, **more):
     with staged_folder(out, overwrite) as folder:
         (folder / "warped.nii.gz").write_text("half")
         write(folder, progress)

@@ -34,7 +34,7 @@ WRONG = [
     ([*REGISTER, "--threads", "0"], "threads: expected a whole number"),
     ([*REGISTER, "--device", "tpu"], "device: expected auto, cpu, cuda or cuda:N; got 'tpu'"),
     ([*REGISTER, "--progress", "loud"], "invalid choice: 'loud'"),
-    ([*REGISTER, "--fixed-labels", "{fixed}"], "expected both --fixed-labels and --moving-labels"),
+    ([*REGISTER, "--moving-labels", "{fixed}"], "expected --fixed-labels too"),
     ([*REGISTER, "--landmarks", "{out}"], "landmarks: {out} does not exist"),
     ([*REGISTER, "--weights", "{out}.trch"], "weights: {out}.trch does not exist"),
     ([*REGISTER, "--initial-transform", "{out}.h5"], "initial transform: {out}.h5 does not exist"),

@@ -53,10 +53,13 @@ def test_quality_has_the_named_keys_and_true_figures(written, case):
     } <= set(quality)
     for when in ("before", "after"):
         assert set(quality["similarity"][when]) == {"ncc", "lncc", "mi"}
-        assert set(quality["labels"][when]) == {"mean", "per_label"}
+        assert set(quality["labels"][when]) == {"mean", "per_label", "surface_mm"}
+        assert set(quality["labels"][when]["surface_mm"]) == {"2", "7", "300"}
         assert set(quality["labels"][when]["per_label"]) == {"2", "7", "300"}
-        assert set(quality["landmarks"][when]) == {"mean_mm", "max_mm", "n"}
-    assert set(quality["jacobian"]) == {"fold_percent", "min", "max", "sd_log"}
+        assert set(quality["landmarks"][when]) == {"mean_mm", "max_mm", "n", "errors_mm"}
+    assert set(quality["jacobian"]) >= {"fold_percent", "min", "max", "sd_log", "mean", "sd", "histogram", "folds"}
+    assert [segment["label"] for segment in quality["segments"]] == [2, 7, 300]
+    assert quality["verdict"]["word"] == "good" and quality["verdict"]["thresholds"]
     assert {"mean", "p95"} <= set(quality["inverse_error_mm"])
     assert all(set(stage) == {"name", "seconds", "peak_mb"} for stage in quality["stages"])
     assert quality["stages"][0]["name"] == "predict"

@@ -1,0 +1,255 @@
+"""The verdict on a registration in one word, with its reasons: `good`, `check` (look before you trust) or `poor`.
+
+Each figure is held against two limits, THRESHOLDS; the worst figure decides. What was not measured does not count. The
+limits say what deserves a look, not what is right: figures can be good where the map is wrong, so look at the pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+WORDS = ("good", "check", "poor")
+
+# [check, poor]: beyond the first limit the word is `check`, beyond the second `poor`; "below" says in which direction.
+THRESHOLDS: dict[str, dict] = {
+    "fold_percent": {
+        "check": 0.0,
+        "poor": 0.5,
+        "unit": "% of the body",
+        "meaning": "voxels whose Jacobian determinant is 0 or less",
+    },
+    "overlap_percent": {
+        "check": 30.0,
+        "poor": 5.0,
+        "below": True,
+        "unit": "% of the body",
+        "meaning": "part of the fixed body that lies in the moving volume",
+    },
+    "similarity_gain": {
+        "check": 0.0,
+        "poor": -0.02,
+        "below": True,
+        "unit": "",
+        "meaning": "largest gain of local correlation (LNCC) and mutual information (nats); not asked for where LNCC "
+        "reaches 0.8",
+    },
+    "mutual_information": {
+        "check": 0.1,
+        "poor": 0.02,
+        "below": True,
+        "unit": "nats",
+        "meaning": "mutual information after registration, where the correlation (NCC) is below 0.2 as well",
+    },
+    "inverse_error_voxels": {
+        "check": 0.5,
+        "poor": 3.0,
+        "unit": "voxels",
+        "meaning": "mean distance after there and back, in the moving volume's smallest voxel edge",
+    },
+    "dice_mean": {
+        "check": 0.6,
+        "poor": 0.3,
+        "below": True,
+        "unit": "",
+        "meaning": "mean Dice of the labels that both label maps have",
+    },
+    "dice_change": {
+        "check": -0.005,
+        "poor": -0.05,
+        "below": True,
+        "unit": "",
+        "meaning": "mean Dice after minus before",
+    },
+    "landmarks_mean_mm": {
+        "check": 3.0,
+        "poor": 10.0,
+        "unit": "mm",
+        "meaning": "mean landmark error",
+    },
+    "landmarks_change_mm": {
+        "check": 0.2,
+        "poor": 2.0,
+        "unit": "mm",
+        "meaning": "mean landmark error after minus before",
+    },
+    "uncertainty_p90_mm": {
+        "check": 5.0,
+        "poor": 15.0,
+        "unit": "mm",
+        "meaning": "90 % of the body's voxels are less uncertain than this",
+    },
+    "unknown_percent": {
+        "check": 70.0,
+        "poor": 97.0,
+        "unit": "% of the body",
+        "meaning": "part of the body whose uncertainty is unknown because the moving image does not show it",
+    },
+}
+_ALIKE = 0.8  # LNCC from which on no gain is asked for
+_CORRELATED = 0.2
+
+
+@dataclass(frozen=True)
+class _Check:
+    """One figure: how to find it (None: not measured) and how to say it, by word."""
+
+    name: str
+    value: Callable[[dict], float | None]
+    bad: str
+    fine: str
+
+
+def verdict(quality: dict) -> dict:
+    """The verdict on the figures of `quality.json`.
+
+    Args: quality: its blocks similarity, jacobian, overlap_percent, inverse_error_mm, labels, landmarks, uncertainty;
+        each may be None or absent. notes.moving_voxel_mm gives the inverse's error a scale.
+    Returns: word, reasons (sentences; what decides first), checks (name, word, value, text of each figure), thresholds.
+    """
+    checks = []
+    for check in _CHECKS:
+        value = check.value(quality)
+        if value is None:
+            continue
+        word = _word(value, THRESHOLDS[check.name])
+        text = (check.fine if word == "good" else check.bad).format(value=value, **_words(quality))
+        checks.append({"name": check.name, "word": word, "value": value, "text": text})
+    if (quality.get("similarity") or {}).get("after", {}).get("ncc", 0.0) is None:
+        text = "The volumes share no space after registration, or one of them is constant where they do."
+        checks.insert(0, {"name": "no_common_space", "word": "poor", "value": None, "text": text})
+    word = max((check["word"] for check in checks), key=WORDS.index, default="check")
+    deciding = [check for check in checks if check["word"] != "good"] or checks
+    deciding = sorted(deciding, key=lambda check: -WORDS.index(check["word"]))
+    reasons = [check["text"] for check in deciding] or ["Nothing was measured."]
+    return {"word": word, "reasons": reasons, "checks": checks, "thresholds": THRESHOLDS}
+
+
+def _word(value: float, limits: dict) -> str:
+    beyond = (lambda limit: value < limit) if limits.get("below") else (lambda limit: value > limit)
+    return "poor" if beyond(limits["poor"]) else "check" if beyond(limits["check"]) else "good"
+
+
+def _block(quality: dict, *keys: str):
+    for key in keys:
+        quality = (quality or {}).get(key)
+    return quality
+
+
+def _similarity_gain(quality: dict) -> float | None:
+    before, after = (_block(quality, "similarity", when) or {} for when in ("before", "after"))
+    gains = [after[k] - before[k] for k in ("lncc", "mi") if None not in (before.get(k), after.get(k))]
+    if not gains or (after.get("lncc") or 0.0) >= _ALIKE:
+        return None
+    return max(gains)
+
+
+def _weak_similarity(quality: dict) -> float | None:
+    after = _block(quality, "similarity", "after") or {}
+    if after.get("mi") is None or after.get("ncc") is None:
+        return None
+    return after["mi"] if abs(after["ncc"]) < _CORRELATED else None
+
+
+def _inverse_voxels(quality: dict) -> float | None:
+    mean, voxel = _block(quality, "inverse_error_mm", "mean"), _block(quality, "notes", "moving_voxel_mm")
+    return None if mean is None else mean / (voxel or 1.0)
+
+
+def _change(quality: dict, block: str, key: str) -> float | None:
+    before, after = (_block(quality, block, when, key) for when in ("before", "after"))
+    return None if None in (before, after) else after - before
+
+
+def _words(quality: dict) -> dict[str, str]:
+    """Figures that sentences mention beside their own."""
+
+    def shown(*keys: str, digits: int = 2) -> str:
+        value = _block(quality, *keys)
+        return "?" if value is None else f"{value:.{digits}f}"
+
+    return {
+        "ncc": shown("similarity", "after", "ncc"),
+        "lncc_before": shown("similarity", "before", "lncc"),
+        "lncc_after": shown("similarity", "after", "lncc"),
+        "mi_before": shown("similarity", "before", "mi"),
+        "mi_after": shown("similarity", "after", "mi"),
+        "inverse_mm": shown("inverse_error_mm", "mean"),
+        "dice_before": shown("labels", "before", "mean"),
+        "dice_after": shown("labels", "after", "mean"),
+        "landmarks_before": shown("landmarks", "before", "mean_mm"),
+        "landmarks_after": shown("landmarks", "after", "mean_mm"),
+    }
+
+
+_SIMILARITY = (
+    "local correlation {lncc_before} before and {lncc_after} after, mutual information {mi_before} and {mi_after}"
+)
+_CHECKS = (
+    _Check(
+        "fold_percent",
+        lambda q: _block(q, "jacobian", "fold_percent"),
+        "The map folds in {value:.3g} % of the body; look where, and at a larger smoothness.",
+        "The map folds nowhere in the body.",
+    ),
+    _Check(
+        "overlap_percent",
+        lambda q: _block(q, "overlap_percent"),
+        "Only {value:.1f} % of the fixed body lies in the moving volume; the map is a guess elsewhere.",
+        "{value:.0f} % of the fixed body lies in the moving volume.",
+    ),
+    _Check(
+        "similarity_gain",
+        _similarity_gain,
+        f"The volumes are no more alike than before: {_SIMILARITY}.",
+        f"The volumes are more alike than before: {_SIMILARITY}.",
+    ),
+    _Check(
+        "mutual_information",
+        _weak_similarity,
+        "The volumes have little in common after registration: correlation {ncc}, mutual information {mi_after} nats.",
+        "Correlation is low ({ncc}), but the volumes share {mi_after} nats of information, as other kinds of scans do.",
+    ),
+    _Check(
+        "inverse_error_voxels",
+        _inverse_voxels,
+        "There and back misses by {inverse_mm} mm on average ({value:.1f} voxels): the inverse is not to be relied on.",
+        "There and back misses by {inverse_mm} mm on average ({value:.2f} voxels).",
+    ),
+    _Check(
+        "dice_mean",
+        lambda q: _block(q, "labels", "after", "mean"),
+        "The labels overlap little after registration: mean Dice {dice_after} (before: {dice_before}).",
+        "The labels overlap after registration: mean Dice {dice_after} (before: {dice_before}).",
+    ),
+    _Check(
+        "dice_change",
+        lambda q: _change(q, "labels", "mean"),
+        "The labels overlap less than before: mean Dice {dice_before} before, {dice_after} after.",
+        "The labels overlap no less than before.",
+    ),
+    _Check(
+        "landmarks_mean_mm",
+        lambda q: _block(q, "landmarks", "after", "mean_mm"),
+        "The landmarks are {value:.1f} mm apart on average after registration (before: {landmarks_before} mm).",
+        "The landmarks are {value:.2f} mm apart on average after registration (before: {landmarks_before} mm).",
+    ),
+    _Check(
+        "landmarks_change_mm",
+        lambda q: _change(q, "landmarks", "mean_mm"),
+        "The landmarks are farther apart than before: {landmarks_before} mm before, {landmarks_after} mm after.",
+        "The landmarks are no farther apart than before.",
+    ),
+    _Check(
+        "uncertainty_p90_mm",
+        lambda q: _block(q, "uncertainty", "p90_mm"),
+        "A tenth of the body is uncertain by more than {value:.1f} mm.",
+        "90 % of the body where it is known is uncertain by less than {value:.1f} mm.",
+    ),
+    _Check(
+        "unknown_percent",
+        lambda q: _block(q, "uncertainty", "unknown_percent"),
+        "For {value:.0f} % of the body the uncertainty is unknown: the moving image does not show it.",
+        "For {value:.0f} % of the body the uncertainty is unknown: the moving image does not show it.",
+    ),
+)
