@@ -34,9 +34,11 @@ MAY_IMPORT = {
     "optimize": NETWORKS | {"losses"},
     "physical": FILES | TENSORS,
     "outputs": FILES | TENSORS | {"physical"},
-    "pipeline": NETWORKS | {"needs", "losses", "optimize", "physical"},
+    "uncertainty": NETWORKS | {"physical"},
+    "formats": FILES | TENSORS | {"physical", "outputs"},
+    "pipeline": NETWORKS | {"needs", "losses", "optimize", "physical", "uncertainty"},
     "training": NETWORKS | {"losses", "optimize", "physical", "pipeline"},
-    "cli": NETWORKS | {"losses", "optimize", "physical", "outputs", "pipeline", "phantom", "training"},
+    "cli": NETWORKS | {"losses", "optimize", "physical", "outputs", "formats", "pipeline", "phantom", "training"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -6,6 +6,7 @@ import os
 import struct
 import tempfile
 import zlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,20 +17,28 @@ from ..spaces import VolumeGrid
 
 _CHUNK_BYTES = 2**22
 _DIM_OFFSET = 40
+_DESCRIPTION_OFFSET = 148
 _DATA_OFFSET = 352
 _LEVEL = 1
 
 
-def write_nifti_gz(path: str | os.PathLike, array: np.ndarray, grid: VolumeGrid) -> None:
-    """Write a (D, H, W) array as .nii.gz. Raises OSError when the disk does not take it."""
+def write_nifti_gz(path: str | os.PathLike, array: np.ndarray, grid: VolumeGrid, description: str = "") -> None:
+    """Write a (D, H, W) array as .nii.gz. Raises OSError when the disk does not take it.
+
+    description: of the header (ASCII, up to 79 characters are kept).
+    """
     if array.shape != grid.shape_dhw:
         raise ValueError(f"Expected an array of shape {grid.shape_dhw}, got {array.shape}.")
-    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    chunks = (flat[n : n + _CHUNK_BYTES] for n in range(0, flat.size, _CHUNK_BYTES))
+    write_gz(path, _header(array.dtype, grid, description), [array])
+
+
+def write_gz(path: str | os.PathLike, header: bytes, parts: Iterable[np.ndarray]) -> None:
+    """Write a header and, after it, arrays as they lie in memory, as one gzip stream. Raises OSError."""
+    flats = (np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts)
+    chunks = (flat[n : n + _CHUNK_BYTES] for flat in flats for n in range(0, flat.size, _CHUNK_BYTES))
     workers = min(4, os.cpu_count() or 1)
     with open(path, "wb") as stream, ThreadPoolExecutor(workers) as pool:
         stream.write(b"\x1f\x8b\x08\x00" + b"\x00" * 4 + b"\x04\xff")
-        header = _header(array.dtype, grid)
         checksum, length = zlib.crc32(header), len(header)
         stream.write(_deflated(header))
         # Chunks are deflated side by side and joined into one stream: a full flush ends each on a byte.
@@ -50,7 +59,7 @@ def _deflated(data) -> bytes:
     return packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
-def _header(dtype: np.dtype, grid: VolumeGrid) -> bytes:
+def _header(dtype: np.dtype, grid: VolumeGrid, description: str = "") -> bytes:
     """The header that SimpleITK writes for such an image, from a small one with the true size put in."""
     small = sitk.GetImageFromArray(np.zeros((2, 2, 2), dtype=dtype))
     small.SetSpacing(grid.spacing.tolist())
@@ -61,6 +70,8 @@ def _header(dtype: np.dtype, grid: VolumeGrid) -> bytes:
         sitk.WriteImage(small, str(path))
         header = bytearray(path.read_bytes()[:_DATA_OFFSET])
     struct.pack_into("=3h", header, _DIM_OFFSET + 2, *grid.size_ijk)
+    if description:
+        struct.pack_into("80s", header, _DESCRIPTION_OFFSET, description.encode("ascii")[:79])
     return bytes(header)
 
 

@@ -1,0 +1,154 @@
+"""Inverses of any transform, with the error they make and where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from ..outputs.apply import sample_transform
+from ..physical import invert
+from ..physical.transform import affine_from_sitk, slab_ranges
+from ..spaces import VolumeGrid
+from .fields import affine_after_field, displacement, is_linear, statistics
+
+_MOST_CHECKED = 4_000_000
+_SLAB_VOXELS = 2**20
+_ITERATIONS, _POINT_TOLERANCE = 60, 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Inverse:
+    """transform: the other way. report: figures, plain numbers. failed: label map, 1 where there is no inverse."""
+
+    transform: sitk.Transform
+    report: dict
+    failed: sitk.Image | None = None
+
+
+def inverse_of(
+    transform: sitk.Transform,
+    domain: VolumeGrid,
+    target: VolumeGrid,
+    *,
+    spacing_mm: float | None = None,
+    tolerance_mm: float = 0.5,
+    check: Callable[[], None] | None = None,
+) -> Inverse:
+    """The inverse of a transform from a volume's points (domain) to another's (target), on the target and a margin.
+
+    Args:
+        spacing_mm: of the inverse field; None = the field's own. tolerance_mm: an error above it counts as "not
+        inverted".
+    Returns: Inverse; its report: `error_mm` (mean, p99, max of going there and back, over the target's points that come
+        from the domain and were inverted), `not_inverted_percent` of them, `not_inverted_box_lps` (two corners, or
+        None), `nodes`, `without_inverse` (nodes of the inverse field without a solution).
+    """
+    if is_linear(transform):
+        inverse = sitk.CompositeTransform([transform.GetInverse()]).GetNthTransform(0)
+        zero = {"mean": 0.0, "p99": 0.0, "max": 0.0}
+        return Inverse(inverse, {"error_mm": zero, "not_inverted_percent": 0.0, "not_inverted_box_lps": None})
+    physical = affine_after_field(transform) or sample_transform(transform, domain)
+    if check is not None:
+        check()
+    found, counts = invert(physical, target, spacing_mm=spacing_mm)
+    result = found.to_sitk()
+    report, failed = _judged(transform, result, domain, target, tolerance_mm, check)
+    return Inverse(result, {**report, "nodes": counts["nodes"], "without_inverse": counts["without_inverse"]}, failed)
+
+
+def _judged(transform, inverse, domain, target, tolerance_mm, check) -> tuple[dict, sitk.Image]:
+    grid = target
+    if grid.voxel_count > _MOST_CHECKED:
+        grid = target.with_spacing(target.spacing * (target.voxel_count / _MOST_CHECKED) ** (1 / 3))
+    there_and_back = sitk.CompositeTransform([transform, inverse])
+    errors, failed = [], np.zeros(grid.shape_dhw, dtype=np.uint8)
+    for start, stop in slab_ranges(grid, _SLAB_VOXELS):
+        if check is not None:
+            check()
+        part = grid.cropped((0, 0, start), (*grid.size_ijk[:2], stop))
+        k, j, i = np.meshgrid(*(np.arange(n) for n in part.shape_dhw), indexing="ij")
+        y = np.stack([i, j, k], axis=-1) @ part.lps_from_ijk[:3, :3].T + part.origin_lps
+        matrix = domain.ijk_from_lps
+        index = (y + displacement(inverse, part)) @ matrix[:3, :3].T + matrix[:3, 3]
+        inside = np.all((index >= -0.5) & (index <= np.asarray(domain.size_ijk) - 0.5), axis=-1)
+        error = np.linalg.norm(displacement(there_and_back, part), axis=-1)
+        failed[start:stop] = inside & (error > tolerance_mm)
+        errors.append(error[inside].astype(np.float32))
+    error = np.concatenate(errors)
+    good = error[error <= tolerance_mm]
+    image = sitk.GetImageFromArray(failed)
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetOrigin(grid.origin_lps.tolist())
+    image.SetDirection(grid.direction.ravel().tolist())
+    share = 100.0 * float((error > tolerance_mm).mean()) if len(error) else 0.0
+    report = {
+        "error_mm": statistics(good),
+        "tolerance_mm": float(tolerance_mm),
+        "not_inverted_percent": share,
+        "not_inverted_box_lps": _box(failed, grid),
+    }
+    return report, image
+
+
+def _box(mask: np.ndarray, grid: VolumeGrid) -> list[list[float]] | None:
+    k, j, i = np.nonzero(mask)
+    if not len(k):
+        return None
+    low, high = (np.array([f(i), f(j), f(k)], dtype=float) for f in (np.min, np.max))
+    corners = grid.cropped(low.astype(int), high.astype(int) + 1).corners_lps()
+    return [np.round(corners.min(axis=0), 2).tolist(), np.round(corners.max(axis=0), 2).tolist()]
+
+
+def map_points(transform: sitk.Transform, points_lps) -> np.ndarray:
+    """N x 3 points through a transform, float64, LPS mm."""
+    points = np.asarray(points_lps, dtype=np.float64).reshape(-1, 3)
+    if is_linear(transform):
+        matrix = np.eye(4)
+        for part in reversed(_parts(transform)):
+            matrix = affine_from_sitk(part) @ matrix
+        return points @ matrix[:3, :3].T + matrix[:3, 3]
+    return np.array([transform.TransformPoint(point) for point in points.tolist()]).reshape(-1, 3)
+
+
+def _parts(transform: sitk.Transform) -> list[sitk.Transform]:
+    from ..physical.transform import flatten
+
+    return flatten(transform)
+
+
+def map_points_back(transform: sitk.Transform, inverse: sitk.Transform, points_lps) -> tuple[np.ndarray, np.ndarray]:
+    """The points that a transform takes to the given ones, from a near inverse: (N x 3, remaining error in mm).
+
+    Exact where the transform is one to one: each point is improved until the transform takes it to its target.
+    """
+    target = np.asarray(points_lps, dtype=np.float64).reshape(-1, 3)
+    x = map_points(inverse, target)
+    miss = target - map_points(transform, x)
+    error = np.linalg.norm(miss, axis=1)
+    for _ in range(_ITERATIONS):
+        going = np.nonzero(error > _POINT_TOLERANCE)[0]
+        if not len(going):
+            break
+        # The near inverse tells where a small miss on the far side lies on the near side.
+        step = map_points(inverse, target[going] + miss[going]) - map_points(inverse, target[going])
+        trial = x[going] + step
+        trial_miss = target[going] - map_points(transform, trial)
+        trial_error = np.linalg.norm(trial_miss, axis=1)
+        better = trial_error < error[going]
+        if not better.any():
+            break
+        kept = going[better]
+        x[kept], miss[kept], error[kept] = trial[better], trial_miss[better], trial_error[better]
+    return x, error
+
+
+def require_grids(domain: VolumeGrid | None, target: VolumeGrid | None, what: str) -> tuple[VolumeGrid, VolumeGrid]:
+    """Both grids, or InputError."""
+    if domain is None or target is None:
+        missing = " and ".join(f"--{side}" for side, grid in (("fixed", domain), ("moving", target)) if grid is None)
+        raise InputError(f"{what} needs to know where both volumes lie: name them ({missing} VOLUME).")
+    return domain, target

@@ -1,0 +1,304 @@
+"""Transforms of other programs, read as ITK transforms: fixed points to moving points, LPS mm.
+
+What a file means is taken from the file. Where it does not tell (a matrix of 16 numbers, a field without an intent),
+the caller must say it; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import GeometryError, InputError
+from ..outputs.apply import load_transform
+from ..physical.transform import affine_to_sitk, check_affine
+from ..spaces import VolumeGrid
+from ..spaces.grid import lps_from_ras
+from ..volumes import nifti
+from ..volumes.checks import existing_path, read_error
+from ..volumes.memory import require_memory
+from . import elastix, fsl, nifti_field
+from .fields import field_transform, is_linear, require_overlap
+
+CONVENTIONS = {
+    "lps": "a matrix, or vectors in mm, in LPS: ITK, ANTs, elastix, AFNI",
+    "ras": "a matrix, or vectors in mm, in RAS: 3D Slicer's own numbers, nibabel, FreeSurfer",
+    "fsl": "a FLIRT matrix, or an FSL warp of relative displacements",
+    "fsl-absolute": "an FSL warp of absolute coordinates",
+}
+DIRECTIONS = ("forward", "inverse")
+_TEXT = 65536
+_SITK_IMAGES = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """A transform from a file: fixed to moving points, LPS mm; what the file was; what a user should know."""
+
+    transform: sitk.Transform
+    kind: str
+    notes: tuple[str, ...] = ()
+
+
+def read(
+    path: str | os.PathLike,
+    *,
+    convention: str | None = None,
+    direction: str = "forward",
+    fixed: VolumeGrid | None = None,
+    moving: VolumeGrid | None = None,
+    name: str = "transform",
+) -> Imported:
+    """Read a transform of any known format.
+
+    Args:
+        convention: of files that do not tell it, one of `CONVENTIONS`; InputError when it contradicts the file.
+        direction: 'forward' when the file maps fixed to moving points, as files for resampling do; 'inverse' when it
+            maps moving to fixed points: it is then inverted, a non-linear one numerically (needs both grids).
+        fixed, moving: grids of the two volumes; FSL's and FreeSurfer's files need them. A field that has no point in
+            common with the fixed volume is refused.
+    Raises: InputError, GeometryError.
+    """
+    if convention is not None and convention not in CONVENTIONS:
+        raise InputError(f"--convention: expected one of {', '.join(CONVENTIONS)}; got {convention!r}.")
+    if direction not in DIRECTIONS:
+        raise InputError(f"--direction: expected one of {', '.join(DIRECTIONS)}; got {direction!r}.")
+    file = existing_path(path, name)
+    label = f"{name} ({file.name})"
+    if file.is_dir():
+        raise InputError(f"{label}: expected a transform file, got a folder.")
+    # An inverse file's field lies on the moving volume, and leads to the fixed one.
+    here, there = (fixed, moving) if direction == "forward" else (moving, fixed)
+    found = _read(file, label, convention, here, there)
+    _check_frame(found, here, label, "fixed" if direction == "forward" else "moving")
+    return found if direction == "forward" else _inverted(found, fixed, moving, label)
+
+
+def _read(file: Path, label: str, convention, fixed, moving) -> Imported:
+    with file.open("rb") as stream:
+        head = stream.read(_TEXT)
+    suffix = file.name.lower()
+    if head[:4] == b"\x89HDF":
+        return _itk(file, label, convention)
+    if suffix.endswith((".m3z", ".mgz", ".mgh")):
+        raise InputError(
+            f"{label}: a FreeSurfer warp, which is not read here. FreeSurfer converts it: mri_warp_convert --inm3z "
+            "FILE --outitk FIELD.nii.gz (mgz: --inwarp)."
+        )
+    if suffix.endswith(".mrb") or (head[:2] == b"PK" and zipfile.is_zipfile(file)):
+        raise InputError(f"{label}: a Slicer scene. Save its transform node as .h5 or .nii.gz and give that file.")
+    if suffix.endswith((".nii", ".nii.gz")):
+        return _nifti(file, label, convention, fixed, moving)
+    if suffix.endswith(_SITK_IMAGES) or head[:4] == b"NRRD" or head.startswith(b"ObjectType"):
+        return _vector_file(file, label, convention, head)
+    if head.lstrip().startswith(b"#Insight Transform File"):
+        return _itk(file, label, convention)
+    if elastix.is_parameter_file(head):
+        _only("lps", convention, label, "an elastix parameter file")
+        transform, files = elastix.read_parameters(file)
+        return Imported(transform, f"elastix parameter file ({len(files)} files)" if len(files) > 1 else "elastix")
+    text = _text(head)
+    if text is not None and "nxforms" in text and "dst volume info" in text:
+        return _lta(file, label, convention)
+    matrix = _matrix(text)
+    if matrix is not None:
+        return _from_matrix(matrix, label, convention, fixed, moving)
+    return _itk(file, label, convention)
+
+
+def _itk(file: Path, label: str, convention) -> Imported:
+    _only("lps", convention, label, "an ITK transform")
+    try:
+        transform = load_transform(file)
+    except InputError as error:
+        cause = str(error.__cause__ or "")
+        if isinstance(error, GeometryError) or "Could not create an instance" not in cause:
+            raise
+        kind = cause.split('instance of "')[-1].split('"')[0].split("_")[0]
+        how = "it leads the other way; " if kind.startswith("Inverse") else ""
+        raise InputError(
+            f"{label}: its kind, {kind}, is not known to ITK ({how}3D Slicer writes it for 'to parent' transforms). In "
+            "Slicer: Transforms / Convert, to a displacement field, and save that."
+        ) from error
+    return Imported(transform, "ITK transform")
+
+
+def _only(expected: str, convention: str | None, label: str, what: str) -> None:
+    if convention not in (None, expected):
+        raise InputError(f"{label}: {what}, which is always {expected.upper()}; got --convention {convention}.")
+
+
+def _ask(label: str, what: str, choices: tuple[str, ...]) -> InputError:
+    listed = "; ".join(f"{choice}: {CONVENTIONS[choice]}" for choice in choices)
+    return InputError(f"{label}: {what}. The file does not tell its convention; say it with --convention ({listed}).")
+
+
+def _nifti(file: Path, label: str, convention, fixed, moving) -> Imported:
+    sizes, intent = nifti_field.header_of(file, label)
+    if intent in nifti_field.FSL_COEFFICIENTS:
+        raise InputError(
+            f"{label}: FNIRT spline coefficients. Make a warp of them: fnirtfileutils --in=FILE --out=WARP."
+        )
+    header = nifti.read_header(file, label)
+    nifti.check_geometry(header, label)
+    require_memory(3 * 8 * math.prod(max(n, 1) for n in sizes) / 2**20, f"reading {label}", "Use a coarser field.")
+    nifti.check_data(file, header, label)
+    if len(sizes) == 5 and sizes[3] == 1 and sizes[4] == 3:
+        known = {nifti_field.DISPLACEMENT: "ras", nifti_field.VECTOR: "lps"}.get(intent)
+        if known is None and convention not in ("lps", "ras"):
+            raise _ask(label, f"a 5-D field with intent {intent}", ("lps", "ras"))
+        if known is not None and convention not in (None, known):
+            raise InputError(
+                f"{label}: its intent, {intent}, says {known.upper()} vectors; got --convention {convention}. Correct "
+                "the header or leave the option out."
+            )
+        image = _image(file, label)
+        array = sitk.GetArrayFromImage(image).astype(np.float64)
+        if intent != nifti_field.DISPLACEMENT and (known or convention) == "ras":  # 1006 the reader turns itself
+            array[..., :2] *= -1
+        return _from_array(array, VolumeGrid.of(image), f"NIfTI displacement field, {(known or convention).upper()}")
+    if len(sizes) == 4 and sizes[3] == 3:
+        if intent == nifti_field.FSL_RELATIVE and convention is None:
+            convention = "fsl"
+        if convention is None:
+            raise _ask(label, f"a 4-D field with intent {intent}", ("fsl", "fsl-absolute", "lps", "ras"))
+        image = _image(file, label)
+        grid = VolumeGrid.of(image[:, :, :, 0])
+        array = sitk.GetArrayFromImage(image)
+        if convention.startswith("fsl"):
+            moving = fsl.require_both(fixed or grid, moving, f"{label}: an FSL warp")[1]
+            field = fsl.displacement_from_warp(array, grid, moving, convention == "fsl-absolute", label)
+            return _from_array(field, grid, "FSL warp")
+        field = np.moveaxis(array, 0, 3).astype(np.float64)
+        if convention == "ras":
+            field[..., :2] *= -1
+        return _from_array(field, grid, f"4-D NIfTI displacement field, {convention.upper()}")
+    shown = " x ".join(str(n) for n in sizes)
+    raise InputError(
+        f"{label}: expected a displacement field (5-D x y z 1 3, or 4-D x y z 3), got a volume of {shown}."
+    )
+
+
+def _vector_file(file: Path, label: str, convention, head: bytes) -> Imported:
+    image = _image(file, label)
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 3:
+        raise InputError(
+            f"{label}: expected a 3-D field of vectors with three components, got {image.GetDimension()}-D with "
+            f"{image.GetNumberOfComponentsPerPixel()} per voxel."
+        )
+    if head[:4] == b"NRRD" and convention is None:
+        header = head.split(b"\n\n")[0].decode("latin-1").lower()
+        spaces = [line.split(":", 1)[1].strip() for line in header.splitlines() if line.startswith("space:")]
+        if not spaces or spaces[0] not in ("left-posterior-superior", "lps"):
+            raise _ask(
+                label, f"an NRRD field in the space {spaces[0] if spaces else 'that it does not name'}", ("lps", "ras")
+            )
+    if convention not in (None, "lps", "ras"):
+        raise InputError(f"{label}: a vector image in ITK's geometry; got --convention {convention}.")
+    array = sitk.GetArrayFromImage(image).astype(np.float64)
+    if convention == "ras":
+        array[..., :2] *= -1
+    return _from_array(array, VolumeGrid.of(image), f"displacement field, {(convention or 'lps').upper()}")
+
+
+def _image(file: Path, label: str) -> sitk.Image:
+    try:
+        return sitk.ReadImage(str(file))
+    except RuntimeError as error:
+        raise read_error(error, label) from error
+
+
+def _from_array(field_dhw3: np.ndarray, grid: VolumeGrid, kind: str) -> Imported:
+    bad = int(field_dhw3.size - np.count_nonzero(np.isfinite(field_dhw3)))
+    if bad:
+        raise InputError(f"Expected finite displacements, got {bad} that are NaN or infinite ({kind}).")
+    image = sitk.GetImageFromArray(field_dhw3, isVector=True)
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetOrigin(grid.origin_lps.tolist())
+    image.SetDirection(grid.direction.ravel().tolist())
+    return Imported(field_transform(image), kind)
+
+
+def _text(head: bytes) -> str | None:
+    try:
+        return head.decode("utf-8") if b"\0" not in head else None
+    except UnicodeDecodeError:
+        return None
+
+
+def _matrix(text: str | None) -> np.ndarray | None:
+    try:
+        values = np.array([float(word) for word in (text or "").replace(",", " ").split()])
+    except ValueError:
+        return None
+    if values.size == 12:
+        values = np.append(values, [0.0, 0, 0, 1])
+    return values.reshape(4, 4) if values.size == 16 else None
+
+
+def _from_matrix(matrix: np.ndarray, label: str, convention, fixed, moving) -> Imported:
+    if convention not in ("lps", "ras", "fsl"):
+        raise _ask(label, "a matrix of plain numbers", ("lps", "ras", "fsl"))
+    try:
+        check_affine(matrix)
+    except GeometryError as error:
+        raise GeometryError(f"{label}: {error}") from error
+    if convention == "fsl":
+        fixed, moving = fsl.require_both(fixed, moving, f"{label}: a FLIRT matrix")
+        matrix = fsl.affine_from_flirt(matrix, fixed, moving)
+    elif convention == "ras":
+        matrix = lps_from_ras() @ matrix @ lps_from_ras()
+    return Imported(affine_to_sitk(matrix), f"matrix, {convention.upper()}")
+
+
+def _lta(file: Path, label: str, convention) -> Imported:
+    _only("ras", convention, label, "a FreeSurfer .lta file")
+    lta = require_nitransforms("FreeSurfer's .lta files").io.lta
+    try:
+        struct = lta.FSLinearTransform.from_string(file.read_text(encoding="utf-8"))
+        matrix = np.asarray(struct.to_ras(), dtype=np.float64).reshape(4, 4)
+    except Exception as error:  # its parser raises whatever it stumbles on
+        raise InputError(f"{label}: cannot be read as a FreeSurfer .lta file: {error}.") from error
+    try:
+        check_affine(matrix)
+    except GeometryError as error:
+        raise GeometryError(f"{label}: {error}") from error
+    return Imported(affine_to_sitk(lps_from_ras() @ matrix @ lps_from_ras()), "FreeSurfer .lta")
+
+
+def require_nitransforms(what: str):
+    """The package, or InputError saying how to get it."""
+    try:
+        import nitransforms
+        import nitransforms.io.lta
+    except ImportError as error:
+        raise InputError(f"{what} need the package nitransforms: pip install nitransforms.") from error
+    return nitransforms
+
+
+def _check_frame(found: Imported, grid: VolumeGrid | None, label: str, side: str) -> None:
+    from ..physical.transform import flatten
+
+    parts = flatten(found.transform)
+    if grid is None or "DisplacementField" not in parts[-1].GetName():
+        return
+    field = sitk.DisplacementFieldTransform(parts[-1]).GetDisplacementField()
+    require_overlap(VolumeGrid.of(field), grid, f"{label}: its field", f"the {side} volume")
+
+
+def _inverted(found: Imported, fixed, moving, label: str) -> Imported:
+    if is_linear(found.transform):
+        return Imported(found.transform.GetInverse(), found.kind, (*found.notes, "inverted"))
+    from .inverting import inverse_of
+
+    fixed, moving = fsl.require_both(fixed, moving, f"{label}: inverting a non-linear transform")
+    inverse = inverse_of(found.transform, moving, fixed)
+    error = inverse.report["error_mm"]
+    note = f"inverted numerically, {error['max']:.3g} mm off at most" if error["max"] is not None else "inverted"
+    return Imported(inverse.transform, found.kind, (*found.notes, note))

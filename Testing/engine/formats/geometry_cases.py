@@ -1,0 +1,103 @@
+"""The same anatomy and the same map seen in volumes of several orientations, odd sizes and anisotropic spacing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from carlreg.physical import PhysicalTransform
+from carlreg.spaces import VolumeGrid
+
+
+def rotation(axis, degrees: float) -> np.ndarray:
+    """3 x 3 by Rodrigues' formula."""
+    axis = np.asarray(axis, dtype=float) / np.linalg.norm(axis)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    angle = np.deg2rad(degrees)
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+# Columns: the axes i, j, k in LPS.
+DIRECTIONS = {
+    "RAS": np.diag([-1.0, -1.0, 1.0]),
+    "LAS": np.diag([1.0, -1.0, 1.0]),
+    "LPS": np.eye(3),
+    "oblique": rotation((1, 2, 3), 25) @ np.diag([-1.0, -1.0, 1.0]),
+}
+CENTER = np.array([12.0, -35.0, 110.0])
+
+
+def grid_around(center, size, spacing, direction) -> VolumeGrid:
+    origin = np.asarray(center) - direction @ ((np.asarray(size) - 1) / 2 * np.asarray(spacing))
+    return VolumeGrid(size, spacing, origin, direction)
+
+
+@dataclass(frozen=True, eq=False)
+class GeometryCase:
+    """fixed and moving images, the map between them, and fixed points off the nodes."""
+
+    name: str
+    transform: PhysicalTransform
+    fixed: sitk.Image
+    moving: sitk.Image
+    points: np.ndarray
+
+    @property
+    def fixed_grid(self) -> VolumeGrid:
+        return VolumeGrid.of(self.fixed)
+
+    @property
+    def moving_grid(self) -> VolumeGrid:
+        return VolumeGrid.of(self.moving)
+
+
+def anatomy(points: np.ndarray) -> np.ndarray:
+    """A lumpy ball around CENTER."""
+    x = points - CENTER
+    radius = np.linalg.norm(x / [17.0, 15.0, 16.0], axis=-1)
+    texture = 120 * np.sin(x[..., 0] / 4) * np.cos(x[..., 1] / 5) + 80 * np.sin(x[..., 2] / 4.5)
+    return (0.5 + 0.5 * np.tanh((1 - radius) / 0.25)) * (300 + texture)
+
+
+def positions(grid: VolumeGrid) -> np.ndarray:
+    k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape_dhw), indexing="ij")
+    return np.stack([i, j, k], axis=-1) @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+
+
+def image_of(array: np.ndarray, grid: VolumeGrid) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetOrigin(grid.origin_lps.tolist())
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
+
+
+def geometry_case(name: str) -> GeometryCase:
+    """The case of a direction in `DIRECTIONS`; the moving volume has another one."""
+    names = list(DIRECTIONS)
+    other = DIRECTIONS[names[(names.index(name) + 1) % len(names)]]
+    fixed = grid_around(CENTER, (33, 28, 23), (1.3, 1.6, 1.9), DIRECTIONS[name])
+    affine = np.eye(4)
+    affine[:3, :3] = rotation((3, 1, 2), 12) @ np.diag([1.03, 0.97, 1.01])
+    shift = np.array([9.0, -6.0, 4.0])
+    affine[:3, 3] = CENTER + shift - affine[:3, :3] @ CENTER
+    field_grid = grid_around(CENTER, (21, 21, 21), (4.0, 4.0, 4.0), fixed.direction)
+    x = (positions(field_grid) - CENTER) / 12.0
+    edge = np.prod(np.cos(np.pi / 2 * np.linspace(-1, 1, 21))[np.indices((21, 21, 21))], axis=0)[..., None]
+    field = 2.5 * edge * np.stack([np.sin(x[..., 1]), np.cos(x[..., 2]), np.sin(x[..., 0])], axis=-1)
+    transform = PhysicalTransform(affine, field.astype(np.float32), field_grid)
+    moving = grid_around(CENTER + shift, (35, 31, 29), (1.4, 1.5, 1.7), other)
+    rng = np.random.default_rng(5)
+    inside = rng.uniform([4, 4, 4], np.array(fixed.size_ijk) - 5, (40, 3))
+    points = inside @ fixed.lps_from_ijk[:3, :3].T + fixed.origin_lps
+    back = (positions(moving) - affine[:3, 3]) @ np.linalg.inv(
+        affine[:3, :3]
+    ).T  # alike, not equal: fine for resampling
+    return GeometryCase(
+        name,
+        transform,
+        image_of(anatomy(positions(fixed)).astype(np.float32), fixed),
+        image_of(anatomy(back).astype(np.float32), moving),
+        points,
+    )
