@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..formats.catalog import CONVENTIONS, DIRECTIONS
 from ..progress import Progress, ProgressRecord
 from ..staging import check_folder, cleaner
 from .options import add_control_options, add_evidence_options, add_registration_options, settings_from
@@ -29,10 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("moving", metavar="MOVING", help="the image that is brought onto it")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in DIR, after success")
+    parser.add_argument("--report", action="store_true", help="also write report.html: pictures, figures, a viewer")
     parser.add_argument("--fixed-mask", metavar="FILE", help="only this part of the fixed image counts")
     parser.add_argument("--moving-mask", metavar="FILE", help="only this part of the moving image counts")
     parser.add_argument(
-        "--initial-transform", metavar="FILE", help="ITK transform, fixed to moving points, tried as start"
+        "--initial-transform",
+        metavar="FILE",
+        help="tried as start, linear or not: any file that `carlreg convert` reads, fixed to moving points",
+    )
+    parser.add_argument("--initial-convention", choices=tuple(CONVENTIONS), help="where its file does not tell it")
+    parser.add_argument(
+        "--initial-direction", choices=DIRECTIONS, default="forward", help="inverse: it maps moving to fixed points"
     )
     add_evidence_options(parser)
     add_registration_options(parser)
@@ -52,7 +60,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     settings = settings_from(args)
     inputs = read_inputs(args, progress)
     load_libraries(progress)
-    quality = register_and_write(inputs, settings, args.out, args.overwrite, progress)
+    quality = register_and_write(inputs, settings, args.out, args.overwrite, progress, report=args.report)
     progress.on_record(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
     display.result(f"{quality_table(quality)}\nresults in {args.out}")
 
@@ -103,7 +111,19 @@ def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         mask = getattr(args, f"{side}_mask", None)
         inputs[f"{side}_mask"] = read(f"{side} mask", volumes.read_mask, mask, inputs[side])
     initial = getattr(args, "initial_transform", None)
-    inputs["initial_transform"] = read("initial transform", volumes.read_transform, initial)
+    inputs["initial_transform"] = None
+    if initial is not None:
+        load_libraries(progress)
+        from .. import formats
+
+        inputs["initial_transform"] = formats.read(
+            initial,
+            convention=getattr(args, "initial_convention", None),
+            direction=getattr(args, "initial_direction", "forward"),
+            fixed=inputs["fixed"].grid,
+            moving=inputs["moving"].grid,
+            name="initial transform",
+        ).transform
     labels = [
         read(f"{side} labels", volumes.read_labels, getattr(args, f"{side}_labels"), inputs[side])
         for side in ("fixed", "moving")
@@ -133,6 +153,7 @@ def register_and_write(
     progress: Progress,
     *,
     sheet: bool = False,
+    report: bool = False,
 ) -> dict:
     """Register what `read_inputs` read and write the folder (with a picture sheet); returns the quality figures."""
     from .. import outputs, pipeline, volumes
@@ -157,5 +178,6 @@ def register_and_write(
         landmarks=inputs.get("landmarks"),
         overwrite=overwrite,
         sheet=sheet,
+        report=report,
         progress=progress,
     )

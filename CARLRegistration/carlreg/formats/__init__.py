@@ -1,25 +1,36 @@
-"""Transforms that travel: read, written, inverted, joined and applied in the formats of other programs."""
+"""Transforms that travel: read, written, inverted, joined and applied in the formats of other programs.
 
-from .catalog import FORMATS, format_for
-from .inverting import Inverse, inverse_of, map_points, map_points_back
-from .linear import linear_part
-from .reading import CONVENTIONS, DIRECTIONS, Imported, read
-from .writing import PRECISIONS, Sides, Written, write
+Importing the package loads the catalog of formats only; everything else comes on first use.
+"""
 
-__all__ = [
-    "CONVENTIONS",
-    "DIRECTIONS",
-    "FORMATS",
-    "Imported",
-    "Inverse",
-    "PRECISIONS",
-    "Sides",
-    "Written",
-    "format_for",
-    "inverse_of",
-    "linear_part",
-    "map_points",
-    "map_points_back",
-    "read",
-    "write",
-]
+from __future__ import annotations
+
+from .catalog import CONVENTIONS, DIRECTIONS, FORMATS, LINEAR_KINDS, PRECISIONS, format_for
+
+_LAZY = {
+    "Imported": "reading",
+    "read": "reading",
+    "Sides": "writing",
+    "Written": "writing",
+    "write": "writing",
+    "Opened": "opening",
+    "open_transform": "opening",
+    "chosen": "opening",
+    "compose": "opening",
+    "Inverse": "inverting",
+    "inverse_of": "inverting",
+    "map_points": "inverting",
+    "map_points_back": "inverting",
+    "linear_part": "linear",
+    "apply_to_file": "applying",
+    "Applying": "applying",
+}
+__all__ = ["CONVENTIONS", "DIRECTIONS", "FORMATS", "LINEAR_KINDS", "PRECISIONS", "format_for", *_LAZY]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,21 @@ FORMATS = {
 }  # fmt: skip
 
 
+CONVENTIONS = {
+    "lps": "a matrix, or vectors in mm, in LPS: ITK, ANTs, elastix, AFNI",
+    "ras": "a matrix, or vectors in mm, in RAS: 3D Slicer's own numbers, nibabel, FreeSurfer",
+    "fsl": "a FLIRT matrix, or an FSL warp of relative displacements",
+    "fsl-absolute": "an FSL warp of absolute coordinates",
+}
+DIRECTIONS = ("forward", "inverse")
+PRECISIONS = ("float32", "float64")
+LINEAR_KINDS = ("rigid", "similarity", "affine")
+POINT_ENDINGS = (".csv", ".mrk.json", ".fcsv")
+MODEL_ENDINGS = (".vtk", ".vtp", ".stl", ".ply")
+OTHER_ENDINGS = POINT_ENDINGS + MODEL_ENDINGS
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
 def format_for(out: str | Path, name: str | None) -> Format:
     """The named format, or the one that a file's ending means; InputError when it is unknown or does not fit."""
     file = Path(out)
@@ -97,3 +113,19 @@ def stem_of(out: str | Path) -> str:
         if lower.endswith(suffix):
             return name[: -len(suffix)]
     return Path(name).stem
+
+
+def kind_of(path: str | os.PathLike) -> str:
+    """'points', 'model' or 'image', by a file's ending."""
+    name = Path(path).name.lower()
+    if name.endswith(POINT_ENDINGS):
+        return "points"
+    return "model" if name.endswith(MODEL_ENDINGS) else "image"
+
+
+def output_name(path: str | os.PathLike) -> str:
+    """What a mapped file is called in a folder of results: as its input; a DICOM series becomes .nii.gz."""
+    file = Path(path).expanduser().resolve()
+    if file.is_dir() or (kind_of(file) == "image" and not file.name.lower().endswith(IMAGE_ENDINGS)):
+        return f"{file.name}.nii.gz"
+    return file.name

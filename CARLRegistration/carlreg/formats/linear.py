@@ -8,9 +8,8 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..physical.transform import affine_to_sitk, check_affine
 from ..spaces import VolumeGrid
+from .catalog import LINEAR_KINDS
 from .fields import difference, displacement, lattice, positions
-
-KINDS = ("rigid", "similarity", "affine")
 
 
 def linear_part(transform: sitk.Transform, over: VolumeGrid, kind: str = "affine") -> tuple[np.ndarray, dict]:
@@ -19,8 +18,8 @@ def linear_part(transform: sitk.Transform, over: VolumeGrid, kind: str = "affine
     kind: 'rigid' (turn and shift), 'similarity' (and one scale) or 'affine'. Least squares over points spread evenly.
     Source of the first two: Umeyama, IEEE TPAMI 13(4), 1991.
     """
-    if kind not in KINDS:
-        raise InputError(f"--kind: expected one of {', '.join(KINDS)}; got {kind!r}.")
+    if kind not in LINEAR_KINDS:
+        raise InputError(f"--kind: expected one of {', '.join(LINEAR_KINDS)}; got {kind!r}.")
     points = lattice(over, 32)
     x = positions(points)
     y = x + displacement(transform, points).reshape(-1, 3)

@@ -24,15 +24,9 @@ from ..volumes import nifti
 from ..volumes.checks import existing_path, read_error
 from ..volumes.memory import require_memory
 from . import elastix, fsl, nifti_field
+from .catalog import CONVENTIONS, DIRECTIONS
 from .fields import field_transform, is_linear, require_overlap
 
-CONVENTIONS = {
-    "lps": "a matrix, or vectors in mm, in LPS: ITK, ANTs, elastix, AFNI",
-    "ras": "a matrix, or vectors in mm, in RAS: 3D Slicer's own numbers, nibabel, FreeSurfer",
-    "fsl": "a FLIRT matrix, or an FSL warp of relative displacements",
-    "fsl-absolute": "an FSL warp of absolute coordinates",
-}
-DIRECTIONS = ("forward", "inverse")
 _TEXT = 65536
 _SITK_IMAGES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -75,17 +69,17 @@ def read(
         raise InputError(f"{label}: expected a transform file, got a folder.")
     # An inverse file's field lies on the moving volume, and leads to the fixed one.
     here, there = (fixed, moving) if direction == "forward" else (moving, fixed)
-    found = _read(file, label, convention, here, there)
+    found = _read(file, name, label, convention, here, there)
     _check_frame(found, here, label, "fixed" if direction == "forward" else "moving")
     return found if direction == "forward" else _inverted(found, fixed, moving, label)
 
 
-def _read(file: Path, label: str, convention, fixed, moving) -> Imported:
+def _read(file: Path, name: str, label: str, convention, fixed, moving) -> Imported:
     with file.open("rb") as stream:
         head = stream.read(_TEXT)
     suffix = file.name.lower()
     if head[:4] == b"\x89HDF":
-        return _itk(file, label, convention)
+        return _itk(file, label, convention, name)
     if suffix.endswith((".m3z", ".mgz", ".mgh")):
         raise InputError(
             f"{label}: a FreeSurfer warp, which is not read here. FreeSurfer converts it: mri_warp_convert --inm3z "
@@ -98,7 +92,7 @@ def _read(file: Path, label: str, convention, fixed, moving) -> Imported:
     if suffix.endswith(_SITK_IMAGES) or head[:4] == b"NRRD" or head.startswith(b"ObjectType"):
         return _vector_file(file, label, convention, head)
     if head.lstrip().startswith(b"#Insight Transform File"):
-        return _itk(file, label, convention)
+        return _itk(file, label, convention, name)
     if elastix.is_parameter_file(head):
         _only("lps", convention, label, "an elastix parameter file")
         transform, files = elastix.read_parameters(file)
@@ -109,13 +103,13 @@ def _read(file: Path, label: str, convention, fixed, moving) -> Imported:
     matrix = _matrix(text)
     if matrix is not None:
         return _from_matrix(matrix, label, convention, fixed, moving)
-    return _itk(file, label, convention)
+    return _itk(file, label, convention, name)
 
 
-def _itk(file: Path, label: str, convention) -> Imported:
+def _itk(file: Path, label: str, convention, name: str) -> Imported:
     _only("lps", convention, label, "an ITK transform")
     try:
-        transform = load_transform(file)
+        transform = load_transform(file, name)
     except InputError as error:
         cause = str(error.__cause__ or "")
         if isinstance(error, GeometryError) or "Could not create an instance" not in cause:

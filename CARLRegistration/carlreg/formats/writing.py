@@ -19,12 +19,9 @@ from ..spaces import VolumeGrid
 from ..spaces.grid import lps_from_ras
 from ..staging import check_file, staged_file
 from . import elastix, fsl, nifti_field, scene
-from .catalog import Format, format_for, stem_of
+from .catalog import PRECISIONS, Format, format_for, stem_of
 from .fields import affine_after_field, default_grid, displacement, is_linear, sampling_error, vector_image
 from .reading import require_nitransforms
-
-PRECISIONS = ("float32", "float64")
-_GRIDLESS = VolumeGrid((2, 2, 2), np.ones(3), np.zeros(3), np.eye(3))
 
 
 @dataclass(frozen=True)

@@ -21,23 +21,27 @@ from ..physical.transform import affine_from_sitk, check_affine, flatten, slab_r
 from ..progress import Progress, StageTiming, peak_memory_mb
 from ..spaces import VolumeGrid
 from ..volumes import Volume, read_transform, read_volume
-from ..volumes.volume import read_file
 from . import figures
-from .measure import background_of, measure
+from .measure import background_of, measure, read_uncertainty
 from .nifti import rounded_mantissa, write_nifti_gz
 from .verdict import verdict
 from .write import judge
 
 log = logging.getLogger(__name__)
 
-INTERPOLATORS = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor, "bspline": sitk.sitkBSpline}
+INTERPOLATORS = {
+    "linear": sitk.sitkLinear,
+    "nearest": sitk.sitkNearestNeighbor,
+    "bspline": sitk.sitkBSpline,
+    "sinc": sitk.sitkLanczosWindowedSinc,
+}
 COLUMNS = ("x", "y", "z")
 _SAMPLED_NODES = 8_000_000
 
 
-def load_transform(path: str | os.PathLike) -> sitk.Transform:
+def load_transform(path: str | os.PathLike, name: str = "transform") -> sitk.Transform:
     """An ITK transform file, checked: InputError when it is not one, GeometryError when a linear part is singular."""
-    transform = read_transform(path)
+    transform = read_transform(path, name)
     for part in flatten(transform):
         if part.IsLinear():
             try:
@@ -60,14 +64,20 @@ def apply_to_image(
         transform_path: fixed to moving points. input_path: an image of the moving side.
         reference: image whose grid the output gets. Without one: the grid that `settings.json` beside the transform
             names (the fixed grid, for `inverse_transform.h5` the moving one), else the input's own grid.
-        interpolation: 'linear', 'nearest' (label maps) or 'bspline'.
+        interpolation: 'linear', 'nearest' (label maps), 'bspline' or 'sinc' (Lanczos window).
     Outside the input: its minimum, air for CT; 0 with 'nearest'.
     """
-    if interpolation not in INTERPOLATORS:
-        raise InputError(f"interpolation: expected one of {', '.join(INTERPOLATORS)}; got {interpolation!r}.")
+    _check_interpolation(interpolation)
     transform = load_transform(transform_path)
     image = input_path if isinstance(input_path, sitk.Image) else read_volume(input_path, "input").image
-    grid = _output_grid(transform_path, image, reference)
+    return resample(image, transform, _output_grid(transform_path, image, reference), interpolation)
+
+
+def resample(
+    image: sitk.Image, transform: sitk.Transform, grid: VolumeGrid, interpolation: str = "linear"
+) -> sitk.Image:
+    """A scalar volume on a grid through a transform (the grid's points to the volume's), in its own pixel type."""
+    _check_interpolation(interpolation)
     outside = 0.0 if interpolation == "nearest" else background_of(image)
     pixel_type = image.GetPixelID()
     whole = pixel_type not in (sitk.sitkFloat32, sitk.sitkFloat64)
@@ -89,6 +99,11 @@ def apply_to_image(
         limits = np.iinfo(sitk.GetArrayViewFromImage(image).dtype)
         resampled = sitk.Cast(sitk.Round(sitk.Clamp(resampled, wide, limits.min, limits.max)), pixel_type)
     return resampled
+
+
+def _check_interpolation(interpolation: str) -> None:
+    if interpolation not in INTERPOLATORS:
+        raise InputError(f"interpolation: expected one of {', '.join(INTERPOLATORS)}; got {interpolation!r}.")
 
 
 def apply_to_points(transform_path: str | os.PathLike, csv_path: str | os.PathLike) -> str:
@@ -130,7 +145,7 @@ def evaluate(
     label_names: Mapping[int, str] | None = None,
     landmarks: tuple[np.ndarray, np.ndarray] | None = None,
     fixed_mask: sitk.Image | None = None,
-    uncertainty: str | os.PathLike | sitk.Image | None = None,
+    uncertainty: str | os.PathLike | None = None,
     warped_path: str | os.PathLike | None = None,
     jacobian_path: str | os.PathLike | None = None,
     progress: Progress | None = None,
@@ -140,8 +155,8 @@ def evaluate(
     Transforms that are not one affine after one displacement field are sampled on the fixed grid (said in `notes`);
     landmarks go through the transform itself.
 
-    Args: labels: fixed and moving label maps; the fixed one alone gives the segments' volume changes. uncertainty: mm
-        on the fixed grid, NaN where unknown (`uncertainty.nii.gz`). warped_path, jacobian_path: .nii.gz files to write.
+    Args: labels: fixed and moving label maps; the fixed one alone gives the segments' volume changes. uncertainty: an
+        `uncertainty.nii.gz` of this fixed volume. warped_path, jacobian_path: .nii.gz files to write.
     """
     begin = time.perf_counter()
     physical, apply, sampled = _as_physical(transform, fixed.grid)
@@ -163,7 +178,7 @@ def evaluate(
         progress=progress,
     )
     if uncertainty is not None:
-        values = _uncertainty_on(fixed, uncertainty)
+        values = read_uncertainty(uncertainty, fixed.grid)
         measured.quality["uncertainty"] = figures.uncertainty_figures(values, measured.body)
     if warped_path is not None:
         write_nifti_gz(warped_path, measured.warped, fixed.grid)
@@ -218,18 +233,6 @@ def sample_transform(transform: sitk.Transform, fixed_grid: VolumeGrid) -> Physi
         x = np.stack([i, j, k], axis=-1) @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
         out[start:stop] = (x + displacement[start:stop] - affine[:3, 3]) @ linear.T - x
     return PhysicalTransform(affine, out, grid)
-
-
-def _uncertainty_on(fixed: Volume, uncertainty: str | os.PathLike | sitk.Image) -> np.ndarray:
-    image = uncertainty
-    if not isinstance(image, sitk.Image):
-        image = read_file(Path(uncertainty), f"uncertainty ({Path(uncertainty).name})")[0]  # NaN is allowed in it
-    if not VolumeGrid.of(image).same_as(fixed.grid):
-        raise GeometryError(
-            f"uncertainty: expected the fixed volume's grid {fixed.grid.size_ijk}, got {VolumeGrid.of(image).size_ijk} "
-            "or another place. Give the uncertainty.nii.gz that was written for this fixed volume."
-        )
-    return sitk.GetArrayFromImage(image).astype(np.float32)
 
 
 def _as_physical(

@@ -72,7 +72,7 @@ CASES = [
     ([*REGISTER, "--moving-mask", "far mask.nii.gz"], "moving mask.*no part of it lies on moving image"),
     ([*REGISTER, "--fixed-labels", "no labels.nii.gz", "--moving-labels", "{moving}"], "expected whole numbers"),
     ([*REGISTER, "--initial-transform", "text.h5"], "initial transform.*expected an ITK transform"),
-    ([*REGISTER, "--initial-transform", "{fixed}"], "initial transform.*expected an ITK transform"),
+    ([*REGISTER, "--initial-transform", "{fixed}"], "initial transform.*expected a displacement field.*got a volume"),
     ([*REGISTER, "--landmarks", "text.csv"], "landmarks.*fixed_x.* not found"),
     ([*REGISTER, "--model", "carl-giant"], "carl-giant"),
     ([*REGISTER, "--model", "unigradicon"], "needs a weights file"),

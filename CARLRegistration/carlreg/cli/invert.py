@@ -1,0 +1,74 @@
+"""`carlreg invert TRANSFORM --out FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from ..errors import InputError
+from ..progress import Progress
+from ..staging import check_file, staged_file
+from .report import Display
+from .transform_options import add_source_options, add_target_options, check_target, open_source, write_target
+
+NAME = "invert"
+HELP = "Invert a transform, with the error in mm and where it has no inverse."
+EPILOG = (
+    "The error is that of going there and back again, over the moving volume's points that come from the fixed one. "
+    "--spacing is that of the inverse field: a smaller one is more exact, and larger."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_source_options(parser)
+    parser.add_argument(
+        "--tolerance", type=float, default=0.5, metavar="MM", help="a larger error counts as not inverted (%(default)s)"
+    )
+    parser.add_argument("--failed", metavar="FILE", help="label map on the moving volume: 1 where there is no inverse")
+    add_target_options(parser)
+
+
+def check(args: argparse.Namespace):
+    if not (math.isfinite(args.tolerance) and args.tolerance > 0):
+        raise InputError(f"--tolerance: expected a positive number of millimeters, got {args.tolerance}.")
+    if args.failed is not None:
+        check_file(args.failed)
+    return check_target(args, "transform")
+
+
+def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
+    from .. import volumes
+    from ..formats.fields import is_linear
+    from ..formats.inverting import inverse_of, require_grids
+
+    opened = open_source(args)
+    domain, target = opened.sides.grids
+    if not is_linear(opened.transform):
+        domain, target = require_grids(domain, target, "Inverting a transform that is not linear")
+    inverse = inverse_of(
+        opened.transform,
+        domain,
+        target,
+        spacing_mm=args.spacing,
+        tolerance_mm=args.tolerance,
+        check=progress.check,
+    )
+    report, error = inverse.report, inverse.report["error_mm"]
+    if error["mean"] is not None:
+        display.result(
+            f"inverse: there and back again mean {error['mean']:.2g}, 99 % below {error['p99']:.2g}, largest "
+            f"{error['max']:.2g} mm where it was inverted"
+        )
+    figures = {"error_of_the_inverse_mm": error}
+    if report["not_inverted_percent"]:
+        box = report["not_inverted_box_lps"]
+        place = f"{report['not_inverted_percent']:.3g} % (error above {args.tolerance} mm)"
+        place += f", within {box[0]} to {box[1]} LPS mm"
+        display.result(f"not inverted: {place}")
+        figures["not_inverted"] = place
+    args.spacing = None  # spent on the inverse itself
+    write_target(args, inverse.transform, opened.sides.swapped(), opened.notes, progress, display, figures)
+    if args.failed is not None and inverse.failed is not None and not args.dry_run:
+        with staged_file(args.failed) as part:
+            volumes.write_image(inverse.failed, part)
+        display.result(f"wrote {args.failed}")

@@ -1,0 +1,202 @@
+"""One transform on many files: volumes, label maps, sequences, points, markups and models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from ..outputs.apply import INTERPOLATORS, resample, sample_transform
+from ..physical import jacobian_determinant
+from ..spaces import VolumeGrid
+from ..volumes import read_volume, write_image
+from ..volumes.checks import existing_path, read_error
+from . import points, surfaces
+from .catalog import kind_of
+from .fields import affine_after_field, is_linear, require_overlap
+from .inverting import map_points, map_points_back
+from .opening import Opened, chosen
+
+GRIDS = ("first", "own")
+
+
+@dataclass(frozen=True, eq=False)
+class Applying:
+    """How files are mapped.
+
+    opened: the transform; volumes of its second side are resampled onto the first. reference: image whose grid volumes
+    get; else `grid`: 'first' (the first side's volume) or 'own' (its box at the spacing of the volume that is mapped).
+    mass_preserving: intensities times the determinant of the Jacobian, so that sums over regions are kept.
+    points_follow: points, curves and models belong to the second side and go with its volumes, to the first; else they
+    go where the transform sends them, from the first side to the second. model_space: of models that do not tell.
+    """
+
+    opened: Opened
+    reference: VolumeGrid | None = None
+    grid: str = "first"
+    interpolation: str = "linear"
+    mass_preserving: bool = False
+    points_follow: bool = False
+    model_space: str | None = None
+    check: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.grid not in GRIDS:
+            raise InputError(f"--grid: expected one of {', '.join(GRIDS)}; got {self.grid!r}.")
+        if self.interpolation not in INTERPOLATORS:
+            raise InputError(
+                f"--interpolation: expected one of {', '.join(INTERPOLATORS)}; got {self.interpolation!r}."
+            )
+        if self.mass_preserving and self.interpolation == "nearest":
+            raise InputError("--mass-preserving scales intensities; labels (nearest) have none to scale.")
+
+
+def apply_to_file(plan: Applying, path: str | os.PathLike, out: Path) -> str:
+    """Map one file and write it; returns one line about what was done. Raises InputError, GeometryError, OSError."""
+    file = existing_path(path, "input")
+    kind = kind_of(file)
+    if kind == "image":
+        return _image(plan, file, out)
+    first, second = plan.opened.sides.names
+    worst = 0.0
+
+    def mapping(given: np.ndarray) -> np.ndarray:
+        nonlocal worst
+        if not plan.points_follow:
+            return map_points(plan.opened.transform, given)
+        if is_linear(plan.opened.transform):
+            return map_points(plan.opened.transform.GetInverse(), given)
+        inverse = chosen(plan.opened, "inverse", check=plan.check).transform
+        found, error = map_points_back(plan.opened.transform, inverse, given)
+        worst = max(worst, float(error.max()))
+        return found
+
+    if kind == "points":
+        out.write_text(points.mapped_points(file, mapping), encoding="utf-8")
+    else:
+        surfaces.map_surface(file, out, mapping, plan.model_space)
+    way = f"{second} to {first}" if plan.points_follow else f"{first} to {second}"
+    off = f", up to {worst:.3g} mm from the exact inverse" if worst > 1e-3 else ""
+    return f"{way} points{off}"
+
+
+def grid_of(path: str | os.PathLike) -> VolumeGrid:
+    """Where an image's voxels lie; of a sequence its frames'."""
+    image = _read(existing_path(path, "input"))
+    return VolumeGrid.of(image[:, :, :, 0] if image.GetDimension() == 4 else image)
+
+
+def _image(plan: Applying, file: Path, out: Path) -> str:
+    image = _read(file)
+    frames = image.GetSize()[3] if image.GetDimension() == 4 else 1
+    first = image[:, :, :, 0] if image.GetDimension() == 4 else image
+    grid = _output_grid(plan, first)
+    moving = plan.opened.sides.grids[1]
+    if moving is not None:
+        require_overlap(VolumeGrid.of(first), moving, file.name, f"the {plan.opened.sides.names[1]} volume")
+    factor = _modulation(plan, grid) if plan.mass_preserving else None
+
+    def mapped(frame: sitk.Image) -> sitk.Image:
+        if plan.check is not None:
+            plan.check()
+        if frame.GetNumberOfComponentsPerPixel() > 1:
+            parts = [
+                mapped(sitk.VectorIndexSelectionCast(frame, n)) for n in range(frame.GetNumberOfComponentsPerPixel())
+            ]
+            return sitk.Compose(parts)
+        if factor is None:
+            return resample(frame, plan.opened.transform, grid, plan.interpolation)
+        # Beyond the volume there is no mass, and a product need not be whole.
+        frame = sitk.Cast(frame, sitk.sitkFloat32)
+        return _beyond_is_zero(frame, plan, grid) * factor
+
+    if image.GetDimension() == 4:
+        result = sitk.JoinSeries(
+            [mapped(image[:, :, :, n]) for n in range(frames)], image.GetOrigin()[3], image.GetSpacing()[3]
+        )
+    else:
+        result = mapped(image)
+        for key in image.GetMetaDataKeys():
+            if image.GetNumberOfComponentsPerPixel() > 1 and not key.startswith(("NRRD_", "ITK_")):
+                result.SetMetaData(key, image.GetMetaData(key))
+    write_image(result, out)
+    if file.name.lower().endswith(".seq.nrrd"):
+        _mark_as_list(out)
+    size = " x ".join(str(n) for n in grid.size_ijk)
+    what = f"{frames} frames, " if frames > 1 else ""
+    scaled = ", times the Jacobian" if factor is not None else ""
+    return f"{what}{size} voxels, {plan.interpolation}{scaled}"
+
+
+def _read(file: Path) -> sitk.Image:
+    """A volume, checked as all inputs are; or a 4-D or many-component image, where each frame is one."""
+    if file.is_dir():
+        return read_volume(file, "input").image
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    try:
+        reader.ReadImageInformation()
+        plain = reader.GetNumberOfComponents() == 1 and (reader.GetDimension() < 4 or reader.GetSize()[3] == 1)
+        if plain:
+            return read_volume(file, "input").image
+        if reader.GetDimension() > 4 or (reader.GetDimension() == 4 and reader.GetNumberOfComponents() > 1):
+            raise InputError(f"{file.name}: expected a volume or a sequence of volumes, got {reader.GetDimension()}-D.")
+        return reader.Execute()
+    except RuntimeError as error:
+        raise read_error(error, f"input ({file.name})") from error
+
+
+def _output_grid(plan: Applying, image: sitk.Image) -> VolumeGrid:
+    if plan.reference is not None:
+        return plan.reference
+    first, name = plan.opened.sides.grids[0], plan.opened.sides.names[0]
+    if first is None:
+        raise InputError(
+            f"The output's grid is not known: name the {name} volume (--{name}) or another image (--reference)."
+        )
+    if plan.grid == "first":
+        return first
+    own = VolumeGrid.of(image)
+    center = first.center_lps
+    # The volume's axes are turned by the transform's linear part: each output axis gets the spacing of the nearest.
+    step = 0.5 * float(min(first.extent_mm))
+    ends = map_points(plan.opened.transform, np.vstack([center, *(center + step * first.direction.T)]))
+    along = np.abs(own.direction.T @ (ends[1:] - ends[0]).T)
+    nearest = along.argmax(axis=0)
+    spacing = own.spacing[nearest] if len(set(nearest.tolist())) == 3 else np.full(3, own.spacing.min())
+    return first.with_spacing(spacing)
+
+
+def _modulation(plan: Applying, grid: VolumeGrid) -> sitk.Image:
+    physical = affine_after_field(plan.opened.transform) or sample_transform(plan.opened.transform, grid)
+    values = np.abs(jacobian_determinant(physical, grid))
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetOrigin(grid.origin_lps.tolist())
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
+
+
+def _beyond_is_zero(frame: sitk.Image, plan: Applying, grid: VolumeGrid) -> sitk.Image:
+    return sitk.Resample(
+        frame,
+        grid.size_ijk,
+        plan.opened.transform,
+        INTERPOLATORS[plan.interpolation],
+        grid.origin_lps.tolist(),
+        grid.spacing.tolist(),
+        grid.direction.ravel().tolist(),
+        0.0,
+        sitk.sitkFloat32,
+    )
+
+
+def _mark_as_list(file: Path) -> None:
+    """A sequence's first axis is a list of frames for 3D Slicer, not the components of vectors."""
+    head, rest = file.read_bytes().split(b"\n\n", 1)
+    file.write_bytes(head.replace(b"kinds: vector", b"kinds: list") + b"\n\n" + rest)

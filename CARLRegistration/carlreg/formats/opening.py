@@ -1,0 +1,126 @@
+"""A transform with what is known around it: the two volumes' grids, the inverse beside it, a transform before it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from ..errors import InputError
+from ..spaces import VolumeGrid
+from ..volumes import read_volume
+from .inverting import inverse_of, require_grids
+from .reading import read
+from .writing import Sides
+
+WHICH = ("forward", "inverse", "with-initial")
+_INVERSE = "inverse_transform.h5"
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """transform: points of the first side to points of the second, LPS mm. notes: what a user should know.
+
+    near_inverse: the other way, where it is there already.
+    """
+
+    transform: sitk.Transform
+    sides: Sides
+    notes: tuple[str, ...] = ()
+    near_inverse: sitk.Transform | None = None
+
+
+def open_transform(
+    path: str | os.PathLike,
+    *,
+    convention: str | None = None,
+    direction: str = "forward",
+    fixed: str | os.PathLike | None = None,
+    moving: str | os.PathLike | None = None,
+) -> Opened:
+    """Read a transform of any format, with the grids of both volumes.
+
+    fixed, moving: the volumes. Where they are not given: the grids that `settings.json` beside the transform holds, if
+    there is one. `inverse_transform.h5` of a result folder leads from moving to fixed points.
+    """
+    file = Path(path).expanduser()
+    given = {"fixed": fixed, "moving": moving}
+    grids = _grids_beside(file)
+    for side, volume in given.items():
+        if volume is not None:
+            grids[side] = read_volume(volume, side).grid
+    back = direction == "forward" and file.name == _INVERSE and (file.parent / "settings.json").is_file()
+    ordered = ("moving", "fixed") if back else ("fixed", "moving")
+    first, second = (grids.get(side) for side in ordered)
+    imported = read(path, convention=convention, direction=direction, fixed=first, moving=second)
+    near = None
+    beside = file.with_name("transform.h5" if back else _INVERSE)
+    if file.name in ("transform.h5", _INVERSE) and direction == "forward" and beside.is_file():
+        near = read(beside).transform
+    files = tuple(None if given[side] is None else Path(given[side]).expanduser() for side in ordered)
+    return Opened(imported.transform, Sides(ordered, (first, second), files), imported.notes, near)
+
+
+def _grids_beside(file: Path) -> dict[str, VolumeGrid]:
+    try:
+        inputs = json.loads((file.resolve().parent / "settings.json").read_text(encoding="utf-8"))["inputs"]
+        return {
+            side: VolumeGrid(grid["size"], grid["spacing"], grid["origin"], grid["direction"])
+            for side, grid in inputs.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def chosen(
+    opened: Opened,
+    which: str = "forward",
+    *,
+    initial: sitk.Transform | None = None,
+    check: Callable[[], None] | None = None,
+) -> Opened:
+    """The transform itself, its inverse, or it with the initial transform after it.
+
+    initial: where the moving volume had been resampled or placed by it before the registration: from points of that
+    placed volume to points of the moving volume as it is.
+    """
+    if which not in WHICH:
+        raise InputError(f"--which: expected one of {', '.join(WHICH)}; got {which!r}.")
+    if (which == "with-initial") != (initial is not None):
+        raise InputError("--which with-initial and --initial FILE belong together: give both, or none.")
+    if which == "forward":
+        return opened
+    if which == "with-initial":
+        both = sitk.CompositeTransform([initial, opened.transform])
+        return replace(
+            opened, transform=both, near_inverse=None, notes=(*opened.notes, "the initial transform acts last")
+        )
+    if opened.near_inverse is not None:
+        note = "the inverse that the registration wrote"
+        return Opened(opened.near_inverse, opened.sides.swapped(), (*opened.notes, note), opened.transform)
+    inverse = _computed_inverse(opened, check)
+    error = inverse.report["error_mm"]["max"]
+    note = f"inverted numerically; there and back again {error or 0.0:.3g} mm off at most where it could be inverted"
+    if inverse.report["not_inverted_percent"]:
+        note += f"; {inverse.report['not_inverted_percent']:.3g} % of the volume could not be inverted"
+    return Opened(inverse.transform, opened.sides.swapped(), (*opened.notes, note), opened.transform)
+
+
+def _computed_inverse(opened: Opened, check):
+    from .fields import is_linear
+
+    if is_linear(opened.transform):
+        return inverse_of(opened.transform, None, None)
+    domain, target = require_grids(*opened.sides.grids, "Inverting a transform that is not linear")
+    return inverse_of(opened.transform, domain, target, check=check)
+
+
+def compose(transforms: Sequence[sitk.Transform]) -> sitk.Transform:
+    """One transform that takes points through all of these, the first one first."""
+    if not transforms:
+        raise InputError("Expected at least one transform, got none.")
+    return sitk.CompositeTransform(list(transforms)[::-1])

@@ -1,0 +1,93 @@
+"""Surface models (.vtk, .vtp, .stl, .ply, .obj) through VTK, which is an optional package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+
+_READERS = {
+    ".vtk": ("vtkIOLegacy", "vtkPolyDataReader", "vtkPolyDataWriter"),
+    ".vtp": ("vtkIOXML", "vtkXMLPolyDataReader", "vtkXMLPolyDataWriter"),
+    ".stl": ("vtkIOGeometry", "vtkSTLReader", "vtkSTLWriter"),
+    ".ply": ("vtkIOPLY", "vtkPLYReader", "vtkPLYWriter"),
+}
+_FLIP = np.array([-1.0, -1.0, 1.0])
+_HEAD_BYTES = 4096
+
+
+def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarray], space: str | None = None) -> str:
+    """Write a model with its points mapped (n x 3 LPS mm to n x 3); returns the space of its coordinates.
+
+    space: 'lps' or 'ras' for files that do not tell; 3D Slicer writes SPACE=LPS (or RAS) into them.
+    Raises InputError: no VTK, not a model, or a space that the file does not tell.
+    """
+    module, reader_name, writer_name = _READERS[file.suffix.lower()]
+    try:
+        from importlib import import_module
+
+        vtk_io = import_module(f"vtkmodules.{module}")
+        from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+        from vtkmodules.vtkCommonCore import vtkPoints
+        from vtkmodules.vtkFiltersCore import vtkPolyDataNormals
+    except ImportError as error:
+        raise InputError(f"{file.name}: models need the package vtk: pip install vtk.") from error
+    told = _told_space(file)
+    if told and space not in (None, told):
+        raise InputError(f"{file.name}: the file says SPACE={told.upper()}; got {space.upper()}.")
+    known = told or space
+    if known is None:
+        raise InputError(
+            f"{file.name}: the file does not tell whether its coordinates are LPS or RAS; say it: "
+            "--model-space lps (3D Slicer since 2019) or ras."
+        )
+    reader = getattr(vtk_io, reader_name)()
+    reader.SetFileName(str(file))
+    reader.Update()
+    mesh = reader.GetOutput()
+    if mesh is None or not mesh.GetNumberOfPoints():
+        raise InputError(f"{file.name}: expected a surface model with points; this has none, or is damaged.")
+    signs = np.ones(3) if known == "lps" else _FLIP
+    points = vtk_to_numpy(mesh.GetPoints().GetData()).astype(np.float64) * signs
+    mapped = vtkPoints()
+    kind = mesh.GetPoints().GetDataType()
+    mapped.SetDataType(kind)
+    found = np.ascontiguousarray(mapping(points) * signs)
+    mapped.SetData(numpy_to_vtk(found, deep=True, array_type=kind))
+    mesh.SetPoints(mapped)
+    had_normals = mesh.GetPointData().GetNormals() is not None
+    if had_normals:  # those of before point elsewhere now
+        mesh.GetPointData().SetNormals(None)
+        normals = vtkPolyDataNormals()
+        normals.SetInputData(mesh)
+        normals.SplittingOff()
+        normals.ConsistencyOff()
+        normals.Update()
+        mesh = normals.GetOutput()
+    writer = getattr(vtk_io, writer_name)()
+    writer.SetFileName(str(out))
+    writer.SetInputData(mesh)
+    label = f"carlreg. SPACE={known.upper()}"
+    if hasattr(writer, "SetFileTypeToBinary"):
+        writer.SetFileTypeToBinary()
+    if hasattr(writer, "AddComment"):
+        writer.AddComment(f"SPACE={known.upper()}")
+    elif hasattr(writer, "SetHeader"):
+        writer.SetHeader(label)
+    if not writer.Write():
+        raise OSError(f"{out.name} could not be written")
+    return known
+
+
+def _told_space(file: Path) -> str | None:
+    with file.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES).upper()
+    if file.suffix.lower() == ".vtp" and b"SPACE" in head and b"SPACE=" not in head:
+        return None  # a data array called so
+    for space in (b"LPS", b"RAS"):
+        if b"SPACE=" + space in head:
+            return space.decode().lower()
+    return None
