@@ -88,7 +88,7 @@ def test_every_script_and_resource_is_listed():
     assert len(listed) == len(set(listed)) and set(listed) == scripts | {"CARLRegistration.py"}
     resources = {
         path.relative_to(MODULE).as_posix()
-        for folder in ("Resources", "carlreg/weights", "carlreg/training/configs")
+        for folder in ("Resources", "carlreg/weights", "carlreg/training/configs", "carlreg/outputs/report/html")
         for path in (MODULE / folder).rglob("*")
         if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
     }

@@ -9,11 +9,42 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import CarlError
-from . import apply, check, compose, convert, demo, evaluate, export, invert, linear, models, register, train
+from . import (
+    apply,
+    check,
+    compose,
+    convert,
+    demo,
+    evaluate,
+    export,
+    html_report,
+    invert,
+    linear,
+    models,
+    register,
+    train,
+)
 from .report import say, say_error
 from .supervisor import Manner, Supervisor
 
-COMMANDS = {module.NAME: module for module in (register, apply, export, convert, invert, compose, linear, evaluate, models, check, demo, train)}
+COMMANDS = {
+    module.NAME: module
+    for module in (
+        register,
+        apply,
+        export,
+        convert,
+        invert,
+        compose,
+        linear,
+        evaluate,
+        html_report,
+        models,
+        check,
+        demo,
+        train,
+    )
+}
 _EPILOG = "Exit codes: 0 done, 2 bad input, 3 cancelled, 1 anything else. Help on a command: carlreg COMMAND --help"
 
 

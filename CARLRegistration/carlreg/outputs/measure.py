@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 
-from ..errors import InputError
+from ..errors import GeometryError, InputError
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..physical import PhysicalTransform
 from ..physical.interpolate import inside_index, lattice_affine, sample_at_index
@@ -129,6 +131,27 @@ def measure(
     if landmarks is not None:
         quality["landmarks"] = landmark_errors(apply or transform.apply, before_lps, landmarks)
     return Measured(warped, jacobian, body, quality, before_lps)
+
+
+def read_uncertainty(path: str | os.PathLike, fixed_grid: VolumeGrid) -> np.ndarray:
+    """(D, H, W) float32, mm on the fixed grid, NaN where unknown, from an `uncertainty.nii.gz`.
+
+    Raises InputError when it is no image, GeometryError when it lies on another grid.
+    """
+    name = Path(path).name
+    try:
+        image = sitk.ReadImage(str(Path(path).expanduser()))
+        grid = VolumeGrid.of(image) if image.GetDimension() == 3 else None
+    except RuntimeError as error:
+        raise InputError(f"uncertainty ({name}): expected a volume as carlreg writes it, got none.") from error
+    if grid is None or not grid.same_as(fixed_grid, tolerance_mm=0.01):
+        raise GeometryError(
+            f"uncertainty ({name}): expected the fixed volume's grid of {fixed_grid.size_ijk} voxels, got another. "
+            "Give the uncertainty.nii.gz that was written for this fixed volume."
+        )
+    values = sitk.GetArrayFromImage(image).astype(np.float32)
+    values[~(values > 0)] = np.nan  # ITK reads NaN in NIfTI as 0, which no bound is
+    return values
 
 
 def lattice_step(grid: VolumeGrid) -> int:

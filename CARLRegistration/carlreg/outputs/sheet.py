@@ -23,7 +23,8 @@ COLUMNS = (
     "Volume change",
 )
 PLANES = ("Axial", "Coronal", "Sagittal")
-_FOLD = np.array([255, 0, 255], dtype=np.float32)
+WHITE, BLUE, RED, FOLD = (245, 245, 245), (33, 80, 180), (190, 30, 35), (255, 0, 255)
+_FOLD = np.array(FOLD, dtype=np.float32)
 
 
 def write_sheet(
@@ -40,18 +41,19 @@ def write_sheet(
     Captions need Pillow (the extra `report`); without it the sheet has none.
     """
     image = getattr(fixed, "image", fixed)
-    fixed_planes, aspect = _planes(image, image)
+    middle = _middle(image)
+    fixed_planes, aspect = planes(image, middle)
     before_planes, after_planes, jacobian_planes = (
-        _planes(_on_grid(array, image), image)[0] for array in (moving_before, warped, jacobian)
+        planes(_on_grid(array, image), middle)[0] for array in (moving_before, warped, jacobian)
     )
-    fixed_window = _window(sitk.GetArrayViewFromImage(image))
-    moving_window = _window(warped if isinstance(warped, np.ndarray) else sitk.GetArrayViewFromImage(warped))
+    fixed_window = window(sitk.GetArrayViewFromImage(image))
+    moving_window = window(warped if isinstance(warped, np.ndarray) else sitk.GetArrayViewFromImage(warped))
 
     height = HEADER + 3 * (CELL + GAP) + FOOTER
     sheet = np.zeros((height, len(COLUMNS) * (CELL + GAP) + GAP, 3), dtype=np.uint8)
     for row in range(3):
-        f = _gray(fixed_planes[row], fixed_window)
-        b, a = _gray(before_planes[row], moving_window), _gray(after_planes[row], moving_window)
+        f = gray(fixed_planes[row], fixed_window)
+        b, a = gray(before_planes[row], moving_window), gray(after_planes[row], moving_window)
         pictures = [
             _rgb(f),
             _rgb(b),
@@ -59,7 +61,7 @@ def write_sheet(
             np.stack([f, a, a], axis=-1) * 255,
             _difference(f, b),
             _difference(f, a),
-            _volume_change(jacobian_planes[row]),
+            volume_change(jacobian_planes[row]),
         ]
         for column, picture in enumerate(pictures):
             top, left = HEADER + row * (CELL + GAP), GAP + column * (CELL + GAP)
@@ -75,18 +77,20 @@ def _on_grid(values, image: sitk.Image) -> sitk.Image:
     return out
 
 
-def _planes(image: sitk.Image, fixed: sitk.Image) -> tuple[list[np.ndarray], list[tuple[float, float]]]:
-    """Axial, coronal, sagittal slices as float32 (rows from top, columns from left), and mm per (row, column)."""
-    middle = _middle(fixed)
+def planes(image: sitk.Image, at_ijk) -> tuple[list[np.ndarray], list[tuple[float, float]]]:
+    """Axial, coronal, sagittal slices through a voxel as float32 (rows from top, columns from left).
+
+    The second list: mm per (row, column) of each.
+    """
     out: list = []
-    axes = _anatomical_axes(fixed)
+    axes = anatomical_axes(image)
     array = sitk.GetArrayViewFromImage(image)
-    spacing = fixed.GetSpacing()
+    spacing = image.GetSpacing()
     # Per plane: the anatomical axis it cuts, the one along its rows and the one along its columns.
     for cut, down, right in ((2, 1, 0), (1, 2, 0), (0, 2, 1)):
         axis, _ = axes[cut]
         part = [slice(None)] * 3
-        part[2 - axis] = middle[axis]
+        part[2 - axis] = at_ijk[axis]
         plane = np.array(array[tuple(part)], dtype=np.float32)
         (down_axis, down_sign), (right_axis, right_sign) = axes[down], axes[right]
         if down_axis < right_axis:  # array order is k, j, i: the lower axis is the last
@@ -100,7 +104,7 @@ def _planes(image: sitk.Image, fixed: sitk.Image) -> tuple[list[np.ndarray], lis
     return [plane for plane, _ in out], [mm for _, mm in out]
 
 
-def _anatomical_axes(image: sitk.Image) -> list[tuple[int, int]]:
+def anatomical_axes(image: sitk.Image) -> list[tuple[int, int]]:
     """For L, P, S: (voxel axis that runs closest to it, +1 or -1 for its sense)."""
     direction = np.reshape(image.GetDirection(), (3, 3))
     best = max(
@@ -123,12 +127,12 @@ def _middle(image: sitk.Image) -> list[int]:
     return [min(round(c), n - 1) for c, n in zip(centers[::-1], image.GetSize(), strict=True)]
 
 
-def _window(array: np.ndarray) -> tuple[float, float]:
+def window(array: np.ndarray) -> tuple[float, float]:
     low, high = percentiles(array, (1.0, 99.5))
     return low, high if high > low else low + 1.0
 
 
-def _gray(plane: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+def gray(plane: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     return np.clip((plane - window[0]) / (window[1] - window[0]), 0.0, 1.0)
 
 
@@ -141,24 +145,36 @@ def _difference(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     return _rgb(np.clip(0.5 + 0.5 * (moving - fixed), 0.0, 1.0))
 
 
-def _volume_change(determinant: np.ndarray) -> np.ndarray:
-    share = np.clip(np.log2(np.maximum(determinant, 1e-3)), -1.0, 1.0)[..., None]
-    white, blue, red = (np.array(c, dtype=np.float32) for c in ((245, 245, 245), (33, 80, 180), (190, 30, 35)))
-    color = np.where(share < 0, white + (blue - white) * -share, white + (red - white) * share)
+def diverging(share: np.ndarray) -> np.ndarray:
+    """Colors 0-255 for shares from -1 (blue) over 0 (white) to 1 (red)."""
+    share = np.clip(share, -1.0, 1.0)[..., None]
+    white, blue, red = (np.array(c, dtype=np.float32) for c in (WHITE, BLUE, RED))
+    return np.where(share < 0, white + (blue - white) * -share, white + (red - white) * share)
+
+
+def volume_change(determinant: np.ndarray) -> np.ndarray:
+    """Colors of determinants: half blue, same white, double red, folds magenta."""
+    color = diverging(np.log2(np.maximum(determinant, 1e-3)))
     color[determinant <= 0] = _FOLD
     return color
 
 
 def _cell(picture: np.ndarray, mm: tuple[float, float], smooth: bool) -> np.ndarray:
     """The picture in true proportions, as large as fits, in the middle of a black cell."""
-    size = np.array(picture.shape[:2]) * mm
-    scale = CELL / size.max()
-    rows, columns = (max(1, round(length * scale)) for length in size)
+    resized = in_proportion(picture, mm, CELL, smooth)
+    rows, columns = resized.shape[:2]
     out = np.zeros((CELL, CELL, 3), dtype=np.uint8)
     top, left = (CELL - rows) // 2, (CELL - columns) // 2
-    resized = _resized(_resized(picture, rows, 0, smooth), columns, 1, smooth)
-    out[top : top + rows, left : left + columns] = np.clip(np.rint(resized), 0, 255)
+    out[top : top + rows, left : left + columns] = resized
     return out
+
+
+def in_proportion(picture: np.ndarray, mm: tuple[float, float], edge: int, smooth: bool) -> np.ndarray:
+    """The picture (rows, columns, 3; 0-255) in true proportions, its longer edge so many pixels; uint8."""
+    size = np.array(picture.shape[:2]) * mm
+    rows, columns = (max(1, round(length * edge / size.max())) for length in size)
+    resized = _resized(_resized(picture, rows, 0, smooth), columns, 1, smooth)
+    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
 
 
 def _resized(picture: np.ndarray, count: int, axis: int, smooth: bool) -> np.ndarray:

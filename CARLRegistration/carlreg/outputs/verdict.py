@@ -27,7 +27,7 @@ THRESHOLDS: dict[str, dict] = {
         "meaning": "part of the fixed body that lies in the moving volume",
     },
     "similarity_gain": {
-        "check": 0.0,
+        "check": 0.005,
         "poor": -0.02,
         "below": True,
         "unit": "",
@@ -67,7 +67,7 @@ THRESHOLDS: dict[str, dict] = {
         "unit": "mm",
         "meaning": "mean landmark error",
     },
-    "landmarks_change_mm": {
+    "landmarks_mm_change": {
         "check": 0.2,
         "poor": 2.0,
         "unit": "mm",
@@ -119,7 +119,9 @@ def verdict(quality: dict) -> dict:
         text = "The volumes share no space after registration, or one of them is constant where they do."
         checks.insert(0, {"name": "no_common_space", "word": "poor", "value": None, "text": text})
     word = max((check["word"] for check in checks), key=WORDS.index, default="check")
-    deciding = [check for check in checks if check["word"] != "good"] or checks
+    # A change for the better goes without saying: the figure itself tells before and after.
+    deciding = [check for check in checks if check["word"] != "good"]
+    deciding = deciding or [check for check in checks if not check["name"].endswith("_change")]
     deciding = sorted(deciding, key=lambda check: -WORDS.index(check["word"]))
     reasons = [check["text"] for check in deciding] or ["Nothing was measured."]
     return {"word": word, "reasons": reasons, "checks": checks, "thresholds": THRESHOLDS}
@@ -235,7 +237,7 @@ _CHECKS = (
         "The landmarks are {value:.2f} mm apart on average after registration (before: {landmarks_before} mm).",
     ),
     _Check(
-        "landmarks_change_mm",
+        "landmarks_mm_change",
         lambda q: _change(q, "landmarks", "mean_mm"),
         "The landmarks are farther apart than before: {landmarks_before} mm before, {landmarks_after} mm after.",
         "The landmarks are no farther apart than before.",

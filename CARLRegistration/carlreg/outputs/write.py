@@ -24,6 +24,7 @@ from ..staging import staged_folder
 from ..volumes import Volume
 from .measure import affine_resampled, measure
 from .nifti import rounded_mantissa, write_nifti_gz
+from .report import write_report
 from .sheet import write_sheet
 from .verdict import verdict
 
@@ -49,6 +50,7 @@ def write_result(
     landmarks: tuple[np.ndarray, np.ndarray] | None = None,
     overwrite: bool = False,
     sheet: bool = False,
+    report: bool = False,
     progress: Progress | None = None,
 ) -> dict:
     """Write the output folder of a `RegistrationResult` and return what `quality.json` holds.
@@ -58,7 +60,7 @@ def write_result(
         out_dir: a new or empty folder; with `overwrite` an earlier result is replaced after success.
         settings: `RegistrationSettings`. labels: fixed and moving label maps (the fixed one
         alone: volume changes only). label_names: by value. landmarks: fixed and moving points
-        (N, 3), LPS mm. sheet: also draw `sheet.png`.
+        (N, 3), LPS mm. sheet: also draw `sheet.png`. report: also write `report.html`.
     Raises: InputError (folder not empty), ResourceError (disk full), Cancelled; nothing is left behind then.
     """
     timings = list(result.timings)
@@ -95,7 +97,10 @@ def write_result(
             written = StageTiming("write", time.perf_counter() - begin, peak_memory_mb())
             quality = _quality(measured.quality, result, inverse_report, [*timings, written])
             _write_json(quality, folder / "quality.json")
-            _write_json(_settings(result, settings), folder / "settings.json")
+            _write_json(_settings(result, settings, folder), folder / "settings.json")
+        if report:
+            _check(progress)
+            write_report(folder, fixed=result.fixed, moving=result.moving, progress=progress)
     return quality
 
 
@@ -181,7 +186,7 @@ def _quality(measured: dict, result, inverse_report: dict | None, timings: list[
     }
 
 
-def _settings(result, settings) -> dict:
+def _settings(result, settings, out_dir: Path) -> dict:
     info = dict(result.info)
     return {
         "carlreg": __version__,
@@ -194,6 +199,7 @@ def _settings(result, settings) -> dict:
             side: {
                 "name": volume.name,
                 "file": Path(volume.path).name if volume.path else None,
+                "relative_path": _relative(volume.path, out_dir),
                 **volume.grid.as_dict(),
             }
             for side, volume in (("fixed", result.fixed), ("moving", result.moving))
@@ -214,6 +220,16 @@ def _settings(result, settings) -> dict:
             "torch_threads": torch.get_num_threads(),
         },
     }
+
+
+def _relative(path: str | None, folder: Path) -> str | None:
+    """Where an input lies as seen from the result folder, for the report; None on another drive."""
+    if path is None:
+        return None
+    try:
+        return Path(os.path.relpath(Path(path).expanduser().resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        return None
 
 
 def _write_transform(transform: PhysicalTransform, path: Path) -> None:

@@ -29,7 +29,7 @@ def with_marks() -> sitk.Image:
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "LAS", "PIR", "SAL"])
 def test_planes_look_the_same_from_every_orientation(orientation):
     image = sitk.DICOMOrient(with_marks(), orientation)
-    (axial, coronal, sagittal), mm = sheet._planes(image, image)
+    (axial, coronal, sagittal), mm = sheet.planes(image, sheet._middle(image))
     assert axial.shape == (40, 50)
     assert coronal.shape == (30, 50)
     assert sagittal.shape == (30, 40)

@@ -1,0 +1,208 @@
+"""What a report is about: a result folder and its two images, read, checked, and reduced to the size of pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ...errors import GeometryError, InputError
+from ...maps.exchange import array_from_tensor, tensor_from_array
+from ...physical import PhysicalTransform
+from ...physical.interpolate import inside_index
+from ...spaces import VolumeGrid
+from ...volumes import Volume, read_transform, read_volume
+from ...volumes.volume import read_file
+from ..figures import body_of
+from ..measure import affine_resampled, read_uncertainty, subsampled
+from ..verdict import verdict
+
+LARGEST_EDGE = 256  # pictures are drawn from every n-th voxel of larger volumes
+_FIGURES = ("similarity", "jacobian")
+
+
+@dataclass
+class ReportCase:
+    """Images on one lattice (every n-th voxel of the fixed grid) and the figures.
+
+    moving_before: as aligned before registration. uncertainty_mm: NaN where unknown; None without it.
+    seen_before, seen_after: 1 where the moving image has data. common: the body where it has them afterwards.
+    names: what the images are called, by side; None: not to be told. grids: of the whole images.
+    """
+
+    quality: dict
+    settings: dict
+    fixed: sitk.Image
+    moving_before: sitk.Image
+    warped: sitk.Image
+    jacobian: sitk.Image
+    uncertainty_mm: sitk.Image | None
+    seen_before: sitk.Image
+    seen_after: sitk.Image
+    common: np.ndarray
+    names: dict[str, str | None]
+    grids: dict[str, VolumeGrid]
+
+
+def read_case(
+    folder: str | os.PathLike,
+    fixed: str | os.PathLike | Volume | None = None,
+    moving: str | os.PathLike | Volume | None = None,
+    names: bool = True,
+) -> ReportCase:
+    """Read a result folder of `carlreg register`.
+
+    fixed, moving: the images, where they are no longer at the place that settings.json tells.
+    Raises InputError: no result folder, files missing or damaged, images not found; GeometryError: other images.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a result folder of `carlreg register`, found none. Check the path.")
+    quality, settings = (_read_json(folder / name) for name in ("quality.json", "settings.json"))
+    if not all(isinstance(quality.get(key), dict) for key in _FIGURES) or "inputs" not in settings:
+        raise InputError(
+            f"{folder}: its quality.json or settings.json lacks what a report needs. Register again, or give a folder "
+            "that `carlreg register` wrote."
+        )
+    if "verdict" not in quality:
+        quality["verdict"] = verdict(quality)
+    volumes = {
+        side: _image(folder, side, settings["inputs"][side], given)
+        for side, given in (("fixed", fixed), ("moving", moving))
+    }
+    grid = volumes["fixed"].grid
+    step = max(1, math.ceil(max(grid.size_ijk) / LARGEST_EDGE))
+    lattice = subsampled(grid, step)
+    before_lps = np.eye(4)
+    if (quality.get("notes") or {}).get("before") == "centers aligned":
+        before_lps[:3, 3] = volumes["moving"].grid.center_lps - grid.center_lps
+    moving_tensor = tensor_from_array(volumes["moving"].array)[None]
+    before, seen_before = affine_resampled(before_lps, lattice, volumes["moving"].grid, moving_tensor)
+    del moving_tensor
+    thin = {"fixed": volumes["fixed"].array[::step, ::step, ::step]}
+    for name in ("warped", "jacobian", "uncertainty"):
+        path = folder / f"{name}.nii.gz"
+        if path.is_file() or name != "uncertainty":
+            reader = read_uncertainty if name == "uncertainty" else _on_fixed
+            thin[name] = _thinned(reader(path, grid), step, keep_lowest=name == "jacobian")
+    body = body_of(thin["fixed"])
+    seen_after = _seen(folder / "transform.h5", lattice, volumes["moving"].grid)
+    common = body & seen_after
+    return ReportCase(
+        quality,
+        settings,
+        _as_image(thin["fixed"], lattice),
+        _as_image(before, lattice),
+        _as_image(thin["warped"], lattice),
+        _as_image(thin["jacobian"], lattice),
+        _as_image(thin["uncertainty"], lattice) if "uncertainty" in thin else None,
+        _as_image(seen_before, lattice),
+        _as_image(seen_after, lattice),
+        common if common.sum() > 0.05 * body.sum() else body,
+        {side: _name(volumes[side], settings["inputs"][side]) if names else None for side in volumes},
+        {side: volume.grid for side, volume in volumes.items()},
+    )
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: expected a result folder of `carlreg register` with a {path.name}; there is none. Check "
+            "the path."
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON as `carlreg register` writes it; the file is damaged.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected JSON as `carlreg register` writes it, got something else.")
+    return content
+
+
+def _image(folder: Path, side: str, recorded: dict, given: str | os.PathLike | Volume | None) -> Volume:
+    if isinstance(given, Volume):
+        return given
+    path = Path(given).expanduser() if given is not None else _find(folder, side, recorded)
+    volume = read_volume(path, f"{side} image")
+    expected = VolumeGrid(recorded["size"], recorded["spacing"], recorded["origin"], recorded["direction"])
+    if not volume.grid.same_as(expected, tolerance_mm=0.01):
+        raise GeometryError(
+            f"{volume.name}: expected the {side} image of this result ({_shown(expected)}), got another "
+            f"({_shown(volume.grid)}, or elsewhere in space). Name the right file: --{side} FILE."
+        )
+    return volume
+
+
+def _find(folder: Path, side: str, recorded: dict) -> Path:
+    """Where the run found the image, or a file of its name near the results."""
+    places = []
+    if recorded.get("relative_path"):
+        places.append(folder / recorded["relative_path"])
+    names = [recorded["file"]] if recorded.get("file") else []
+    for place in (folder / "input", folder, folder.resolve().parent, Path()):
+        places += [place / name for name in names]
+    if not names:
+        places.append(folder / "input" / f"{side}.nii.gz")  # the demo's generated pair
+    for place in places:
+        if place.exists():
+            return place
+    raise InputError(
+        f"{side} image{f' {names[0]}' if names else ''}: expected it where the registration read it; it is not there "
+        f"any more. Name it: --{side} FILE."
+    )
+
+
+def _seen(path: Path, lattice: VolumeGrid, moving_grid: VolumeGrid) -> np.ndarray:
+    """Where the transform ends inside the moving image."""
+    transform = PhysicalTransform.from_sitk(read_transform(path))
+    seen = np.empty(lattice.shape_dhw, dtype=bool)
+
+    def work(start: int, stop: int, displacement) -> None:
+        index = transform.positions(lattice, start, stop, displacement, moving_grid.ijk_from_lps)
+        seen[start:stop] = array_from_tensor(inside_index(index, moving_grid.size_ijk))
+
+    for _ in transform.over_slabs(lattice, work):
+        pass
+    return seen
+
+
+def _on_fixed(path: Path, grid: VolumeGrid) -> np.ndarray:
+    if not path.is_file():
+        raise InputError(f"{path.parent}: expected {path.name} in the result folder; it is missing. Register again.")
+    image = read_file(path, path.name)[0]
+    if not VolumeGrid.of(image).same_as(grid, tolerance_mm=0.01):
+        raise GeometryError(f"{path.name}: expected the fixed image's grid, got another. Register again.")
+    return sitk.GetArrayFromImage(image).astype(np.float32, copy=False)
+
+
+def _thinned(array: np.ndarray, step: int, keep_lowest: bool) -> np.ndarray:
+    """Every n-th voxel; of the Jacobian the lowest of each cell where it folds, so that no fold is skipped."""
+    thin = np.ascontiguousarray(array[::step, ::step, ::step])
+    if step > 1 and keep_lowest:
+        for k, j, i in np.argwhere(array <= 0) // step:
+            thin[k, j, i] = min(thin[k, j, i], 0.0)
+    return thin
+
+
+def _as_image(array: np.ndarray, grid: VolumeGrid) -> sitk.Image:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=np.float32))
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetOrigin(grid.origin_lps.tolist())
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
+
+
+def _name(volume: Volume, recorded: dict) -> str | None:
+    """The file's name; of DICOM nothing, because folders are often called by the patient's name."""
+    if volume.path is None or volume.dicom or Path(volume.path).is_dir():
+        return None
+    return recorded.get("file") or Path(volume.path).name
+
+
+def _shown(grid: VolumeGrid) -> str:
+    return " x ".join(map(str, grid.size_ijk)) + " voxels of " + " x ".join(f"{s:.3g}" for s in grid.spacing) + " mm"

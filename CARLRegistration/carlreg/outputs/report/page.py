@@ -1,0 +1,410 @@
+"""The text of the report: one HTML page with everything inside. Whatever comes from files is escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+
+from ... import __version__
+from ...spaces import VolumeGrid
+from ..sheet import BLUE, FOLD, RED, WHITE
+from . import charts
+from .case import ReportCase
+from .pictures import UNCERTAIN, UNSEEN, Picture, Slices
+from .volumes import viewer_data
+
+_FILES = Path(__file__).with_name("html")
+_MOST_ROWS, _MOST_FOLDS = 60, 10
+# Nothing is fetched, whatever a name or a value says.
+_POLICY = (
+    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {script}; connect-src data: blob:"
+)
+_SETTINGS = (
+    ("model", "Model"),
+    ("weights", "Weights"),
+    ("robustness", "Robustness"),
+    ("fixed_modality", "Fixed modality (asked for)"),
+    ("moving_modality", "Moving modality (asked for)"),
+    ("similarity", "Similarity"),
+    ("io_method", "Instance optimization"),
+    ("io_steps", "Steps (none given: the default)"),
+    ("smoothness", "Smoothness"),
+    ("grid", "Network grid, voxels"),
+    ("field_spacing_mm", "Field spacing asked for, mm"),
+    ("seed", "Seed"),
+)
+
+
+def page(case: ReportCase) -> str:
+    """The whole report as HTML."""
+    slices = Slices(case)
+    scripts = {name: (_FILES / name).read_text(encoding="utf-8") for name in ("niivue.umd.js", "viewer.js")}
+    sections = [
+        ("summary", "Summary", _summary(case)),
+        ("pictures", "Before and after", _before_and_after(slices)),
+        ("viewer-section", "Viewer", _viewer(case, slices)),
+        ("figures", "Figures", _figures(case)),
+        ("change", "Volume change", _change(case, slices)),
+        ("uncertainty", "Uncertainty", _uncertainty(case, slices)),
+        ("montage", "Slices", _montage(slices)),
+        ("settings", "Settings", _settings(case)),
+    ]
+    sections = [section for section in sections if section[2]]
+    links = "".join(f'<a href="#{key}">{title}</a>' for key, title, _ in sections)
+    body = "".join(f'<section id="{key}"><h2>{title}</h2>{content}</section>' for key, title, content in sections)
+    script = " ".join(f"'sha256-{_sum(text)}'" for text in scripts.values())
+    policy = _POLICY.format(script=script + " 'wasm-unsafe-eval'")
+    license_text = (_FILES / "niivue.LICENSE.txt").read_text(encoding="utf-8")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Registration report</title>
+<link rel="icon" href="data:,">
+<style>{(_FILES / "report.css").read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<main>
+<header>
+<h1>{_title(case)}</h1>
+<div class="soft">{_subtitle(case)}</div>
+<nav>{links}</nav>
+</header>
+{body}
+<footer>
+<p>Written by carlreg {_e(__version__)}. Left and right as in radiology: the patient's right is on the left. Not a
+medical device; for research only. The figures and the verdict say what deserves a look, not what is right.</p>
+<details class="license"><summary>The viewer is NiiVue; its license</summary><pre>{_e(license_text)}</pre></details>
+</footer>
+</main>
+<script>{scripts["niivue.umd.js"]}</script>
+<script>{scripts["viewer.js"]}</script>
+</body>
+</html>
+"""
+
+
+def _sum(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _e(value) -> str:
+    return html.escape(str(value), quote=True)
+
+
+def _number(value, digits: int = 3, unit: str = "") -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    text = f"{value:,d}" if isinstance(value, int) else f"{value:.{digits}f}"
+    return text + (f"&nbsp;{unit}" if unit else "")
+
+
+def _title(case: ReportCase) -> str:
+    fixed, moving = (case.names[side] for side in ("fixed", "moving"))
+    if fixed and moving:
+        return f"Registration of {_e(moving)} to {_e(fixed)}"
+    return "Registration report"
+
+
+def _subtitle(case: ReportCase) -> str:
+    parts = []
+    for side in ("fixed", "moving"):
+        parts.append(f"{side.capitalize()}: {_e(_modality(case, side))}, {_grid(case.grids[side])}")
+    return " &nbsp;·&nbsp; ".join(parts)
+
+
+def _modality(case: ReportCase, side: str) -> str:
+    return str((case.settings.get("info") or {}).get(f"{side}_modality") or "image").upper().replace("IMAGE", "image")
+
+
+def _grid(grid: VolumeGrid) -> str:
+    spacing = " x ".join(f"{s:.3g}" for s in grid.spacing)
+    return f"{' x '.join(map(str, grid.size_ijk))} voxels of {spacing} mm"
+
+
+def _summary(case: ReportCase) -> str:
+    verdict = case.quality["verdict"]
+    word = verdict["word"] if verdict["word"] in ("good", "check", "poor") else "check"
+    reasons = "".join(f"<li>{_e(reason)}</li>" for reason in verdict["reasons"])
+    warnings = case.quality.get("warnings") or []
+    notes = "".join(f"<li>{_e(_private(warning, case))}</li>" for warning in warnings)
+    notes = f'<div class="notes"><ul>{notes}</ul></div>' if notes else ""
+    rows = []
+    for check in verdict.get("checks") or []:
+        limits = verdict["thresholds"].get(check["name"])
+        if limits:
+            sign = "below" if limits.get("below") else "above"
+            asked = f"check {sign} {limits['check']:g}, poor {sign} {limits['poor']:g} {limits['unit']}"
+            rows.append(
+                f'<tr><td class="word-{_e(check["word"])}">{_e(check["word"])}</td><td>{_e(limits["meaning"])}</td>'
+                f'<td class="n">{check["value"]:.3g}</td><td>{_e(asked)}</td></tr>'
+            )
+    table = (
+        '<details><summary>How the verdict was reached</summary><table><tr><th>Word</th><th>Figure</th><th class="n">'
+        f"Value</th><th>Limits</th></tr>{''.join(rows)}</table></details>"
+        if rows
+        else ""
+    )
+    return f'<div class="verdict {word}"><div class="word">{word}</div><ul>{reasons}</ul></div>{notes}{table}'
+
+
+def _private(warning: str, case: ReportCase) -> str:
+    """A warning without the file's name where names are not to be told, and without folders in any case."""
+    for side in ("fixed", "moving"):
+        recorded = case.settings["inputs"][side].get("file")
+        if recorded and case.names[side] is None:
+            warning = warning.replace(f" ({recorded})", "").replace(recorded, f"{side} image")
+    return re.sub(r"(?:[A-Za-z]:)?[\\/](?:[^\\/\s]+[\\/])+", "", warning)
+
+
+def _pictures(columns: list[str], rows: list[list[Picture]], named: bool = True) -> str:
+    count = len(rows[0])
+    cells = [f'<div class="head">{_e(column)}</div>' for column in columns]
+    for row in rows:
+        for n, picture in enumerate(row):
+            what = columns[n] if columns else "slice"
+            name = f'<span class="mark name">{picture.plane}</span>' if n == 0 and named else ""
+            cells.append(
+                f'<figure><img src="{picture.uri}" alt="{_e(what)}, {picture.plane.lower()}">{name}'
+                f'<span class="mark left">{picture.left}</span><span class="mark right">{picture.right}</span></figure>'
+            )
+    return f'<div class="pictures" style="grid-template-columns: repeat({count}, 1fr)">{"".join(cells)}</div>'
+
+
+def _before_and_after(slices: Slices) -> str:
+    plain = _pictures(
+        ["Fixed", "Moving, before", "Moving, after", "Overlay, before", "Overlay, after"],
+        slices.rows(["fixed", "moving before", "moving after", "overlay before", "overlay after"]),
+    )
+    pairs = _pictures(
+        ["Checkerboard, before", "Checkerboard, after", "Difference, before", "Difference, after"],
+        slices.rows(["checkerboard before", "checkerboard after", "difference before", "difference after"]),
+    )
+    before = _e((slices.case.quality.get("notes") or {}).get("before") or "headers as they are")
+    return f"""<p class="soft">Planes through the middle of what both images show. Before: {before}. Overlay: fixed red,
+moving cyan, gray where they agree.</p>{plain}
+<p class="legend">Checkerboard: fixed and moving in turn. Difference of the displayed gray values:
+moving darker {_ramp((BLUE, WHITE, RED))} moving brighter, white where they agree,
+<span class="chip" style="background: rgb{UNSEEN}"></span>outside the moving image.</p>{pairs}"""
+
+
+def _ramp(colors) -> str:
+    stops = ", ".join(f"rgb{tuple(color)}" for color in colors)
+    return f'<span class="ramp" style="background: linear-gradient(to right, {stops})"></span>'
+
+
+def _change_legend() -> str:
+    chip = f'<span class="chip" style="background: rgb{FOLD}"></span>fold'
+    return f"half {_ramp((BLUE, WHITE, RED))} twice the volume in the moving image, white: same {chip}"
+
+
+def _uncertain_legend(largest_mm: float) -> str:
+    return f'0 {_ramp(UNCERTAIN)} {largest_mm:g} mm or more <span class="chip unknown"></span>unknown'
+
+
+def _change(case: ReportCase, slices: Slices) -> str:
+    figures = case.quality["jacobian"]
+    rows = [
+        ("Mean of the determinant ± SD", f"{_number(figures.get('mean'))} ± {_number(figures.get('sd'))}"),
+        ("Middle 90 % of the body", f"{_number(figures.get('p5'))} to {_number(figures.get('p95'))}"),
+        ("Smallest and largest", f"{_number(figures.get('min'))} to {_number(figures.get('max'))}"),
+        ("Folded part of the body", f"{_number(figures.get('fold_percent'), 4)} %"),
+    ]
+    table = "".join(f'<tr><td>{name}</td><td class="n">{value}</td></tr>' for name, value in rows)
+    chart = charts.volume_change(case.quality) if charts.available() else None
+    row = slices.rows(["jacobian"])
+    return f"""<p class="soft">The determinant of the map's Jacobian: 1 keeps volume, 2 is twice as large in the moving
+image, 0 or less is folded.</p>
+{_pictures([], [[planes[0] for planes in row]])}<p class="legend">{_change_legend()}</p>
+<div class="columns"><table>{table}</table>{_framed(chart)}</div>
+{_folds(figures, slices)}{_segments(case)}"""
+
+
+def _folds(figures: dict, slices: Slices) -> str:
+    folds = figures.get("folds") or []
+    if not folds:
+        return ""
+    rows = "".join(
+        f'<tr><td>{n}</td><td class="n">{fold["voxels"]:,d}</td><td class="n">{fold["volume_mm3"]:.1f}</td>'
+        f"<td>{_e(_place(fold['center_lps']))}</td></tr>"
+        for n, fold in enumerate(folds[:_MOST_FOLDS], 1)
+    )
+    return f"""<h3>Folds: {figures.get("fold_regions", len(folds)):,d} regions</h3>
+<table><tr><th>#</th><th class="n">Voxels</th><th class="n">mm³</th><th>Center</th></tr>{rows}</table>
+<p class="soft">Planes through the largest:</p>{_pictures([], [slices.at_point("jacobian", folds[0]["center_lps"])])}"""
+
+
+def _place(center_lps) -> str:
+    letters = (("L", "R"), ("P", "A"), ("S", "I"))
+    return (
+        ", ".join(f"{names[0 if x >= 0 else 1]} {abs(x):.1f}" for names, x in zip(letters, center_lps, strict=True))
+        + " mm"
+    )
+
+
+def _segments(case: ReportCase) -> str:
+    segments = case.quality.get("segments") or []
+    if not segments:
+        return ""
+    rows = "".join(_segment(segment) for segment in segments[:_MOST_ROWS])
+    more = f"<p class='soft'>The first {_MOST_ROWS} of {len(segments)}.</p>" if len(segments) > _MOST_ROWS else ""
+    chart = charts.segment_volumes(case.quality) if charts.available() else None
+    return f"""<h3>Per segment of the fixed label map</h3>
+<p class="soft">Change: how much larger (+) or smaller (-) the segment is in the moving image.</p>
+<div class="columns"><table><tr><th>Segment</th><th class="n">mL</th><th class="n">Change, %</th><th class="n">
+Determinant</th><th class="n">5-95 %</th></tr>{rows}</table>{_framed(chart)}</div>{more}"""
+
+
+def _segment(segment: dict) -> str:
+    figures = segment["determinant"]
+    return (
+        f"<tr><td>{_e(segment.get('name') or 'label ' + str(segment['label']))}</td>"
+        f'<td class="n">{segment["volume_mm3"] / 1000:.1f}</td>'
+        f'<td class="n">{segment["volume_change_percent"]:+.1f}</td>'
+        f'<td class="n">{figures["mean"]:.3f} ± {figures["sd"]:.3f}</td>'
+        f'<td class="n">{figures["p5"]:.2f} to {figures["p95"]:.2f}</td></tr>'
+    )
+
+
+def _framed(chart: str | None) -> str:
+    return f"<figure>{chart}</figure>" if chart else ""
+
+
+def _uncertainty(case: ReportCase, slices: Slices) -> str:
+    if case.uncertainty_mm is None:
+        return ""
+    figures = case.quality.get("uncertainty") or {}
+    rows = [
+        ("Mean", _number(figures.get("mean_mm"), 2, "mm")),
+        ("Median", _number(figures.get("median_mm"), 2, "mm")),
+        ("90 % of the body below", _number(figures.get("p90_mm"), 2, "mm")),
+        ("Unknown", _number(figures.get("unknown_percent"), 1, "% of the body")),
+    ]
+    table = "".join(f'<tr><td>{name}</td><td class="n">{value}</td></tr>' for name, value in rows) if figures else ""
+    meaning = str(figures.get("meaning") or "").partition(";")[0].rstrip(".")
+    return f"""<p class="soft">How far the map may be off, in mm{f": {_e(meaning)}" if meaning else ""}.
+Unknown: the moving image does not show that place.</p>
+{_pictures([], [[planes[0] for planes in slices.rows(["uncertainty"])]])}
+<p class="legend">{_uncertain_legend(slices.largest_mm)}</p><table>{table}</table>"""
+
+
+def _montage(slices: Slices) -> str:
+    kinds = ["fixed", "moving after", "overlay before", "overlay after"]
+    if slices.case.uncertainty_mm is not None:
+        kinds.append("uncertainty")
+    parts = []
+    for plane, name in enumerate(("Axial", "Coronal", "Sagittal")):
+        parts.append(f"<h3>{name}</h3>{_pictures([], slices.montage(plane, kinds), named=False)}")
+    names = "fixed, moving after, overlay before, overlay after" + (", uncertainty" if len(kinds) == 5 else "")
+    return f'<p class="soft">Through the common part; rows: {names}.</p>{"".join(parts)}'
+
+
+def _figures(case: ReportCase) -> str:
+    quality = case.quality
+    before, after = quality["similarity"]["before"], quality["similarity"]["after"]
+    rows = [
+        ("Correlation (NCC)", _number(before.get("ncc")), _number(after.get("ncc"))),
+        ("Local correlation (LNCC)", _number(before.get("lncc")), _number(after.get("lncc"))),
+        ("Mutual information, nats", _number(before.get("mi")), _number(after.get("mi"))),
+    ]
+    labels, landmarks, true_map = (quality.get(key) or {} for key in ("labels", "landmarks", "true_map"))
+    if labels:
+        first, second = (labels[when] for when in ("before", "after"))
+        rows.append(("Labels, mean Dice", _number(first["mean"]), _number(second["mean"])))
+        if "surface_mm" in second:
+            for key, name in (("mean", "mean surface distance"), ("hausdorff95", "95 % Hausdorff distance")):
+                values = [_mean_surface(block["surface_mm"], key) for block in (first, second)]
+                rows.append((f"Labels, {name}, mm", *(_number(value, 2) for value in values)))
+    if landmarks:
+        for key, name in (("mean_mm", "mean"), ("max_mm", "largest")):
+            values = [landmarks[when][key] for when in ("before", "after")]
+            rows.append((f"Landmarks, {name} error, mm", *(_number(value, 2) for value in values)))
+    if true_map.get("after"):
+        rows.append(("True map, mean error, mm", "", _number(true_map["after"].get("mean_mm"), 2)))
+    rows.append(("Fixed body inside the moving volume, %", "", _number(quality.get("overlap_percent"), 1)))
+    if quality.get("inverse_error_mm"):
+        rows.append(("There and back, mean error, mm", "", _number(quality["inverse_error_mm"].get("mean"), 3)))
+    table = "".join(f'<tr><td>{name}</td><td class="n">{b}</td><td class="n">{a}</td></tr>' for name, b, a in rows)
+    table = f'<table><tr><th>Figure</th><th class="n">Before</th><th class="n">After</th></tr>{table}</table>'
+    if not charts.available():
+        return table + '<p class="soft">Charts need matplotlib: pip install matplotlib.</p>'
+    drawn = [
+        ("Similarity", charts.similarity(quality)),
+        ("Landmarks", charts.landmarks(quality)),
+        ("Overlap of labels", charts.per_label(quality, "dice")),
+        ("Surfaces of labels", charts.per_label(quality, "surface")),
+    ]
+    shown = "".join(f"<figure><h3>{name}</h3>{chart}</figure>" for name, chart in drawn if chart)
+    return f'{table}<div class="charts">{shown}</div>'
+
+
+def _mean_surface(surfaces: dict, key: str) -> float | None:
+    values = [figures[key] for figures in surfaces.values() if figures]
+    return float(np.mean(values)) if values else None
+
+
+def _viewer(case: ReportCase, slices: Slices) -> str:
+    data = viewer_data(case)
+    radios = "".join(
+        f'<label><input type="radio" name="viewer-layer" value="{layer["key"]}">{_e(layer["name"])}</label>'
+        for layer in data["layers"][1:]
+    )
+    legends = f'<span class="legend" data-legend="jacobian" hidden>{_change_legend()}</span>'
+    if case.uncertainty_mm is not None:
+        legend = _uncertain_legend(slices.largest_mm)
+        legends += f'<span class="legend" data-legend="uncertainty" hidden>{legend}</span>'
+    # "<" is the only letter that could end the script element.
+    content = json.dumps(data).replace("<", "\\u003c")
+    return f"""<div id="viewer"><div id="viewer-bar">
+<fieldset><span>Over the fixed image:</span>{radios}</fieldset>
+<label>Opacity <input type="range" id="viewer-opacity" min="0" max="100" value="60">
+<span id="viewer-percent"></span></label>
+<label>Planes <select id="viewer-planes"><option value="all">all</option><option value="axial">axial</option>
+<option value="coronal">coronal</option><option value="sagittal">sagittal</option></select></label>
+<button type="button" id="viewer-flicker">Flicker</button>{legends}</div>
+<div id="viewer-stage"><canvas id="viewer-canvas"></canvas></div>
+<div id="viewer-text">Click into a slice for the values there; scroll for other slices; right button: zoom.</div></div>
+<p class="soft">At reduced size: at most 128 voxels along an axis, 8 bits.</p>
+<script type="application/json" id="viewer-data">{content}</script>"""
+
+
+def _settings(case: ReportCase) -> str:
+    settings, asked = case.settings, case.settings.get("settings") or {}
+    rows = [(name, _plain(asked[key])) for key, name in _SETTINGS if asked.get(key) is not None]
+    info = settings.get("info") or {}
+    for side in ("fixed", "moving"):
+        rows.append((f"{side.capitalize()} image", f"{_modality(case, side)}, {_grid(case.grids[side])}"))
+    masks = settings.get("masks") or {}
+    rows.append(("Masks", ", ".join(side for side in ("fixed", "moving") if masks.get(side)) or "none"))
+    rows.append(("Started from", _plain(case.quality.get("start") or "-")))
+    run = [("Device", _plain(settings.get("device") or info.get("device") or "-"))]
+    run.append(("Weights, SHA-256", str(settings.get("weights_sha256") or "-")[:16]))
+    software = settings.get("software") or {}
+    versions = [f"{name} {software[name]}" for name in ("python", "torch", "SimpleITK", "numpy") if software.get(name)]
+    run.append(("Software", ", ".join([f"carlreg {settings.get('carlreg', '?')}", *versions])))
+    stages = case.quality.get("stages") or []
+    run += [(f"Stage: {stage.get('name')}", f"{stage.get('seconds', 0.0):.1f} s") for stage in stages]
+    if stages:
+        run.append(("Together", f"{sum(stage.get('seconds', 0.0) for stage in stages):.1f} s"))
+    tables = [
+        "<table>" + "".join(f"<tr><td>{_e(name)}</td><td>{_e(value)}</td></tr>" for name, value in part) + "</table>"
+        for part in (rows, run)
+    ]
+    return f'<div class="columns">{"".join(tables)}</div>'
+
+
+def _plain(value) -> str:
+    """A setting as text; of a path its last part only, so that no folder is named."""
+    text = str(value)
+    if "/" in text or "\\" in text:
+        text = PureWindowsPath(PurePosixPath(text).name).name
+    return text
