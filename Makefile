@@ -62,12 +62,12 @@ $(ENGINE): pyproject.toml constraints.txt
 	@$(PIP) install --quiet -c $(PINS) -e ".[report]"
 	@touch $@
 
-# The peers that the parity tests compare with come without their dependencies (1.5 GB of ITK, torchvision, ...), which
+# The peers that tests compare with come without their dependencies (1.5 GB of ITK, torchvision, ...), which
 # only their file handling needs. Slicer's code comes as wheels for some platforms only; elsewhere its tests are skipped.
 $(TESTS): $(ENGINE)
 	@echo "Installing what the tests need ..."
 	@$(PIP) install --quiet -c $(PINS) -e ".[test,train,report,formats]"
-	@$(PIP) install --quiet --no-deps icon_registration==1.1.9 unigradicon==1.0.6 footsteps==0.1.9 \
+	@$(PIP) install --quiet --no-deps icon_registration==1.1.9 unigradicon==1.0.6 footsteps==0.1.9 monai==1.6.1 \
 	    || echo "The peers of the parity tests could not be installed: those tests will be skipped." >&2
 	@$(PIP) install --quiet -c $(PINS) -e ".[slicer-test]" \
 	    || echo "Slicer's code or Qt could not be installed: the tests of the Slicer module will be skipped." >&2

@@ -6,6 +6,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg.outputs import figures
+from carlreg.physical import PhysicalTransform
+from carlreg.physical.jacobian import jacobian_determinant
+from carlreg.spaces import VolumeGrid
+from scipy import ndimage
+
+from .conftest import OBLIQUE
 
 
 @pytest.fixture
@@ -106,3 +112,76 @@ def test_body_is_above_the_first_percentile_plus_a_twentieth():
     low, high = np.percentile(fixed, (1, 99))
     np.testing.assert_array_equal(body, fixed > low + 0.05 * (high - low))
     assert body.sum() == 1000
+
+
+def test_histogram_and_percentiles_of_the_determinant():
+    values = np.exp2(np.random.default_rng(0).normal(0.1, 0.7, (30, 30, 30))).astype(np.float32)
+    values[0, 0, :5] = [-1.0, 0.0, 1e-9, 1e9, 1.0]
+    body = np.ones_like(values, dtype=bool)
+    body[:, :, 20:] = False
+    found = figures.jacobian_figures(values, body)
+    inside = values[body].astype(float)
+    edges = np.array(found["histogram"]["log2_edges"])
+    assert edges[0] == -edges[-1] and 0.0 in edges and len(edges) == len(found["histogram"]["counts"]) + 1
+    expected, _ = np.histogram(np.clip(np.log2(inside[inside > 0]), edges[0], edges[-1]), edges)
+    assert sum(found["histogram"]["counts"]) == (inside > 0).sum()  # folds are in no bin
+    assert np.abs(expected - found["histogram"]["counts"]).max() <= 2  # a value on an edge may fall on either side
+    assert found["mean"] == pytest.approx(inside.mean(), rel=1e-5)
+    assert found["sd"] == pytest.approx(inside.std(), rel=1e-5)
+    for percent in (1, 5, 50, 95, 99):
+        assert found[f"p{percent}"] == pytest.approx(np.percentile(inside, percent), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "direction", [np.eye(3), np.diag([-1.0, 1.0, -1.0]), OBLIQUE], ids=["identity", "flip", "oblique"]
+)
+def test_a_planted_fold_is_found_where_it_is_with_its_volume(direction):
+    spacing, size = np.array([1.5, 1.25, 1.75]), np.array([40, 44, 38])
+    grid = VolumeGrid(size, spacing, np.array([20.0, -70, 130]) - direction @ (size * spacing / 2), direction)
+    k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape_dhw), indexing="ij")
+    points = np.stack([i, j, k], axis=-1) @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+    centers, widths = [np.array([14.0, -66.0, 122.0]), np.array([30.0, -80.0, 145.0])], (7.0, 4.0)
+
+    def push(x, center, width):
+        """Along L, toward the center: 1 + d/dL is negative near the center."""
+        return -2.5 * (x - center)[..., 0] * np.exp(-0.5 * ((x - center) ** 2).sum(-1) / width**2)
+
+    displacement = np.zeros((*grid.shape_dhw, 3), np.float32)
+    for center, width in zip(centers, widths, strict=True):
+        displacement[..., 0] += push(points, center, width)
+    determinant = jacobian_determinant(PhysicalTransform(np.eye(4), displacement, grid), grid)
+    found = figures.fold_regions(determinant, np.ones(grid.shape_dhw, bool), grid)
+    assert found["fold_regions"] == len(found["folds"]) == 2
+    for fold, center, width in zip(found["folds"], centers, widths, strict=True):
+        # The analytic determinant on a fine lattice around the center.
+        axis = np.arange(-1.2 * width, 1.2 * width, 0.1)
+        x = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
+        slope = -2.5 * (1 - x[..., 0] ** 2 / width**2) * np.exp(-0.5 * (x**2).sum(-1) / width**2)
+        volume = (1 + slope <= 0).sum() * 0.1**3
+        assert fold["volume_mm3"] == pytest.approx(volume, rel=0.12)
+        assert fold["voxels"] * spacing.prod() == pytest.approx(fold["volume_mm3"])
+        np.testing.assert_allclose(fold["center_lps"], center, atol=0.35)
+    # What lies outside the body does not count.
+    near_second = np.linalg.norm(points - centers[1], axis=-1) < 10
+    assert figures.fold_regions(determinant, near_second, grid)["fold_regions"] == 1
+
+
+def test_many_folds_are_counted_and_the_largest_listed():
+    determinant = np.ones((30, 30, 30), np.float32)
+    determinant[::2, ::2, ::2] = -1  # 3375 single voxels, none touching another
+    determinant[10:13, 10:13, 10:13] = -1
+    grid = VolumeGrid((30, 30, 30), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), np.eye(3))
+    found = figures.fold_regions(determinant, np.ones(determinant.shape, bool), grid)
+    oracle, count = ndimage.label(determinant <= 0, np.ones((3, 3, 3)))
+    sizes = np.sort(np.bincount(oracle.ravel())[1:])[::-1]
+    assert found["fold_regions"] == count > 100
+    assert [fold["voxels"] for fold in found["folds"]] == sizes[:100].tolist()
+    assert figures.fold_regions(np.abs(determinant), np.ones(determinant.shape, bool), grid)["folds"] == []
+
+
+def test_uncertainty_figures_leave_out_what_is_unknown():
+    values = np.array([[[1.0, 2.0, 3.0, np.nan, 99.0]]], np.float32)
+    found = figures.uncertainty_figures(values, np.array([[[True, True, True, True, False]]]))
+    assert found["mean_mm"] == found["median_mm"] == pytest.approx(2.0)
+    assert found["p90_mm"] == pytest.approx(2.8) and found["unknown_percent"] == pytest.approx(25.0)
+    assert figures.uncertainty_figures(values * np.nan, values > 0) is None
