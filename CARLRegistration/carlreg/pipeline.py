@@ -45,6 +45,7 @@ from .preprocess import Prepared, field_of_view, prepare, resample_on_axes
 from .progress import Progress, StageTiming
 from .settings import RegistrationSettings
 from .spaces import VolumeGrid
+from .uncertainty import NetworkAnswer, Uncertainty, uncertainty_of
 from .volumes import Volume, available_memory_mb, pair_warnings, read_volume, require_memory, volume_from_image
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ STAGE_WEIGHTS = {
     "starts": 8,
     "affine": 6,
     "optimize": 40,
+    "uncertainty": 2,
     "inverse": 4,
     "measure": 8,
     "write": 2,
@@ -70,6 +72,8 @@ class RegistrationResult:
 
     transform: fixed points to moving points. inverse: None until it is computed for the output folder.
     start: the candidate that won. info: what is needed to repeat the run.
+    uncertainty: how far the map may be off, mm (see `uncertainty.Uncertainty`); None with the reason in
+        `uncertainty_reason`.
     """
 
     transform: PhysicalTransform
@@ -82,6 +86,8 @@ class RegistrationResult:
     warnings: list[str] = field(default_factory=list)
     info: dict = field(default_factory=dict)
     timings: list[StageTiming] = field(default_factory=list)
+    uncertainty: Uncertainty | None = None
+    uncertainty_reason: str | None = None
 
 
 def register(fixed, moving, settings: RegistrationSettings | None = None, *, progress=None, **inputs):
@@ -147,6 +153,9 @@ def register_pair(
             residual = _network_residual(loaded, start, f, m, fixed_view, moving_view, settings, device, progress)
         result = _optimized_field(start, residual, f, m, settings, device, progress)
         transform, repaired = _delivered(start.matrix, result, fixed.grid, settings)
+    with progress.stage("uncertainty", "how far the map may be off"):
+        answer = None if prediction is None else prediction.answer
+        uncertainty, reason = uncertainty_of(answer, loaded, transform, f, m, fixed.grid, optimized=settings.steps > 0)
     if repaired:
         log.info("%d folded nodes repaired", repaired)
     if not any(loaded.trained.values()):
@@ -168,7 +177,18 @@ def register_pair(
         "repaired_nodes": repaired,
     }
     return RegistrationResult(
-        transform, fixed, moving, start.name, None, fixed_mask, moving_mask, warnings, info, progress.timings
+        transform,
+        fixed,
+        moving,
+        start.name,
+        None,
+        fixed_mask,
+        moving_mask,
+        warnings,
+        info,
+        progress.timings,
+        uncertainty,
+        reason,
     )
 
 
@@ -210,11 +230,12 @@ def memory_remedy(needs: Callable[[RegistrationSettings], float], settings: Regi
 @dataclass(frozen=True)
 class _Predicted:
     """A network's answer: correspondences; its map as a function on n x 3 LPS points (None: attention only); and what
-    its refinements make of a 4x4 matrix instead, as such a function (None: it has none that can)."""
+    its refinements make of a 4x4 matrix instead, as such a function (None: it has none that can); all it said."""
 
     points: Correspondences
     map_lps: Callable | None
     refine: Callable | None
+    answer: NetworkAnswer
 
 
 def _predict(loaded, f: Prepared, m: Prepared, fixed: Volume, moving: Volume, edge: int, device) -> _Predicted | None:
@@ -243,6 +264,7 @@ def _predict(loaded, f: Prepared, m: Prepared, fixed: Volume, moving: Volume, ed
         Correspondences(points.fixed_lps, points.moving_lps, weights + 1e-12),
         on_lps(found) if refined else None,
         (lambda matrix: on_lps(refined_from(network, images, matrix))) if refines_anything else None,
+        NetworkAnswer(network, images, there, back, found),
     )
 
 

@@ -86,10 +86,12 @@ class Match:
     map_b3dhw: the mean position of the attention, unit coordinates of the moving image.
     certainty_b1dhw: 0..1; how much of the attention lies inside the moving image, divided by one plus its variance
         there (squared token spacings, summed over axes). A place without structure answers anywhere: near 0.
+    spread_b1dhw: the root of that variance, token spacings of the moving image.
     """
 
     map_b3dhw: Tensor
     certainty_b1dhw: Tensor
+    spread_b1dhw: Tensor
 
 
 def match(
@@ -127,7 +129,7 @@ def match(
     certainty = inside.clamp(0, 1) / (1 + variance)
     shape = position.new_tensor(moving_shape).view(1, 3, 1, 1, 1)
     unit = 0.5 + position / ((shape - 1).clamp_min(1) if legacy else shape)
-    return Match(unit, certainty)
+    return Match(unit, certainty, variance.sqrt())
 
 
 def _with_background_key(
@@ -248,4 +250,4 @@ class CoordinateAttention(Registration):
         if self.settle_cells > 0:
             displacement = settled(displacement, found.certainty_b1dhw, self.settle_cells)
         field = Displaced(displacement, scale=scale, extrapolate=self.extrapolate, legacy=self.legacy)
-        return Prediction(field, found.map_b3dhw, found.certainty_b1dhw)
+        return Prediction(field, found.map_b3dhw, found.certainty_b1dhw, found.spread_b1dhw)

@@ -25,12 +25,14 @@ class Prediction:
 
     map: fixed points to moving points.
     attention_map_b3dhw: the attention's own answer on its lattice over the fixed image, unit coordinates of the moving
-        image; None for networks without attention. certainty_b1dhw: 0..1 on the same lattice (see `attention.Match`).
+        image; None for networks without attention. certainty_b1dhw: 0..1, spread_b1dhw: token spacings; on the same
+        lattice (see `attention.Match`).
     """
 
     map: CoordinateMap
     attention_map_b3dhw: Tensor | None = None
     certainty_b1dhw: Tensor | None = None
+    spread_b1dhw: Tensor | None = None
 
 
 class Registration(nn.Module, ABC):

@@ -26,6 +26,7 @@ from .measure import affine_resampled, measure
 from .nifti import rounded_mantissa, write_nifti_gz
 from .report import write_report
 from .sheet import write_sheet
+from .uncertainty import UNCERTAINTY, write_uncertainty
 from .verdict import verdict
 
 FILES = {
@@ -33,6 +34,7 @@ FILES = {
     "inverse_transform.h5": "moving points to fixed points, LPS mm, built the same way",
     "warped.nii.gz": "the moving volume on the fixed grid",
     "jacobian.nii.gz": "determinant of the whole map on the fixed grid, 12 significant bits",
+    UNCERTAINTY: "how far the transform may be off on the fixed grid, mm: 90 % bound, NaN where unknown",
     "quality.json": "figures before and after",
     "settings.json": "everything to repeat the run",
 }
@@ -90,6 +92,11 @@ def write_result(
             _check(progress)
             write_nifti_gz(folder / "jacobian.nii.gz", rounded_mantissa(measured.jacobian), result.fixed.grid)
             _check(progress)
+            if _has_uncertainty(result):
+                measured.quality["uncertainty"] = write_uncertainty(
+                    result.uncertainty, result.fixed.grid, measured.body, folder
+                )
+                _check(progress)
             if sheet:
                 moving = tensor_from_array(result.moving.array)[None]
                 before, _ = affine_resampled(measured.before_lps, result.fixed.grid, result.moving.grid, moving)
@@ -176,6 +183,8 @@ def _quality(measured: dict, result, inverse_report: dict | None, timings: list[
     notes = dict(measured["notes"])
     if inverse_report:
         notes["inverse_nodes_without_inverse"] = inverse_report.get("without_inverse", 0)
+    if getattr(result, "uncertainty_reason", None):
+        notes["uncertainty"] = result.uncertainty_reason
     return {
         "verdict": verdict(measured),  # over all figures, the uncertainty among them where there is one
         **{key: value for key, value in measured.items() if key != "notes"},
@@ -184,6 +193,10 @@ def _quality(measured: dict, result, inverse_report: dict | None, timings: list[
         "warnings": warnings,
         "notes": notes,
     }
+
+
+def _has_uncertainty(result) -> bool:
+    return getattr(result, "uncertainty", None) is not None
 
 
 def _settings(result, settings, out_dir: Path) -> dict:
@@ -210,7 +223,7 @@ def _settings(result, settings, out_dir: Path) -> dict:
         },
         "field": result.transform.grid.as_dict(),
         "info": info,
-        "files": FILES,
+        "files": {name: what for name, what in FILES.items() if name != UNCERTAINTY or _has_uncertainty(result)},
         "software": {
             "python": platform.python_version(),
             "torch": str(torch.__version__),

@@ -5,5 +5,6 @@ from .inverse import invert
 from .jacobian import jacobian_determinant
 from .repair import repair_folds
 from .transform import PhysicalTransform
+from .uncertainty import Uncertainty
 
-__all__ = ["PhysicalTransform", "deliver", "invert", "jacobian_determinant", "repair_folds"]
+__all__ = ["PhysicalTransform", "Uncertainty", "deliver", "invert", "jacobian_determinant", "repair_folds"]

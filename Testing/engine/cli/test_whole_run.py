@@ -16,7 +16,8 @@ from carlreg.phantom import make_pair
 from .command import carlreg, finish, names, start
 from .test_cancel import assert_cancelled
 
-FILES = ["inverse_transform.h5", "jacobian.nii.gz", "quality.json", "settings.json", "transform.h5", "warped.nii.gz"]
+FILES = ["inverse_transform.h5", "jacobian.nii.gz", "quality.json", "settings.json", "transform.h5"]
+FILES += ["uncertainty.nii.gz", "warped.nii.gz"]
 # Untrained: these tests are about the command line; the pipeline finds its start without the network.
 QUICK = ["--allow-untrained", "--io-steps", "12", "--threads", "1", "--seed", "3"]
 

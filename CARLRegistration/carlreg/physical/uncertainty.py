@@ -1,0 +1,76 @@
+"""How far a map may be off, in mm: values on a coarse lattice over the fixed volume, and what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..spaces import VolumeGrid
+from .interpolate import LatticeSampler, gather
+from .transform import slab_ranges
+from .workers import in_threads
+
+#: What may be asked for, and what it is.
+QUANTITIES = {
+    "expected": "expected error of the registration, mm; NaN where unknown",
+    "bound": "90 % bound of the registration's error, mm; NaN where unknown",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """How far a registration's map may be off at points of the fixed volume.
+
+    grid: the coarse lattice. expected_mm, bound_mm: (D, H, W) on it, the error to be expected and the bound below
+        which the error is in 90 % of places; finite everywhere.
+    known: (4, D, H, W), all above 0 where both images have data: how deep a node's counterpart lies in the moving
+        volume along each of its axes (mm, negative outside), and 1 or -1 for data or filling. Elsewhere the values
+        mean nothing, and the methods say NaN.
+    meaning: in words. evidence: what the values were made from, name -> (D, H, W), lengths in units of `voxel_mm`, the
+        spacing of the network's grid; see `uncertainty.evidence`.
+    """
+
+    grid: VolumeGrid
+    expected_mm: np.ndarray
+    bound_mm: np.ndarray
+    known: np.ndarray
+    meaning: str
+    evidence: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    voxel_mm: float = 1.0
+
+    def at(self, points_lps, quantity: str = "bound") -> np.ndarray:
+        """N mm at N x 3 fixed points (LPS mm): the 'bound' or the 'expected' error; NaN where unknown."""
+        known = np.all([self.of(each, points_lps) > 0 for each in self.known], axis=0)  # `of` gives 0 beyond the grid
+        return np.where(known, self.of(self._values(quantity), points_lps), np.nan)
+
+    def of(self, values_dhw: np.ndarray, points_lps) -> np.ndarray:
+        """N values at N x 3 points of anything on the lattice, evidence for example; 0 beyond it."""
+        points = np.asarray(points_lps, dtype=np.float64).reshape(-1, 3)
+        matrix = self.grid.ijk_from_lps
+        index = tensor_from_array(points @ matrix[:3, :3].T + matrix[:3, 3])
+        rows = tensor_from_array(np.repeat(values_dhw.reshape(-1, 1), 3, axis=1))
+        return array_from_tensor(gather(rows, self.grid.shape_dhw, index)[:, 0])
+
+    def on_grid(self, grid: VolumeGrid, quantity: str = "bound") -> np.ndarray:
+        """(D, H, W) float32 mm at the voxels of a grid within the fixed volume; NaN where unknown. In slabs."""
+        all_of_it = np.concatenate([self._values(quantity)[None], self.known]).astype(np.float32)
+        sampler = LatticeSampler(tensor_from_array(all_of_it), self.grid, grid)
+        out = np.empty(grid.shape_dhw, dtype=np.float32)
+
+        def work(start: int, stop: int) -> None:
+            values, *known = sampler.slab(start, stop)
+            known = torch.stack(known).amin(dim=0) > 0
+            out[start:stop] = array_from_tensor(torch.where(known, values, torch.nan))
+
+        for _ in in_threads(work, slab_ranges(grid)):
+            pass
+        return out
+
+    def _values(self, quantity: str) -> np.ndarray:
+        if quantity not in QUANTITIES:
+            raise InputError(f"Uncertainty: expected one of {', '.join(QUANTITIES)}; got {quantity!r}.")
+        return self.bound_mm if quantity == "bound" else self.expected_mm

@@ -1,0 +1,185 @@
+"""What tells how far a result may be off, on a coarse lattice over the fixed volume: the evidence for its uncertainty.
+
+Every quantity grows with the error to be expected. Lengths are in voxels of the network's grid, so that a body scanned
+at twice the size has the same evidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..maps import CoordinateMap, identity_map, sample
+from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..models.local_attention import LocalAttention
+from ..models.operators import Prediction, Registration, TwoStep, halved
+from ..models.predict import NetworkImages
+from ..physical import PhysicalTransform
+from ..spaces import VolumeGrid
+
+# Nodes of the lattice: network voxels between them, and how many there may be at most.
+_CELL_VOXELS, _MOST_NODES = 4.0, 100_000
+_WINDOW = 5  # of local figures, in cells of 2 network voxels
+_FLAT = 1e-4  # variance (of intensities 0..1) below which nothing is there to compare
+
+
+@dataclass(frozen=True)
+class NetworkAnswer:
+    """What a network said about a pair, and itself.
+
+    there, back: both directions of its attention. found: its map of fixed points to moving ones, refined.
+    """
+
+    network: Registration
+    images: NetworkImages
+    there: Prediction
+    back: Prediction
+    found: CoordinateMap
+
+    @property
+    def voxel_mm(self) -> float:
+        return float(self.images.fixed_grid.spacing.mean())
+
+
+def lattice(fixed_grid: VolumeGrid, voxel_mm: float) -> VolumeGrid:
+    """The coarse grid over a fixed volume on which evidence is gathered."""
+    fewest = (float(np.prod(fixed_grid.extent_mm)) / _MOST_NODES) ** (1 / 3)
+    return fixed_grid.with_spacing(max(_CELL_VOXELS * voxel_mm, fewest))
+
+
+@torch.no_grad()
+def gather(answer: NetworkAnswer, transform: PhysicalTransform, grid: VolumeGrid) -> dict[str, np.ndarray]:
+    """The evidence about `transform` at the nodes of `grid`: name -> (D, H, W) float32."""
+    images, voxel = answer.images, answer.voxel_mm
+    points = centers_lps(grid)
+    mapped = transform.apply(points)
+    here = _unit_points(points, images.fixed_grid, images.fixed_b1dhw)
+    landed = _unit_points(mapped, images.moving_grid, images.moving_b1dhw)
+
+    def at(values: Tensor, where: Tensor) -> np.ndarray:
+        return array_from_tensor(sample(values, where)[0, :, :, 0, 0]).astype(np.float64)
+
+    def lps(unit: np.ndarray, of: VolumeGrid) -> np.ndarray:
+        return unit.T @ of.lps_from_unit[:3, :3].T + of.lps_from_unit[:3, 3]
+
+    token = answer.network.stride if not isinstance(answer.network, TwoStep) else _first(answer.network).stride
+    found = {}
+    found["attention"] = token * at(answer.there.spread_b1dhw, here)[0]
+    found["attention_back"] = token * at(answer.back.spread_b1dhw, landed)[0]
+
+    def apart(of: CoordinateMap, where: Tensor, grid: VolumeGrid, from_lps: np.ndarray) -> np.ndarray:
+        return _distance(lps(array_from_tensor(of(where)[0, :, :, 0, 0]).astype(np.float64), grid), from_lps) / voxel
+
+    found["beyond_attention"] = apart(answer.there.map, here, images.moving_grid, mapped)
+    found["beyond_network"] = apart(answer.found, here, images.moving_grid, mapped)
+    found["inverse_consistency"] = apart(answer.back.map, landed, images.fixed_grid, points)
+
+    warped = _warped(answer, transform)
+    local = _local_attention(answer.network)
+    match = local.match(warped, images.fixed_b1dhw)
+    found["local_rest"] = local.stride * np.linalg.norm(at(match.displacement_b3dhw, here), axis=0)
+    found["local_attention"] = local.stride * at((1 / match.certainty_b1dhw - 1).clamp_min(0).sqrt(), here)[0]
+    fixed, moving = halved(images.fixed_b1dhw), halved(warped)
+    found["dissimilarity"] = at(_dissimilarity(fixed, moving, _WINDOW), here)[0]
+    found["dissimilarity_wide"] = at(_dissimilarity(fixed, moving, 2 * _WINDOW + 1), here)[0]
+    found["flatness"] = 1 / (0.01 + _least_texture(at(_structure(fixed), here)))
+    depth = np.minimum(depths_mm(points, images.fixed_grid), depths_mm(mapped, images.moving_grid)).min(axis=1)
+    found["edge"] = 1 / (1 + np.clip(depth, 0, None) / (8 * voxel))
+    found["strain"] = _strain(mapped, grid).reshape(-1)
+    return {name: values.reshape(grid.shape_dhw).astype(np.float32) for name, values in found.items()}
+
+
+def centers_lps(grid: VolumeGrid) -> np.ndarray:
+    """n x 3 LPS positions of a grid's nodes, in array order."""
+    points = tensor_from_array(grid.lps_from_unit[:3, :3]).float() @ identity_map(grid.shape_dhw).reshape(3, -1)
+    return array_from_tensor(points).T.astype(np.float64) + grid.lps_from_unit[:3, 3]
+
+
+def depths_mm(points_lps: np.ndarray, grid: VolumeGrid) -> np.ndarray:
+    """n x 3: how deep n x 3 points lie in a grid's box, mm to its nearer face along each axis; negative outside."""
+    unit = points_lps @ grid.unit_from_lps[:3, :3].T + grid.unit_from_lps[:3, 3]
+    return np.minimum(unit, 1 - unit) * grid.extent_mm[::-1]
+
+
+def _unit_points(points_lps: np.ndarray, grid: VolumeGrid, like: Tensor) -> Tensor:
+    unit = points_lps @ grid.unit_from_lps[:3, :3].T + grid.unit_from_lps[:3, 3]
+    flat = np.ascontiguousarray(np.clip(unit, 0, 1).T, dtype=np.float32)
+    return tensor_from_array(flat)[None, :, :, None, None].to(like.device)
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(a - b, axis=1)
+
+
+def _warped(answer: NetworkAnswer, transform: PhysicalTransform) -> Tensor:
+    """The moving network image on the fixed network grid, under the transform."""
+    images = answer.images
+    mapped = transform.on_grid(images.fixed_grid).reshape(-1, 3)
+    matrix = images.moving_grid.unit_from_lps
+    unit = tensor_from_array(matrix[:3, :3]).float() @ tensor_from_array(mapped).T
+    unit = unit + tensor_from_array(matrix[:3, 3:].copy()).float()
+    unit = unit.reshape(1, 3, *images.fixed_grid.shape_dhw).to(images.moving_b1dhw.device)
+    return sample(images.moving_b1dhw, unit, padding="zeros")
+
+
+def _first(network: Registration) -> Registration:
+    return _first(network.first) if isinstance(network, TwoStep) else network
+
+
+def _local_attention(network: Registration) -> LocalAttention:
+    """The last, finest local attention of a network."""
+    return [net for net, _ in network.refinements() if isinstance(net, LocalAttention)][-1]
+
+
+def _mean(values: Tensor, window: int) -> Tensor:
+    """Of cubes around each cell, as much of them as lies inside; one axis after the other."""
+    for axis in range(3):
+        size, around = [1, 1, 1], [0, 0, 0]
+        size[axis], around[axis] = window, window // 2
+        values = F.avg_pool3d(values, size, 1, around, count_include_pad=False)
+    return values
+
+
+def _dissimilarity(a: Tensor, b: Tensor, window: int) -> Tensor:
+    """One minus the squared correlation in windows; 1 where nothing is there to compare."""
+    means = _mean(torch.cat([a, b, a * a, b * b, a * b], dim=1), window)
+    mean_a, mean_b, square_a, square_b, product = means.split(1, dim=1)
+    variance_a, variance_b = square_a - mean_a**2, square_b - mean_b**2
+    together = product - mean_a * mean_b
+    return 1 - together.square() / ((variance_a.clamp_min(0) + _FLAT) * (variance_b.clamp_min(0) + _FLAT))
+
+
+def _structure(image_11dhw: Tensor) -> Tensor:
+    """The six entries of the structure tensor in windows."""
+    d, h, w = torch.gradient(image_11dhw, dim=(2, 3, 4))
+    return _mean(torch.cat([d * d, h * h, w * w, d * h, d * w, h * w], dim=1), _WINDOW)
+
+
+def _least_texture(entries_6n: np.ndarray) -> np.ndarray:
+    """Root mean square change of the intensity per cell along the direction that shows least."""
+    dd, hh, ww, dh, dw, hw = entries_6n
+    matrix = np.stack([dd, dh, dw, dh, hh, hw, dw, hw, ww], axis=1).reshape(-1, 3, 3)
+    return np.sqrt(np.clip(np.linalg.eigvalsh(matrix)[:, 0], 0, None))
+
+
+def _strain(mapped: np.ndarray, grid: VolumeGrid) -> np.ndarray:
+    """How much the map changes lengths: the root mean square of the singular values' logarithms."""
+    field = mapped.reshape(*grid.shape_dhw, 3)
+    if min(grid.shape_dhw) < 2:
+        return np.zeros(grid.shape_dhw)
+    slopes = np.stack(np.gradient(field, *grid.spacing[::-1], axis=(0, 1, 2)), axis=-1)
+    stretch = np.linalg.eigvalsh(slopes.swapaxes(-1, -2) @ slopes)
+    return np.sqrt((np.log(np.clip(stretch, 1e-4, None)) ** 2).mean(axis=-1)) / 2
+
+
+def usable(network: Registration) -> bool:
+    """True for a network whose evidence can be gathered: coordinate attention, then local attention."""
+    return (
+        isinstance(network, TwoStep)
+        and not network.legacy
+        and any(isinstance(net, LocalAttention) for net, _ in network.refinements())
+    )
