@@ -392,17 +392,38 @@ def _residual_of(
     scores = {name: problem.score_map(mapping).score for name, mapping in maps.items()}
     for name, score in scores.items():
         log.info("map %s: score %.3f (affine %.3f)", name, score, start.score)
-    name = max(scores, key=scores.get, default="affine")
-    if name == "affine" or (name != "initial transform" and scores[name] <= start.score):
-        return None, "affine"
-    mapping, back = maps[name], np.linalg.inv(start.matrix)
+    back = np.linalg.inv(start.matrix)
 
-    def residual(points: np.ndarray) -> np.ndarray:
-        return mapping(points) @ back[:3, :3].T + back[:3, 3] - points
+    def on_affine(residual: Callable) -> Callable:
+        return lambda points: (points + residual(points)) @ start.matrix[:3, :3].T + start.matrix[:3, 3]
 
-    if name == "initial transform":
-        return residual, name
-    return _continued_beyond(residual, mapping, start.matrix, problem, f, m), name
+    affine = _alikeness(problem, on_affine(np.zeros_like))
+    for name in sorted(scores, key=scores.get, reverse=True):
+        mapping = maps[name]
+
+        def residual(points: np.ndarray, mapping=mapping) -> np.ndarray:
+            return mapping(points) @ back[:3, :3].T + back[:3, 3] - points
+
+        if name == "initial transform":
+            return residual, name
+        if scores[name] > start.score:
+            continued = _continued_beyond(residual, mapping, start.matrix, problem, f, m)
+            found = _alikeness(problem, on_affine(continued))
+            if all(one > other for one, other in zip(found, affine, strict=True)):
+                return continued, name
+            log.info("map %s: no more alike than by the affine where both have data", name)
+    return None, "affine"
+
+
+def _alikeness(problem: AffineProblem, mapping: Callable) -> list[float]:
+    """How alike a map makes the images over the overlap, each the larger the better.
+
+    Between modalities local correlation alone is content with deformations that no anatomy has.
+    """
+    figures = [problem.score_map(mapping).similarity]
+    if problem.similarity == "mind":
+        figures.append(-problem.descriptor_distance(mapping))
+    return figures
 
 
 def _network_residual(loaded, start: Start, f, m, fixed, moving, settings, device, progress):

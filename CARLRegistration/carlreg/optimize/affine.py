@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..losses.similarity import LocalCorrelation, window_widths
+from ..losses.similarity import LocalCorrelation, mind_descriptor, mind_distance, window_widths
 from ..maps import sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..progress import Progress
@@ -42,7 +42,7 @@ class AffineProblem:
     """
 
     def __init__(self, images: LevelImages, *, window_mm: float, similarity: str = "lncc2") -> None:
-        self.images = images
+        self.images, self.similarity = images, similarity
         fixed = images.fixed_grid
         self.center_lps = _weighted_center(images.fixed_11dhw, fixed, images.fixed_weight_11dhw)
         widths = window_widths(fixed.spacing[::-1], window_mm)
@@ -73,12 +73,16 @@ class AffineProblem:
         """Loss (smaller is better) and the share of the fixed structure that lies inside the moving image."""
         return self._loss(self.map(matrix))
 
+    @torch.no_grad()
+    def _weight(self, map_13dhw: Tensor) -> Tensor:
+        weight = ((map_13dhw > 0) & (map_13dhw < 1)).all(1, keepdim=True) * self.structure_11dhw
+        if self.images.moving_weight_11dhw is not None:
+            weight = weight * sample(self.images.moving_weight_11dhw, map_13dhw)
+        return weight
+
     def _loss(self, map_13dhw: Tensor) -> tuple[Tensor, float]:
-        with torch.no_grad():
-            weight = ((map_13dhw > 0) & (map_13dhw < 1)).all(1, keepdim=True) * self.structure_11dhw
-            if self.images.moving_weight_11dhw is not None:
-                weight = weight * sample(self.images.moving_weight_11dhw, map_13dhw)
-            overlap = float(weight.sum()) / max(self.total, 1e-6)
+        weight = self._weight(map_13dhw)
+        overlap = float(weight.sum()) / max(self.total, 1e-6)
         value = self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight)
         return value, overlap
 
@@ -89,13 +93,23 @@ class AffineProblem:
     @torch.no_grad()
     def score_map(self, moving_from_fixed: Callable[[np.ndarray], np.ndarray]) -> AffineScore:
         """The same for any map, a function of n x 3 LPS points (mm)."""
+        return self._score(*self._loss(self._sampled(moving_from_fixed)))
+
+    @torch.no_grad()
+    def descriptor_distance(self, moving_from_fixed: Callable[[np.ndarray], np.ndarray]) -> float:
+        """Mean distance of the MIND descriptors under such a map, over the overlap; smaller is better."""
+        map_13dhw = self._sampled(moving_from_fixed)
+        moving = sample(mind_descriptor(self.images.moving_11dhw), map_13dhw)
+        return float(mind_distance(moving, mind_descriptor(self.images.fixed_11dhw), self._weight(map_13dhw)))
+
+    def _sampled(self, moving_from_fixed: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+        """1 x 3 x D x H x W moving unit coordinates."""
         grid = self.images.fixed_grid
         units = np.stack(np.meshgrid(*[array_from_tensor(u) for u in self.units], indexing="ij"), -1).reshape(-1, 3)
         mapped = moving_from_fixed(units @ grid.lps_from_unit[:3, :3].T + grid.lps_from_unit[:3, 3])
         back = self.images.moving_grid.unit_from_lps
         unit = (mapped @ back[:3, :3].T + back[:3, 3]).T.astype(np.float32)
-        map_13dhw = tensor_from_array(unit.reshape(1, 3, *grid.shape_dhw))
-        return self._score(*self._loss(map_13dhw.to(self.units[0].device)))
+        return tensor_from_array(unit.reshape(1, 3, *grid.shape_dhw)).to(self.units[0].device)
 
     def _score(self, value: Tensor, overlap: float) -> AffineScore:
         similarity = max(0.0, -float(value))
