@@ -105,6 +105,8 @@ class CARLRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self):
         """A run goes on while another module is shown; the panel follows it when it is entered again."""
+        if self.panel is not None:
+            self.panel.leave()
 
     def onReload(self):
         """Reload the helpers too, lowest first: Slicer itself reloads this file alone."""
@@ -153,7 +155,9 @@ class CARLRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 def _libraryModules():
     """The helpers that are loaded, each after those it imports from."""
-    order = ["errors", "runner", "parameters", "mrml_bridge", "dependencies", "logic", "sample_data", "views", "widget"]
+    order = ["errors", "runner", "parameters", "mrml_bridge", "dependencies", "inspect_colors", "logic", "sample_data"]
+    order += ["views", "inspect_case", "inspect_views", "inspect_jacobian", "inspect_figures", "inspect_engine"]
+    order += ["inspect_panel", "widget"]
     return [f"CARLRegistrationLib.{name}" for name in order]
 
 
@@ -325,7 +329,7 @@ class CARLRegistrationTest(ScriptedLoadableModuleTest):
         truth = make_pair(seed=0, spacing_mm=spacing)
         self.delayDisplay("Registering")
         result = CARLRegistrationLogic().register(fixed, moving)
-        self.assertEqual(sorted(result.nodes), ["inverse_transform", "jacobian", "transform", "warped"])
+        self.assertLessEqual({"inverse_transform", "jacobian", "transform", "warped"}, set(result.nodes))
         flip = np.array([-1.0, -1.0, 1.0])
         fixedPoints, movingPoints = truth.landmarks
         before = np.linalg.norm(fixedPoints - movingPoints, axis=1).mean()

@@ -16,7 +16,7 @@ from carlreg.errors import CarlError
 from carlreg.needs import is_legacy
 from slicer.i18n import tr as _
 
-from . import dependencies, mrml_bridge
+from . import dependencies, inspect_colors, mrml_bridge
 from .errors import RegistrationCancelled, RegistrationError
 from .parameters import Job, engineArguments
 from .runner import BAD_INPUT, CANCELLED, DONE, EngineProcess, engine_environment
@@ -28,7 +28,9 @@ FILES = {
     "inverse_transform": "inverse_transform.h5",
     "warped": "warped.nii.gz",
     "jacobian": "jacobian.nii.gz",
+    "uncertainty": "uncertainty.nii.gz",
 }
+_OPTIONAL = ("uncertainty",)  # the engine says in its notes why it made none
 _TRANSFORMS = ("transform", "inverse_transform")
 # Below these a result is pointed out as doubtful; an unrelated pair ends near 0.05, a good one well above 0.2.
 LOW_SIMILARITY, LITTLE_OVERLAP_PERCENT = 0.10, 20.0
@@ -60,7 +62,10 @@ class Status:
 
 @dataclass
 class Result:
-    """What a run made. nodes: kind -> node. quality: the engine's figures (see quality.json). seconds: wall time."""
+    """What a run made. nodes: kind -> node. quality: the engine's figures (see quality.json). seconds: wall time.
+
+    report_folder: the job folder while the report can be made from it, see `discard`.
+    """
 
     job: Job
     nodes: dict
@@ -70,6 +75,13 @@ class Result:
     notes: list[str] = field(default_factory=list)
     log: str = ""
     job_folder: Path | None = None
+    report_folder: Path | None = None
+
+    def discard(self) -> None:
+        """Remove the files that were kept for the report."""
+        folder, self.report_folder = self.report_folder, None
+        if folder is not None and folder != self.job_folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def line(self) -> str:
         """The key figures in one short line."""
@@ -217,6 +229,7 @@ class Registration:
         self._status = Status()
         self._notes: list[str] = []
         self._log = ""
+        self._kept = False
 
     @property
     def folder(self) -> Path | None:
@@ -387,7 +400,11 @@ class Registration:
         nodes = {}
         try:
             for kind, wanted, node in self.job.outputs():
-                if wanted:
+                if wanted and kind in _OPTIONAL and not (folder / FILES[kind]).is_file():
+                    reason = (quality.get("notes") or {}).get(kind)
+                    if reason:
+                        self._notes.append(_("No {kind}: {reason}").format(kind=kind, reason=reason))
+                elif wanted:
                     nodes[kind] = self._importOne(kind, node, folder / FILES[kind], settings)
             if self.job.placeMoving:
                 self._placeMoving(nodes.get("transform"))
@@ -398,7 +415,9 @@ class Registration:
         seconds = self._process.elapsed
         log.info("CARLRegistration done in %.0f s", seconds)
         kept = self._folder if self.job.keepJobFolder else None
-        return Result(self.job, nodes, quality, seconds, warnings, self._notes, self._log, kept)
+        self._kept = self.job.keepForReport
+        report = self._folder if kept is not None or self._kept else None
+        return Result(self.job, nodes, quality, seconds, warnings, self._notes, self._log, kept, report)
 
     def _importOne(self, kind: str, node, path: Path, settings: str):
         fixed, moving = self.job.fixedVolume, self.job.movingVolume
@@ -422,6 +441,9 @@ class Registration:
             node.CreateDefaultDisplayNodes()
             if kind == "warped":
                 _copyDisplay(moving, node)
+            elif kind == "uncertainty":  # views cannot show NaN
+                values = inspect_colors.knownUncertainty(slicer.util.arrayFromVolume(node))
+                slicer.util.updateVolumeFromArray(node, values)
         node.SetAttribute("CARLRegistration.Settings", settings)
         return node
 
@@ -450,9 +472,11 @@ class Registration:
         )
 
     def _cleanUp(self) -> None:
-        if self._folder is not None and not (self.job.keepJobFolder and (self._folder / "result").is_dir()):
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = None
+        folder, self._folder = self._folder, None
+        if folder is None:
+            return
+        if not (self._kept or (self.job.keepJobFolder and (folder / "result").is_dir())):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def doubts(quality: dict) -> list[str]:
@@ -486,6 +510,7 @@ def _outputName(kind: str, fixed, moving) -> str:
         "inverse_transform": _("{fixed} to {moving} transform (inverse)"),
         "warped": _("{moving} warped to {fixed}"),
         "jacobian": _("Jacobian, {moving} to {fixed}"),
+        "uncertainty": _("Uncertainty, {moving} to {fixed}"),
     }[kind].format(**names)
 
 

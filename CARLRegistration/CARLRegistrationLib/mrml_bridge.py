@@ -249,7 +249,7 @@ def writeMask(node, segmentId: str, path: Path, onto, what: str) -> None:
     import SimpleITK as sitk
 
     if node.IsA("vtkMRMLSegmentationNode"):
-        image = _segmentationImage(node, segmentId, what)
+        image = segmentationImage(node, segmentId, what)
     elif node.IsA("vtkMRMLScalarVolumeNode"):
         checkVolume(node, what)
         image, _note = worldImage(node, what, labels=True)
@@ -272,7 +272,7 @@ def writeMask(node, segmentId: str, path: Path, onto, what: str) -> None:
     _writeImage(mask, path)
 
 
-def _segmentationImage(node, segmentId: str, what: str):
+def segmentationImage(node, segmentId: str, what: str):
     """One segment or all of them, in the world, as a SimpleITK image of zeros and others."""
     segmentation = node.GetSegmentation()
     if segmentId and segmentation.GetSegment(segmentId) is None:
@@ -315,8 +315,6 @@ def writeInitialTransform(node, path: Path, fixedImage, movingNode) -> None:
     A linear transform is written as such; any other as a displacement field around the fixed volume.
     Args: fixedImage: what `writeVolume` returned. movingNode: must not be under the transform already.
     """
-    import SimpleITK as sitk
-
     parent = movingNode.GetParentTransformNode()
     while parent is not None:
         if parent is node:
@@ -327,6 +325,13 @@ def writeInitialTransform(node, path: Path, fixedImage, movingNode) -> None:
                 ).format(name=node.GetName())
             )
         parent = parent.GetParentTransformNode()
+    writeTransform(node, path, fixedImage)
+
+
+def writeTransform(node, path: Path, fixedImage, nodesPerAxis: int = _FIELD_NODES_PER_AXIS) -> None:
+    """Write a transform node: an affine, or a field of at most so many nodes per axis around the fixed volume."""
+    import SimpleITK as sitk
+
     fromWorld = vtk.vtkGeneralTransform()
     node.GetTransformFromWorld(fromWorld)
     if node.IsTransformToWorldLinear():
@@ -334,24 +339,24 @@ def writeInitialTransform(node, path: Path, fixedImage, movingNode) -> None:
         node.GetMatrixTransformFromWorld(matrix)
         lps = LPS_FROM_RAS @ arrayFrom(matrix) @ LPS_FROM_RAS
         if not np.all(np.isfinite(lps)) or abs(np.linalg.det(lps[:3, :3])) < 1e-9:
-            raise RegistrationError(_("{name}: the initial transform is singular.").format(name=node.GetName()))
+            raise RegistrationError(_("{name}: the transform is singular.").format(name=node.GetName()))
         affine = sitk.AffineTransform(3)
         affine.SetMatrix(lps[:3, :3].ravel().tolist())
         affine.SetTranslation(lps[:3, 3].tolist())
         sitk.WriteTransform(affine, str(path))
         return
-    field = _fieldAround(fixedImage, fromWorld)
+    field = _fieldAround(fixedImage, fromWorld, nodesPerAxis)
     sitk.WriteTransform(sitk.DisplacementFieldTransform(field), str(path))
 
 
-def _fieldAround(image, transformRas):
+def _fieldAround(image, transformRas, nodesPerAxis: int):
     """Displacements (LPS mm) of a RAS transform on a coarse grid that covers an image and a tenth more."""
     import SimpleITK as sitk
 
     size, spacing = np.array(image.GetSize()), np.array(image.GetSpacing())
     direction = np.array(image.GetDirection()).reshape(3, 3)
     extent = size * spacing * 1.2
-    count = np.minimum(size, _FIELD_NODES_PER_AXIS)
+    count = np.minimum(size, nodesPerAxis)
     step = extent / (count - 1)
     origin = np.array(image.GetOrigin()) - direction @ (0.5 * spacing + 0.1 * size * spacing)
     index = np.stack(np.meshgrid(*[np.arange(n) for n in count[::-1]], indexing="ij"), axis=-1)[..., ::-1]
@@ -392,12 +397,17 @@ def fillVolume(image, node) -> None:
     """Fill a scalar volume node with a SimpleITK image (LPS mm), placed in the world: without a parent transform."""
     import SimpleITK as sitk
 
+    node.SetAndObserveTransformNodeID(None)
+    node.SetIJKToRASMatrix(matrixFrom(rasFromImage(image)))
+    slicer.util.updateVolumeFromArray(node, sitk.GetArrayFromImage(image))
+
+
+def rasFromImage(image) -> np.ndarray:
+    """4 x 4 of the voxels of a SimpleITK image (LPS mm) to RAS mm."""
     lps = np.eye(4)
     lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     lps[:3, 3] = image.GetOrigin()
-    node.SetAndObserveTransformNodeID(None)
-    node.SetIJKToRASMatrix(matrixFrom(LPS_FROM_RAS @ lps))
-    slicer.util.updateVolumeFromArray(node, sitk.GetArrayFromImage(image))
+    return LPS_FROM_RAS @ lps
 
 
 def readTransform(path: Path):

@@ -8,7 +8,13 @@ from typing import Annotated
 
 import slicer
 from carlreg.settings import RegistrationSettings
-from slicer import vtkMRMLDisplayableNode, vtkMRMLScalarVolumeNode, vtkMRMLTransformNode
+from slicer import (
+    vtkMRMLDisplayableNode,
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTransformNode,
+)
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
@@ -116,6 +122,7 @@ class CARLRegistrationParameterNode:
     *Mask: a segmentation or a label map; *MaskSegment: one segment's ID, empty for all. create*: make this output;
     output*: the node that receives it, None for a new one. ioSteps: 0 = no instance optimization. fieldSpacing: mm,
     0 = automatic. smoothness: a factor. device: auto, cpu, cuda:N. enginePython: empty for Slicer's own.
+    inspect*: what the Inspect section compares.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -133,10 +140,12 @@ class CARLRegistrationParameterNode:
     createInverse: bool = True
     createWarped: bool = True
     createJacobian: bool = True
+    createUncertainty: bool = True
     outputTransform: vtkMRMLTransformNode
     outputInverse: vtkMRMLTransformNode
     outputWarped: vtkMRMLScalarVolumeNode
     outputJacobian: vtkMRMLScalarVolumeNode
+    outputUncertainty: vtkMRMLScalarVolumeNode
     placeMoving: bool = False
 
     fixedMask: vtkMRMLDisplayableNode
@@ -154,6 +163,15 @@ class CARLRegistrationParameterNode:
     keepJobFolder: bool = False
 
     showJacobian: bool = False
+
+    inspectFixed: vtkMRMLScalarVolumeNode
+    inspectMoving: vtkMRMLScalarVolumeNode
+    inspectTransform: vtkMRMLTransformNode
+    inspectUncertainty: vtkMRMLScalarVolumeNode
+    inspectFixedSegmentation: vtkMRMLSegmentationNode
+    inspectMovingSegmentation: vtkMRMLSegmentationNode
+    inspectFixedPoints: vtkMRMLMarkupsFiducialNode
+    inspectMovingPoints: vtkMRMLMarkupsFiducialNode
 
 
 @dataclass(frozen=True)
@@ -211,6 +229,7 @@ class Job:
     """One registration as the logic takes it: nodes, and the engine's settings.
 
     enginePython: None for Slicer's own. create*: outputs to make; output*: nodes to fill, None for new ones.
+    keepForReport: the result's files stay until `Result.discard`.
     """
 
     fixedVolume: object
@@ -225,13 +244,16 @@ class Job:
     createInverse: bool = True
     createWarped: bool = True
     createJacobian: bool = True
+    createUncertainty: bool = True
     outputTransform: object = None
     outputInverse: object = None
     outputWarped: object = None
     outputJacobian: object = None
+    outputUncertainty: object = None
     placeMoving: bool = False
     enginePython: str | None = None
     keepJobFolder: bool = False
+    keepForReport: bool = False
 
     def outputs(self) -> list[tuple[str, bool, object]]:
         """(kind, wanted, node) of each output; kinds are the names of the result's files."""
@@ -240,6 +262,7 @@ class Job:
             ("inverse_transform", self.createInverse, self.outputInverse),
             ("warped", self.createWarped, self.outputWarped),
             ("jacobian", self.createJacobian, self.outputJacobian),
+            ("uncertainty", self.createUncertainty, self.outputUncertainty),
         ]
 
 
@@ -263,7 +286,7 @@ def settingsFrom(parameters) -> RegistrationSettings:
 
 def jobFrom(parameters) -> Job:
     """The job that the panel describes."""
-    names = set(Job.__dataclass_fields__) - {"settings", "enginePython"}
+    names = set(Job.__dataclass_fields__) - {"settings", "enginePython", "keepForReport"}
     values = {name: getattr(parameters, name) for name in names}
     return Job(settings=settingsFrom(parameters), enginePython=parameters.enginePython.strip() or None, **values)
 

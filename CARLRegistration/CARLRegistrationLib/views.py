@@ -6,16 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import slicer
-from slicer.i18n import tr as _
 
+from . import inspect_colors
+from .inspect_colors import showLegend
 from .mrml_bridge import arrayFrom, rasFromIjk
 
-COLOR_NODE_NAME = "CARLRegistration Jacobian"
 LAYER_OPACITY = 0.5
-# Display range of the determinant: 1 = no change in the middle. The first color is kept for folds alone.
-_HIGHEST, _COLORS = 2.0, 256
-_FOLD_COLOR = (1.0, 0.0, 1.0)
-_SHRINK, _SAME, _GROW = np.array([0.13, 0.35, 0.75]), np.array([1.0, 1.0, 1.0]), np.array([0.80, 0.13, 0.10])
 
 
 @dataclass(frozen=True)
@@ -115,53 +111,9 @@ def commonBox(fixed, warped) -> np.ndarray:
 # --- Jacobian --------------------------------------------------------------------------------------------------------
 
 
-def jacobianColors():
-    """The color table of Jacobian layers: blue below 1 (smaller there), white at 1, red above; magenta = folded."""
-    node = slicer.mrmlScene.GetFirstNodeByName(COLOR_NODE_NAME)
-    if node is not None and node.IsA("vtkMRMLColorTableNode"):
-        return node
-    node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLColorTableNode")
-    node.UnRegister(None)
-    node.SetName(COLOR_NODE_NAME)
-    node.SetTypeToUser()
-    node.SetNumberOfColors(_COLORS)
-    node.SetDescription(_("Jacobian determinant: blue shrinks, red grows, magenta is folded (0 or less)."))
-    node.SetColor(0, _("folded"), *_FOLD_COLOR, 1.0)
-    for index in range(1, _COLORS):
-        value = _lowest() + (index + 0.5) * (_HIGHEST - _lowest()) / _COLORS
-        end = _SHRINK if value < 1 else _GROW
-        red, green, blue = _SAME + (end - _SAME) * min(1.0, abs(value - 1.0)) ** 0.7
-        node.SetColor(index, f"{value:.2f}", float(red), float(green), float(blue), 1.0)
-    return slicer.mrmlScene.AddNode(node)
-
-
-def _lowest() -> float:
-    """Where the display range begins: the first of the colors ends at 0 exactly."""
-    return -_HIGHEST / (_COLORS - 1)
-
-
 def styleJacobian(node) -> None:
     """Colors, range and legend for a Jacobian volume."""
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
-    display.SetAndObserveColorNodeID(jacobianColors().GetID())
-    display.SetAutoWindowLevel(False)
-    display.SetWindowLevelMinMax(_lowest(), _HIGHEST)
-    display.SetInterpolate(False)  # between a fold and its neighbors there is nothing to blend
-    legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(node)
-    if legend is not None:
-        legend.SetTitleText(_("Jacobian"))
-        legend.SetLabelFormat("%.1f")
-        legend.SetUseColorNamesForLabels(False)
-        legend.SetNumberOfLabels(5)
-        legend.SetVisibility(False)
-
-
-def showLegend(node, visible: bool) -> None:
-    """Show or hide the color legend of a Jacobian volume."""
-    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node) if node is not None else None
-    if legend is not None:
-        legend.SetVisibility(visible)
+    inspect_colors.style(node, inspect_colors.determinantScale())
 
 
 def _ifThere(nodeId: str | None) -> str | None:
@@ -172,7 +124,6 @@ __all__ = [
     "ViewState",
     "commonBox",
     "fitTo",
-    "jacobianColors",
     "remember",
     "restore",
     "showLegend",

@@ -6,6 +6,7 @@ rest (masks with their segments, device, files) is bound here.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from slicer.util import VTKObservationMixin
 
 from . import dependencies, views
 from .errors import RegistrationCancelled, RegistrationError
+from .inspect_panel import InspectPanel
 from .logic import Result, Status, whyNot
 from .parameters import PRESETS, Model, Preset, Robustness, applyPreset, jobFrom, presetChanged, settingsFrom
 
@@ -35,6 +37,7 @@ _OUTPUTS = {
     "inverse_transform": "outputInverse",
     "warped": "outputWarped",
     "jacobian": "outputJacobian",
+    "uncertainty": "outputUncertainty",
 }
 
 
@@ -62,6 +65,7 @@ class Panel(VTKObservationMixin):
         self._checkTimer = qt.QTimer()
         self._checkTimer.setInterval(_CHECK_INTERVAL_MS)
         self._checkTimer.connect("timeout()", self._onCheckTimer)
+        self.inspect = InspectPanel(ui.inspectWidget, self._enginePython)
         self._connect()
         self._showIdle()
 
@@ -100,6 +104,7 @@ class Panel(VTKObservationMixin):
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
         self._parameters = parameters
         self._preset = None
+        self.inspect.setParameterNode(parameters)
         if parameters is not None:
             self._guiTag = parameters.connectGui(self.ui)
             self._preset = parameters.preset
@@ -110,8 +115,24 @@ class Panel(VTKObservationMixin):
         """Stop what runs and let go of the scene."""
         self._stopCheck()
         self.logic.abort()
+        self._forget()
+        self.inspect.cleanup()
         self.setParameterNode(None)
         self.removeObservers()
+
+    def leave(self) -> None:
+        """Another module is shown: the views that Inspect uses go back."""
+        self.inspect.leave()
+
+    def _enginePython(self) -> str | None:
+        return (self._parameters.enginePython.strip() or None) if self._parameters is not None else None
+
+    def _forget(self) -> None:
+        """The last result, with the files that were kept for its report."""
+        result, self._result = self._result, None
+        if result is not None:
+            result.discard()
+        self.inspect.setResult(None)
 
     def _write(self, name: str, value) -> None:
         if self._parameters is not None and not self._updating and getattr(self._parameters, name) != value:
@@ -347,7 +368,7 @@ class Panel(VTKObservationMixin):
             p.model, p.weightsFile = Model.CARL_COMPACT, ""
             p.fixedMask = p.movingMask = p.initialTransform = None
             p.fixedMaskSegment = p.movingMaskSegment = ""
-            p.outputTransform = p.outputInverse = p.outputWarped = p.outputJacobian = None
+            p.outputTransform = p.outputInverse = p.outputWarped = p.outputJacobian = p.outputUncertainty = None
             p.fixedVolume, p.movingVolume = fixed, moving
         views.showLayers(fixed, moving)
         self.onApply()
@@ -362,9 +383,10 @@ class Panel(VTKObservationMixin):
         self.ui.warningLabel.text = self.ui.resultLabel.text = ""
         self.ui.logText.plainText = ""
         try:
-            job = jobFrom(self._parameters)
+            job = dataclasses.replace(jobFrom(self._parameters), keepForReport=True)
             if job.enginePython is None:
                 dependencies.ensure()
+            self.inspect.leave()
             self._formerViews = views.remember()
             self._showRunning()
             self.logic.startRegistration(job, self._onStatus, self._onDone, self._onFailed)
@@ -395,6 +417,7 @@ class Panel(VTKObservationMixin):
 
     def _onDone(self, result: Result) -> None:
         self._running = False
+        self._forget()
         self._result = result
         self._learnSpeed(result)
         self._showIdle()
@@ -414,6 +437,7 @@ class Panel(VTKObservationMixin):
         if warped is not None:
             views.showLayers(result.job.fixedVolume, warped)
             views.fitTo(views.commonBox(result.job.fixedVolume, warped))
+        self.inspect.setResult(result)
         self._showIdle()
 
     def _onFailed(self, error) -> None:
@@ -476,6 +500,7 @@ class Panel(VTKObservationMixin):
 
     def onUndo(self) -> None:
         made = self._result.nodes if self._result is not None else {}
+        self.inspect.leave()
         chosen = {name: made[kind] for kind, name in _OUTPUTS.items() if kind in made}
         chosen = {name: node for name, node in chosen.items() if getattr(self._parameters, name) is node}
         # The selectors let go first: of a node that is removed they would choose another in its place.
@@ -483,7 +508,7 @@ class Panel(VTKObservationMixin):
         self.logic.undo()
         there = {name: node for name, node in chosen.items() if slicer.mrmlScene.IsNodePresent(node)}
         self._chooseOutputs(there)
-        self._result = None
+        self._forget()
         self.onRestoreViews()
         self.ui.resultLabel.text = _("The last registration was taken back.")
         self.ui.warningLabel.text = ""
@@ -495,6 +520,7 @@ class Panel(VTKObservationMixin):
                 setattr(self._parameters, name, node)
 
     def onRestoreViews(self) -> None:
+        self.inspect.leave()
         if self._parameters is not None:
             self._parameters.showJacobian = False
         if self._formerViews is not None:
@@ -507,7 +533,8 @@ class Panel(VTKObservationMixin):
 
     def forgetResult(self) -> None:
         """The scene is gone, and with it all that a result refers to."""
-        self._result = self._formerViews = None
+        self._forget()
+        self._formerViews = None
         self.ui.resultLabel.text = self.ui.warningLabel.text = ""
         self._showIdle()
 
@@ -520,6 +547,7 @@ class Panel(VTKObservationMixin):
         if wanted == self._jacobianShown or jacobian is None:
             return
         self._jacobianShown = wanted
+        self.inspect.leave()
         views.showLayers(self._result.job.fixedVolume, jacobian if wanted else warped)
         views.showLegend(jacobian, wanted)  # last: the legend looks for a view that shows its volume
 

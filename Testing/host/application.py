@@ -310,6 +310,8 @@ class LayoutManager(_Strict, SignalOwner):
             node_class.SlicerLayoutOneUpRedSliceView,
             node_class.SlicerLayoutOneUpYellowSliceView,
             node_class.SlicerLayoutOneUpGreenSliceView,
+            node_class.SlicerLayoutSideBySideView,  # Red and Yellow
+            node_class.SlicerLayoutFourUpPlotTableView,  # with a plot and a table view, which this host does not draw
         }
         self._layout = node_class.SlicerLayoutFourUpView
         self._slice_nodes = {}

@@ -18,6 +18,7 @@ from .extension_entries import CMAKE, JSON, ROOT, S4EXT, cmake_values, json_entr
 MODULE = ROOT / "CARLRegistration"
 MODULE_CMAKE = MODULE / "CMakeLists.txt"
 UI = MODULE / "Resources" / "UI" / "CARLRegistration.ui"
+INSPECT_UI = UI.with_name("CARLRegistrationInspect.ui")
 INDEX_LIMIT_MB = 90
 
 
@@ -135,16 +136,18 @@ def test_no_code_runs_when_the_module_file_is_imported():
         assert isinstance(node, kinds) or plain or docstring, ast.unparse(node)
 
 
-def test_ui_connects_the_scene_to_every_node_selector():
-    root = ElementTree.parse(UI).getroot()
+@pytest.mark.parametrize(("path", "count"), [(UI, 10), (INSPECT_UI, 8)])
+def test_ui_connects_the_scene_to_every_node_selector(path, count):
+    root = ElementTree.parse(path).getroot()
     selectors = {w.get("name") for w in root.iter("widget") if w.get("class") == "qMRMLNodeComboBox"}
     connected = {c.findtext("receiver") for c in root.iter("connection")}
-    assert selectors == connected and len(selectors) == 9
+    assert selectors == connected and len(selectors) == count
     assert {c.findtext("signal") for c in root.iter("connection")} == {"mrmlSceneChanged(vtkMRMLScene*)"}
 
 
-def test_ui_controls_have_tooltips():
-    root = ElementTree.parse(UI).getroot()
+@pytest.mark.parametrize("path", [UI, INSPECT_UI])
+def test_ui_controls_have_tooltips(path):
+    root = ElementTree.parse(path).getroot()
     kinds = {"QComboBox", "qMRMLNodeComboBox", "QCheckBox", "QPushButton", "QToolButton", "QSpinBox", "QDoubleSpinBox"}
     kinds |= {"ctkSliderWidget", "QLineEdit"}
     for widget in root.iter("widget"):

@@ -14,6 +14,7 @@ from .volumes import FLIP, addLinear, addVolume, addWarp, matrix, rotation
 
 SPACING = 6.0  # of the generated pair: a run takes some five seconds
 QUICK = {"io_steps": 20}
+OUTPUTS = ("Transform", "Inverse", "Warped", "Jacobian", "Uncertainty")
 
 
 @pytest.fixture
@@ -470,7 +471,7 @@ def badInputs():
         "no moving volume": (lambda f, m: {"movingVolume": None}, "Choose a moving volume"),
         "same volume": (lambda f, m: {"movingVolume": f}, "the same volume"),
         "no output": (
-            lambda f, m: dict.fromkeys(("createTransform", "createInverse", "createWarped", "createJacobian"), False),
+            lambda f, m: {f"create{name}": False for name in OUTPUTS},
             "No output is chosen",
         ),
         "vector volume": (

@@ -270,6 +270,7 @@ def test_apply_says_why_it_is_disabled(panel):
         ui.createInverseCheckBox,
         ui.createWarpedCheckBox,
         ui.createJacobianCheckBox,
+        ui.createUncertaintyCheckBox,
     ):
         box.click()
     assert "No output" in why()
@@ -630,10 +631,11 @@ def test_self_test(host, panel):
 def test_every_bound_control_has_its_parameter(moduleWidget):
     from CARLRegistrationLib.parameters import CARLRegistrationParameterNode
 
-    ui = Path(MODULE_FILE).parent / "Resources" / "UI" / "CARLRegistration.ui"
+    folder = Path(MODULE_FILE).parent / "Resources" / "UI"
     bound = {
         p.findtext("string")
-        for p in ElementTree.parse(ui).getroot().iter("property")
+        for ui in ("CARLRegistration.ui", "CARLRegistrationInspect.ui")
+        for p in ElementTree.parse(folder / ui).getroot().iter("property")
         if p.get("name") == "SlicerParameterName"
     }
     byHand = {

@@ -1,0 +1,510 @@
+"""Inspect: what the views show of a case, rendered off screen; and that nothing of it stays."""
+
+import numpy as np
+import pytest
+
+from .volumes import DIRECTIONS, OBLIQUE, addLinear, addVolume, matrix
+
+SIZE = 40  # voxels of 2 mm per axis, centered on 0
+
+
+@pytest.fixture
+def shown(host, scene, moduleWidget, tmp_path):
+    """The slice views exist; renders one to an array of red, green, blue."""
+
+    def render(name="Red", size=(256, 256)):
+        from PIL import Image
+
+        path = host.grab_view(name, tmp_path / "view.png", size)
+        return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+    for name in ("Red", "Yellow", "Green"):
+        render(name)
+    host.errors.clear()
+    yield render
+    assert host.errors == []
+
+
+def blob(shift=(0.0, 0.0, 0.0), size=SIZE):
+    """A bright ball of 22 mm and a smaller one beside it, on 20."""
+    axis = 2.0 * (np.arange(size) - (size - 1) / 2)
+    s, a, r = np.meshgrid(axis - shift[2], axis - shift[1], axis - shift[0], indexing="ij")
+    ball = 160.0 * (r**2 + a**2 + s**2 < 22**2) + 60.0 * ((r - 18) ** 2 + (a - 14) ** 2 + s**2 < 12**2)
+    return (20 + ball).astype(np.int16)
+
+
+def placed(size=SIZE, spacing=2.0, direction=None):
+    direction = np.eye(3) if direction is None else direction
+    middle = direction @ np.full(3, spacing * (size - 1) / 2)
+    return matrix(direction, [spacing] * 3, -middle)
+
+
+@pytest.fixture
+def case(shown):
+    """Moving is fixed, 12 mm to the right; the transform says so."""
+    from CARLRegistrationLib.inspect_case import Case
+
+    fixed = addVolume(blob(), placed(), "fixed")
+    moving = addVolume(blob((12.0, 0, 0)), placed(), "moving")
+    for node in (fixed, moving):
+        node.GetDisplayNode().SetAutoWindowLevel(False)
+        node.GetDisplayNode().SetWindowLevelMinMax(0, 255)
+    back = np.eye(4)
+    back[0, 3] = -12.0  # to parent: moving points back to fixed ones
+    return Case(fixed, moving, addLinear(back, "shift"))
+
+
+@pytest.fixture
+def inspect(shown):
+    from CARLRegistrationLib.inspect_views import InspectViews
+
+    views = InspectViews()
+    yield views
+    views.leave()
+
+
+def show(inspect, case, mode, layer=None, **look):
+    from CARLRegistrationLib.inspect_views import Look, Mode
+
+    inspect.enter(case)
+    inspect.show(Mode[mode], Look(**look), layer)
+
+
+def saturation(picture):
+    return picture.max(axis=2) - picture.min(axis=2)
+
+
+# --- each view
+
+
+def test_overlay_is_aligned_at_all_of_the_transform_and_not_at_none(inspect, case, shown):
+    show(inspect, case, "OVERLAY", opacity=0.0)
+    fixed = shown()
+    show(inspect, case, "OVERLAY", opacity=1.0)
+    warped = shown()
+    assert fixed.max() > 150 and np.abs(warped - fixed).mean() < 1.0
+    show(inspect, case, "OVERLAY", opacity=1.0, share=0.0)
+    before = shown()
+    # 12 mm in a view of some 88 mm: the ball is found that much to the left (R is left)
+    columns = [
+        np.average(np.arange(256), weights=(p.sum(axis=(0, 2)) - p.sum(axis=(0, 2)).min() + 1)) for p in (fixed, before)
+    ]
+    field = next(s for s, _c in pairs()).GetFieldOfView()[0]
+    assert columns[0] - columns[1] == pytest.approx(12.0 / field * 256, rel=0.35)
+    show(inspect, case, "OVERLAY", opacity=1.0, share=0.5)
+    assert np.abs(shown() - fixed).mean() > 2 < np.abs(shown() - before).mean()
+
+
+def pairs():
+    from CARLRegistrationLib import views
+
+    return views.sliceViews()
+
+
+def test_opacity_changes_the_picture_step_by_step(inspect, case, shown):
+    pictures = []
+    for opacity in (0.0, 0.5, 1.0):
+        show(inspect, case, "OVERLAY", opacity=opacity, share=0.0)
+        pictures.append(shown())
+    assert np.abs(pictures[0] - pictures[2]).mean() > 5
+    half = (pictures[0] + pictures[2]) / 2
+    assert np.abs(pictures[1] - half).mean() < 2
+
+
+def test_red_and_cyan_are_gray_where_both_agree(inspect, case, shown):
+    show(inspect, case, "OVERLAY", redCyan=True)
+    aligned = shown()
+    assert aligned.max() > 150 and saturation(aligned).mean() < 2
+    show(inspect, case, "OVERLAY", redCyan=True, share=0.0)
+    apart = shown()
+    red = (apart[..., 0] > 120) & (apart[..., 1] < 60)
+    cyan = (apart[..., 0] < 60) & (apart[..., 1] > 120) & (apart[..., 2] > 120)
+    assert red.mean() > 0.02 and cyan.mean() > 0.02
+    # fixed alone at the left end of the slider, moving alone at the right end
+    show(inspect, case, "OVERLAY", redCyan=True, share=0.0, opacity=0.0)
+    assert shown()[..., 1].max() < 20
+    show(inspect, case, "OVERLAY", redCyan=True, share=0.0, opacity=1.0)
+    assert shown()[..., 0].max() < 20
+
+
+def test_checkerboard_alternates_in_cells_of_the_size_asked_for(inspect, shown):
+    from CARLRegistrationLib.inspect_case import Case
+
+    flat = [addVolume(np.full((SIZE,) * 3, value, np.int16), placed(), f"flat {value}") for value in (50, 200)]
+    for node in flat:
+        node.GetDisplayNode().SetAutoWindowLevel(False)
+        node.GetDisplayNode().SetWindowLevelMinMax(0, 255)
+    case = Case(*flat, addLinear(np.eye(4)))
+    for cell in (10.0, 20.0):
+        show(inspect, case, "CHECKERBOARD", checkerMm=cell)
+        picture = shown()[..., 0]
+        inside = np.flatnonzero((picture > 20).any(axis=0))
+        row = picture[118, inside[0] + 2 : inside[-1] - 2] > 125
+        changes = np.flatnonzero(np.diff(row.astype(int)))
+        width = next(s for s, _c in pairs()).GetFieldOfView()[0] / 256
+        assert len(changes) >= 3 and np.diff(changes).mean() * width == pytest.approx(cell, rel=0.1)
+        # only the two values, but for single pixels on edges: nothing is made up between them
+        values = picture[8:-8, inside[0] + 2 : inside[-1] - 2]
+        exact = (np.abs(values - 50) < 3) | (np.abs(values - 200) < 3) | (values < 3)
+        assert exact.mean() > 0.97
+
+
+def test_flicker_shows_both_in_turn_at_its_rate(host, inspect, case, shown):
+    show(inspect, case, "FLICKER", share=0.0, flickerHz=8.0)
+    seen = set()
+
+    def both():
+        seen.add(pairs()[0][1].GetForegroundOpacity())
+        return seen == {0.0, 1.0}
+
+    host.process_events(until=both, timeout=5)
+    show(inspect, case, "OVERLAY")
+    before = pairs()[0][1].GetForegroundOpacity()
+    host.process_events(0.4)
+    assert pairs()[0][1].GetForegroundOpacity() == before == 0.5
+
+
+def test_difference_is_signed(inspect, case, shown):
+    show(inspect, case, "DIFFERENCE")
+    equal = shown()
+    assert saturation(equal).mean() < 12 and equal[100:156, 100:130].max() < 90
+    show(inspect, case, "DIFFERENCE", share=0.0)
+    apart = shown()
+    orange = apart[..., 0] > apart[..., 2] + 60
+    blue = apart[..., 2] > apart[..., 0] + 60
+    assert orange.mean() > 0.02 and blue.mean() > 0.02
+    # moving's ball is farther right, which is left in the picture: brighter there
+    assert np.argwhere(orange)[:, 1].mean() < np.argwhere(blue[:, :200])[:, 1].mean()
+
+
+def test_difference_values(case):
+    from CARLRegistrationLib.inspect_views import differenceOf
+
+    inside = np.ones((4, 4, 4), bool)
+    fixed, warped = np.full((4, 4, 4), -1000.0), np.full((4, 4, 4), -900.0, np.float32)
+    found, unit = differenceOf(fixed, warped, inside)
+    assert unit == "HU" and (found == 100).all()
+    ramp = np.linspace(0, 100, 64).reshape(4, 4, 4)
+    found, unit = differenceOf(ramp, (5 * ramp).astype(np.float32), inside)  # another scale of the same picture
+    assert "%" in unit and np.abs(found).max() < 1e-3
+
+
+def test_side_by_side_has_the_same_place_in_both_views(host, inspect, case, shown):
+    import slicer
+
+    show(inspect, case, "SIDE_BY_SIDE", plane="Coronal")
+    assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
+    left, right = shown("Red"), shown("Yellow")
+    assert left.max() > 100 and np.abs(left - right).mean() < 2  # aligned
+    byName = {s.GetLayoutName(): (s, c) for s, c in pairs()}
+    assert byName["Red"][0].GetOrientation() == byName["Yellow"][0].GetOrientation() == "Coronal"
+    assert byName["Red"][1].GetLinkedControl() and byName["Yellow"][1].GetLinkedControl()
+    assert byName["Red"][1].GetBackgroundVolumeID() == case.fixed.GetID()
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    assert crosshair.GetCrosshairMode() != crosshair.NoCrosshair
+    show(inspect, case, "OVERLAY")
+    assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+    assert byName["Yellow"][0].GetOrientation() == "Sagittal"
+
+
+# --- layers
+
+
+def magenta(picture):
+    return (picture[..., 0] > 150) & (picture[..., 1] < 110) & (picture[..., 2] > 150)
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_a_planted_fold_has_its_color_in_its_place(inspect, case, shown, log):
+    from CARLRegistrationLib import inspect_jacobian
+
+    values = np.full((SIZE,) * 3, 1.0, np.float32)
+    values[:, 20:26, 20:26] = -0.3
+    values[:, 10:16, 20:28] = 0.01  # almost folded is not folded
+    node = addVolume(values, placed(), "jacobian")
+    show(inspect, case, "JACOBIAN", node, layerOpacity=1.0, log=log)
+    picture = shown()
+    found = magenta(picture)
+    mm = next(s for s, _c in pairs()).GetFieldOfView()[0] / 256
+    assert found.sum() * mm**2 == pytest.approx(12 * 12, rel=0.1)
+    sliceNode = next(s for s, _c in pairs())
+    rows, columns = (np.argwhere(found)[:, n].mean() for n in (0, 1))
+    ras = np.array(sliceNode.GetXYToRAS().MultiplyPoint((columns, 255 - rows, 0, 1)))[:2]
+    assert np.abs(ras - (2 * 22.5 - 39, 2 * 22.5 - 39)).max() < 1.5  # where it was planted, by the view's own geometry
+    fold = inspect_jacobian.folds(node)
+    assert len(fold) == 1 and fold[0].voxels == 36 * SIZE and fold[0].volume_mm3 == pytest.approx(36 * SIZE * 8)
+    legend = legendOf(inspect)
+    assert legend.GetVisibility() and "Jacobian" in legend.GetTitleText() and "folded" in legend.GetTitleText()
+    show(inspect, case, "OVERLAY")
+    assert not legend.GetVisibility()
+
+
+def legendOf(inspect):
+    import slicer
+
+    return slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(inspect._legendOf)
+
+
+def test_the_legend_is_in_the_picture(inspect, case, shown):
+    node = addVolume(np.full((SIZE,) * 3, 1.0, np.float32), placed(), "jacobian")
+    show(inspect, case, "JACOBIAN", node, layerOpacity=0.0)
+    right = shown()[:, 200:]
+    assert (saturation(right) > 80).mean() > 0.01  # the bar's blue and red, while the layer itself is not seen
+
+
+def test_unknown_uncertainty_is_striped_and_not_of_the_scale(inspect, case, shown):
+    from CARLRegistrationLib import inspect_colors
+
+    values = np.full((SIZE,) * 3, 0.5, np.float32)
+    values[:, :, 18:] = np.nan
+    values[:, 26:, :18] = 9.0
+    node = addVolume(inspect_colors.knownUncertainty(values), placed(), "uncertainty")
+    show(inspect, case, "UNCERTAINTY", node, layerOpacity=1.0)
+    picture = shown()[:, :180]  # the legend is beside it
+    lit = picture.max(axis=2) > 10
+    gray = (saturation(picture) < 12) & lit
+    dark, light = (
+        np.abs(picture[..., 0] - 255 * c[0][0]) < 12
+        for c in (inspect_colors.UNKNOWN_COLORS[:1], inspect_colors.UNKNOWN_COLORS[1:])
+    )
+    assert (dark & gray).sum() > 0.3 * gray.sum() and (light & gray).sum() > 0.3 * gray.sum()
+    toRas = pairs()[0][0].GetXYToRAS()
+    border = next(x for x in range(256) if toRas.MultiplyPoint((x, 128, 0, 1))[0] < -4)  # R is left in the picture
+    assert gray[:, :border].sum() > 0.97 * gray.sum()
+    green = (picture[..., 1] > picture[..., 0] + 40) & (picture[..., 1] > 60)
+    red = (picture[..., 0] > picture[..., 1] + 60) & (picture[..., 0] > 100)
+    assert green.mean() > 0.02 and red.mean() > 0.005 and not (green | red)[:, : border - 2].any()
+    legend = legendOf(inspect)
+    assert "mm" in legend.GetTitleText() and "unknown" in legend.GetTitleText()
+
+
+def test_the_deformation_is_drawn_and_taken_away(inspect, case, shown):
+    import slicer
+
+    show(inspect, case, "OVERLAY")
+    plain = shown()
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    for arrows in (False, True):
+        inspect.deform(arrows, 10.0, local=False)
+        assert (np.abs(shown() - plain).max(axis=2) > 30).mean() > 0.01
+    inspect.deformation.hide()
+    assert np.abs(shown() - plain).max() < 3 and slicer.mrmlScene.GetNumberOfNodes() == count
+    # a display node of the user's own is put back as it was
+    case.transform.CreateDefaultDisplayNodes()
+    display = case.transform.GetDisplayNode()
+    display.SetVisibility(False)
+    display.SetGridSpacingMm(33.0)
+    inspect.deform(True, 10.0, local=False)
+    assert display.GetVisibility() and display.GetGlyphSpacingMm() == 10.0
+    inspect.deformation.hide()
+    assert not display.GetVisibility() and display.GetGridSpacingMm() == 33.0
+
+
+# --- back
+
+
+def everything():
+    """All nodes, and what the views show."""
+    import slicer
+    from CARLRegistrationLib.inspect_views import Snapshot
+
+    scene = slicer.mrmlScene
+    nodes = [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
+    taken = Snapshot.take()
+    slices = {key: (value[0].tolist(), *value[1:]) for key, value in taken.slices.items()}
+    displays = {
+        node.GetID(): (node.GetWindow(), node.GetLevel(), node.GetColorNodeID(), node.GetInterpolate())
+        for node in nodes
+        if node.IsA("vtkMRMLScalarVolumeDisplayNode")
+    }
+    return {
+        "nodes": sorted(node.GetID() for node in nodes),
+        "layout": taken.layout,
+        "layers": taken.layers,
+        "composites": taken.composites,
+        "slices": slices,
+        "crosshair": taken.crosshair,
+        "displays": displays,
+    }
+
+
+def test_leaving_puts_everything_back_exactly(host, inspect, case, shown):
+    from CARLRegistrationLib import inspect_colors
+
+    jacobian = addVolume(np.full((SIZE,) * 3, 1.1, np.float32), placed(), "jacobian")
+    uncertainty = addVolume(np.full((SIZE,) * 3, 1.1, np.float32), placed(), "uncertainty")
+    inspect_colors.style(jacobian, inspect_colors.determinantScale())
+    for scale in (inspect_colors.logScale(), inspect_colors.uncertaintyScale(2.0)):
+        inspect_colors.tableOf(scale)
+    inspect_colors.style(uncertainty, inspect_colors.uncertaintyScale(2.0))
+    # an unusual state: turned, zoomed, other layers, linked differently in each view
+    for n, (sliceNode, composite) in enumerate(pairs()):
+        sliceNode.SetOrientation(("Sagittal", "Coronal", "Axial")[n])
+        sliceNode.SetSliceOffset(3.0 + n)
+        sliceNode.SetFieldOfView(70 + n, 71, 1)
+        sliceNode.SetXYZOrigin(2, 3 + n, 0)
+        composite.SetBackgroundVolumeID(jacobian.GetID() if n else None)
+        composite.SetLabelVolumeID(uncertainty.GetID())
+        composite.SetForegroundOpacity(0.3 + 0.1 * n)
+        composite.SetLinkedControl(n == 1)
+        composite.SetCompositing(n)
+    before = everything()
+    for mode in ("OVERLAY", "CHECKERBOARD", "FLICKER", "DIFFERENCE", "SIDE_BY_SIDE"):
+        for share in (1.0, 0.4):
+            show(inspect, case, mode, share=share, redCyan=share < 1)
+    for log in (True, False):
+        show(inspect, case, "JACOBIAN", jacobian, log=log)
+    show(inspect, case, "UNCERTAINTY", uncertainty)
+    inspect.deform(False, 10.0)
+    assert everything() != before
+    inspect.leave()
+    host.process_events(0.3)
+    after = everything()
+    for part, value in before.items():
+        assert after[part] == value, part
+    assert not inspect.active
+
+
+def test_nothing_temporary_is_saved(host, inspect, case, shown, tmp_path):
+    show(inspect, case, "DIFFERENCE")
+    show(inspect, case, "CHECKERBOARD")
+    host.save_scene(tmp_path / "scene.mrb")
+    inspect.leave()
+    host.load_scene(tmp_path / "scene.mrb")
+    import slicer
+
+    names = {node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLVolumeNode")}
+    assert names == {"fixed", "moving"}
+
+
+def test_a_removed_volume_does_no_harm_to_leaving(inspect, case, shown):
+    import slicer
+
+    show(inspect, case, "OVERLAY")
+    slicer.mrmlScene.RemoveNode(case.moving)
+    inspect.leave()
+    assert not inspect.active
+
+
+# --- the way of the transform
+
+
+def test_part_of_a_turn_is_a_turn(case):
+    from CARLRegistrationLib.inspect_case import Case, PartialMap
+    from CARLRegistrationLib.mrml_bridge import transformPoints
+
+    from .volumes import rotation
+
+    turn = np.eye(4)
+    turn[:3, :3] = rotation((0, 0, 1), 80)
+    whole = Case(case.fixed, case.moving, addLinear(np.linalg.inv(turn)))
+    partial = PartialMap(whole)
+    points = np.array([[20.0, 5, 3], [-7, 30, 12]])
+    for share in (0.0, 0.25, 0.5, 1.0):
+        expected = points @ rotation((0, 0, 1), 80 * share).T
+        assert np.abs(transformPoints(partial.at(share), points) - expected).max() < 1e-3
+    assert np.abs(transformPoints(partial.local(), points) - points).max() < 1e-3
+
+
+def test_the_way_begins_with_centers_aligned_when_little_overlaps(case):
+    from CARLRegistrationLib.inspect_case import Case, PartialMap
+    from CARLRegistrationLib.mrml_bridge import transformPoints
+
+    far = placed()
+    far[:3, 3] += (500.0, 40.0, -300.0)
+    moving = addVolume(blob(), far, "far")
+    back = np.eye(4)
+    back[:3, 3] = (-503.0, -40.0, 300.0)
+    away = Case(case.fixed, moving, addLinear(back))
+    away.check()
+    assert away.shareBefore() == 0.0
+    found = transformPoints(PartialMap(away).at(0.0), np.zeros((1, 3)))[0]
+    assert np.abs(found - (500.0, 40.0, -300.0)).max() < 1e-6
+
+
+def test_a_moving_volume_placed_under_the_transform_is_not_warped_twice(inspect, case, shown):
+    show(inspect, case, "OVERLAY", opacity=1.0)
+    plain = shown()
+    inspect.leave()
+    case.moving.SetAndObserveTransformNodeID(case.transform.GetID())
+    show(inspect, case, "OVERLAY", opacity=1.0)
+    assert np.abs(shown() - plain).mean() < 0.5
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_resampled_equals_sitk(case, direction):
+    """Another grid on the moving side, flipped or oblique: as SimpleITK resamples it."""
+    import SimpleITK as sitk
+    from CARLRegistrationLib.inspect_case import Case, resampled
+    from CARLRegistrationLib.mrml_bridge import rasFromIjk, worldImage
+
+    moving = addVolume(blob(), placed(direction=DIRECTIONS[direction]), "moving")
+    other = Case(case.fixed, moving, case.transform)
+    values, inside, _lattice = resampled(moving, other.fullMap(), rasFromIjk(case.fixed), (SIZE,) * 3)
+    shift = sitk.TranslationTransform(3, (-12.0, 0.0, 0.0))  # R +12 is L -12
+    expected = sitk.Resample(worldImage(moving, "")[0], worldImage(case.fixed, "")[0], shift, sitk.sitkLinear, -999.0)
+    expected = sitk.GetArrayFromImage(sitk.Cast(expected, sitk.sitkFloat32))
+    both = inside & (expected > -999)
+    assert both.mean() > 0.5 and np.abs(values - expected)[both].max() < 1.01  # SimpleITK rounds to the pixel type
+
+
+# --- bad input, in words
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: {"fixed": None}, "Choose a fixed volume"),
+        (lambda c: {"moving": None}, "Choose a moving volume"),
+        (lambda c: {"transform": None}, "Choose a transform"),
+        (lambda c: {"moving": c.fixed}, "same volume"),
+        (
+            lambda c: {"transform": addLinear(matrix(np.eye(3), [1, 1, 1], (900, 0, 0)), "elsewhere")},
+            "elsewhere no part",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_said(case, change, message):
+    import dataclasses
+
+    from CARLRegistrationLib.errors import RegistrationError
+
+    with pytest.raises(RegistrationError, match=message):
+        dataclasses.replace(case, **change(case)).check()
+
+
+def test_a_transform_of_other_volumes_is_said(case):
+    import dataclasses
+
+    import slicer
+    from CARLRegistrationLib.errors import RegistrationError
+
+    kind = slicer.vtkMRMLTransformNode
+    far = np.eye(4)
+    far[0, 3] = 700.0
+    inverse = addLinear(far, "inverse")
+    inverse.SetNodeReferenceID(kind.GetFixedNodeReferenceRole(), case.moving.GetID())
+    inverse.SetNodeReferenceID(kind.GetMovingNodeReferenceRole(), case.fixed.GetID())
+    with pytest.raises(RegistrationError, match="the inverse"):
+        dataclasses.replace(case, transform=inverse).check()
+    case.fixed.SetAndObserveTransformNodeID(case.transform.GetID())
+    with pytest.raises(RegistrationError, match="itself placed under"):
+        case.check()
+
+
+def test_oblique_is_shown_aligned(inspect, shown):
+    """Fixed and moving on oblique grids of different size: warped over fixed is fixed."""
+    from CARLRegistrationLib.inspect_case import Case
+
+    fixed = addVolume(blob(), placed(), "fixed")
+    resliced = addVolume(blob(size=48), placed(48, 2.0, OBLIQUE), "moving")
+    turn = np.eye(4)
+    turn[:3, :3] = OBLIQUE.T
+    case = Case(fixed, resliced, addLinear(turn))
+    for node in (fixed, resliced):
+        node.GetDisplayNode().SetAutoWindowLevel(False)
+        node.GetDisplayNode().SetWindowLevelMinMax(0, 255)
+    show(inspect, case, "OVERLAY", opacity=0.0)
+    one = shown()
+    show(inspect, case, "OVERLAY", opacity=1.0)
+    assert np.abs(shown() - one).mean() < 2
