@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ENGINE := $(VENV)/.engine-installed
 TESTS := $(VENV)/.tests-installed
+TOOLS := $(VENV)/.tools-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PINS := $(VENV)/pins.txt
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
@@ -22,7 +23,7 @@ demo: $(ENGINE)
 	$(BIN)/python -m carlreg demo --out demo_output $(if $(FIXED),--fixed "$(FIXED)") $(if $(MOVING),--moving "$(MOVING)")
 
 # Threads that sleep while they wait: on a busy machine spinning ones take several times as long.
-test: $(TESTS)
+test: $(TESTS) $(TOOLS)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(ARGS)
 
 benchmark: $(TESTS)
@@ -71,4 +72,13 @@ $(TESTS): $(ENGINE)
 	    || echo "The peers of the parity tests could not be installed: those tests will be skipped." >&2
 	@$(PIP) install --quiet -c $(PINS) -e ".[slicer-test]" \
 	    || echo "Slicer's code or Qt could not be installed: the tests of the Slicer module will be skipped." >&2
+	@touch $@
+
+# Programs whose own code reads our transform files in the tests, in an environment of their own (2.6 GB, a minute): their
+# pins of NumPy and SciPy are not ours. What has no wheel for this platform is left out, and its tests are skipped.
+$(TOOLS): Testing/engine/formats/tools.txt | $(ENGINE)
+	@echo "Installing ANTs, elastix and Greedy for the tests of file formats ..."
+	@$(BIN)/python -m venv $(VENV)/tools
+	@for tool in $$(cat $<); do $(VENV)/tools/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile $$tool \
+	    || echo "$$tool could not be installed: its tests will be skipped." >&2; done
 	@touch $@

@@ -12,8 +12,8 @@ from .transform_options import add_source_options, add_target_options, check_tar
 NAME = "compose"
 HELP = "Join transforms: points go through the first, then the second, and so on."
 EPILOG = (
-    "Volumes go the other way: with A from fixed to middle and B from middle to moving points, compose A B "
-    "resamples the moving volume onto the fixed one. --fixed is the first transform's fixed volume, --moving the last's "
+    "Volumes go the other way. With A from fixed to middle points and B from middle to moving points, compose A B "
+    "resamples the moving volume onto the fixed one. --fixed is the first one's fixed volume, --moving the last one's "
     "moving volume; .h5 keeps the parts unless --flatten, other formats hold one field."
 )
 

@@ -168,6 +168,9 @@ def register_and_write(
         initial_transform=inputs.get("initial_transform"),
         progress=progress,
     )
+    dicom = {side: volumes.dicom_references(volume.dicom) for side, volume in (("fixed", fixed), ("moving", moving))}
+    if any(dicom.values()):
+        result.info = {**result.info, "dicom": dicom}
     result.warnings.extend(note for note in volumes.pair_warnings(fixed, moving) if note not in result.warnings)
     return outputs.write_result(
         result,

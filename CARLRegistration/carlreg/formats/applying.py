@@ -18,8 +18,8 @@ from ..volumes import read_volume, write_image
 from ..volumes.checks import existing_path, read_error
 from . import points, surfaces
 from .catalog import kind_of
-from .fields import affine_after_field, is_linear, require_overlap
-from .inverting import map_points, map_points_back
+from .fields import affine_after_field, is_linear, map_points, require_overlap
+from .inverting import map_points_back
 from .opening import Opened, chosen
 
 GRIDS = ("first", "own")

@@ -11,11 +11,11 @@ from ..errors import GeometryError, InputError
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..physical import PhysicalTransform
 from ..physical.interpolate import gather
-from ..physical.transform import flatten, slab_ranges
+from ..physical.transform import affine_from_sitk, flatten, slab_ranges
 from ..spaces import VolumeGrid
 
 _SLAB_VOXELS = 2**20
-_ERROR_EDGE = 48
+_ERROR_EDGE = 32
 # Where nothing names a grid: a field of the fixed volume's own voxels up to so many nodes, a coarser one above.
 _MOST_NODES = 8_000_000
 
@@ -130,10 +130,27 @@ def require_overlap(first: VolumeGrid, second: VolumeGrid, first_name: str, seco
         )
 
 
-def lattice(grid: VolumeGrid, edge: int = _ERROR_EDGE) -> VolumeGrid:
-    """At most edge^3 points spread over a grid's box, off its nodes."""
-    size = np.minimum(np.asarray(grid.size_ijk), edge)
-    return grid.resized(np.maximum(size - (size % 2 == np.asarray(grid.size_ijk) % 2) * (size > 2), 2))
+def lattice(grid: VolumeGrid, edge: int) -> VolumeGrid:
+    """At most edge^3 points spread evenly over a grid's box."""
+    return grid.resized(np.minimum(np.asarray(grid.size_ijk), edge))
+
+
+def spread_points(over: VolumeGrid) -> np.ndarray:
+    """N x 3 points (LPS mm) all over a box, each anywhere in a cell of its own, so that no lattice is favored."""
+    cells = lattice(over, _ERROR_EDGE)
+    index = _indices(cells) + np.random.default_rng(0).uniform(-0.5, 0.5, (cells.voxel_count, 3))
+    return index @ cells.lps_from_ijk[:3, :3].T + cells.origin_lps
+
+
+def map_points(transform: sitk.Transform, points_lps) -> np.ndarray:
+    """N x 3 points through a transform, float64, LPS mm."""
+    points = np.asarray(points_lps, dtype=np.float64).reshape(-1, 3)
+    if is_linear(transform):
+        matrix = np.eye(4)
+        for part in flatten(transform):
+            matrix = matrix @ affine_from_sitk(part)
+        return points @ matrix[:3, :3].T + matrix[:3, 3]
+    return np.array([transform.TransformPoint(point) for point in points.tolist()]).reshape(-1, 3)
 
 
 def sampling_error(
@@ -144,15 +161,12 @@ def sampling_error(
     over: VolumeGrid,
 ) -> dict:
     """How far an affine after a field, read linearly between its nodes, is off a transform: mm over a box."""
-    points = lattice(over)
-    exact = displacement(transform, points).reshape(-1, 3)
-    index = _indices(points)
-    x = index @ points.lps_from_ijk[:3, :3].T + points.origin_lps
+    x = spread_points(over)
     matrix = grid.ijk_from_lps
     rows = tensor_from_array(field_dhw3).reshape(-1, 3)
     found = gather(rows, grid.shape_dhw, tensor_from_array(x @ matrix[:3, :3].T + matrix[:3, 3]))
     mapped = (x + array_from_tensor(found.contiguous())) @ affine_lps[:3, :3].T + affine_lps[:3, 3]
-    return statistics(np.linalg.norm(mapped - x - exact, axis=1))
+    return statistics(np.linalg.norm(mapped - map_points(transform, x), axis=1))
 
 
 def _indices(grid: VolumeGrid) -> np.ndarray:
@@ -167,9 +181,8 @@ def positions(grid: VolumeGrid) -> np.ndarray:
 
 def difference(first: sitk.Transform, second: sitk.Transform, over: VolumeGrid) -> dict:
     """How far two transforms are apart over a box: mean, p99 and max in mm."""
-    points = lattice(over)
-    apart = displacement(first, points) - displacement(second, points)
-    return statistics(np.linalg.norm(apart.reshape(-1, 3), axis=1))
+    points = spread_points(over)
+    return statistics(np.linalg.norm(map_points(first, points) - map_points(second, points), axis=1))
 
 
 def statistics(errors_mm: np.ndarray) -> dict:

@@ -11,9 +11,9 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..outputs.apply import sample_transform
 from ..physical import invert
-from ..physical.transform import affine_from_sitk, slab_ranges
+from ..physical.transform import slab_ranges
 from ..spaces import VolumeGrid
-from .fields import affine_after_field, displacement, is_linear, statistics
+from .fields import affine_after_field, displacement, is_linear, map_points, statistics
 
 _MOST_CHECKED = 4_000_000
 _SLAB_VOXELS = 2**20
@@ -44,8 +44,9 @@ def inverse_of(
         spacing_mm: of the inverse field; None = the field's own. tolerance_mm: an error above it counts as "not
         inverted".
     Returns: Inverse; its report: `error_mm` (mean, p99, max of going there and back, over the target's points that come
-        from the domain and were inverted), `not_inverted_percent` of them, `not_inverted_box_lps` (two corners, or
-        None), `nodes`, `without_inverse` (nodes of the inverse field without a solution).
+        from the domain and were inverted), `not_inverted_percent` (of the points of the side where more are lost: no
+        point maps to them, or several do), `not_inverted_box_lps` (two corners on the target's side, or None),
+        `nodes`, `without_inverse` (nodes of the inverse field without a solution).
     """
     if is_linear(transform):
         inverse = sitk.CompositeTransform([transform.GetInverse()]).GetNthTransform(0)
@@ -61,37 +62,55 @@ def inverse_of(
 
 
 def _judged(transform, inverse, domain, target, tolerance_mm, check) -> tuple[dict, sitk.Image]:
-    grid = target
-    if grid.voxel_count > _MOST_CHECKED:
-        grid = target.with_spacing(target.spacing * (target.voxel_count / _MOST_CHECKED) ** (1 / 3))
-    there_and_back = sitk.CompositeTransform([transform, inverse])
-    errors, failed = [], np.zeros(grid.shape_dhw, dtype=np.uint8)
+    """Both ways round: from the target and back (no point maps there), from the domain and back (several do)."""
+    grid = _coarsened(target)
+    failed = np.zeros(grid.shape_dhw, dtype=np.uint8)
+    errors = []
+    for start, stop, _, _, error, inside in _round_trips(inverse, transform, grid, domain, check):
+        failed[start:stop] = inside & (error > tolerance_mm)
+        errors.append(error[inside].astype(np.float32))
+    error = np.concatenate(errors)
+    lost, count = 0, 0
+    index_from_lps = grid.ijk_from_lps
+    for _, _, _, mapped, apart, inside in _round_trips(transform, inverse, _coarsened(domain), target, check):
+        bad = inside & (apart > tolerance_mm)
+        lost, count = lost + int(bad.sum()), count + int(inside.sum())
+        index = np.rint(mapped[bad] @ index_from_lps[:3, :3].T + index_from_lps[:3, 3]).astype(int)
+        i, j, k = np.clip(index, 0, np.asarray(grid.size_ijk) - 1).T
+        failed[k, j, i] = 1
+    image = sitk.GetImageFromArray(failed)
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetOrigin(grid.origin_lps.tolist())
+    image.SetDirection(grid.direction.ravel().tolist())
+    shares = [float((error > tolerance_mm).mean()) if len(error) else 0.0, lost / max(count, 1)]
+    report = {
+        "error_mm": statistics(error[error <= tolerance_mm]),
+        "tolerance_mm": float(tolerance_mm),
+        "not_inverted_percent": 100.0 * max(shares),
+        "not_inverted_box_lps": _box(failed, grid),
+    }
+    return report, image
+
+
+def _coarsened(grid: VolumeGrid) -> VolumeGrid:
+    if grid.voxel_count <= _MOST_CHECKED:
+        return grid
+    return grid.with_spacing(grid.spacing * (grid.voxel_count / _MOST_CHECKED) ** (1 / 3))
+
+
+def _round_trips(first, second, grid: VolumeGrid, between: VolumeGrid, check):
+    """(start, stop, points, where `first` takes them, mm off after `second`, whether inside `between`) per slab."""
+    there_and_back = sitk.CompositeTransform([second, first])
     for start, stop in slab_ranges(grid, _SLAB_VOXELS):
         if check is not None:
             check()
         part = grid.cropped((0, 0, start), (*grid.size_ijk[:2], stop))
         k, j, i = np.meshgrid(*(np.arange(n) for n in part.shape_dhw), indexing="ij")
-        y = np.stack([i, j, k], axis=-1) @ part.lps_from_ijk[:3, :3].T + part.origin_lps
-        matrix = domain.ijk_from_lps
-        index = (y + displacement(inverse, part)) @ matrix[:3, :3].T + matrix[:3, 3]
-        inside = np.all((index >= -0.5) & (index <= np.asarray(domain.size_ijk) - 0.5), axis=-1)
-        error = np.linalg.norm(displacement(there_and_back, part), axis=-1)
-        failed[start:stop] = inside & (error > tolerance_mm)
-        errors.append(error[inside].astype(np.float32))
-    error = np.concatenate(errors)
-    good = error[error <= tolerance_mm]
-    image = sitk.GetImageFromArray(failed)
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.origin_lps.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
-    share = 100.0 * float((error > tolerance_mm).mean()) if len(error) else 0.0
-    report = {
-        "error_mm": statistics(good),
-        "tolerance_mm": float(tolerance_mm),
-        "not_inverted_percent": share,
-        "not_inverted_box_lps": _box(failed, grid),
-    }
-    return report, image
+        points = np.stack([i, j, k], axis=-1) @ part.lps_from_ijk[:3, :3].T + part.origin_lps
+        mapped = points + displacement(first, part)
+        index = mapped @ between.ijk_from_lps[:3, :3].T + between.ijk_from_lps[:3, 3]
+        inside = np.all((index >= -0.5) & (index <= np.asarray(between.size_ijk) - 0.5), axis=-1)
+        yield start, stop, points, mapped, np.linalg.norm(displacement(there_and_back, part), axis=-1), inside
 
 
 def _box(mask: np.ndarray, grid: VolumeGrid) -> list[list[float]] | None:
@@ -101,23 +120,6 @@ def _box(mask: np.ndarray, grid: VolumeGrid) -> list[list[float]] | None:
     low, high = (np.array([f(i), f(j), f(k)], dtype=float) for f in (np.min, np.max))
     corners = grid.cropped(low.astype(int), high.astype(int) + 1).corners_lps()
     return [np.round(corners.min(axis=0), 2).tolist(), np.round(corners.max(axis=0), 2).tolist()]
-
-
-def map_points(transform: sitk.Transform, points_lps) -> np.ndarray:
-    """N x 3 points through a transform, float64, LPS mm."""
-    points = np.asarray(points_lps, dtype=np.float64).reshape(-1, 3)
-    if is_linear(transform):
-        matrix = np.eye(4)
-        for part in reversed(_parts(transform)):
-            matrix = affine_from_sitk(part) @ matrix
-        return points @ matrix[:3, :3].T + matrix[:3, 3]
-    return np.array([transform.TransformPoint(point) for point in points.tolist()]).reshape(-1, 3)
-
-
-def _parts(transform: sitk.Transform) -> list[sitk.Transform]:
-    from ..physical.transform import flatten
-
-    return flatten(transform)
 
 
 def map_points_back(transform: sitk.Transform, inverse: sitk.Transform, points_lps) -> tuple[np.ndarray, np.ndarray]:

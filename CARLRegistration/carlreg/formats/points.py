@@ -85,13 +85,13 @@ def _markups(file: Path, mapping: Mapping) -> str:
         if not isinstance(lists, list):
             raise TypeError
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file.name}: expected 3D Slicer's markups (.mrk.json); this is none.") from error
+        raise InputError(f"{file.name}: expected 3D Slicer's markups (.mrk.json).") from error
     for entry in lists:
         kind = entry.get("type", "")
         if kind not in _CURVES:
             raise InputError(
-                f"{file.name}: markups of the type {kind!r} are not points or curves. Place them under the transform in "
-                "3D Slicer."
+                f"{file.name}: markups of the type {kind!r} are not points or curves. Place them under the transform "
+                "in 3D Slicer."
             )
         signs = _space(str(entry.get("coordinateSystem", "LPS")), file)
         placed = [p for p in entry.get("controlPoints", []) if p.get("positionStatus", "defined") == "defined"]

@@ -154,6 +154,8 @@ def _nifti(file: Path, label: str, convention, fixed, moving) -> Imported:
             )
         image = _image(file, label)
         array = sitk.GetArrayFromImage(image).astype(np.float64)
+        if image.GetDimension() == 5:  # without an intent the reader sees five axes
+            image, array = image[:, :, :, 0, 0], np.ascontiguousarray(np.moveaxis(array[:, 0], 0, 3))
         if intent != nifti_field.DISPLACEMENT and (known or convention) == "ras":  # 1006 the reader turns itself
             array[..., :2] *= -1
         return _from_array(array, VolumeGrid.of(image), f"NIfTI displacement field, {(known or convention).upper()}")

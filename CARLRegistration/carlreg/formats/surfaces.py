@@ -17,6 +17,7 @@ _READERS = {
 }
 _FLIP = np.array([-1.0, -1.0, 1.0])
 _HEAD_BYTES = 4096
+_SPACE = "SPACE"
 
 
 def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarray], space: str | None = None) -> str:
@@ -31,11 +32,15 @@ def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarra
 
         vtk_io = import_module(f"vtkmodules.{module}")
         from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
-        from vtkmodules.vtkCommonCore import vtkPoints
+        from vtkmodules.vtkCommonCore import vtkPoints, vtkStringArray
         from vtkmodules.vtkFiltersCore import vtkPolyDataNormals
     except ImportError as error:
         raise InputError(f"{file.name}: models need the package vtk: pip install vtk.") from error
-    told = _told_space(file)
+    reader = getattr(vtk_io, reader_name)()
+    reader.SetFileName(str(file))
+    reader.Update()
+    mesh = reader.GetOutput()
+    told = _told_space(file, mesh)
     if told and space not in (None, told):
         raise InputError(f"{file.name}: the file says SPACE={told.upper()}; got {space.upper()}.")
     known = told or space
@@ -44,10 +49,6 @@ def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarra
             f"{file.name}: the file does not tell whether its coordinates are LPS or RAS; say it: "
             "--model-space lps (3D Slicer since 2019) or ras."
         )
-    reader = getattr(vtk_io, reader_name)()
-    reader.SetFileName(str(file))
-    reader.Update()
-    mesh = reader.GetOutput()
     if mesh is None or not mesh.GetNumberOfPoints():
         raise InputError(f"{file.name}: expected a surface model with points; this has none, or is damaged.")
     signs = np.ones(3) if known == "lps" else _FLIP
@@ -67,6 +68,11 @@ def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarra
         normals.ConsistencyOff()
         normals.Update()
         mesh = normals.GetOutput()
+    if file.suffix.lower() == ".vtp":
+        note = vtkStringArray()
+        note.SetName(_SPACE)
+        note.InsertNextValue(known.upper())
+        mesh.GetFieldData().AddArray(note)  # in place of an array of that name
     writer = getattr(vtk_io, writer_name)()
     writer.SetFileName(str(out))
     writer.SetInputData(mesh)
@@ -82,12 +88,12 @@ def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarra
     return known
 
 
-def _told_space(file: Path) -> str | None:
+def _told_space(file: Path, mesh) -> str | None:
+    """As 3D Slicer tells it: SPACE=LPS in the file's head, or a text of that name in a .vtp file's data."""
+    array = mesh.GetFieldData().GetAbstractArray(_SPACE) if mesh is not None else None
+    if array is not None and array.GetNumberOfValues():
+        word = str(array.GetValue(0)).strip().lower()
+        return word if word in ("lps", "ras") else None
     with file.open("rb") as stream:
         head = stream.read(_HEAD_BYTES).upper()
-    if file.suffix.lower() == ".vtp" and b"SPACE" in head and b"SPACE=" not in head:
-        return None  # a data array called so
-    for space in (b"LPS", b"RAS"):
-        if b"SPACE=" + space in head:
-            return space.decode().lower()
-    return None
+    return next((space for space in ("lps", "ras") if f"SPACE={space.upper()}".encode() in head), None)

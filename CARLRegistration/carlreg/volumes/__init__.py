@@ -1,5 +1,6 @@
 """Reading, writing and checking volumes, masks, label maps, landmarks and transforms (SimpleITK; never torch)."""
 
+from .dicom import references as dicom_references
 from .masks import read_labels, read_mask
 from .memory import available_memory_mb, require_memory
 from .points import read_landmarks
@@ -9,6 +10,7 @@ from .volume import Volume, pair_warnings, read_volume, volume_from_image, write
 __all__ = [
     "Volume",
     "available_memory_mb",
+    "dicom_references",
     "pair_warnings",
     "read_labels",
     "read_landmarks",

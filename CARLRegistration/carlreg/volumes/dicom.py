@@ -19,7 +19,12 @@ _TAGS = {
     "SeriesDescription": "0008|103e",
     "SeriesInstanceUID": "0020|000e",
     "PatientPosition": "0018|5100",
+    # What spatial registration objects refer to. Names and birth dates of patients are never read.
+    "FrameOfReferenceUID": "0020|0052",
+    "StudyInstanceUID": "0020|000d",
+    "SOPClassUID": "0008|0016",
 }
+_INSTANCE = "0008|0018"
 _POSITION, _ORIENTATION = "0020|0032", "0020|0037"
 # A series shorter than this beside a long one is a localizer or a report.
 _LOCALIZER_SLICES = 4
@@ -51,9 +56,21 @@ def read_series(path: Path, name: str) -> tuple[sitk.Image, dict[str, str], list
             notes.append(f"{name}: the whole DICOM series of this file was read ({len(files)} slices).")
     try:
         first, attributes = _information(files[0], name)
-        return _read(files, first, name, notes), attributes, notes
+        return _read(files, first, name, notes, attributes), attributes, notes
     except RuntimeError as error:
         raise read_error(error, name) from error
+
+
+def references(attributes: dict[str, str]) -> dict:
+    """What a spatial registration object needs to name a series: its identifiers only; {} for other files.
+
+    attributes: `Volume.dicom`. SOPInstanceUIDs is a list, in the order of the slices.
+    """
+    names = ("FrameOfReferenceUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "Modality")
+    found: dict = {name: attributes[name] for name in names if name in attributes}
+    if "SOPInstanceUIDs" in attributes:
+        found["SOPInstanceUIDs"] = attributes["SOPInstanceUIDs"].split("\\")
+    return found
 
 
 def _choose(folder: Path, name: str, notes: list[str]) -> list[str]:
@@ -109,8 +126,11 @@ def _information(file: str, name: str) -> tuple[sitk.ImageFileReader, dict[str, 
     return reader, {key: value for key, value in values.items() if value}
 
 
-def _read(files: Sequence[str], first: sitk.ImageFileReader, name: str, notes: list[str]) -> sitk.Image:
+def _read(
+    files: Sequence[str], first: sitk.ImageFileReader, name: str, notes: list[str], attributes: dict[str, str]
+) -> sitk.Image:
     if len(files) == 1:
+        _add_instances(attributes, [first])
         check_kind(first.GetSize(), first.GetNumberOfComponents(), name)
         return first.Execute()
     check_kind((*first.GetSize()[:2], len(files)), first.GetNumberOfComponents(), name)
@@ -119,7 +139,7 @@ def _read(files: Sequence[str], first: sitk.ImageFileReader, name: str, notes: l
             f"{name}: the series has {len(files)} files with several slices each (a time series?). Give one of them "
             "in a folder of its own."
         )
-    _check_slices(files, name, notes)
+    _check_slices(files, name, notes, attributes)
     megabytes = 8 * math.prod(first.GetSize()[:2]) * len(files) / 2**20
     require_memory(megabytes, f"reading {name}", "Shrink or crop the volume first.")
     reader = sitk.ImageSeriesReader()
@@ -127,20 +147,28 @@ def _read(files: Sequence[str], first: sitk.ImageFileReader, name: str, notes: l
     return reader.Execute()
 
 
-def _check_slices(files: Sequence[str], name: str, notes: list[str]) -> None:
+def _add_instances(attributes: dict[str, str], readers: Sequence[sitk.ImageFileReader]) -> None:
+    """SOPInstanceUIDs, in the order of the slices, separated as DICOM separates values; nothing if one is missing."""
+    if all(reader.HasMetaDataKey(_INSTANCE) for reader in readers):
+        attributes["SOPInstanceUIDs"] = "\\".join(reader.GetMetaData(_INSTANCE).strip() for reader in readers)
+
+
+def _check_slices(files: Sequence[str], name: str, notes: list[str], attributes: dict[str, str]) -> None:
     """Raise unless the slices are parallel, of one size, and evenly spaced along their normal.
 
     The reader would build a regular grid from anything: it keeps the first slice's axes and drops a gantry tilt.
     """
-    positions, orientations, sizes = [], [], set()
+    positions, orientations, sizes, readers = [], [], set(), []
     for file in files:
         reader, _ = _information(file, name)
+        readers.append(reader)
         if not (reader.HasMetaDataKey(_POSITION) and reader.HasMetaDataKey(_ORIENTATION)):
             notes.append(f"{name}: the DICOM slices do not say where they lie; their order is taken from their names.")
             return
         positions.append([float(value) for value in reader.GetMetaData(_POSITION).split("\\")])
         orientations.append([float(value) for value in reader.GetMetaData(_ORIENTATION).split("\\")])
         sizes.add(reader.GetSize()[:2])
+    _add_instances(attributes, readers)
     axes = np.array(orientations)
     if len(sizes) > 1 or np.abs(axes - axes[0]).max() > 1e-2:
         raise GeometryError(

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from carlreg import formats
 
 from .geometry_cases import DIRECTIONS, GeometryCase, geometry_case
-from .tools import run_jobs, tool_error, tools_python
+from .tools import require_tool, run_jobs, tools_python
 
 POINT_MM, NCC = 0.01, 0.9999
 
@@ -104,7 +104,7 @@ def by_tool(cases, tmp_path_factory):
 @pytest.mark.parametrize(("tool", "title"), [(tool, title) for tool, titles in READ_BY.items() for title in titles])
 def test_points_and_images_agree(by_tool, tool, title, direction):
     case, job = by_tool(tool)[direction, title]
-    assert tool_error(job) is None
+    require_tool(job)
     expected = case.transform.apply(case.points)
     found = np.load(job["out_points"])
     assert np.linalg.norm(found - expected, axis=1).max() <= POINT_MM

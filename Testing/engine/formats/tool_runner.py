@@ -21,7 +21,9 @@ def ants_job(job: dict) -> None:
 
     if job["do"] == "register":
         fixed, moving = (ants.image_read(job[side]) for side in ("fixed", "moving"))
-        made = ants.registration(fixed, moving, "SyN", reg_iterations=(20, 10), aff_iterations=(50,), random_seed=1)
+        made = ants.registration(
+            fixed, moving, "SyN", reg_iterations=(20, 10), aff_iterations=(50, 20, 10, 0), random_seed=1
+        )
         files = []
         for file in made["fwdtransforms"]:
             files.append(str(Path(job["folder"]) / Path(file).name.split("tmp")[-1]))
@@ -44,9 +46,10 @@ def elastix_job(job: dict) -> None:
     if job["do"] == "register":
         parameters = itk.ParameterObject.New()
         for name in job["maps"]:
-            values = itk.ParameterObject.GetDefaultParameterMap(name, 2, 16.0)
-            values["MaximumNumberOfIterations"] = ["30"]
+            values = itk.ParameterObject.GetDefaultParameterMap(name, 1, 16.0)
+            values["MaximumNumberOfIterations"] = ["15"]
             values["NumberOfSpatialSamples"] = ["500"]
+            values["AutomaticParameterEstimation"] = ["true"]
             values["WriteResultImage"] = ["false"]
             parameters.AddParameterMap(values)
         fixed, moving = (itk.imread(job[side], itk.F) for side in ("fixed", "moving"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg.errors import GeometryError, InputError
-from carlreg.volumes import read_volume
+from carlreg.volumes import dicom_references, read_volume
 
 ORIENTATION = np.array([0.0, 0.8, 0.6, 0.0, -0.6, 0.8])  # rows run to posterior-superior, columns to anterior-superior
 NORMAL = np.cross(ORIENTATION[:3], ORIENTATION[3:])
@@ -32,6 +32,9 @@ def write_series(folder, uid="1.2.3.1", count=6, offsets=None, description="Abdo
             "0008|0018": f"{uid}.{number + 1}",
             "0008|103e": description,
             "0020|000d": "1.2.3",
+            "0020|0052": "1.2.3.4.5",
+            "0010|0010": "Nobody^Known",
+            "0010|0020": "secret",
             "0020|000e": uid,
             "0020|0013": str(number),
             "0020|0032": "\\".join(f"{x:.6f}" for x in position),
@@ -54,6 +57,23 @@ def test_series_with_position_order_and_attributes(tmp_path):
     np.testing.assert_allclose(volume.grid.direction[:, 2], NORMAL, atol=1e-5)
     assert volume.dicom["Modality"] == "CT" and volume.dicom["SeriesDescription"] == "Abdomen"
     assert volume.warnings == ()
+
+
+def test_what_registration_objects_refer_to_is_kept_and_nobody_is_named(tmp_path):
+    write_series(tmp_path, "1.2.3.1", count=5)
+    volume = read_volume(tmp_path)
+    found = dicom_references(volume.dicom)
+    assert found == {
+        "FrameOfReferenceUID": "1.2.3.4.5",
+        "StudyInstanceUID": "1.2.3",
+        "SeriesInstanceUID": "1.2.3.1",
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
+        "Modality": "CT",
+        "SOPInstanceUIDs": [f"1.2.3.1.{n + 1}" for n in range(5)],
+    }
+    text = str(volume.dicom)
+    assert "Nobody" not in text and "secret" not in text
+    assert dicom_references({}) == {}
 
 
 def test_one_file_stands_for_its_series(tmp_path):

@@ -1,0 +1,93 @@
+"""Other programs' results, read here: points go where the program itself sends them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from carlreg import formats
+from carlreg.errors import InputError
+
+from .geometry_cases import DIRECTIONS, geometry_case
+from .tools import require_tool, run_jobs, tools_python
+
+POINT_MM = 0.01
+ELASTIX = {"rigid": ["rigid"], "bspline": ["affine", "bspline"], "translation": ["translation"]}
+RESULTS = [("ants", "", name) for name in ("RAS", "oblique")]
+RESULTS += [("greedy", "", name) for name in ("RAS", "oblique")]
+RESULTS += [("elastix", "translation", "LPS"), ("elastix", "rigid", "oblique")]
+RESULTS += [("elastix", "bspline", name) for name in ("LAS", "oblique")]
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory):
+    """results(tool, kind, direction): (case, job) of a registration by the tool itself; all of a tool run at once."""
+    tools_python()
+    known: dict[tuple, tuple] = {}
+
+    def of(tool: str, kind: str, direction: str):
+        if (tool, kind, direction) not in known:
+            work = tmp_path_factory.mktemp(tool)
+            jobs = []
+            for key in [key for key in RESULTS if key[0] == tool]:
+                case = geometry_case(key[2])
+                folder = work / "_".join(filter(None, key))
+                folder.mkdir()
+                for side in ("fixed", "moving"):
+                    sitk.WriteImage(getattr(case, side), str(folder / f"{side}.nii.gz"))
+                np.save(folder / "points.npy", case.points)
+                job = {"tool": tool, "do": "register", "folder": str(folder), "maps": ELASTIX.get(key[1], [])}
+                job |= {name: str(folder / f"{name}.nii.gz") for name in ("fixed", "moving")}
+                job |= {"points": str(folder / "points.npy"), "out_points": str(folder / "mapped.npy")}
+                job |= {"out_image": str(folder / "warped.nii.gz")}
+                jobs.append(job)
+                known[key] = case, job
+            run_jobs(jobs, work)
+        return known[tool, kind, direction]
+
+    return of
+
+
+def read(file, case, **options):
+    return formats.read(file, fixed=case.fixed_grid, moving=case.moving_grid, **options).transform
+
+
+@pytest.mark.parametrize(("tool", "kind", "direction"), RESULTS)
+def test_points_agree(results, tool, kind, direction):
+    case, job = results(tool, kind, direction)
+    require_tool(job)
+    files = json.loads((Path(job["folder"]) / "files.json").read_text())
+    if tool == "greedy":  # its affine files are 16 numbers, in RAS; it does not say so
+        parts = [read(files[0], case), read(files[1], case, convention="ras")]
+    else:
+        parts = [read(file, case) for file in files]
+    ours = formats.map_points(formats.compose(parts), case.points)
+    theirs = np.load(job["out_points"])
+    assert np.linalg.norm(theirs - case.points, axis=1).max() > 1.0
+    assert np.linalg.norm(ours - theirs, axis=1).max() <= POINT_MM
+    image = sitk.Resample(case.moving, case.fixed, formats.compose(parts), sitk.sitkLinear, 0.0)
+    a, b = (sitk.GetArrayFromImage(x).ravel().astype(float) for x in (image, sitk.ReadImage(job["out_image"])))
+    # transformix interpolates by splines of the registration's parameters, so only to 0.99 there.
+    assert np.corrcoef(a, b)[0, 1] >= (0.99 if tool == "elastix" else 0.9999)
+
+
+def test_greedys_matrix_without_a_convention_is_asked_for(results):
+    case, job = results("greedy", "", "oblique")
+    file = json.loads((Path(job["folder"]) / "files.json").read_text())[1]
+    with pytest.raises(InputError, match="--convention"):
+        formats.read(file, fixed=case.fixed_grid, moving=case.moving_grid)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_any_start_is_taken(direction, tmp_path):
+    """The inverse of a file that leads the other way is found."""
+    case = geometry_case(direction)
+    sides = formats.Sides(grids=(case.fixed_grid, case.moving_grid))
+    formats.write(case.transform.to_sitk(), tmp_path / "forward.nrrd", sides=sides)
+    back = formats.read(tmp_path / "forward.nrrd", direction="inverse", fixed=case.moving_grid, moving=case.fixed_grid)
+    mapped = case.transform.apply(case.points)
+    assert np.linalg.norm(formats.map_points(back.transform, mapped) - case.points, axis=1).max() < 0.2
+    assert "mm off at most" in back.notes[-1]

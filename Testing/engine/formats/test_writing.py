@@ -1,0 +1,161 @@
+"""Sizes and errors that are told, sidecars, all or nothing, inverses, linear parts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from carlreg import formats
+from carlreg.errors import GeometryError, InputError
+from carlreg.physical import PhysicalTransform
+from carlreg.physical.transform import affine_to_sitk
+from carlreg.spaces import VolumeGrid
+
+from .geometry_cases import CENTER, rotation
+
+
+def sides(case) -> formats.Sides:
+    return formats.Sides(grids=(case.fixed_grid, case.moving_grid))
+
+
+def test_the_error_told_is_the_error_made(oblique, tmp_path):
+    transform = oblique.transform.to_sitk()
+    told = []
+    for spacing in (None, 2.0, 6.0, 12.0):
+        written = formats.write(transform, tmp_path / "f.mha", sides=sides(oblique), spacing_mm=spacing)
+        field = formats.read(tmp_path / "f.mha").transform
+        grid = oblique.fixed_grid
+        index = np.random.default_rng(7).uniform(-0.4, np.array(grid.size_ijk) - 0.6, (4000, 3))
+        points = index @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+        off = np.linalg.norm(formats.map_points(field, points) - oblique.transform.apply(points), axis=1)
+        assert written.error_mm["mean"] == pytest.approx(off.mean(), rel=0.25, abs=1e-5)
+        assert written.error_mm["max"] == pytest.approx(off.max(), rel=0.35, abs=1e-4)
+        assert written.files[0][1] == (tmp_path / "f.mha").stat().st_size
+        told.append(written.error_mm["mean"])
+    assert told[0] < 1e-6 < told[2] < told[3]
+
+
+def test_precision(oblique, tmp_path):
+    single = formats.write(oblique.transform.to_sitk(), tmp_path / "s.nii.gz", sides=sides(oblique))
+    double = formats.write(
+        oblique.transform.to_sitk(), tmp_path / "d.nii.gz", sides=sides(oblique), precision="float64"
+    )
+    assert double.error_mm["max"] < 1e-10 < single.error_mm["max"] < 1e-5
+    assert double.files[0][1] > 1.4 * single.files[0][1]
+    assert sitk.ReadImage(str(tmp_path / "d.nii.gz")).GetPixelID() == sitk.sitkVectorFloat64
+    with pytest.raises(InputError, match="hold float64"):
+        formats.write(oblique.transform.to_sitk(), tmp_path / "t.h5", precision="float32")
+
+
+def test_a_dry_run_leaves_nothing_and_tells_the_same(oblique, tmp_path):
+    dry = formats.write(oblique.transform.to_sitk(), tmp_path / "f.nii.gz", sides=sides(oblique), dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+    wet = formats.write(oblique.transform.to_sitk(), tmp_path / "f.nii.gz", sides=sides(oblique))
+    assert dry.files == wet.files and dry.error_mm == wet.error_mm
+
+
+@pytest.mark.parametrize(("to", "name"), [("nifti", "f.nii.gz"), ("elastix", "f.txt"), ("ants", "f.nii.gz")])
+def test_nothing_is_left_when_the_writing_is_stopped(oblique, tmp_path, to, name):
+    def stop(written):
+        assert all(size > 0 for _, size in written.files)
+        raise InputError("stopped")
+
+    with pytest.raises(InputError, match="stopped"):
+        formats.write(oblique.transform.to_sitk(), tmp_path / name, to=to, sides=sides(oblique), before_saving=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sidecars_say_what_maps_to_what(oblique, tmp_path):
+    forward = formats.write(oblique.transform.to_sitk(), tmp_path / "f.nii.gz", to="ants", sides=sides(oblique))
+    said = json.loads((tmp_path / "f.nii.gz.json").read_text())
+    assert said == forward.sidecar and said["maps"] == "fixed points to moving points"
+    assert said["files"] == ["f1Warp.nii.gz", "f0GenericAffine.mat"] and "-t f1Warp.nii.gz -t f0" in said["command"]
+    opened = formats.Opened(oblique.transform.to_sitk(), sides(oblique))
+    back = formats.chosen(opened, "inverse")
+    formats.write(back.transform, tmp_path / "b.nii.gz", sides=back.sides, notes=back.notes)
+    said = json.loads((tmp_path / "b.nii.gz.json").read_text())
+    assert said["maps"] == "moving points to fixed points" and "-i FIXED -r MOVING" in said["command"]
+    assert "inverted numerically" in said["notes"][0]
+
+
+def test_what_does_not_fit_is_refused(oblique, tmp_path):
+    transform = oblique.transform.to_sitk()
+    with pytest.raises(InputError, match="not linear"):
+        formats.write(transform, tmp_path / "t.tfm")
+    with pytest.raises(InputError, match="--fixed and --moving"):
+        formats.write(transform, tmp_path / "f.nii.gz", to="fsl")
+    with pytest.raises(InputError, match="leave --spacing"):
+        formats.write(transform, tmp_path / "f.nii.gz", to="fsl", sides=sides(oblique), spacing_mm=2.0)
+    with pytest.raises(InputError, match="name the fixed volume"):
+        formats.write(affine_to_sitk(np.eye(4)), tmp_path / "f.nii.gz")
+    with pytest.raises(InputError, match="--spacing"):
+        formats.write(transform, tmp_path / "f.nii.gz", spacing_mm=-1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inverse_with_its_error(each_case):
+    case = each_case
+    inverse = formats.inverse_of(case.transform.to_sitk(), case.fixed_grid, case.moving_grid)
+    mapped = case.transform.apply(case.points)
+    off = np.linalg.norm(formats.map_points(inverse.transform, mapped) - case.points, axis=1)
+    assert inverse.report["not_inverted_percent"] == 0 and inverse.report["not_inverted_box_lps"] is None
+    assert off.max() <= 1.2 * inverse.report["error_mm"]["max"] < 0.2
+    fine = formats.inverse_of(case.transform.to_sitk(), case.fixed_grid, case.moving_grid, spacing_mm=2.0)
+    assert fine.report["error_mm"]["mean"] < 0.5 * inverse.report["error_mm"]["mean"]
+    exact, left = formats.map_points_back(case.transform.to_sitk(), inverse.transform, mapped)
+    assert left.max() < 1e-4 and np.linalg.norm(exact - case.points, axis=1).max() < 1e-3
+
+
+def test_where_there_is_no_inverse_is_told():
+    """A field that folds in one place: a wave whose slope falls below -1 there."""
+    grid = VolumeGrid((41, 41, 41), (2.0,) * 3, (-40.0,) * 3, np.eye(3))
+    k, j, i = np.meshgrid(*(np.arange(41) * 2.0 - 40,) * 3, indexing="ij")
+    bump = np.exp(-((i - 10) ** 2 + j**2 + k**2) / (2 * 6.0**2))
+    field = np.zeros((41, 41, 41, 3), np.float32)
+    field[..., 0] = -14 * bump * (i - 10) / 6
+    fold = PhysicalTransform(np.eye(4), field, grid).to_sitk()
+    volume = VolumeGrid((31, 31, 31), (2.0,) * 3, (-30.0,) * 3, np.eye(3))
+    inverse = formats.inverse_of(fold, volume, volume, tolerance_mm=0.5)
+    assert 0 < inverse.report["not_inverted_percent"] < 20
+    low, high = np.array(inverse.report["not_inverted_box_lps"])
+    assert np.all(low < [10, 0, 0]) and np.all(high > [10, 0, 0]) and np.all(high - low < 40)
+    mask = sitk.GetArrayFromImage(inverse.failed)
+    assert mask.sum() > 0 and VolumeGrid.of(inverse.failed).same_as(volume)
+
+
+def test_linear_parts(oblique):
+    turn = np.eye(4)
+    turn[:3, :3] = rotation((1, 1, 2), 33)
+    turn[:3, 3] = [5, -6, 7]
+    matrix, left = formats.linear_part(affine_to_sitk(turn), oblique.fixed_grid, "rigid")
+    assert np.allclose(matrix, turn, atol=1e-9) and left["max"] < 1e-9
+    scaled = turn.copy()
+    scaled[:3, :3] *= 1.3
+    matrix, left = formats.linear_part(affine_to_sitk(scaled), oblique.fixed_grid, "similarity")
+    assert np.allclose(matrix, scaled, atol=1e-9) and left["max"] < 1e-9
+    _, rigid = formats.linear_part(oblique.transform.to_sitk(), oblique.fixed_grid, "rigid")
+    _, affine = formats.linear_part(oblique.transform.to_sitk(), oblique.fixed_grid, "affine")
+    assert 0.5 < affine["mean"] < rigid["mean"]
+    found, _ = formats.linear_part(oblique.transform.to_sitk(), oblique.fixed_grid, "rigid")
+    assert np.allclose(found[:3, :3] @ found[:3, :3].T, np.eye(3), atol=1e-9)
+
+
+def test_composition_takes_points_through_the_first_first(oblique):
+    shift, turn = np.eye(4), np.eye(4)
+    shift[:3, 3] = [10, 0, 0]
+    turn[:3, :3] = rotation((0, 0, 1), 90)
+    both = formats.compose([affine_to_sitk(shift), affine_to_sitk(turn)])
+    assert np.allclose(formats.map_points(both, [[1, 2, 3]]), [[-2, 11, 3]])
+    opened = formats.Opened(affine_to_sitk(shift), sides(oblique))
+    total = formats.chosen(opened, "with-initial", initial=affine_to_sitk(turn))
+    assert np.allclose(formats.map_points(total.transform, [[1, 2, 3]]), [[-2, 11, 3]])
+
+
+def test_frames_that_lie_apart_are_refused(oblique, tmp_path):
+    grid = oblique.fixed_grid
+    away = VolumeGrid(grid.size_ijk, grid.spacing, grid.origin_lps + 400, grid.direction)
+    with pytest.raises(GeometryError, match="lie apart"):
+        formats.write(oblique.transform.to_sitk(), tmp_path / "f.nii.gz", sides=formats.Sides(grids=(away, None)))
+    assert list(tmp_path.iterdir()) == [] and CENTER.shape == (3,)
