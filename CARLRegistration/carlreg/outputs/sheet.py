@@ -78,30 +78,31 @@ def _on_grid(values, image: sitk.Image) -> sitk.Image:
 
 
 def planes(image: sitk.Image, at_ijk) -> tuple[list[np.ndarray], list[tuple[float, float]]]:
-    """Axial, coronal, sagittal slices through a voxel as float32 (rows from top, columns from left).
+    """Axial, coronal, sagittal slices through a voxel, and mm per (row, column) of each."""
+    out = [one_plane(image, at_ijk, number) for number in range(3)]
+    return [plane for plane, _ in out], [mm for _, mm in out]
 
-    The second list: mm per (row, column) of each.
-    """
-    out: list = []
+
+def one_plane(image: sitk.Image, at_ijk, number: int) -> tuple[np.ndarray, tuple[float, float]]:
+    """One slice (0 axial, 1 coronal, 2 sagittal) as float32, rows from top, columns from left; mm per (row, column)."""
     axes = anatomical_axes(image)
     array = sitk.GetArrayViewFromImage(image)
     spacing = image.GetSpacing()
-    # Per plane: the anatomical axis it cuts, the one along its rows and the one along its columns.
-    for cut, down, right in ((2, 1, 0), (1, 2, 0), (0, 2, 1)):
-        axis, _ = axes[cut]
-        part = [slice(None)] * 3
-        part[2 - axis] = at_ijk[axis]
-        plane = np.array(array[tuple(part)], dtype=np.float32)
-        (down_axis, down_sign), (right_axis, right_sign) = axes[down], axes[right]
-        if down_axis < right_axis:  # array order is k, j, i: the lower axis is the last
-            plane = plane.T
-        # Rows go to posterior, or to inferior; columns to the patient's left, or to posterior.
-        if (down_sign > 0) == (down == 2):
-            plane = plane[::-1]
-        if right_sign < 0:
-            plane = plane[:, ::-1]
-        out.append((plane, (spacing[down_axis], spacing[right_axis])))
-    return [plane for plane, _ in out], [mm for _, mm in out]
+    # The anatomical axis it cuts, the one along its rows and the one along its columns.
+    cut, down, right = ((2, 1, 0), (1, 2, 0), (0, 2, 1))[number]
+    axis, _ = axes[cut]
+    part = [slice(None)] * 3
+    part[2 - axis] = at_ijk[axis]
+    plane = np.array(array[tuple(part)], dtype=np.float32)
+    (down_axis, down_sign), (right_axis, right_sign) = axes[down], axes[right]
+    if down_axis < right_axis:  # array order is k, j, i: the lower axis is the last
+        plane = plane.T
+    # Rows go to posterior, or to inferior; columns to the patient's left, or to posterior.
+    if (down_sign > 0) == (down == 2):
+        plane = plane[::-1]
+    if right_sign < 0:
+        plane = plane[:, ::-1]
+    return plane, (spacing[down_axis], spacing[right_axis])
 
 
 def anatomical_axes(image: sitk.Image) -> list[tuple[int, int]]:

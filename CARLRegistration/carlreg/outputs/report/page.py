@@ -353,7 +353,7 @@ def _mean_surface(surfaces: dict, key: str) -> float | None:
 
 
 def _viewer(case: ReportCase, slices: Slices) -> str:
-    data = viewer_data(case)
+    data = viewer_data(case, slices.middle)
     radios = "".join(
         f'<label><input type="radio" name="viewer-layer" value="{layer["key"]}">{_e(layer["name"])}</label>'
         for layer in data["layers"][1:]

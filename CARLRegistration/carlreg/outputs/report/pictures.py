@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..sheet import FOLD, diverging, gray, in_proportion, planes, volume_change, window
+from ..sheet import FOLD, diverging, gray, in_proportion, one_plane, volume_change, window
 from .case import ReportCase
 
 EDGE = 340  # pixels of a picture's longer edge
@@ -45,12 +45,14 @@ class Slices:
             "moving": window(sitk.GetArrayViewFromImage(case.warped)),
         }
         self.largest_mm = largest_shown(case.uncertainty_mm)
-        self._index = np.nonzero(case.common)
+        # How much of the common part lies below each i, j, k.
+        counts = [case.common.sum(axis=axes) for axes in ((0, 1), (0, 2), (1, 2))]
+        self._below = [np.cumsum(count) / count.sum() for count in counts]
         self.middle = self._at(0.5)
 
     def _at(self, share: float) -> list[int]:
-        """Index i, j, k at a share of the common part's extent."""
-        return [int(np.percentile(axis, 100 * share)) for axis in self._index[::-1]]
+        """Index i, j, k below which, along its axis, so large a share of the common part lies."""
+        return [int(np.searchsorted(below, share)) for below in self._below]
 
     def rows(self, kinds: list[str]) -> list[list[Picture]]:
         """Per plane a row of the named kinds."""
@@ -73,8 +75,7 @@ class Slices:
         return Picture(data_uri(in_proportion(colors, mm, EDGE, smooth=not flat), flat), PLANES[plane], left, right)
 
     def _plane(self, name: str, plane: int, at_ijk) -> tuple[np.ndarray, tuple[float, float]]:
-        slices, mm = planes(getattr(self.case, name), at_ijk)
-        return slices[plane], mm[plane]
+        return one_plane(getattr(self.case, name), at_ijk, plane)
 
     def _colors(self, kind: str, plane: int, at_ijk) -> tuple[np.ndarray, tuple[float, float]]:
         values, mm = self._plane("fixed", plane, at_ijk)

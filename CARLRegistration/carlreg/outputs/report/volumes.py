@@ -21,8 +21,8 @@ _SLOPE_OFFSET = 112  # of scl_slope and scl_inter in a NIfTI-1 header
 _MARK = 0  # the 8-bit value of a fold, or of what is unknown
 
 
-def viewer_data(case: ReportCase) -> dict:
-    """Layers (key, name, unit, digits, colors, low, high, nifti) and color maps as the viewer takes them."""
+def viewer_data(case: ReportCase, middle_ijk: list[int]) -> dict:
+    """What the viewer takes: layers (key, name, unit, digits, colors, low, high, nifti), color maps, first place."""
     fixed_window = window(sitk.GetArrayViewFromImage(case.fixed))
     moving_window = window(sitk.GetArrayViewFromImage(case.warped))
     layers = [
@@ -37,8 +37,7 @@ def viewer_data(case: ReportCase) -> dict:
         layers.append(
             _marked("uncertainty", "Uncertainty", values, unknown, image, 0.0, largest, "carlreg_uncertainty", "mm", 1)
         )
-    center = np.array(np.nonzero(case.common)).mean(axis=1)[::-1]
-    point = case.fixed.TransformContinuousIndexToPhysicalPoint(center.tolist())
+    point = case.fixed.TransformIndexToPhysicalPoint(middle_ijk)
     return {
         "layers": layers,
         "colors": {
