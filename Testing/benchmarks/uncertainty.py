@@ -39,7 +39,7 @@ STAGES = {"network": 0, "final": None}  # instance optimization steps; None: the
 FIRST_CHECK = 1000
 MODELS = ("carl-compact",)
 _FEWEST_POINTS = 200
-_LEVEL, _PER_PAIR = 0.9, 1500
+_LEVEL, _PER_PAIR = 0.9, 1000
 _SMOOTH = 0.02  # of the quantile's loss, in logarithms of the error
 
 
@@ -120,8 +120,21 @@ def _minimized(loss, start: np.ndarray) -> np.ndarray:
 
 
 def fitted(places: list[Places]) -> Calibration:
+    """The model of all pairs, its bound moved to what holds for pairs that were left out."""
+    parts = [design([each]) for each in places]
+    expected, bound = _fit(parts)
+    rest = [np.log(errors) - rows @ _fit(parts[:n] + parts[n + 1 :])[1] for n, (rows, errors, _) in enumerate(parts)]
+    ways = np.concatenate([np.full(len(each), 1 / len(each)) for each in rest])
+    order = np.argsort(np.concatenate(rest))
+    share = np.cumsum(ways[order]) / ways.sum()
+    bound[0] += np.concatenate(rest)[order][np.searchsorted(share, _LEVEL)]
+    return Calibration(_named(expected), _named(bound))
+
+
+def _fit(parts: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, np.ndarray]:
     """The expected error by the likelihood of a gamma distribution, the bound by the quantile's loss."""
-    rows, errors, weights = design(places)
+    rows, errors, weights = (np.concatenate(each) for each in zip(*parts, strict=True))
+    weights = weights / weights.sum()
     log_errors = np.log(errors)
 
     def gamma(b):
@@ -139,7 +152,7 @@ def fitted(places: list[Places]) -> Calibration:
     start[0] = np.log(weights @ errors)
     expected = _minimized(gamma, start)
     bound = _minimized(quantile, expected + np.eye(len(start))[0])
-    return Calibration(*(_named(b) for b in (expected, bound)))
+    return expected, bound
 
 
 def _named(b: np.ndarray) -> dict[str, float]:

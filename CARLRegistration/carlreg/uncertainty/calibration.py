@@ -21,15 +21,11 @@ FILE = WEIGHTS_FOLDER / "uncertainty.json"
 #: What is added to each evidence before its logarithm: where more of it begins to matter.
 OFFSETS = {
     "attention": 1.0,
-    "attention_back": 1.0,
-    "beyond_attention": 0.5,
     "inverse_consistency": 0.5,
     "beyond_network": 0.2,
     "local_rest": 0.05,
     "local_attention": 0.3,
     "dissimilarity": 0.05,
-    "dissimilarity_wide": 0.05,
-    "flatness": 1.0,
     "edge": 0.1,
     "strain": 0.02,
 }

@@ -1,5 +1,14 @@
 """What tells how far a result may be off, on a coarse lattice over the fixed volume: the evidence for its uncertainty.
 
+attention             spread of coordinate attention: the root of its second moment
+inverse_consistency   how far the other direction's attention leads back from where the transform goes
+beyond_network        distance between the transform and the network's own map
+local_attention       spread of the finest local attention, between the fixed image and the moving one as warped now
+local_rest            how far that attention would still move the place
+dissimilarity         one minus the squared local correlation, after warping
+edge                  nearness of the edge of either field of view
+strain                how much the map changes lengths
+
 Every quantity grows with the error to be expected. Lengths are in voxels of the network's grid, so that a body scanned
 at twice the size has the same evidence.
 """
@@ -16,14 +25,14 @@ from torch import Tensor
 from ..maps import CoordinateMap, identity_map, sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..models.local_attention import LocalAttention
-from ..models.operators import Prediction, Registration, TwoStep, halved
+from ..models.operators import Prediction, Registration, TwoStep, halved, without_refinement
 from ..models.predict import NetworkImages
 from ..physical import PhysicalTransform
 from ..spaces import VolumeGrid
 
 # Nodes of the lattice: network voxels between them, and how many there may be at most.
 _CELL_VOXELS, _MOST_NODES = 4.0, 100_000
-_WINDOW = 5  # of local figures, in cells of 2 network voxels
+_WINDOW = 11  # of the similarity, in cells of 2 network voxels
 _FLAT = 1e-4  # variance (of intensities 0..1) below which nothing is there to compare
 
 
@@ -66,15 +75,11 @@ def gather(answer: NetworkAnswer, transform: PhysicalTransform, grid: VolumeGrid
     def lps(unit: np.ndarray, of: VolumeGrid) -> np.ndarray:
         return unit.T @ of.lps_from_unit[:3, :3].T + of.lps_from_unit[:3, 3]
 
-    token = answer.network.stride if not isinstance(answer.network, TwoStep) else _first(answer.network).stride
-    found = {}
-    found["attention"] = token * at(answer.there.spread_b1dhw, here)[0]
-    found["attention_back"] = token * at(answer.back.spread_b1dhw, landed)[0]
+    found = {"attention": without_refinement(answer.network).stride * at(answer.there.spread_b1dhw, here)[0]}
 
     def apart(of: CoordinateMap, where: Tensor, grid: VolumeGrid, from_lps: np.ndarray) -> np.ndarray:
         return _distance(lps(array_from_tensor(of(where)[0, :, :, 0, 0]).astype(np.float64), grid), from_lps) / voxel
 
-    found["beyond_attention"] = apart(answer.there.map, here, images.moving_grid, mapped)
     found["beyond_network"] = apart(answer.found, here, images.moving_grid, mapped)
     found["inverse_consistency"] = apart(answer.back.map, landed, images.fixed_grid, points)
 
@@ -84,9 +89,7 @@ def gather(answer: NetworkAnswer, transform: PhysicalTransform, grid: VolumeGrid
     found["local_rest"] = local.stride * np.linalg.norm(at(match.displacement_b3dhw, here), axis=0)
     found["local_attention"] = local.stride * at((1 / match.certainty_b1dhw - 1).clamp_min(0).sqrt(), here)[0]
     fixed, moving = halved(images.fixed_b1dhw), halved(warped)
-    found["dissimilarity"] = at(_dissimilarity(fixed, moving, _WINDOW), here)[0]
-    found["dissimilarity_wide"] = at(_dissimilarity(fixed, moving, 2 * _WINDOW + 1), here)[0]
-    found["flatness"] = 1 / (0.01 + _least_texture(at(_structure(fixed), here)))
+    found["dissimilarity"] = at(_dissimilarity(fixed, moving), here)[0]
     depth = np.minimum(depths_mm(points, images.fixed_grid), depths_mm(mapped, images.moving_grid)).min(axis=1)
     found["edge"] = 1 / (1 + np.clip(depth, 0, None) / (8 * voxel))
     found["strain"] = _strain(mapped, grid).reshape(-1)
@@ -126,44 +129,27 @@ def _warped(answer: NetworkAnswer, transform: PhysicalTransform) -> Tensor:
     return sample(images.moving_b1dhw, unit, padding="zeros")
 
 
-def _first(network: Registration) -> Registration:
-    return _first(network.first) if isinstance(network, TwoStep) else network
-
-
 def _local_attention(network: Registration) -> LocalAttention:
     """The last, finest local attention of a network."""
     return [net for net, _ in network.refinements() if isinstance(net, LocalAttention)][-1]
 
 
-def _mean(values: Tensor, window: int) -> Tensor:
+def _mean(values: Tensor) -> Tensor:
     """Of cubes around each cell, as much of them as lies inside; one axis after the other."""
     for axis in range(3):
         size, around = [1, 1, 1], [0, 0, 0]
-        size[axis], around[axis] = window, window // 2
+        size[axis], around[axis] = _WINDOW, _WINDOW // 2
         values = F.avg_pool3d(values, size, 1, around, count_include_pad=False)
     return values
 
 
-def _dissimilarity(a: Tensor, b: Tensor, window: int) -> Tensor:
+def _dissimilarity(a: Tensor, b: Tensor) -> Tensor:
     """One minus the squared correlation in windows; 1 where nothing is there to compare."""
-    means = _mean(torch.cat([a, b, a * a, b * b, a * b], dim=1), window)
+    means = _mean(torch.cat([a, b, a * a, b * b, a * b], dim=1))
     mean_a, mean_b, square_a, square_b, product = means.split(1, dim=1)
     variance_a, variance_b = square_a - mean_a**2, square_b - mean_b**2
     together = product - mean_a * mean_b
     return 1 - together.square() / ((variance_a.clamp_min(0) + _FLAT) * (variance_b.clamp_min(0) + _FLAT))
-
-
-def _structure(image_11dhw: Tensor) -> Tensor:
-    """The six entries of the structure tensor in windows."""
-    d, h, w = torch.gradient(image_11dhw, dim=(2, 3, 4))
-    return _mean(torch.cat([d * d, h * h, w * w, d * h, d * w, h * w], dim=1), _WINDOW)
-
-
-def _least_texture(entries_6n: np.ndarray) -> np.ndarray:
-    """Root mean square change of the intensity per cell along the direction that shows least."""
-    dd, hh, ww, dh, dw, hw = entries_6n
-    matrix = np.stack([dd, dh, dw, dh, hh, hw, dw, hw, ww], axis=1).reshape(-1, 3, 3)
-    return np.sqrt(np.clip(np.linalg.eigvalsh(matrix)[:, 0], 0, None))
 
 
 def _strain(mapped: np.ndarray, grid: VolumeGrid) -> np.ndarray:
