@@ -114,7 +114,11 @@ def dice_per_label(fixed: np.ndarray, moving: np.ndarray, labels) -> dict[int, f
         return {}
     place = np.full(int(max(fixed.max(), moving.max(), labels.max())) + 1, len(labels), dtype=np.int64)
     place[labels] = np.arange(len(labels))
-    a, b = place[fixed.ravel()], place[moving.ravel()]
+    fixed, moving = fixed.ravel(), moving.ravel()
+    if labels[0] > 0:  # background, most of a volume, need not be counted
+        some = np.flatnonzero((fixed != 0) | (moving != 0))
+        fixed, moving = fixed[some], moving[some]
+    a, b = place[fixed], place[moving]
     both = np.bincount(a[a == b], minlength=len(labels) + 1)
     sizes = np.bincount(a, minlength=len(labels) + 1) + np.bincount(b, minlength=len(labels) + 1)
     return {int(label): float(2 * both[n] / sizes[n]) if sizes[n] else 0.0 for n, label in enumerate(labels)}

@@ -73,11 +73,17 @@ THRESHOLDS: dict[str, dict] = {
         "unit": "mm",
         "meaning": "mean landmark error after minus before",
     },
-    "uncertainty_p90_mm": {
+    "uncertainty_median_mm": {
         "check": 5.0,
         "poor": 15.0,
         "unit": "mm",
-        "meaning": "90 % of the body's voxels are less uncertain than this",
+        "meaning": "half of the body, where it is known, is less uncertain than this",
+    },
+    "uncertainty_p90_mm": {
+        "check": 12.0,
+        "poor": 40.0,
+        "unit": "mm",
+        "meaning": "90 % of the body, where it is known, is less uncertain than this",
     },
     "unknown_percent": {
         "check": 70.0,
@@ -241,6 +247,12 @@ _CHECKS = (
         lambda q: _change(q, "landmarks", "mean_mm"),
         "The landmarks are farther apart than before: {landmarks_before} mm before, {landmarks_after} mm after.",
         "The landmarks are no farther apart than before.",
+    ),
+    _Check(
+        "uncertainty_median_mm",
+        lambda q: _block(q, "uncertainty", "median_mm"),
+        "Half of the body is uncertain by more than {value:.1f} mm.",
+        "Half of the body where it is known is uncertain by less than {value:.1f} mm.",
     ),
     _Check(
         "uncertainty_p90_mm",

@@ -15,7 +15,7 @@ GOOD = {
     "overlap_percent": 90.0,
     "labels": {"before": {"mean": 0.5}, "after": {"mean": 0.8}},
     "landmarks": {"before": {"mean_mm": 9.0}, "after": {"mean_mm": 1.5}},
-    "uncertainty": {"p90_mm": 2.0, "unknown_percent": 5.0},
+    "uncertainty": {"median_mm": 1.0, "p90_mm": 2.0, "unknown_percent": 5.0},
     "notes": {"moving_voxel_mm": 2.0},
 }
 
@@ -48,7 +48,8 @@ def test_good_with_reasons():
         ("inverse_error_mm__mean", 0.9, 1.1, 6.1, "There and back"),
         ("labels__after__mean", 0.61, 0.59, 0.29, "labels overlap"),
         ("landmarks__after__mean_mm", 2.9, 3.1, 10.1, "landmarks are"),
-        ("uncertainty__p90_mm", 4.9, 5.1, 15.1, "uncertain by more than"),
+        ("uncertainty__median_mm", 4.9, 5.1, 15.1, "Half of the body is uncertain by more than"),
+        ("uncertainty__p90_mm", 11.9, 12.1, 40.1, "A tenth of the body is uncertain by more than"),
         ("uncertainty__unknown_percent", 69.0, 71.0, 98.0, "unknown"),
     ],
 )
