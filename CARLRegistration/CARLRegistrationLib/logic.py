@@ -442,8 +442,10 @@ class Registration:
             if kind == "warped":
                 _copyDisplay(moving, node)
             elif kind == "uncertainty":  # views cannot show NaN
-                values = inspect_colors.knownUncertainty(slicer.util.arrayFromVolume(node))
-                slicer.util.updateVolumeFromArray(node, values)
+                values = slicer.util.arrayFromVolume(node).astype("float32")
+                values[mrml_bridge.notANumber(path)] = inspect_colors.UNKNOWN
+                slicer.util.updateVolumeFromArray(node, inspect_colors.knownUncertainty(values))
+                inspect_colors.style(node, inspect_colors.uncertaintyScale(inspect_colors.uncertaintyRange(node)))
         node.SetAttribute("CARLRegistration.Settings", settings)
         return node
 

@@ -7,6 +7,7 @@ hold, a copy is resampled onto a grid of perpendicular axes. Nodes that are inpu
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -391,6 +392,22 @@ def readVolumeInto(path: Path, node) -> None:
     import SimpleITK as sitk
 
     fillVolume(sitk.ReadImage(str(path)), node)
+
+
+def notANumber(path: Path) -> np.ndarray:
+    """Bool (k, j, i): voxels of a .nii.gz of float32 that are NaN. ITK's reader, and so Slicer's, gives 0 for these."""
+    with gzip.open(path) as file:
+        content = file.read()
+    order = "<" if int.from_bytes(content[:4], "little") == 348 else ">"
+    size = np.frombuffer(content, f"{order}i2", 8, 40)
+    kind = int(np.frombuffer(content, f"{order}i2", 1, 70)[0])
+    offset = int(np.frombuffer(content, f"{order}f4", 1, 108)[0])
+    if size[0] != 3 or kind != 16:
+        raise RegistrationError(
+            _("{path} could not be read. Please report this with the log.").format(path=path), unexpected=True
+        )
+    count = int(np.prod(size[1:4].astype(np.int64)))
+    return np.isnan(np.frombuffer(content, f"{order}f4", count, offset)).reshape(size[3:0:-1])
 
 
 def fillVolume(image, node) -> None:

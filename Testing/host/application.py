@@ -221,6 +221,14 @@ class IOManager(_Strict):
         return bool(storage.WriteData(node))
 
     def _save_scene(self, filename, messages):
+        # The save dialog says so (qSlicerSaveDataDialog), so that modules can put away what is not to be saved.
+        slicer.mrmlScene.StartState(slicer.vtkMRMLScene.SaveState)
+        try:
+            return self._write_scene(filename, messages)
+        finally:
+            slicer.mrmlScene.EndState(slicer.vtkMRMLScene.SaveState)
+
+    def _write_scene(self, filename, messages):
         messages = messages or slicer.vtkMRMLMessageCollection()
         if filename.endswith(".mrb"):
             return slicer.mrmlScene.WriteToMRB(filename, None, messages)

@@ -340,3 +340,16 @@ def test_volume_file_to_node(bridge, tmp_path, direction):
     read = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
     assert own.ReadData(read)
     assertSamePlaces(bridge.worldImage(read, "v")[0], numbered(), rasFromIjk)
+
+
+def test_nan_of_a_nifti_file_is_seen(moduleWidget, tmp_path):
+    """ITK's reader gives 0 for NaN, which would say: perfectly certain."""
+    import nibabel
+    import SimpleITK as sitk
+    from CARLRegistrationLib.mrml_bridge import notANumber
+
+    values = np.arange(5 * 4 * 3, dtype=np.float32).reshape(5, 4, 3)  # i, j, k
+    values[2:4, 1, 0] = np.nan
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([2.0, 2, 2, 1])), tmp_path / "u.nii.gz")
+    assert not np.isnan(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "u.nii.gz")))).any()
+    assert np.array_equal(notANumber(tmp_path / "u.nii.gz"), np.isnan(values).transpose(2, 1, 0))
