@@ -54,6 +54,15 @@ WRONG = [
     (["compose", "{fixed}", "{moving}", "--direction", "inverse", "--out", "{out}.h5"], "then compose"),
     (["apply", "{fixed}", "{moving}", "--out", "{out}.nii.gz", "--interpolation", "cubic"], "invalid choice: 'cubic'"),
     (["evaluate", "{fixed}", "{moving}"], "required: MOVING"),
+    (["evaluate", "{fixed}", "{fixed}", "{moving}", "--warped", "w.nrrd"], "expected a name that ends in .nii.gz"),
+    (
+        ["evaluate", "{fixed}", "{fixed}", "{moving}", "--warped", "{out}.nii.gz", "--jacobian", "{out}.nii.gz"],
+        "expected different files",
+    ),
+    (["evaluate", "{fixed}", "{fixed}", "{moving}", "--uncertainty", "{out}"], "uncertainty: {out} does not exist"),
+    (["report"], "required: DIR"),
+    (["report", "{out}"], "expected a result folder"),
+    (["report", "{folder}", "--fixed", "{out}"], "fixed: {out} does not exist"),
     (["demo", "--fixed", "{fixed}"], "expected both --fixed and --moving"),
     (["demo", "--spacing", "0.1"], "expected 2 to 8 mm"),
 ]

@@ -120,6 +120,41 @@ def test_evaluate_says_what_register_said(run, tmp_path):
     assert again["similarity"]["after"] == pytest.approx(first["similarity"]["after"], rel=1e-2)
 
 
+def test_evaluate_with_names_and_volumes(run, tmp_path):
+    folder = run[0]
+    (tmp_path / "names.json").write_text('{"4": "liver"}')
+    outcome = carlreg(
+        *("evaluate", folder / "a" / "out" / "transform.h5", *inputs(folder, evidence=False)),
+        *("--fixed-labels", folder / "fixed_labels.nii.gz", "--label-names", tmp_path / "names.json"),
+        *("--uncertainty", folder / "a" / "out" / "uncertainty.nii.gz"),
+        *("--out", tmp_path / "o" / "q.json", "--warped", tmp_path / "w.nii.gz", "--jacobian", tmp_path / "j.nii.gz"),
+    )
+    assert outcome.code == 0 and "verdict: " in outcome.out, outcome.err
+    assert names(tmp_path) == ["j.nii.gz", "names.json", "o", "w.nii.gz"]
+    found = json.loads((tmp_path / "o" / "q.json").read_text())
+    first = json.loads((folder / "a" / "out" / "quality.json").read_text())
+    assert {s["label"]: s["name"] for s in found["segments"]}[4] == "liver"
+    assert found["uncertainty"]["unknown_percent"] == pytest.approx(first["uncertainty"]["unknown_percent"], abs=0.01)
+    (tmp_path / "names.json").write_text("[1]")
+    outcome = carlreg(
+        *("evaluate", folder / "a" / "out" / "transform.h5", *inputs(folder), "--label-names", tmp_path / "names.json"),
+        *("--warped", tmp_path / "again.nii.gz"),
+    )
+    assert outcome.code == 2 and "expected a JSON file such as" in outcome.err
+    assert "again.nii.gz" not in names(tmp_path)
+
+
+def test_report(run, tmp_path):
+    """The inputs are found where the run read them, from any working folder."""
+    folder = run[0]
+    outcome = carlreg("report", folder / "a" / "out", "--out", tmp_path / "é.html", cwd=tmp_path)
+    assert outcome.code == 0 and "wrote" in outcome.out, outcome.err
+    text = (tmp_path / "é.html").read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>") and text.rstrip().endswith("</html>")
+    assert "moving.nii.gz" in text and str(folder) not in text and "Größe" not in text
+    assert names(tmp_path) == ["é.html"]
+
+
 def test_same_seed_same_result(run, tmp_path):
     folder, _, _ = run
     assert carlreg("register", *inputs(folder, evidence=False), "--out", tmp_path / "out", *QUICK).code == 0
@@ -147,10 +182,12 @@ def test_initial_transform_and_masks_are_taken(run, tmp_path):
         *QUICK,
         *("--io-steps", "0", "--initial-transform", tmp_path / "start.tfm"),
         *("--fixed-mask", folder / "fixed_labels.nii.gz", "--moving-mask", folder / "moving_labels.nii.gz"),
+        "--report",
     )
     assert outcome.code == 0, outcome.err
     quality = json.loads((tmp_path / "out" / "quality.json").read_text())
     assert quality["landmarks"]["after"]["mean_mm"] < 12
+    assert (tmp_path / "out" / "report.html").stat().st_size > 2_000_000
     written = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert "initial transform" in written["info"]["candidates"]  # one of the best; which wins is close here
     assert written["masks"] == {"fixed": True, "moving": True}
