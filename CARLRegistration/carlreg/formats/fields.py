@@ -14,7 +14,7 @@ from ..physical.interpolate import gather
 from ..physical.transform import affine_from_sitk, flatten, slab_ranges
 from ..spaces import VolumeGrid
 
-_SLAB_VOXELS = 2**20
+_SLAB_VOXELS = 2**18
 _ERROR_EDGE = 32
 # Where nothing names a grid: a field of the fixed volume's own voxels up to so many nodes, a coarser one above.
 _MOST_NODES = 8_000_000

@@ -14,7 +14,7 @@ from ..errors import GeometryError, InputError
 from ..physical.transform import check_affine, slab_ranges
 from ..spaces import VolumeGrid
 
-_SLAB_VOXELS = 2**20
+_SLAB_VOXELS = 2**18
 
 
 def fsl_from_ijk(grid: VolumeGrid) -> np.ndarray:

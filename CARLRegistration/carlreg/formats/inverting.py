@@ -16,7 +16,7 @@ from ..spaces import VolumeGrid
 from .fields import affine_after_field, displacement, is_linear, map_points, statistics
 
 _MOST_CHECKED = 4_000_000
-_SLAB_VOXELS = 2**20
+_SLAB_VOXELS = 2**18
 _ITERATIONS, _POINT_TOLERANCE = 60, 1e-5
 
 

@@ -45,7 +45,7 @@ class Written:
     sidecar: dict
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Content:
     """What is written: y = affine(x + field(x)), or `whole` as it is; either part may be missing."""
 
@@ -55,6 +55,20 @@ class _Content:
     grid: VolumeGrid | None
     sides: Sides
     name: str
+    precision: str | None = None
+
+    def __post_init__(self) -> None:
+        self.precision = None if self.field_dhw3 is None else self.field_dhw3.dtype.name
+
+    @property
+    def has_field(self) -> bool:
+        return self.precision is not None
+
+    def taken_field(self, dtype) -> sitk.Image:
+        """The field as an image; its array is given up, so that a large field is not held twice while it is written."""
+        array = self.field_dhw3.astype(dtype, copy=False)
+        self.field_dhw3 = None
+        return vector_image(array, self.grid)
 
 
 def write(
@@ -160,7 +174,7 @@ def _sidecar(entry: Format, content: _Content, sides: Sides, file: Path, names, 
         command = command.replace("MOVING", "\0").replace("FIXED", "MOVING").replace("\0", "FIXED")
         command = command.replace("Resample(moving, fixed", "Resample(fixed, moving")
     if entry.name == "ants" and len(names) == 1:
-        kept = "1Warp.nii.gz" if content.field_dhw3 is not None else "0GenericAffine.mat"
+        kept = "1Warp.nii.gz" if content.has_field else "0GenericAffine.mat"
         command = f"antsApplyTransforms -d 3 -i {second.upper()} -r {first.upper()} -t {names[0]} -o OUT"
         names = [name for name in names if name.endswith(kept)]
     made = {
@@ -176,7 +190,7 @@ def _sidecar(entry: Format, content: _Content, sides: Sides, file: Path, names, 
     }
     if content.grid is not None:
         made["field_grid_lps"] = content.grid.as_dict()
-        made["precision"] = content.field_dhw3.dtype.name
+        made["precision"] = content.precision
     if notes:
         made["notes"] = list(notes)
     return made
@@ -185,10 +199,9 @@ def _sidecar(entry: Format, content: _Content, sides: Sides, file: Path, names, 
 def _as_itk(content: _Content) -> sitk.Transform:
     if content.whole is not None:
         return content.whole
-    if content.field_dhw3 is None:
+    if not content.has_field:
         return affine_to_sitk(content.affine_lps)
-    image = vector_image(content.field_dhw3.astype(np.float64, copy=False), content.grid)
-    field = sitk.DisplacementFieldTransform(image)
+    field = sitk.DisplacementFieldTransform(content.taken_field(np.float64))
     if np.array_equal(content.affine_lps, np.eye(4)):
         return field
     return sitk.CompositeTransform([affine_to_sitk(content.affine_lps), field])
@@ -203,7 +216,7 @@ def _write_nifti(content: _Content, place, name: str) -> None:
 
 
 def _write_image(content: _Content, place, name: str) -> None:
-    sitk.WriteImage(vector_image(content.field_dhw3, content.grid), str(place(name)), useCompression=True)
+    sitk.WriteImage(content.taken_field(content.precision), str(place(name)), useCompression=True)
 
 
 def _is_identity(content: _Content) -> bool:
@@ -211,10 +224,10 @@ def _is_identity(content: _Content) -> bool:
 
 
 def _write_ants(content: _Content, place, name: str) -> None:
-    if content.field_dhw3 is not None:
+    if content.has_field:
         warp = place(f"{content.name}1Warp.nii.gz")
         nifti_field.write_field(warp, content.field_dhw3, content.grid, nifti_field.VECTOR)
-    if content.field_dhw3 is None or not _is_identity(content):
+    if not content.has_field or not _is_identity(content):
         sitk.WriteTransform(affine_to_sitk(content.affine_lps), str(place(f"{content.name}0GenericAffine.mat")))
 
 
@@ -223,11 +236,10 @@ def _write_elastix(content: _Content, place, name: str) -> None:
     if grid is None:
         raise InputError("A transformix parameter file names the output's grid: name the fixed volume (--fixed).")
     first = None
-    if content.field_dhw3 is not None:
+    if content.has_field:
         alone = _is_identity(content)
         field_name = f"{content.name}.field.mha"
-        image = vector_image(content.field_dhw3.astype(np.float32, copy=False), content.grid)
-        sitk.WriteImage(image, str(place(field_name)), useCompression=True)
+        sitk.WriteImage(content.taken_field(np.float32), str(place(field_name)), useCompression=True)
         first = name if alone else f"{content.name}.field.txt"
         lines = elastix.field_lines(field_name)
         place(first).write_text(elastix.parameter_text(lines, grid, None), encoding="utf-8")

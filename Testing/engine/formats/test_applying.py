@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg import formats
-from carlreg.cli import worker
+from carlreg.cli import register, worker
 from carlreg.cli.main import COMMANDS, build_parser
 from carlreg.errors import InputError
 from carlreg.physical import invert
+from carlreg.progress import Progress
 from carlreg.spaces import VolumeGrid
 
 from .geometry_cases import CENTER
@@ -275,3 +276,20 @@ def test_export_invert_compose_linear_as_a_user_runs_them(oblique, folder, tmp_p
     assert sitk.ReadTransform(str(tmp_path / "l.tfm")).GetNumberOfParameters() == 12
     assert main(["export", h5, "--out", str(tmp_path / "t.tfm")]) == 2
     assert "carlreg linear" in capfd.readouterr().err and not (tmp_path / "t.tfm").exists()
+
+
+def test_any_programs_file_starts_a_registration(oblique, folder, tmp_path):
+    """As the pipeline gets it: fixed to moving points, whatever the file; a field stays a field."""
+    sides = formats.Sides(grids=(oblique.fixed_grid, oblique.moving_grid))
+    transform = oblique.transform.to_sitk()
+    formats.write(transform, tmp_path / "f.nii.gz", sides=sides)
+    formats.write(transform, tmp_path / "fsl.nii.gz", to="fsl", sides=sides)
+    formats.write(transform, tmp_path / "t.txt", to="elastix", sides=sides)
+    both = [f"{folder}/fixed.nii.gz", f"{folder}/moving.nii.gz"]
+    cases = [([f"{tmp_path}/{name}"], 0.05) for name in ("f.nii.gz", "fsl.nii.gz", "t.txt")]
+    cases += [([f"{folder}/inverse_transform.h5", "--initial-direction", "inverse"], 0.2)]
+    for given, tolerance in cases:
+        arguments = ["register", *both, "--out", str(tmp_path / "out"), "--initial-transform", *given]
+        inputs = register.read_inputs(build_parser().parse_args(arguments), Progress(lambda record: None))
+        found = formats.map_points(inputs["initial_transform"], oblique.points)
+        assert np.linalg.norm(found - oblique.transform.apply(oblique.points), axis=1).max() < tolerance

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -159,3 +161,35 @@ def test_frames_that_lie_apart_are_refused(oblique, tmp_path):
     with pytest.raises(GeometryError, match="lie apart"):
         formats.write(oblique.transform.to_sitk(), tmp_path / "f.nii.gz", sides=formats.Sides(grids=(away, None)))
     assert list(tmp_path.iterdir()) == [] and CENTER.shape == (3,)
+
+
+_MEMORY = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from carlreg import formats
+from carlreg.physical import PhysicalTransform
+from carlreg.spaces import VolumeGrid
+
+def memory(what):
+    return int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+fixed = VolumeGrid((192, 192, 128), (1.0, 1.0, 1.5), (0.0, 0, 0), np.eye(3))
+grid = fixed.padded(20).with_spacing(8.0)
+k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape_dhw), indexing="ij")
+field = np.stack([np.sin(i / 4), np.cos(j / 5 + k / 7), np.sin(k / 6)], axis=-1).astype(np.float32)
+transform = PhysicalTransform(np.eye(4), field, grid).to_sitk()
+for name in ("f.nii.gz", "f.mha", "f.h5"):
+    formats.write(transform, Path(sys.argv[1]) / name)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    base = memory("VmRSS")
+    formats.write(transform, Path(sys.argv[1]) / name, like=fixed, flatten_it=True)
+    print((memory("VmHWM") - base) / (fixed.voxel_count * 3 * (8 if name.endswith("h5") else 4)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in other units elsewhere")
+def test_a_large_field_is_held_at_most_twice(tmp_path):
+    done = subprocess.run([sys.executable, "-c", _MEMORY, tmp_path], capture_output=True, text=True, check=True)
+    peaks = [float(line) for line in done.stdout.split()]
+    assert len(peaks) == 3 and min(peaks) > 0.7 and max(peaks) < 2.3
