@@ -80,7 +80,7 @@ def _some(points: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def pair_of(seed: int) -> KnownPair:
-    """The pair of a seed: three of four are `anatomy`, the first ten of each hundred larger; every fourth is `torso`."""
+    """The pair of a seed: three of four `anatomy`, larger for the first ten of each hundred; every fourth `torso`."""
     if seed % 4 == 3:
         return torso(seed, 6.0)
     return anatomy(seed, 48 if seed % 100 >= 10 else 80 if seed % 8 == 1 else 64)

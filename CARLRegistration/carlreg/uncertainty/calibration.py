@@ -1,9 +1,11 @@
 """The small model between evidence and mm, kept as data: `weights/uncertainty.json`.
 
 Of a place with evidence x_1 ... x_n (see `evidence`), in voxels of the network's grid:
-    log error = b_0 + sum over i of b_i log(x_i + c_i),  b_i >= 0 for i > 0,
+    error = (m^2 + floor^2)^(1/2),  log m = b_0 + sum over i of b_i log(x_i + c_i),  b_i >= 0 for i > 0,
 once for the expected error (fitted as the mean of a gamma distribution) and once for the bound (the 90 % quantile).
-The more of any evidence, the larger both. Fitted by Testing/benchmarks/uncertainty.py on generated pairs.
+The more of any evidence, the larger both. The floors are chosen, not fitted: real scans differ by more than a smooth
+motion, so that nothing much smaller than a voxel can be promised. Fitted by Testing/benchmarks/uncertainty.py on
+generated pairs.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ OFFSETS = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """expected, bound: b_0 under 'constant', and b_i by the evidence's name; what is not named counts nothing."""
+    """expected, bound: 'constant' (b_0), 'floor', and b_i by the evidence's name; what is not named counts nothing."""
 
     expected: Mapping[str, float]
     bound: Mapping[str, float]
@@ -47,9 +49,9 @@ class Calibration:
     def _of(numbers: Mapping[str, float], evidence: Mapping[str, np.ndarray]) -> np.ndarray:
         total = np.full(np.shape(next(iter(evidence.values()))), numbers["constant"])
         for name, factor in numbers.items():
-            if name != "constant":
+            if name not in ("constant", "floor"):
                 total = total + factor * np.log(np.asarray(evidence[name], dtype=np.float64) + OFFSETS[name])
-        return np.exp(total)
+        return np.hypot(np.exp(total), numbers["floor"])
 
 
 @cache

@@ -98,7 +98,10 @@ def uncertainty_of(
 def _refusal(answer: NetworkAnswer | None, loaded: LoadedModel) -> str | None:
     if answer is None:
         return f"No uncertainty: {loaded.name} ran with untrained weights, whose attention says nothing."
-    if loaded.name not in calibrations() or not usable(answer.network):
-        missing = "it has no coordinate attention" if answer.there.spread_b1dhw is None else "it was not calibrated"
-        return f"No uncertainty: it is stated for {' and '.join(calibrations())}; not for {loaded.name}, {missing}."
-    return None
+    if loaded.name not in calibrations():
+        why = "has no coordinate attention" if answer.there.spread_b1dhw is None else "was not calibrated"
+    elif not usable(answer.network):
+        why = "ran without a trained refinement"
+    else:
+        return None
+    return f"No uncertainty: it is stated for {' and '.join(calibrations())}; {loaded.name} {why}."

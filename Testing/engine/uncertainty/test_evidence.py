@@ -126,7 +126,7 @@ def test_more_evidence_never_means_less_error():
     for stages in calibrations().values():
         for calibration in stages.values():
             for numbers in (calibration.expected, calibration.bound):
-                assert min(factor for name, factor in numbers.items() if name != "constant") > 0
+                assert min(value for name, value in numbers.items() if name != "constant") > 0
             evidence = {name: random.uniform(0, 10, 50) for name in OFFSETS}
             before = calibration.voxels(evidence)
             for name in OFFSETS:
@@ -136,23 +136,24 @@ def test_more_evidence_never_means_less_error():
 
 
 def test_the_model_is_the_documented_formula():
-    numbers = {"constant": 0.5, "attention": 2.0, "edge": 1.0}
+    numbers = {"constant": 0.5, "floor": 2.0, "attention": 2.0, "edge": 1.0}
     evidence = {"attention": np.array([3.0]), "edge": np.array([0.4])}
-    expected, bound = Calibration(numbers, {"constant": -9.0}).voxels(evidence)
-    by_hand = np.exp(0.5) * (3.0 + OFFSETS["attention"]) ** 2 * (0.4 + OFFSETS["edge"])
+    expected, bound = Calibration(numbers, {"constant": -9.0, "floor": 1.0}).voxels(evidence)
+    by_hand = np.hypot(np.exp(0.5) * (3.0 + OFFSETS["attention"]) ** 2 * (0.4 + OFFSETS["edge"]), 2.0)
     assert expected == pytest.approx(by_hand) and bound == pytest.approx(by_hand)  # never below the expected error
 
 
 @pytest.mark.parametrize(
     ("name", "spread", "words"),
     [
-        ("carl-compact", None, "untrained weights"),
-        ("unigradicon", None, "unigradicon, it has no coordinate attention"),
-        ("carl-paper-brain", torch.ones(1), "carl-paper-brain, it was not calibrated"),
+        ("untrained", None, "untrained weights"),
+        ("carl-compact", torch.ones(1), "carl-compact ran without a trained refinement"),
+        ("unigradicon", None, "unigradicon has no coordinate attention"),
+        ("carl-paper-brain", torch.ones(1), "carl-paper-brain was not calibrated"),
     ],
 )
 def test_no_uncertainty_says_why(name, spread, words):
     loaded = SimpleNamespace(name=name, weights_sha256=None)
-    answer = SimpleNamespace(network=None, there=SimpleNamespace(spread_b1dhw=spread)) if name[-1] != "t" else None
+    answer = None if name == "untrained" else SimpleNamespace(network=None, there=SimpleNamespace(spread_b1dhw=spread))
     found, reason = uncertainty_of(answer, loaded, None, None, None, None, optimized=True)
     assert found is None and words in reason and reason.startswith("No uncertainty")
