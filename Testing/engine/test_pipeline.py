@@ -69,6 +69,8 @@ def test_same_seed_same_result(pair, result):
     again = carlreg.register(pair.fixed, pair.moving, QUICK)
     assert np.array_equal(again.transform.affine_lps, result.transform.affine_lps)
     assert np.array_equal(again.transform.displacement_lps, result.transform.displacement_lps)
+    assert np.array_equal(again.uncertainty.bound_mm, result.uncertainty.bound_mm)
+    assert np.array_equal(again.uncertainty.known, result.uncertainty.known)
 
 
 def test_inputs_are_not_modified(pair):

@@ -21,7 +21,7 @@ NAME = "register"
 HELP = "Register a moving image to a fixed image."
 EPILOG = (
     "Images: NIfTI, NRRD, MetaImage, or a folder with one DICOM series. DIR gets transform.h5 (fixed to moving points, "
-    "LPS mm), inverse_transform.h5, warped.nii.gz, jacobian.nii.gz, quality.json and settings.json."
+    "LPS mm), inverse_transform.h5, warped.nii.gz, jacobian.nii.gz, uncertainty.nii.gz, quality.json and settings.json."
 )
 
 
