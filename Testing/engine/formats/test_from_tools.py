@@ -12,43 +12,11 @@ from carlreg import formats
 from carlreg.errors import InputError
 
 from .geometry_cases import DIRECTIONS, geometry_case
-from .tools import require_tool, run_jobs, tools_python
+from .tool_jobs import REGISTERED_BY
+from .tools import require_tool
 
 POINT_MM = 0.01
-ELASTIX = {"rigid": ["rigid"], "bspline": ["affine", "bspline"], "translation": ["translation"]}
-RESULTS = [("ants", "", name) for name in ("RAS", "oblique")]
-RESULTS += [("greedy", "", name) for name in ("RAS", "oblique")]
-RESULTS += [("elastix", "translation", "LPS"), ("elastix", "rigid", "oblique")]
-RESULTS += [("elastix", "bspline", name) for name in ("LAS", "oblique")]
-
-
-@pytest.fixture(scope="session")
-def results(tmp_path_factory):
-    """results(tool, kind, direction): (case, job) of a registration by the tool itself; all of a tool run at once."""
-    tools_python()
-    known: dict[tuple, tuple] = {}
-
-    def of(tool: str, kind: str, direction: str):
-        if (tool, kind, direction) not in known:
-            work = tmp_path_factory.mktemp(tool)
-            jobs = []
-            for key in [key for key in RESULTS if key[0] == tool]:
-                case = geometry_case(key[2])
-                folder = work / "_".join(filter(None, key))
-                folder.mkdir()
-                for side in ("fixed", "moving"):
-                    sitk.WriteImage(getattr(case, side), str(folder / f"{side}.nii.gz"))
-                np.save(folder / "points.npy", case.points)
-                job = {"tool": tool, "do": "register", "folder": str(folder), "maps": ELASTIX.get(key[1], [])}
-                job |= {name: str(folder / f"{name}.nii.gz") for name in ("fixed", "moving")}
-                job |= {"points": str(folder / "points.npy"), "out_points": str(folder / "mapped.npy")}
-                job |= {"out_image": str(folder / "warped.nii.gz")}
-                jobs.append(job)
-                known[key] = case, job
-            run_jobs(jobs, work)
-        return known[tool, kind, direction]
-
-    return of
+RESULTS = [(tool, *entry) for tool, entries in REGISTERED_BY.items() for entry in entries]
 
 
 def read(file, case, **options):
@@ -56,8 +24,8 @@ def read(file, case, **options):
 
 
 @pytest.mark.parametrize(("tool", "kind", "direction"), RESULTS)
-def test_points_agree(results, tool, kind, direction):
-    case, job = results(tool, kind, direction)
+def test_points_agree(tool_results, tool, kind, direction):
+    case, job = tool_results(tool)[("register", kind), direction]
     require_tool(job)
     files = json.loads((Path(job["folder"]) / "files.json").read_text())
     if tool == "greedy":  # its affine files are 16 numbers, in RAS; it does not say so
@@ -74,8 +42,8 @@ def test_points_agree(results, tool, kind, direction):
     assert np.corrcoef(a, b)[0, 1] >= (0.99 if tool == "elastix" else 0.9999)
 
 
-def test_greedys_matrix_without_a_convention_is_asked_for(results):
-    case, job = results("greedy", "", "oblique")
+def test_greedys_matrix_without_a_convention_is_asked_for(tool_results):
+    case, job = tool_results("greedy")[("register", ""), "oblique"]
     file = json.loads((Path(job["folder"]) / "files.json").read_text())[1]
     with pytest.raises(InputError, match="--convention"):
         formats.read(file, fixed=case.fixed_grid, moving=case.moving_grid)

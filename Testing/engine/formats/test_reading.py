@@ -55,6 +55,18 @@ def test_simpleitk_reads_our_nifti_by_itself(each_case, tmp_path):
     assert struct.unpack_from("<6h", raw, 40)[0] == 5 and struct.unpack_from("<h", raw, 68)[0] == 1006
 
 
+@pytest.mark.parametrize("name", ["composite.h5", "flat.h5", "linear.tfm"])
+def test_simpleitk_maps_points_and_images(each_case, tmp_path, name):
+    linear = affine_to_sitk(each_case.transform.affine_lps)
+    transform = linear if name == "linear.tfm" else each_case.transform.to_sitk()
+    formats.write(transform, tmp_path / name, sides=sides(each_case), flatten_it=name == "flat.h5")
+    read = sitk.ReadTransform(str(tmp_path / name))
+    assert np.abs(mapped(read, each_case) - mapped(transform, each_case)).max() <= 1e-6
+    images = [sitk.Resample(each_case.moving, each_case.fixed, t, sitk.sitkLinear, 0.0) for t in (read, transform)]
+    a, b = (sitk.GetArrayFromImage(image).ravel() for image in images)
+    assert np.corrcoef(a, b)[0, 1] >= 0.9999
+
+
 def patched(source, target, **changes) -> None:
     """A copy of a .nii.gz with header fields changed: intent=..., vox_offset=..."""
     raw = bytearray(gzip.decompress(source.read_bytes()))
