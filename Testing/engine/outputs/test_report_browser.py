@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import shutil
 import time
 
+import browser as chromium
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -17,18 +16,9 @@ from carlreg.settings import RegistrationSettings
 
 from .conftest import FIXED, Case, Result, to_image
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-Image = pytest.importorskip("PIL.Image", reason="needs Pillow")
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="needs chromium and chromedriver (Debian: apt install chromium chromium-driver)"
-)
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
-    *("--disable-dev-shm-usage", "--window-size=1240,1000"),
-)
-PATIENCE = 90.0
+pytest.importorskip("selenium", reason="needs selenium")
+pytest.importorskip("PIL", reason="needs Pillow")
+pytestmark = pytest.mark.skipif(not (chromium.BROWSER and chromium.DRIVER), reason=chromium.MISSING)
 
 
 @pytest.fixture(scope="module")
@@ -52,46 +42,23 @@ def report(known_pair, tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser(report, tmp_path_factory):
     """The browser with the report open and its viewer ready."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver = chromium.start(tmp_path_factory.mktemp("browser"))
     try:
         driver.get("about:blank")
         driver.get_log("performance")  # what the browser's own first page loads is not the report's
-        driver.get(report.as_uri())
-        end = time.monotonic() + PATIENCE
-        while driver.execute_script("return document.documentElement.dataset.viewer") is None:
-            assert time.monotonic() < end, driver.execute_script("return document.body.innerText.slice(0, 2000)")
-            time.sleep(0.2)
+        chromium.open_report(driver, report)
         yield driver
     finally:
         driver.quit()
 
 
 def canvas(browser) -> np.ndarray:
-    """What the viewer shows, (rows, columns, 3), after two frames."""
-    browser.execute_async_script(
-        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
-    )
-    place = browser.execute_script(
-        "const r = document.getElementById('viewer-canvas').getBoundingClientRect();"
-        "return {x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: r.height, scale: 1}"
-    )
-    shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"clip": place, "captureBeyondViewport": True})
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB"), dtype=float)
+    """What the viewer shows, (rows, columns, 3)."""
+    return np.asarray(chromium.picture(browser, "viewer-canvas"), dtype=float)
 
 
 def choose(browser, layer: str, opacity: int) -> np.ndarray:
-    browser.execute_script(
-        "document.querySelector(`input[name=viewer-layer][value=${arguments[0]}]`).click();"
-        "const slider = document.getElementById('viewer-opacity'); slider.value = arguments[1];"
-        "slider.dispatchEvent(new Event('input'));",
-        layer,
-        opacity,
-    )
+    chromium.choose(browser, layer, opacity)
     return canvas(browser)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+from pathlib import Path
 
 import pytest
 from carlreg.outputs.verdict import THRESHOLDS, WORDS, verdict
+
+README = Path(__file__).resolve().parents[3] / "README.md"
 
 GOOD = {
     "similarity": {"before": {"ncc": 0.5, "lncc": 0.3, "mi": 0.4}, "after": {"ncc": 0.8, "lncc": 0.6, "mi": 0.8}},
@@ -114,3 +118,13 @@ def test_limits_are_documented_and_in_order():
         assert first > second if limits.get("below") else first < second
     assert WORDS == ("good", "check", "poor")
     assert set(THRESHOLDS) >= {check["name"] for check in verdict(GOOD)["checks"]}
+
+
+def test_the_readme_names_the_limits():
+    table = README.read_text(encoding="utf-8").split("### Is it right?")[1].split("\n#")[0]
+    rows = [row.split("|")[2:4] for row in table.splitlines() if row.startswith("| ")][1:]
+    told = [
+        sorted(float(n) for cell in row for n in re.findall(r"-?\d+\.?\d*", cell.replace("90 %", ""))) for row in rows
+    ]
+    numbers = sorted(number for row in told for number in row)
+    assert numbers == sorted(limit for limits in THRESHOLDS.values() for limit in (limits["check"], limits["poor"]))
