@@ -165,6 +165,8 @@ def style(node, scale: Scale, temporary: bool = False) -> None:
         legend.SetLabelFormat(scale.format)
         legend.SetUseColorNamesForLabels(False)
         legend.SetNumberOfLabels(scale.labels)
+        legend.SetSize(0.12, 0.4)  # as small as it can be read: it lies over the picture
+        legend.SetPosition(0.97, 0.5)
         legend.SetVisibility(False)
     if temporary:
         for index in range(node.GetNumberOfDisplayNodes()):
@@ -224,15 +226,18 @@ def uncertaintyRange(node) -> float:
     values = slicer.util.arrayFromVolume(node)
     thinned = values[::2, ::2, ::2]
     known = thinned[thinned >= 0]
-    return niceAbove(float(np.percentile(known, 98))) if known.size else 1.0
+    return niceAbove(float(np.percentile(known, 90))) if known.size else 1.0
 
 
 def striped(values_mm: np.ndarray, scale: Scale, width: int = 3) -> np.ndarray:
     """A copy whose unknown voxels are diagonal stripes of the band's two colors."""
-    k, j, i = np.ogrid[tuple(slice(0, n) for n in values_mm.shape)]
-    odd = ((i + j + k) // width) % 2
-    stripes = np.where(odd == 0, np.float32(scale.band_value(0)), np.float32(scale.band_value(1)))
-    return np.where(values_mm < 0, stripes, np.maximum(values_mm, scale.value(scale.first))).astype(np.float32)
+    k, j, i = (np.arange(n, dtype=np.uint16) for n in values_mm.shape)
+    odd = (k[:, None, None] + j[:, None] + i) // np.uint16(width) & np.uint16(1)
+    stripes = np.array([scale.band_value(0), scale.band_value(1)], np.float32)
+    shown = np.maximum(values_mm, np.float32(scale.value(scale.first)))
+    unknown = values_mm < 0
+    shown[unknown] = stripes[odd[unknown]]
+    return shown.astype(np.float32, copy=False)
 
 
 __all__ = [

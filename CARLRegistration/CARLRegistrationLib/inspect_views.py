@@ -112,6 +112,12 @@ class Snapshot:
                 getattr(node, "Set" + name)(self.crosshair[name])
             node.SetCrosshairRAS(self.crosshair["CrosshairRAS"])
 
+    def restoreClipping(self) -> None:
+        for nodeId, values in self.composites.items():
+            composite = slicer.mrmlScene.GetNodeByID(nodeId)
+            if composite is not None:
+                composite.SetClipToBackgroundVolume(values["ClipToBackgroundVolume"])
+
     def restoreLayout(self) -> None:
         manager = slicer.app.layoutManager()
         if manager.layout != self.layout:
@@ -215,6 +221,8 @@ class InspectViews:
         self._refine.stop()
         if changed and self._mode is Mode.SIDE_BY_SIDE:
             self._endSideBySide()
+        if changed and self._mode is Mode.CHECKERBOARD:
+            self._snapshot.restoreClipping()
         if changed:
             self._hideLegends()
         self._mode, self._look = mode, look
@@ -254,6 +262,7 @@ class InspectViews:
     def _show_checkerboard(self, layer) -> None:
         warped = self._warpedNode()
         for sliceNode, composite in views.sliceViews():
+            composite.SetClipToBackgroundVolume(False)  # the fixed cells are seen where moving has nothing, too
             _compose(composite, warped, self._checkers(sliceNode, self._look.checkerMm), 1.0)
 
     def _show_flicker(self, layer) -> None:
@@ -375,12 +384,14 @@ class InspectViews:
         if side not in self._nodes:
             source = getattr(self._case, side)
             window, level = _windowLevel(source)
-            values = slicer.util.arrayFromVolume(source).astype(np.float32) - np.float32(level - window / 2)
+            values = slicer.util.arrayFromVolume(source)
+            black, (low, high) = round(level - window / 2), source.GetImageData().GetScalarRange()
+            fits = values.dtype == np.int16 and min(black, low - black) >= -32768 and max(black, high - black) <= 32767
+            values = values - np.int16(black) if fits else values.astype(np.float32) - np.float32(black)
             name = _("{name} ({color})").format(name=source.GetName(), color=color)
             node = self._volume(side, name, values, source)
             if side == "moving":
                 node.SetAndObserveTransformNodeID(self._nodes["share"].GetID())
-            node.GetDisplayNode().SetAutoWindowLevel(False)
             node.GetDisplayNode().SetWindowLevel(window, window / 2)
             node.GetDisplayNode().SetAndObserveColorNodeID(f"vtkMRMLColorTableNode{color}")
             self._windows[side] = window
@@ -402,16 +413,17 @@ class InspectViews:
         matrix = self._case.fixedMatrix()
         see = _cells(rasFromIjk(fixed) if matrix is None else matrix, values.shape, axes, cell_mm)
         # So far below that an interpolated edge is sharp; in the volume's own type where that has room.
-        room = values.dtype == np.int16 and low - 20.0 * max(high - low, 1.0) > -32768
-        hole = low - (20.0 if room else 1000.0) * max(high - low, 1.0)
-        shown = np.where(see, np.asarray(hole, np.int16 if room else np.float32), values)
+        room = values.dtype == np.int16 and low + 32768.0 > 8.0 * max(high - low, 1.0)
+        hole = np.int16(-32768) if room else np.float32(low - 1000.0 * max(high - low, 1.0))
+        shown = np.where(see, hole, values)
+        if shown.dtype == np.float64:
+            shown = shown.astype(np.float32)
         if key in self._nodes:
             slicer.util.updateVolumeFromArray(self._nodes[key], shown)
         else:
             node = self._volume(key, _("{name} (checkerboard)").format(name=fixed.GetName()), shown, fixed)
             _copyDisplay(fixed, node)
             node.GetDisplayNode().SetApplyThreshold(True)
-            node.GetDisplayNode().SetAutoThreshold(False)
             node.GetDisplayNode().SetThreshold(low - 1.0, high + 1.0)
         self._checkers_made[key] = made
         return self._nodes[key]
@@ -424,6 +436,7 @@ class InspectViews:
         half = 0.5 * _windowLevel(case.fixed)[0] if unit == HOUNSFIELD else 50.0
         scale = inspect_colors.differenceScale(inspect_colors.niceAbove(half), unit)
         # Not in both: far below the threshold, so that nothing is shown there and its edge is sharp.
+        np.clip(difference, -4.0 * scale.high, 4.0 * scale.high, out=difference)
         difference[~inside] = -1e4 * scale.high
         self._remove("difference")
         name = _("Difference, {moving} - {fixed}").format(moving=case.moving.GetName(), fixed=case.fixed.GetName())
@@ -432,8 +445,7 @@ class InspectViews:
         display = node.GetDisplayNode()
         display.SetInterpolate(True)
         display.SetApplyThreshold(True)
-        display.SetAutoThreshold(False)
-        display.SetThreshold(-100.0 * scale.high, 1e4 * scale.high)
+        display.SetThreshold(-4.1 * scale.high, 4.1 * scale.high)
         self._step = step
         if step > 1:
             self._refine.start()
@@ -457,9 +469,8 @@ class InspectViews:
         node.SetName(name)
         node.SetIJKToRASMatrix(matrixFrom(rasFromIjk(source)))
         node = _hidden(node)
+        _ownDisplay(node)
         node.SetAndObserveImageData(source.GetImageData())
-        node.CreateDefaultDisplayNodes()
-        node.GetDisplayNode().SetSaveWithScene(False)
         _copyDisplay(source, node)
         self._nodes[key] = node
         return node
@@ -471,9 +482,8 @@ class InspectViews:
         node.SetName(name)
         node = _hidden(node)
         node.SetIJKToRASMatrix(matrixFrom(rasFromIjk(like) if matrix is None else matrix))
+        _ownDisplay(node)
         slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(values))
-        node.CreateDefaultDisplayNodes()
-        node.GetDisplayNode().SetSaveWithScene(False)
         if like is not None:
             node.SetAndObserveTransformNodeID(like.GetTransformNodeID())
         self._nodes[key] = node
@@ -486,6 +496,7 @@ class InspectViews:
         displays = []
         if node.IsA("vtkMRMLDisplayableNode"):
             displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+        displays.sort(key=lambda one: one is None or not one.IsA("vtkMRMLColorLegendDisplayNode"))  # it needs the rest
         for one in (*displays, node):
             if one is not None and slicer.mrmlScene.IsNodePresent(one):
                 slicer.mrmlScene.RemoveNode(one)
@@ -549,15 +560,22 @@ def _compose(composite, background, foreground, opacity: float, compositing=None
     composite.SetForegroundOpacity(opacity if foreground is not None else 0.0)
 
 
+def _ownDisplay(node) -> None:
+    """A display node that is not saved; made before there are voxels, whose histogram it would look at first."""
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetSaveWithScene(False)
+    display.SetAutoWindowLevel(False)
+    display.SetAutoThreshold(False)
+
+
 def _copyDisplay(source, target) -> None:
     one, other = source.GetDisplayNode(), target.GetDisplayNode()
-    if one is None or other is None or not one.IsA("vtkMRMLScalarVolumeDisplayNode"):
-        return
-    other.SetAutoWindowLevel(False)
-    other.SetWindowLevel(one.GetWindow(), one.GetLevel())
-    other.SetInterpolate(one.GetInterpolate())
-    if one.GetColorNodeID():
-        other.SetAndObserveColorNodeID(one.GetColorNodeID())
+    other.SetWindowLevel(*_windowLevel(source))
+    if one is not None and one.IsA("vtkMRMLScalarVolumeDisplayNode"):
+        other.SetInterpolate(one.GetInterpolate())
+        if one.GetColorNodeID():
+            other.SetAndObserveColorNodeID(one.GetColorNodeID())
 
 
 def _windowLevel(node) -> tuple[float, float]:

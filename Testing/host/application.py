@@ -221,7 +221,7 @@ class IOManager(_Strict):
         return bool(storage.WriteData(node))
 
     def _save_scene(self, filename, messages):
-        # The save dialog says so (qSlicerSaveDataDialog), so that modules can put away what is not to be saved.
+        # Assumed of Slicer's own saving: the scene says that it is being saved (vtkMRMLScene::StartSaveEvent).
         slicer.mrmlScene.StartState(slicer.vtkMRMLScene.SaveState)
         try:
             return self._write_scene(filename, messages)

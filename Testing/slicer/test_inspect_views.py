@@ -149,6 +149,31 @@ def test_checkerboard_alternates_in_cells_of_the_size_asked_for(inspect, shown):
         assert exact.mean() > 0.97
 
 
+def test_checkerboard_shows_fixed_where_moving_has_nothing(inspect, shown):
+    from CARLRegistrationLib.inspect_case import Case
+
+    fixed = addVolume(np.full((SIZE,) * 3, 200, np.int16), placed(), "fixed")
+    half = placed()
+    half[0, 3] += SIZE  # its right half alone
+    moving = addVolume(np.full((SIZE,) * 3, 90, np.int16), half, "moving")
+    for node in (fixed, moving):
+        node.GetDisplayNode().SetAutoWindowLevel(False)
+        node.GetDisplayNode().SetWindowLevelMinMax(0, 255)
+    case = Case(fixed, moving, addLinear(np.eye(4)))
+    clipped = [composite.GetClipToBackgroundVolume() for _s, composite in pairs()]
+    show(inspect, case, "CHECKERBOARD", checkerMm=10.0)
+    inspect.center()
+    for sliceNode, _composite in pairs():
+        sliceNode.SetFieldOfView(100, 100, 1)
+        sliceNode.JumpSliceByCentering(0, 0, 0)
+    picture = shown()[..., 0]
+    left, right = picture[80:176, 60:120], picture[80:176, 136:196]  # R is left: both; L has fixed alone
+    for part, other in ((left, 90), (right, 0)):
+        assert 0.35 < (np.abs(part - 200) < 3).mean() < 0.65 and 0.35 < (np.abs(part - other) < 3).mean() < 0.65
+    show(inspect, case, "OVERLAY")
+    assert [composite.GetClipToBackgroundVolume() for _s, composite in pairs()] == clipped
+
+
 def test_flicker_shows_both_in_turn_at_its_rate(host, inspect, case, shown):
     show(inspect, case, "FLICKER", share=0.0, flickerHz=8.0)
     seen = set()

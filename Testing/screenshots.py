@@ -1,0 +1,158 @@
+"""Pictures for the README: registers the generated pair in the panel and looks at it. `python Testing/screenshots.py`.
+
+Writes panel.png, views.png and inspect.png into Resources/Screenshots (or the folder that is named).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULE = ROOT / "CARLRegistration" / "CARLRegistration.py"
+VIEW = "Green"  # coronal
+TILE = 330
+
+
+class Studio:
+    """The module in the test host, and a folder for single pictures."""
+
+    def __init__(self, folder: Path) -> None:
+        sys.path.insert(0, str(ROOT / "Testing"))
+        import host
+
+        self.host = host.start()
+        self.folder = folder
+        self.widget = self.host.load_module(MODULE)
+        self.panel = self.widget.panel
+        for name in ("Red", "Yellow", "Green"):
+            self.host.grab_view(name, folder / "view.png", (TILE, TILE))
+
+    def view(self) -> Image.Image:
+        return Image.open(self.host.grab_view(VIEW, self.folder / "view.png", (TILE, TILE))).convert("RGB")
+
+    def shot(self, height: int | None = None) -> Image.Image:
+        window = self.panel.ui.applyButton.window()
+        window.resize(460, height or 900)
+        return Image.open(self.host.grab(window, self.folder / "panel.png")).convert("RGB")
+
+    def register(self, spacing_mm: float) -> Image.Image:
+        """Run it from the panel; a picture of the panel meanwhile."""
+        from CARLRegistrationLib.sample_data import loadSamplePair
+
+        fixed, moving = loadSamplePair(spacing_mm)
+        self.widget.initializeParameterNode()
+        parameters = self.panel.parameters
+        parameters.fixedVolume, parameters.movingVolume = fixed, moving
+        self.panel.ui.applyButton.click()
+        logic, label = self.panel.logic, self.panel.ui.progressLabel
+        self.host.process_events(until=lambda: ": step " in label.text or not logic.isRunning, timeout=300)
+        picture = self.shot()
+        self.host.process_events(until=lambda: not logic.isRunning, timeout=600)
+        if not self.panel.ui.resultLabel.text:
+            raise SystemExit(f"{self.panel.ui.warningLabel.text}\n{self.panel.ui.logText.plainText}")
+        return picture
+
+
+def titled(picture: Image.Image, title: str) -> Image.Image:
+    made = Image.new("RGB", (picture.width, picture.height + 28), "white")
+    font = ImageFont.load_default(size=15)
+    ImageDraw.Draw(made).text((2, 5), title, fill="black", font=font)
+    made.paste(picture, (0, 28))
+    return made
+
+
+def beside(pictures: list[Image.Image], gap: int = 10) -> Image.Image:
+    width = sum(p.width for p in pictures) + gap * (len(pictures) - 1)
+    made = Image.new("RGB", (width, max(p.height for p in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        made.paste(picture, (left, 0))
+        left += picture.width + gap
+    return made
+
+
+def below(pictures: list[Image.Image], gap: int = 8) -> Image.Image:
+    height = sum(p.height for p in pictures) + gap * (len(pictures) - 1)
+    made = Image.new("RGB", (max(p.width for p in pictures), height), "white")
+    top = 0
+    for picture in pictures:
+        made.paste(picture, (0, top))
+        top += picture.height + gap
+    return made
+
+
+def views_picture(studio: Studio) -> Image.Image:
+    from CARLRegistrationLib import views
+
+    fixed, moving = studio.panel.parameters.fixedVolume, studio.panel.parameters.movingVolume
+    former, tiles = views.remember(), []
+    for node, title in ((fixed, "fixed"), (moving, "moving (800 mm away)")):
+        views.showLayers(node, None)
+        views.fitTo(views.commonBox(node, node))
+        tiles.append(titled(studio.view(), title))
+    views.restore(former)
+    tiles.append(titled(studio.view(), "after Apply: warped over fixed"))
+    studio.panel.ui.showJacobianCheckBox.click()
+    tiles.append(titled(studio.view(), "Show Jacobian"))
+    studio.panel.ui.showJacobianCheckBox.click()
+    return beside(tiles)
+
+
+def inspect_picture(studio: Studio) -> Image.Image:
+    section = studio.panel.inspect
+    ui, main = section.ui, studio.panel.ui
+    for button in (main.inputsCollapsibleButton, main.registrationCollapsibleButton, main.outputsCollapsibleButton):
+        button.collapsed = True
+    ui.inspectCollapsibleButton.collapsed = False
+    tiles = []
+
+    def take(title: str) -> None:
+        if ui.inspectWhyLabel.text:
+            raise SystemExit(f"{title}: {ui.inspectWhyLabel.text}")
+        tiles.append(titled(studio.view(), title))
+
+    ui.mixingComboBox.currentIndex = 1
+    ui.overlayModeButton.click()
+    take("Overlay: fixed red, warped cyan")
+    ui.checkerboardModeButton.click()
+    take("Checkerboard")
+    ui.differenceModeButton.click()
+    studio.host.process_events(1.0)
+    take("Difference: warped less fixed")
+    ui.jacobianModeButton.click()
+    take("Jacobian")
+    if ui.uncertaintyModeButton.enabled:
+        ui.uncertaintyModeButton.click()
+        take("Uncertainty")
+    ui.mixingComboBox.currentIndex = 0
+    ui.overlayModeButton.click()
+    ui.deformationComboBox.currentIndex = 1
+    take("Deformation")
+    picture = studio.shot(1150)
+    section.leave()
+    rows = [beside(tiles[n : n + 2]) for n in range(0, len(tiles), 2)]
+    return beside([picture, below(rows)], 16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "Resources" / "Screenshots")
+    parser.add_argument("--spacing", type=float, default=4.0, help="of the generated pair, mm (%(default)s)")
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        studio = Studio(Path(folder))
+        running = studio.register(args.spacing)
+        beside([running, studio.shot()], 16).save(args.folder / "panel.png", optimize=True)
+        views_picture(studio).save(args.folder / "views.png", optimize=True)
+        inspect_picture(studio).save(args.folder / "inspect.png", optimize=True)
+        studio.host.quit()
+
+
+if __name__ == "__main__":
+    main()
