@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..formats import CONVENTIONS, DIRECTIONS, FORMATS, PRECISIONS, format_for
+from ..formats.catalog import files_of
 from ..progress import Progress
 from ..staging import check_file, cleaner
 from .options import add_control_options
@@ -72,7 +73,13 @@ def check_target(args: argparse.Namespace, *inputs: str):
         for path in given if isinstance(given, list) else [given]:
             if path is not None and Path(path).expanduser().resolve() == out:
                 raise InputError(f"--out: {out.name} is the input itself. Choose another name.")
-    return cleaner(out)
+    removals = [cleaner(file) for file in files_of(out)]
+
+    def clean_up() -> None:
+        for remove in removals:
+            remove()
+
+    return clean_up
 
 
 def open_source(args: argparse.Namespace, path: str | None = None) -> Any:

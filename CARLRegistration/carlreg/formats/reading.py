@@ -158,7 +158,9 @@ def _nifti(file: Path, label: str, convention, fixed, moving) -> Imported:
             image, array = image[:, :, :, 0, 0], np.ascontiguousarray(np.moveaxis(array[:, 0], 0, 3))
         if intent != nifti_field.DISPLACEMENT and (known or convention) == "ras":  # 1006 the reader turns itself
             array[..., :2] *= -1
-        return _from_array(array, VolumeGrid.of(image), f"NIfTI displacement field, {(known or convention).upper()}")
+        return _from_array(
+            array, VolumeGrid.of(image), f"NIfTI displacement field, {(known or convention).upper()}", label
+        )
     if len(sizes) == 4 and sizes[3] == 3:
         if intent == nifti_field.FSL_RELATIVE and convention is None:
             convention = "fsl"
@@ -170,11 +172,11 @@ def _nifti(file: Path, label: str, convention, fixed, moving) -> Imported:
         if convention.startswith("fsl"):
             moving = fsl.require_both(fixed or grid, moving, f"{label}: an FSL warp")[1]
             field = fsl.displacement_from_warp(array, grid, moving, convention == "fsl-absolute", label)
-            return _from_array(field, grid, "FSL warp")
+            return _from_array(field, grid, "FSL warp", label)
         field = np.moveaxis(array, 0, 3).astype(np.float64)
         if convention == "ras":
             field[..., :2] *= -1
-        return _from_array(field, grid, f"4-D NIfTI displacement field, {convention.upper()}")
+        return _from_array(field, grid, f"4-D NIfTI displacement field, {convention.upper()}", label)
     shown = " x ".join(str(n) for n in sizes)
     raise InputError(
         f"{label}: expected a displacement field (5-D x y z 1 3, or 4-D x y z 3), got a volume of {shown}."
@@ -200,7 +202,7 @@ def _vector_file(file: Path, label: str, convention, head: bytes) -> Imported:
     array = sitk.GetArrayFromImage(image).astype(np.float64)
     if convention == "ras":
         array[..., :2] *= -1
-    return _from_array(array, VolumeGrid.of(image), f"displacement field, {(convention or 'lps').upper()}")
+    return _from_array(array, VolumeGrid.of(image), f"displacement field, {(convention or 'lps').upper()}", label)
 
 
 def _image(file: Path, label: str) -> sitk.Image:
@@ -210,10 +212,10 @@ def _image(file: Path, label: str) -> sitk.Image:
         raise read_error(error, label) from error
 
 
-def _from_array(field_dhw3: np.ndarray, grid: VolumeGrid, kind: str) -> Imported:
+def _from_array(field_dhw3: np.ndarray, grid: VolumeGrid, kind: str, label: str) -> Imported:
     bad = int(field_dhw3.size - np.count_nonzero(np.isfinite(field_dhw3)))
     if bad:
-        raise InputError(f"Expected finite displacements, got {bad} that are NaN or infinite ({kind}).")
+        raise InputError(f"{label}: expected finite displacements, got {bad} that are NaN or infinite.")
     image = sitk.GetImageFromArray(field_dhw3, isVector=True)
     image.SetSpacing(grid.spacing.tolist())
     image.SetOrigin(grid.origin_lps.tolist())
