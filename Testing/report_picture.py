@@ -63,8 +63,7 @@ def main() -> None:
             subprocess.run([*carlreg, "demo", "--out", result], check=True)
         subprocess.run([*carlreg, "report", result, "--out", place / "report.html"], check=True)
         picture = take(place / "report.html", place / "profile")
-        # The most different colors, so that the few saturated ones stay as they are.
-        picture.quantize(256, Image.Quantize.MAXCOVERAGE).save(args.out, optimize=True)
+        picture.save(args.out, optimize=True)
 
 
 if __name__ == "__main__":
