@@ -79,7 +79,7 @@ def determinantScale() -> Scale:
         2.0,
         _("Jacobian\n(magenta: folded)"),
         (FOLD_COLOR,),
-        width=_COLORS // 5,
+        width=_COLORS // 5 + 1,  # 0 itself is folded, too
         power=0.7,
         clear=True,
         labels=6,

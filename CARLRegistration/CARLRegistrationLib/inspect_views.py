@@ -412,12 +412,9 @@ class InspectViews:
         low, high = (float(x) for x in fixed.GetImageData().GetScalarRange())
         matrix = self._case.fixedMatrix()
         see = _cells(rasFromIjk(fixed) if matrix is None else matrix, values.shape, axes, cell_mm)
-        # So far below that an interpolated edge is sharp; in the volume's own type where that has room.
-        room = values.dtype == np.int16 and low + 32768.0 > 8.0 * max(high - low, 1.0)
-        hole = np.int16(-32768) if room else np.float32(low - 1000.0 * max(high - low, 1.0))
-        shown = np.where(see, hole, values)
-        if shown.dtype == np.float64:
-            shown = shown.astype(np.float32)
+        # So far below that an interpolated edge is sharp to a thousandth of a voxel.
+        hole = np.float32(low - 1000.0 * max(high - low, 1.0))
+        shown = np.where(see, hole, values.astype(np.float32, copy=False))
         if key in self._nodes:
             slicer.util.updateVolumeFromArray(self._nodes[key], shown)
         else:
