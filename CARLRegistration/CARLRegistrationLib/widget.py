@@ -583,6 +583,7 @@ def _stageName(stage: str) -> str:
         "starts": _("Trying starts"),
         "affine": _("Aligning"),
         "optimize": _("Refining the map"),
+        "uncertainty": _("Estimating the uncertainty"),
         "inverse": _("Inverting the map"),
         "measure": _("Measuring the quality"),
         "write": _("Writing results"),
