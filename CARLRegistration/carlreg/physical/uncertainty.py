@@ -10,9 +10,8 @@ import torch
 from ..errors import InputError
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid
-from .interpolate import LatticeSampler, gather
-from .transform import slab_ranges
-from .workers import in_threads
+from .interpolate import LatticeSampler, gather, inside_index
+from .transform import PhysicalTransform
 
 #: What may be asked for, and what it is.
 QUANTITIES = {
@@ -27,9 +26,9 @@ class Uncertainty:
 
     grid: the coarse lattice. expected_mm, bound_mm: (D, H, W) on it, the error to be expected and the bound below
         which the error is in 90 % of places; finite everywhere.
-    known: (4, D, H, W), all above 0 where both images have data: how deep a node's counterpart lies in the moving
-        volume along each of its axes (mm, negative outside), and 1 or -1 for data or filling. Elsewhere the values
-        mean nothing, and the methods say NaN.
+    known: (D, H, W), above 0 where both images have data, below where there is filling. Elsewhere the values mean
+        nothing, and the methods say NaN.
+    transform, moving_grid: what it is the uncertainty of; places that map beyond this grid are unknown, too.
     meaning: in words. evidence: what the values were made from, name -> (D, H, W), lengths in units of `voxel_mm`, the
         spacing of the network's grid; see `uncertainty.evidence`.
     """
@@ -38,13 +37,18 @@ class Uncertainty:
     expected_mm: np.ndarray
     bound_mm: np.ndarray
     known: np.ndarray
+    transform: PhysicalTransform
+    moving_grid: VolumeGrid
     meaning: str
     evidence: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     voxel_mm: float = 1.0
 
     def at(self, points_lps, quantity: str = "bound") -> np.ndarray:
         """N mm at N x 3 fixed points (LPS mm): the 'bound' or the 'expected' error; NaN where unknown."""
-        known = np.all([self.of(each, points_lps) > 0 for each in self.known], axis=0)  # `of` gives 0 beyond the grid
+        known = self.of(self.known, points_lps) > 0  # `of` gives 0 beyond the grid
+        back = self.moving_grid.ijk_from_lps
+        index = (self.transform.apply(points_lps) @ back[:3, :3].T + back[:3, 3]).T.reshape(3, 1, 1, -1)
+        known &= array_from_tensor(inside_index(tensor_from_array(index), self.moving_grid.size_ijk)).reshape(-1)
         return np.where(known, self.of(self._values(quantity), points_lps), np.nan)
 
     def of(self, values_dhw: np.ndarray, points_lps) -> np.ndarray:
@@ -57,16 +61,17 @@ class Uncertainty:
 
     def on_grid(self, grid: VolumeGrid, quantity: str = "bound") -> np.ndarray:
         """(D, H, W) float32 mm at the voxels of a grid within the fixed volume; NaN where unknown. In slabs."""
-        all_of_it = np.concatenate([self._values(quantity)[None], self.known]).astype(np.float32)
-        sampler = LatticeSampler(tensor_from_array(all_of_it), self.grid, grid)
+        both = np.stack([self._values(quantity), self.known]).astype(np.float32)
+        sampler = LatticeSampler(tensor_from_array(both), self.grid, grid)
         out = np.empty(grid.shape_dhw, dtype=np.float32)
 
-        def work(start: int, stop: int) -> None:
-            values, *known = sampler.slab(start, stop)
-            known = torch.stack(known).amin(dim=0) > 0
+        def work(start: int, stop: int, displacement: torch.Tensor) -> None:
+            values, known = sampler.slab(start, stop)
+            index = self.transform.positions(grid, start, stop, displacement, self.moving_grid.ijk_from_lps)
+            known = (known > 0) & inside_index(index, self.moving_grid.size_ijk)
             out[start:stop] = array_from_tensor(torch.where(known, values, torch.nan))
 
-        for _ in in_threads(work, slab_ranges(grid)):
+        for _ in self.transform.over_slabs(grid, work):
             pass
         return out
 

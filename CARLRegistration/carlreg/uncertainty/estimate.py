@@ -9,7 +9,7 @@ from ..physical import PhysicalTransform, Uncertainty
 from ..preprocess import Prepared
 from ..spaces import VolumeGrid
 from .calibration import Calibration, calibrations
-from .evidence import NetworkAnswer, centers_lps, depths_mm, gather, lattice, usable
+from .evidence import NetworkAnswer, centers_lps, gather, lattice, usable
 
 _MEANING = (
     "90 % bound of the error in mm: {what} is off by no more than this in 90 % of places, as calibrated on generated "
@@ -44,6 +44,8 @@ def estimate(
         (answer.voxel_mm * expected).astype(np.float32),
         (answer.voxel_mm * bound).astype(np.float32),
         _known(transform, fixed, moving, grid, fixed_grid),
+        transform,
+        moving.grid,
         meaning,
         evidence,
         answer.voxel_mm,
@@ -53,15 +55,11 @@ def estimate(
 def _known(
     transform: PhysicalTransform, fixed: Prepared, moving: Prepared, grid: VolumeGrid, fixed_grid: VolumeGrid
 ) -> np.ndarray:
-    """What says where anything is known, see `Uncertainty.known`.
-
-    Each depth is linear next to its faces, so that its zero between the nodes lies where the face is.
-    """
+    """1 at nodes where both images have data, -1 elsewhere; beyond a volume, what its nearest place says."""
     points = centers_lps(grid)
     mapped = transform.apply(points)
     data = fixed.has_data(_moved_into(fixed_grid, points)) & moving.has_data(_moved_into(moving.grid, mapped))
-    known = np.stack([*depths_mm(mapped, moving.grid).T, np.where(data, 1.0, -1.0)])
-    return known.reshape(4, *grid.shape_dhw).astype(np.float32)
+    return np.where(data, 1.0, -1.0).reshape(grid.shape_dhw).astype(np.float32)
 
 
 def _moved_into(grid: VolumeGrid, points_lps: np.ndarray) -> np.ndarray:

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg import outputs
-from carlreg.physical import Uncertainty
+from carlreg.physical import PhysicalTransform, Uncertainty
 from carlreg.settings import RegistrationSettings
+from carlreg.spaces import VolumeGrid
 
 from .conftest import FIXED, positions
+
+UNMOVED = PhysicalTransform(
+    np.eye(4), np.zeros((2, 2, 2, 3), np.float32), VolumeGrid((2, 2, 2), np.ones(3), np.zeros(3), np.eye(3))
+)
 
 
 @pytest.fixture
@@ -21,9 +26,8 @@ def stated(case):
     grid = FIXED.with_spacing(6.0)
     points = positions(grid) - FIXED.center_lps
     bound = 60.0 + points[..., 2]
-    known = np.ones((4, *grid.shape_dhw), np.float32)
-    known[1] = points[..., 0]
-    case.result.uncertainty = Uncertainty(grid, bound / 2, bound, known, "what it means")
+    known, found = points[..., 0], case.result
+    found.uncertainty = Uncertainty(grid, bound / 2, bound, known, UNMOVED, FIXED, "what it means")
     return case
 
 

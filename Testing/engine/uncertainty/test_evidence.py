@@ -98,7 +98,9 @@ def test_nothing_is_known_beyond_the_moving_volume_or_in_its_filling():
     shift = np.array([20.0, 0.0, 0.0])
     f, m = prepare(fixed, "ct"), prepare(moving, "ct")
     known = _known(unmoved(shift), f, m, grid, fixed.grid)
-    found = Uncertainty(grid, np.ones(grid.shape_dhw), np.full(grid.shape_dhw, 2.0), known, "")
+    found = Uncertainty(
+        grid, np.ones(grid.shape_dhw), np.full(grid.shape_dhw, 2.0), known, unmoved(shift), moving.grid, ""
+    )
     array = found.on_grid(fixed.grid)
     # x runs along the last axis: what lies less than 20 mm from its end maps beyond; planes from 26 on are filling.
     assert np.isnan(array[:, :, 22:]).all() and np.isfinite(array[:22, :, :22]).mean() > 0.999
@@ -111,8 +113,9 @@ def test_points_and_grid_agree():
     random = np.random.default_rng(0)
     fixed = VolumeGrid((21, 17, 13), (2.0, 2.5, 3.0), (5.0, -7.0, 11.0), OBLIQUE)
     grid = lattice(fixed, 1.5)
-    bound, known = random.uniform(1, 5, grid.shape_dhw), random.uniform(-0.5, 2, (4, *grid.shape_dhw))
-    found = Uncertainty(grid, bound / 2, bound, known.astype(np.float32), "")
+    bound, known = random.uniform(1, 5, grid.shape_dhw), random.uniform(-0.5, 2, grid.shape_dhw)
+    shift = np.array([9.0, 0.0, 0.0])
+    found = Uncertainty(grid, bound / 2, bound, known.astype(np.float32), unmoved(shift), fixed, "")
     array = found.on_grid(fixed)
     assert np.isnan(array).any() and np.isfinite(array).any()
     assert found.at(centers_lps(fixed)) == pytest.approx(array.reshape(-1), rel=1e-4, nan_ok=True)
