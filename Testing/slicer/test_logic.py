@@ -166,6 +166,7 @@ def test_two_runs_in_a_row_into_the_same_nodes(logic, pair, truth):
         "outputInverse": first.nodes["inverse_transform"],
         "outputWarped": first.nodes["warped"],
         "outputJacobian": first.nodes["jacobian"],
+        "outputUncertainty": first.nodes["uncertainty"],
     }
     count = len(contents())
     second = logic.register(fixed, moving, settings=settings(), **outputs)
@@ -197,6 +198,7 @@ def test_only_what_is_wanted_is_made_and_masks_arrive(logic, pair, truth):
         createInverse=False,
         createWarped=False,
         createJacobian=False,
+        createUncertainty=False,
         keepJobFolder=True,
     )
     assert list(result.nodes) == ["transform"]
@@ -338,7 +340,7 @@ def test_scene_closed_in_mid_run(host, logic, pair, temporary):
     callbacks, pid = started(host, logic, pair)
     begin = time.monotonic()
     host.close_scene()
-    assert time.monotonic() - begin < 3 and engineIsGone(pid)
+    assert time.monotonic() - begin < 10 and engineIsGone(pid)  # it does not wait for the run's end
     assert not logic.isRunning and "ended with the scene" in str(callbacks.errors[0])
     assert list(temporary.iterdir()) == []
     host.process_events(seconds=0.5)
