@@ -116,14 +116,13 @@ def test_turned_body_is_found_in_rotation_mode(pair):
     assert np.linalg.norm(found.transform.apply(points) - truth, axis=1).mean() < 5.0
 
 
-def test_without_steps_the_networks_map_is_delivered(pair):
-    """Better than its affine alone, and sane near the edge of the common field of view, where a network guesses."""
+def test_without_steps_the_better_of_network_and_affine_is_delivered(pair):
+    """No worse than the affine alone, also near the edge of the common field of view, where a network guesses."""
     found = carlreg.register(pair.fixed, pair.moving, dataclasses.replace(QUICK, io_steps=0))
-    assert found.info["deformation_start"].startswith("network")
     points = body_points(pair)
     error = error_mm(found.transform, pair, points)
     affine = dataclasses.replace(found.transform, displacement_lps=np.zeros_like(found.transform.displacement_lps))
-    assert error.mean() < error_mm(affine, pair, points).mean()
+    assert error.mean() <= error_mm(affine, pair, points).mean()
     assert error.mean() < 3.5  # little more than half a voxel
     assert error.max() < 15
 
