@@ -49,6 +49,11 @@ class Display:
         if self.mode != "json":
             print(text, flush=True)
 
+    def figures(self, values: dict) -> None:
+        """What a result is for programs: one line {"figures": values}, in JSON mode only."""
+        if self.mode == "json" and not self._broken:
+            print(json.dumps({"figures": values}), flush=True)
+
     def _show_json(self, record: ProgressRecord) -> None:
         now, what = time.monotonic(), f"{record.stage}\n{record.message}"
         if what == self._stage and now - self._shown_at < _JSON_INTERVAL and record.fraction < 1.0:

@@ -106,10 +106,13 @@ def write_target(
 
     like = volumes.read_volume(args.grid, "grid").grid if args.grid else None
 
-    def tell(written) -> None:
-        display.result(summary(written, args.dry_run))
-
     lines = [*notes, *(f"{name}: {value}" for name, value in (figures or {}).items())]
+
+    def tell(written) -> None:
+        display.result(summary(written))
+        files = [[path.name, size] for path, size in written.files]
+        display.figures({"files": files, "sidecar": written.sidecar, "notes": list(notes)})
+
     formats.write(
         transform,
         args.out,
@@ -129,7 +132,7 @@ def write_target(
     display.result("dry run: nothing was written" if args.dry_run else f"wrote {args.out}")
 
 
-def summary(written, dry_run: bool = False) -> str:
+def summary(written) -> str:
     """Sizes, error, and how the file is used, as text."""
     error, side = written.error_mm, written.sidecar
     lines = [f"{path.name:40}{size_text(size):>12}" for path, size in written.files if not path.name.endswith(".json")]
