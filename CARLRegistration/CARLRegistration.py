@@ -155,9 +155,21 @@ class CARLRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 def _libraryModules():
     """The helpers that are loaded, each after those it imports from."""
-    order = ["errors", "runner", "parameters", "mrml_bridge", "dependencies", "inspect_colors", "logic", "sample_data"]
+    order = [
+        "errors",
+        "runner",
+        "choices",
+        "transforms_choices",
+        "parameters",
+        "mrml_bridge",
+        "dependencies",
+        "inspect_colors",
+        "logic",
+        "sample_data",
+    ]
     order += ["views", "inspect_case", "inspect_views", "inspect_jacobian", "inspect_figures", "inspect_engine"]
-    order += ["inspect_panel", "widget"]
+    order += ["inspect_panel", "transforms_files", "transforms_engine"]
+    order += ["widget"]
     return [f"CARLRegistrationLib.{name}" for name in order]
 
 

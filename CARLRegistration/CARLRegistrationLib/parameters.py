@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -18,15 +17,11 @@ from slicer import (
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-
-class _Choice(enum.Enum):
-    """A choice whose value is what the engine is told, shown by its label."""
-
-    def label(self) -> str:
-        return self.value
+from .choices import Choice
+from .transforms_choices import Convention, Direction, ExportFormat, LinearKind, Precision, Which
 
 
-class Preset(_Choice):
+class Preset(Choice):
     GENERAL = "general"
     CT = "ct"
     MR = "mr"
@@ -45,7 +40,7 @@ class Preset(_Choice):
         }[self]
 
 
-class Robustness(_Choice):
+class Robustness(Choice):
     TRANSLATION = "translation"
     ROTATION = "rotation"
 
@@ -56,7 +51,7 @@ class Robustness(_Choice):
         }[self]
 
 
-class OptimizationMethod(_Choice):
+class OptimizationMethod(Choice):
     FIELD = "field"
     NETWORK = "network"
 
@@ -67,7 +62,7 @@ class OptimizationMethod(_Choice):
         }[self]
 
 
-class Similarity(_Choice):
+class Similarity(Choice):
     LNCC2 = "lncc2"
     LNCC = "lncc"
     MIND = "mind"
@@ -80,7 +75,7 @@ class Similarity(_Choice):
         }[self]
 
 
-class Modality(_Choice):
+class Modality(Choice):
     AUTO = "auto"
     CT = "ct"
     MR = "mr"
@@ -89,7 +84,7 @@ class Modality(_Choice):
         return {Modality.AUTO: _("Automatic"), Modality.CT: _("CT"), Modality.MR: _("MR")}[self]
 
 
-class Model(_Choice):
+class Model(Choice):
     CARL_COMPACT = "carl-compact"
     CARL_COMPACT_ROTATION = "carl-compact-rotation"
     UNIGRADICON = "unigradicon"
@@ -122,7 +117,8 @@ class CARLRegistrationParameterNode:
     *Mask: a segmentation or a label map; *MaskSegment: one segment's ID, empty for all. create*: make this output;
     output*: the node that receives it, None for a new one. ioSteps: 0 = no instance optimization. fieldSpacing: mm,
     0 = automatic. smoothness: a factor. device: auto, cpu, cuda:N. enginePython: empty for Slicer's own.
-    inspect*: what the Inspect section compares.
+    inspect*: what the Inspect section compares. transforms*, export*, import*: of the Transforms section; exportSpacing,
+    toolSpacing: mm, 0 = the field's own.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -172,6 +168,20 @@ class CARLRegistrationParameterNode:
     inspectMovingSegmentation: vtkMRMLSegmentationNode
     inspectFixedPoints: vtkMRMLMarkupsFiducialNode
     inspectMovingPoints: vtkMRMLMarkupsFiducialNode
+
+    transformsFixed: vtkMRMLScalarVolumeNode
+    transformsMoving: vtkMRMLScalarVolumeNode
+    transformsTransform: vtkMRMLTransformNode
+    transformsInitial: vtkMRMLTransformNode
+    exportWhich: Which = Which.FORWARD
+    exportFormat: ExportFormat = ExportFormat.ITK
+    exportSpacing: Annotated[float, WithinRange(0, 50)] = 0.0
+    exportPrecision: Precision = Precision.AUTO
+    exportFlatten: bool = False
+    importConvention: Convention = Convention.FILE
+    importDirection: Direction = Direction.FILE
+    linearKind: LinearKind = LinearKind.RIGID
+    toolSpacing: Annotated[float, WithinRange(0, 50)] = 0.0
 
 
 @dataclass(frozen=True)
