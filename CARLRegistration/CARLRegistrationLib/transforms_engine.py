@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import slicer
-from carlreg.formats import FORMATS
-from carlreg.formats.catalog import stem_of
+from carlreg.formats.catalog import FORMATS, stem_of
 from slicer.i18n import tr as _
 
 from .errors import RegistrationCancelled, RegistrationError

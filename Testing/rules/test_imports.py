@@ -103,7 +103,7 @@ def test_the_engine_knows_no_slicer(path):
         ("import carlreg", {"torch", "SimpleITK", "numpy", "tqdm"}),
         ("import carlreg.errors, carlreg.settings, carlreg.progress, carlreg.staging", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.cli.main", {"torch", "SimpleITK", "numpy"}),
-        ("import carlreg.formats", {"torch", "SimpleITK", "numpy"}),
+        ("import carlreg.formats.catalog", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.spaces", {"torch", "SimpleITK"}),
         ("import carlreg.volumes, carlreg.phantom", {"torch"}),
         ("from carlreg import RegistrationSettings, Progress, CarlError", {"torch", "SimpleITK", "numpy"}),
