@@ -46,7 +46,7 @@ _PANEL_NAMES = {
     "--flatten": _("One field"),
     "--grid": _("Grid spacing"),
     "`carlreg linear`": _("Linear part"),
-    "transform (transform.h5)": _("the transform"),
+    "transform (transform.h5)": _("The transform"),
     "--out: ": "",
 }
 
@@ -181,7 +181,7 @@ def inPanelWords(text: str) -> str:
     """An engine's message with the panel's names of its options."""
     for option, name in _PANEL_NAMES.items():
         text = text.replace(option, name)
-    return text[:1].upper() + text[1:]
+    return text
 
 
 def sizeText(size: float) -> str:
