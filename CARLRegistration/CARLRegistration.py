@@ -160,8 +160,10 @@ def _libraryModules():
         "runner",
         "choices",
         "transforms_choices",
+        "apply_choices",
         "parameters",
         "mrml_bridge",
+        "hierarchy",
         "dependencies",
         "inspect_colors",
         "logic",
@@ -169,6 +171,7 @@ def _libraryModules():
     ]
     order += ["views", "inspect_case", "inspect_views", "inspect_jacobian", "inspect_figures", "inspect_engine"]
     order += ["inspect_panel", "transforms_files", "transforms_engine"]
+    order += ["apply_nodes", "apply_maps", "apply_voxels", "apply_run"]
     order += ["widget"]
     return [f"CARLRegistrationLib.{name}" for name in order]
 

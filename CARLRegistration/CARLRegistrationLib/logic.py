@@ -16,7 +16,7 @@ from carlreg.errors import CarlError
 from carlreg.needs import is_legacy
 from slicer.i18n import tr as _
 
-from . import dependencies, inspect_colors, mrml_bridge
+from . import dependencies, hierarchy, inspect_colors, mrml_bridge
 from .errors import RegistrationCancelled, RegistrationError
 from .parameters import Job, engineArguments
 from .runner import BAD_INPUT, CANCELLED, DONE, EngineProcess, engine_environment
@@ -140,6 +140,7 @@ class Undo:
         for nodeId in self._new:
             node = scene.GetNodeByID(nodeId)
             if node is not None:
+                hierarchy.forget(node)
                 scene.RemoveNode(node)
         self._new, self._filled, self._placed = [], [], []
 
@@ -433,9 +434,7 @@ class Registration:
             node.SetAndObserveTransformNodeID(None)
             node.SetAndObserveTransformFromParent(mrml_bridge.readTransform(path))
             first, second = (fixed, moving) if kind == "transform" else (moving, fixed)
-            # Without these two, DICOM spatial registration export is not offered.
-            node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole(), first.GetID())
-            node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole(), second.GetID())
+            hierarchy.addTransform(node, first, second)  # DICOM spatial registration export asks for it
         else:
             mrml_bridge.readVolumeInto(path, node)
             node.CreateDefaultDisplayNodes()
@@ -446,6 +445,7 @@ class Registration:
                 values[mrml_bridge.notANumber(path)] = inspect_colors.UNKNOWN
                 slicer.util.updateVolumeFromArray(node, inspect_colors.knownUncertainty(values))
                 inspect_colors.style(node, inspect_colors.uncertaintyScale(inspect_colors.uncertaintyRange(node)))
+            hierarchy.addImage(node, moving if kind == "warped" else fixed, fixed)
         node.SetAttribute("CARLRegistration.Settings", settings)
         return node
 

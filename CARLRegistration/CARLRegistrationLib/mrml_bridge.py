@@ -139,11 +139,14 @@ def worldImage(node, what: str, labels: bool = False):
 
     labels: nearest neighbor instead of linear interpolation. Raises RegistrationError for a singular geometry.
     """
-    return _worldImage(node, node.GetImageData(), rasFromIjk(node), what, labels)
+    return placedImage(node, node.GetImageData(), rasFromIjk(node), what, labels)
 
 
-def _worldImage(node, voxels, own: np.ndarray, what: str, labels: bool):
-    """As `worldImage`, for voxels (vtkImageData) with a geometry (4 x 4) in the node's RAS."""
+def placedImage(node, voxels, own: np.ndarray, what: str, labels: bool):
+    """As `worldImage`, for voxels (vtkImageData) with a geometry (4 x 4) in the node's RAS; vectors, too.
+
+    node: whatever has a name and a parent transform.
+    """
     import SimpleITK as sitk
 
     if abs(np.linalg.det(own[:3, :3])) < 1e-12 or not np.all(np.isfinite(own)):
@@ -160,7 +163,7 @@ def _worldImage(node, voxels, own: np.ndarray, what: str, labels: bool):
         array, matrix = _resampledInWorld(node, voxels, own, what, labels)
         reason = _("voxel axes are not perpendicular") if linear is not None else _("a parent transform is not linear")
         note = _("{name} was resampled onto a regular grid ({reason}).").format(name=node.GetName(), reason=reason)
-    image = sitk.GetImageFromArray(array)
+    image = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
     lps = LPS_FROM_RAS @ matrix
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
@@ -170,10 +173,11 @@ def _worldImage(node, voxels, own: np.ndarray, what: str, labels: bool):
 
 
 def _arrayOf(voxels) -> np.ndarray:
-    """k, j, i values of vtkImageData with one value per voxel; shares memory."""
+    """k, j, i values of vtkImageData, with a fourth axis for vectors; shares memory."""
     from vtk.util.numpy_support import vtk_to_numpy
 
-    return vtk_to_numpy(voxels.GetPointData().GetScalars()).reshape(voxels.GetDimensions()[::-1])
+    values = vtk_to_numpy(voxels.GetPointData().GetScalars())
+    return values.reshape(*voxels.GetDimensions()[::-1], *values.shape[1:])
 
 
 def _resampledInWorld(node, image, own, what: str, labels: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -306,7 +310,7 @@ def segmentationImage(node, segmentId: str, what: str):
     own = arrayFrom(matrix)
     extent = np.array(voxels.GetExtent())[::2]
     own[:3, 3] += own[:3, :3] @ extent  # voxel numbers begin at the extent, arrays at 0
-    image, _note = _worldImage(node, voxels, own, what, labels=True)
+    image, _note = placedImage(node, voxels, own, what, labels=True)
     return image
 
 
