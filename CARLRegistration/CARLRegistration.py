@@ -170,7 +170,7 @@ def _libraryModules():
         "sample_data",
     ]
     order += ["views", "inspect_case", "inspect_views", "inspect_jacobian", "inspect_figures", "inspect_engine"]
-    order += ["inspect_panel", "transforms_files", "transforms_engine"]
+    order += ["inspect_panel", "transforms_files", "transforms_engine", "transforms_panel"]
     order += ["apply_nodes", "apply_maps", "apply_voxels", "apply_run"]
     order += ["widget"]
     return [f"CARLRegistrationLib.{name}" for name in order]

@@ -117,8 +117,8 @@ class CARLRegistrationParameterNode:
     *Mask: a segmentation or a label map; *MaskSegment: one segment's ID, empty for all. create*: make this output;
     output*: the node that receives it, None for a new one. ioSteps: 0 = no instance optimization. fieldSpacing: mm,
     0 = automatic. smoothness: a factor. device: auto, cpu, cuda:N. enginePython: empty for Slicer's own.
-    inspect*: what the Inspect section compares. transforms*, export*, import*: of the Transforms section; exportSpacing,
-    toolSpacing: mm, 0 = the field's own.
+    inspect*: what the Inspect section compares. transforms*, export*, import*: of the Transforms section;
+    exportSpacing, toolSpacing: mm, 0 = the field's own.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode

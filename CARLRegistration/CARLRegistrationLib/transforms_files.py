@@ -156,7 +156,7 @@ def writeGrid(node, path: Path, what: str):
 
 
 def writeNode(node, path: Path, around) -> str:
-    """Write a transform node (checked before) as it acts on points of the world; returns a note where that changes it, or "".
+    """Write a transform node, checked before, as it acts on points of the world; returns a note where that changes it.
 
     What files can hold is written exactly: affines, displacement fields, B-splines, one after the other. The rest is
     sampled around an image (SimpleITK).

@@ -26,6 +26,7 @@ from .errors import RegistrationCancelled, RegistrationError
 from .inspect_panel import InspectPanel
 from .logic import Result, Status, whyNot
 from .parameters import PRESETS, Model, Preset, Robustness, applyPreset, jobFrom, presetChanged, settingsFrom
+from .transforms_panel import TransformsPanel
 
 _CHECK_INTERVAL_MS = 150
 # Of a run on this computer to what the estimate for two CPU cores says; kept between sessions, see _learnSpeed.
@@ -66,6 +67,7 @@ class Panel(VTKObservationMixin):
         self._checkTimer.setInterval(_CHECK_INTERVAL_MS)
         self._checkTimer.connect("timeout()", self._onCheckTimer)
         self.inspect = InspectPanel(ui.inspectWidget, self._enginePython)
+        self.transforms = TransformsPanel(ui.transformsWidget, self._enginePython)
         self._connect()
         self._showIdle()
 
@@ -105,6 +107,7 @@ class Panel(VTKObservationMixin):
         self._parameters = parameters
         self._preset = None
         self.inspect.setParameterNode(parameters)
+        self.transforms.setParameterNode(parameters)
         if parameters is not None:
             self._guiTag = parameters.connectGui(self.ui)
             self._preset = parameters.preset
@@ -117,6 +120,7 @@ class Panel(VTKObservationMixin):
         self.logic.abort()
         self._forget()
         self.inspect.cleanup()
+        self.transforms.cleanup()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -133,6 +137,7 @@ class Panel(VTKObservationMixin):
         if result is not None:
             result.discard()
         self.inspect.setResult(None)
+        self.transforms.setResult(None)
 
     def _write(self, name: str, value) -> None:
         if self._parameters is not None and not self._updating and getattr(self._parameters, name) != value:
@@ -438,6 +443,7 @@ class Panel(VTKObservationMixin):
             views.showLayers(result.job.fixedVolume, warped)
             views.fitTo(views.commonBox(result.job.fixedVolume, warped))
         self.inspect.setResult(result)
+        self.transforms.setResult(result)
         self._showIdle()
 
     def _onFailed(self, error) -> None:
