@@ -22,6 +22,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from . import dependencies, views
+from .apply_panel import ApplyPanel
 from .errors import RegistrationCancelled, RegistrationError
 from .inspect_panel import InspectPanel
 from .logic import Result, Status, whyNot
@@ -68,6 +69,7 @@ class Panel(VTKObservationMixin):
         self._checkTimer.connect("timeout()", self._onCheckTimer)
         self.inspect = InspectPanel(ui.inspectWidget, self._enginePython)
         self.transforms = TransformsPanel(ui.transformsWidget, self._enginePython)
+        self.apply = ApplyPanel(ui.applyWidget, self._enginePython)
         self._connect()
         self._showIdle()
 
@@ -108,6 +110,7 @@ class Panel(VTKObservationMixin):
         self._preset = None
         self.inspect.setParameterNode(parameters)
         self.transforms.setParameterNode(parameters)
+        self.apply.setParameterNode(parameters)
         if parameters is not None:
             self._guiTag = parameters.connectGui(self.ui)
             self._preset = parameters.preset
@@ -118,9 +121,10 @@ class Panel(VTKObservationMixin):
         """Stop what runs and let go of the scene."""
         self._stopCheck()
         self.logic.abort()
+        self.transforms.cleanup()
+        self.apply.cleanup()
         self._forget()
         self.inspect.cleanup()
-        self.transforms.cleanup()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -138,6 +142,7 @@ class Panel(VTKObservationMixin):
             result.discard()
         self.inspect.setResult(None)
         self.transforms.setResult(None)
+        self.apply.setResult(None)
 
     def _write(self, name: str, value) -> None:
         if self._parameters is not None and not self._updating and getattr(self._parameters, name) != value:
@@ -444,6 +449,7 @@ class Panel(VTKObservationMixin):
             views.fitTo(views.commonBox(result.job.fixedVolume, warped))
         self.inspect.setResult(result)
         self.transforms.setResult(result)
+        self.apply.setResult(result)
         self._showIdle()
 
     def _onFailed(self, error) -> None:

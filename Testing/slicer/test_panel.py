@@ -634,8 +634,8 @@ def test_every_bound_control_has_its_parameter(moduleWidget):
     folder = Path(MODULE_FILE).parent / "Resources" / "UI"
     bound = {
         p.findtext("string")
-        for ui in ("CARLRegistration.ui", "CARLRegistrationInspect.ui")
-        for p in ElementTree.parse(folder / ui).getroot().iter("property")
+        for ui in sorted(folder.glob("*.ui"))
+        for p in ElementTree.parse(ui).getroot().iter("property")
         if p.get("name") == "SlicerParameterName"
     }
     byHand = {
