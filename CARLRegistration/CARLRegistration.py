@@ -171,7 +171,7 @@ def _libraryModules():
     ]
     order += ["views", "inspect_case", "inspect_views", "inspect_jacobian", "inspect_figures", "inspect_engine"]
     order += ["inspect_panel", "transforms_files", "transforms_engine", "transforms_panel"]
-    order += ["apply_nodes", "apply_maps", "apply_voxels", "apply_run"]
+    order += ["apply_nodes", "apply_maps", "apply_voxels", "apply_run", "apply_panel"]
     order += ["widget"]
     return [f"CARLRegistrationLib.{name}" for name in order]
 

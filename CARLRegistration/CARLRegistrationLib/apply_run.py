@@ -217,6 +217,10 @@ class Applying:
                 unexpected=True,
             ) from error
 
+    @property
+    def cancelling(self) -> bool:
+        return self._cancelled
+
     def cancel(self) -> None:
         """Stop soon; `poll` says when it has."""
         self._cancelled = True
@@ -298,7 +302,7 @@ class Applying:
             out = "labels" if labels else "volumes"
             (self._folder / out).mkdir()
             command = apply_voxels.arguments(given, job, labels, files, out)
-            yield from self._engine(command, wanted, _("Resampling {count} files").format(count=len(files)))
+            yield from self._engine(command, wanted, _("Resampling labels") if labels else _("Resampling volumes"))
             for n, piece in enumerate(wanted):
                 self._say(_("Reading {name}").format(name=piece.source.GetName()), 0.7 + 0.2 * n / len(wanted))
                 yield

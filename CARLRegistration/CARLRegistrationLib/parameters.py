@@ -17,6 +17,7 @@ from slicer import (
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
+from .apply_choices import ApplyDirection, ApplyGrid, ApplyInterpolation, ApplyMethod
 from .choices import Choice
 from .transforms_choices import Convention, Direction, ExportFormat, LinearKind, Precision, Which
 
@@ -118,7 +119,8 @@ class CARLRegistrationParameterNode:
     output*: the node that receives it, None for a new one. ioSteps: 0 = no instance optimization. fieldSpacing: mm,
     0 = automatic. smoothness: a factor. device: auto, cpu, cuda:N. enginePython: empty for Slicer's own.
     inspect*: what the Inspect section compares. transforms*, export*, import*: of the Transforms section;
-    exportSpacing, toolSpacing: mm, 0 = the field's own.
+    exportSpacing, toolSpacing: mm, 0 = the field's own. apply*: of the Apply section; the nodes that are checked there
+    are references of the node.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -182,6 +184,15 @@ class CARLRegistrationParameterNode:
     importDirection: Direction = Direction.FILE
     linearKind: LinearKind = LinearKind.RIGID
     toolSpacing: Annotated[float, WithinRange(0, 50)] = 0.0
+
+    applyTransform: vtkMRMLTransformNode
+    applyDirection: ApplyDirection = ApplyDirection.TO_FIXED
+    applyMethod: ApplyMethod = ApplyMethod.RESAMPLE
+    applyGrid: ApplyGrid = ApplyGrid.TARGET
+    applyReference: vtkMRMLScalarVolumeNode
+    applyInterpolation: ApplyInterpolation = ApplyInterpolation.LINEAR
+    applyMassPreserving: bool = False
+    applyInPlace: bool = False
 
 
 @dataclass(frozen=True)

@@ -136,14 +136,14 @@ def _image(plan: Applying, file: Path, out: Path) -> str:
 def _read(file: Path) -> sitk.Image:
     """A volume, checked as all inputs are; or a 4-D or many-component image, where each frame is one."""
     if file.is_dir():
-        return read_volume(file, "input").image
+        return read_volume(file, "input", uniform=True).image
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
     try:
         reader.ReadImageInformation()
         plain = reader.GetNumberOfComponents() == 1 and (reader.GetDimension() < 4 or reader.GetSize()[3] == 1)
         if plain:
-            return read_volume(file, "input").image
+            return read_volume(file, "input", uniform=True).image
         if reader.GetDimension() > 4 or (reader.GetDimension() == 4 and reader.GetNumberOfComponents() > 1):
             raise InputError(f"{file.name}: expected a volume or a sequence of volumes, got {reader.GetDimension()}-D.")
         return reader.Execute()

@@ -50,12 +50,13 @@ class Volume:
         return np.array(sitk.GetArrayViewFromImage(self.image), dtype=np.float32)
 
 
-def read_volume(path: str | os.PathLike, name: str | None = None) -> Volume:
+def read_volume(path: str | os.PathLike, name: str | None = None, *, uniform: bool = False) -> Volume:
     """Read and check one volume.
 
     Args:
         path: a file, or a folder with one DICOM series. One file of a DICOM series stands for its whole series.
         name: what messages call it, e.g. "fixed image"; default: the file's name.
+        uniform: the same value everywhere is fine (an empty label map, a frame before the tracer arrives).
     Raises: InputError (missing, unreadable, not a scalar 3-D volume, unusable values), GeometryError (sheared,
         singular), NotEnoughMemory.
     """
@@ -66,7 +67,7 @@ def read_volume(path: str | os.PathLike, name: str | None = None) -> Volume:
         image, attributes, notes = dicom.read_series(file, label)
     else:
         image, attributes, notes = read_file(file, label)
-    return _checked(image, str(file), label, attributes, notes)
+    return _checked(image, str(file), label, attributes, notes, uniform)
 
 
 def volume_from_image(image: sitk.Image, name: str = "image") -> Volume:
@@ -126,7 +127,9 @@ def read_file(file: Path, name: str) -> tuple[sitk.Image, dict[str, str], list[s
     return image, {}, notes
 
 
-def _checked(image: sitk.Image, path: str | None, name: str, attributes: dict, notes: list[str]) -> Volume:
+def _checked(
+    image: sitk.Image, path: str | None, name: str, attributes: dict, notes: list[str], uniform: bool = False
+) -> Volume:
     if image.GetDimension() == 4:  # a fourth axis of length one
         image = image[:, :, :, 0]
     check_kind(image.GetSize(), image.GetNumberOfComponentsPerPixel(), name)
@@ -136,12 +139,12 @@ def _checked(image: sitk.Image, path: str | None, name: str, attributes: dict, n
         VolumeGrid.of(image)
     except GeometryError as error:
         raise GeometryError(f"{name}: {error}") from error
-    _check_values(image, name)
+    _check_values(image, name, uniform)
     return Volume(image, path, name, attributes, tuple(notes))
 
 
-def _check_values(image: sitk.Image, name: str) -> None:
-    """Raise InputError for values that are not finite, too large for float32, or all equal."""
+def _check_values(image: sitk.Image, name: str, uniform: bool) -> None:
+    """Raise InputError for values that are not finite, too large for float32, or (unless `uniform`) all equal."""
     array = sitk.GetArrayViewFromImage(image)
     low, high, bad = math.inf, -math.inf, 0
     for slab in array:  # slab by slab: no second copy of a large volume
@@ -153,7 +156,7 @@ def _check_values(image: sitk.Image, name: str) -> None:
         low, high = min(low, float(slab.min())), max(high, float(slab.max()))
     if bad:
         raise not_finite(bad, array.size, name)
-    if low == high:
+    if low == high and not uniform:
         raise InputError(f"{name}: all voxels have the value {low:g}: there is nothing to register. Check the file.")
     if max(abs(low), abs(high)) > _LARGEST_INTENSITY:
         raise InputError(f"{name}: intensities reach {max(abs(low), abs(high)):.3g}; rescale them below 1e15.")
