@@ -83,12 +83,14 @@ class ApplyUndo(Undo):
         scene = slicer.mrmlScene
         came = [scene.GetNodeByID(one) for one in self._came]
         self._came = []
-        for node in [n for n in came if n is not None and n.IsA("vtkMRMLSequenceNode")]:
+        for node in (n for n in came if n is not None and n.IsA("vtkMRMLSequenceNode")):
             browser = browserOf(node)
             if browser is not None and browser.GetMasterSequenceNode() is not node:
                 browser.RemoveSynchronizedSequenceNode(node.GetID())
         super().apply()  # what was placed under a transform that came along is taken out first
-        for node in [n for n in reversed(came) if n is not None]:
+        # Browsers first: they would make new nodes for the sequences that they show.
+        came = sorted((n for n in came if n is not None), key=lambda n: not n.IsA("vtkMRMLSequenceBrowserNode"))
+        for node in came:
             if scene.IsNodePresent(node):
                 hierarchy.forget(node)
                 scene.RemoveNode(node)
@@ -333,7 +335,7 @@ class Applying:
             self._say(_("Mapping {name}").format(name=piece.source.GetName()), 0.9 * n / len(pieces))
             yield
             piece.made = newNode(piece.frame.GetClassName())
-            piece.made.SetScene(slicer.mrmlScene)  # measurements of markups ask it for units
+            piece.made.SetScene(slicer.mrmlScene)  # not added yet, but transforms and units are looked up there
             piece.made.CopyContent(piece.frame, True)
             for name in _NOT_COPIED:
                 piece.made.RemoveAttribute(name)
@@ -345,9 +347,7 @@ class Applying:
             self._say(_("Hardening {name}").format(name=node.GetName()), n / len(self.job.nodes))
             yield
             self.undo.willFill(node)
-            way = self._way.of(node)
-            node.SetAndObserveTransformNodeID(None)
-            _harden(node, *way)
+            _harden(node, *self._way.of(node))
             made.append((node, node))
         return made
 
@@ -496,11 +496,17 @@ def _placedBy(piece: Piece):
 
 
 def _harden(node, matrix, general) -> None:
-    """Slicer's own hardening, by a transform that is not in the scene."""
-    if matrix is not None:
-        node.ApplyTransformMatrix(mrml_bridge.matrixFrom(matrix))
-    else:
-        node.ApplyTransform(general)
+    """Slicer's own hardening: volumes ask the transform that they are under for the box that they need."""
+    under = flatTransform(general, matrix)
+    under.SetHideFromEditors(True)
+    under.SetSaveWithScene(False)
+    under = slicer.mrmlScene.AddNode(under)
+    try:
+        node.SetAndObserveTransformNodeID(under.GetID())
+        node.HardenTransform()
+    finally:
+        node.SetAndObserveTransformNodeID(None)
+        slicer.mrmlScene.RemoveNode(under)
 
 
 def _unique(name: str) -> str:

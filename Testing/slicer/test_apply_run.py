@@ -30,6 +30,7 @@ def case(scene, moduleWidget, tmp_path):
     """A transform node as registrations make it (a field, an affine with a turn), its volumes; the same in ITK."""
     import slicer
 
+    slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)  # made when it is first asked for
     found, _field = composite(20.0, grid=4.0, bump=3.0, size=32)
     sitk.WriteTransform(found, str(tmp_path / "transform.h5"))
     node = scene.AddNewNodeByClass("vtkMRMLTransformNode", "moving to fixed")

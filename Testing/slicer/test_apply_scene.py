@@ -1,0 +1,483 @@
+"""Placing, hardening, sequences, the way back, what is said when it cannot be done, and the subject hierarchy."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from .test_apply_run import (  # noqa: F401
+    MOVING_SIZE,
+    SIZE,
+    case,
+    choices,
+    ids,
+    imageOf,
+    organs,
+    picture,
+    placed,
+    run,
+    temporary,
+)
+from .volumes import OBLIQUE, addLinear, addVolume, addWarp, rotation
+
+
+def method(name):
+    return getattr(choices().ApplyMethod, name)
+
+
+def toMoving():
+    return choices().ApplyDirection.TO_MOVING
+
+
+def points(node):
+    return np.array([node.GetNthControlPointPosition(n) for n in range(node.GetNumberOfControlPoints())])
+
+
+def worldPoints(node):
+    found = []
+    for n in range(node.GetNumberOfControlPoints()):
+        at = [0.0] * 3
+        node.GetNthControlPointPositionWorld(n, at)
+        found.append(at)
+    return np.array(found)
+
+
+def landmarks(positions, name="landmarks", kind="Fiducial"):
+    import slicer
+
+    node = slicer.mrmlScene.AddNewNodeByClass(f"vtkMRMLMarkups{kind}Node", name)
+    for position in np.asarray(positions).tolist():
+        node.AddControlPoint(*position)
+    return node
+
+
+def sphere(center, radius=8.0, name="model"):
+    import slicer
+    import vtk
+
+    source = vtk.vtkSphereSource()
+    source.SetCenter(*center)
+    source.SetRadius(radius)
+    source.Update()
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", name)
+    node.SetAndObservePolyData(source.GetOutput())
+    return node
+
+
+def hardenedBySlicer(node, transform):
+    """A clone, hardened by Slicer itself."""
+    import slicer
+
+    clone = slicer.mrmlScene.AddNewNodeByClass(node.GetClassName(), "clone")
+    clone.CopyContent(node, True)
+    clone.SetAndObserveTransformNodeID(transform.GetID())
+    clone.HardenTransform()
+    return clone
+
+
+def voxels(segmentation, one, reference):
+    import slicer
+
+    return slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, one, reference)
+
+
+# --- hardening
+
+
+def test_hardened_copies_are_as_slicer_hardens(case):  # noqa: F811
+    import slicer
+
+    _fixed, moving = case.inMoving(9)
+    organ, _grid = organs(case)
+    nodes = [case.moving, landmarks(moving), sphere(moving[0]), organ]
+    before = [slicer.util.arrayFromVolume(case.moving).copy(), points(nodes[1])]
+    made = [new for _old, new in run(*nodes, transform=case.transform, method=method("HARDEN")).made]
+    expected = [hardenedBySlicer(node, case.transform) for node in nodes]
+    assert np.array_equal(slicer.util.arrayFromVolume(made[0]), slicer.util.arrayFromVolume(expected[0]))
+    assert np.allclose(imageOf(made[0]).GetOrigin(), imageOf(expected[0]).GetOrigin())
+    assert np.abs(points(made[1]) - points(expected[1])).max() < 1e-9
+    found, wanted = (slicer.util.arrayFromModelPoints(n) for n in (made[2], expected[2]))
+    assert np.array_equal(found, wanted)
+    for one in ("id liver", "id spleen"):
+        assert np.array_equal(*(voxels(n, one, case.fixed) for n in (made[3], expected[3])))
+        assert voxels(made[3], one, case.fixed).sum() > 100
+    assert np.array_equal(before[0], slicer.util.arrayFromVolume(case.moving))
+    assert np.array_equal(before[1], points(nodes[1]))
+    assert all(node.GetParentTransformNode() is None for node in (*nodes, *made))
+
+
+def test_hardened_by_a_matrix_voxels_stay_as_they_are(case):  # noqa: F811
+    import slicer
+
+    shift = np.eye(4)
+    shift[:3, :3] = rotation((1, 0, 2), 30)
+    shift[:3, 3] = (5, 6, 7)
+    transform = addLinear(shift, "rigid")
+    made = run(case.moving, transform=transform, method=method("HARDEN")).made[0][1]
+    assert np.array_equal(slicer.util.arrayFromVolume(made), slicer.util.arrayFromVolume(case.moving))
+    from CARLRegistrationLib.mrml_bridge import rasFromIjk
+
+    assert np.allclose(rasFromIjk(made), shift @ rasFromIjk(case.moving))
+    back = run(made, transform=transform, method=method("HARDEN"), direction=toMoving()).made[0][1]
+    assert np.allclose(rasFromIjk(back), rasFromIjk(case.moving))
+
+
+def test_in_place_and_back(case, scene):  # noqa: F811
+    import slicer
+    from CARLRegistrationLib.apply_run import Applying, ApplyJob, waitFor
+
+    fixed, moving = case.inMoving(9)
+    organ, _grid = organs(case)
+    parent = addLinear(np.diag([1.0, 1, 1, 1]), "nothing")
+    nodes = [case.moving, landmarks(moving), sphere(moving[0]), organ]
+    nodes[1].SetAndObserveTransformNodeID(parent.GetID())
+    before = ids(scene)
+    state = (
+        slicer.util.arrayFromVolume(nodes[0]).copy(),
+        points(nodes[1]),
+        slicer.util.arrayFromModelPoints(nodes[2]).copy(),
+        voxels(organ, "id liver", case.moving).copy(),
+    )
+    job = ApplyJob(tuple(nodes), case.transform, method=method("HARDEN"), inPlace=True)
+    applying = Applying(job)
+    applying.start()
+    result = waitFor(applying)
+    assert all(old is new for old, new in result.made) and ids(scene) == before
+    assert np.linalg.norm(points(nodes[1]) - fixed, axis=1).max() < 0.01
+    assert nodes[1].GetParentTransformNode() is None
+    assert not np.array_equal(slicer.util.arrayFromVolume(nodes[0]), state[0])
+    applying.undo.apply()
+    assert ids(scene) == before and nodes[1].GetParentTransformNode() is parent
+    after = (
+        slicer.util.arrayFromVolume(nodes[0]),
+        points(nodes[1]),
+        slicer.util.arrayFromModelPoints(nodes[2]),
+        voxels(organ, "id liver", case.moving),
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(state, after, strict=True))
+
+
+# --- placing
+
+
+def test_placed_and_taken_out_again(case, scene):  # noqa: F811
+    from CARLRegistrationLib.apply_run import Applying, ApplyJob, waitFor
+
+    fixed, moving = case.inMoving(9)
+    alone, other = landmarks(moving, "alone"), landmarks(moving, "couch points")
+    shift = np.eye(4)
+    shift[:3, 3] = (3, -4, 5)
+    couch = addLinear(shift, "couch")
+    for node in (other, case.moving):
+        node.SetAndObserveTransformNodeID(couch.GetID())
+    before = ids(scene)
+    applying = Applying(ApplyJob((alone, other), case.transform, method=method("PLACE")))
+    applying.start()
+    result = waitFor(applying)
+    assert alone.GetParentTransformNode() is case.transform
+    assert np.linalg.norm(worldPoints(alone) - fixed, axis=1).max() < 0.01
+    assert np.array_equal(points(alone), moving)
+    # what it was under counts, and what else is there is left alone
+    assert case.moving.GetParentTransformNode() is couch and couch.GetParentTransformNode() is None
+    above = other.GetParentTransformNode()
+    assert above.GetName() == "couch under moving to fixed" and above.GetParentTransformNode() is case.transform
+    assert np.linalg.norm(case.toMoving(worldPoints(other)) - moving - np.array([3, -4, 5]), axis=1).max() < 0.05
+    again = run(alone, transform=case.transform, method=method("PLACE"))
+    assert again.notes == ["alone is under moving to fixed already."]
+    assert result.notes == []
+    applying.undo.apply()
+    assert ids(scene) == before
+    assert alone.GetParentTransformNode() is None and other.GetParentTransformNode() is couch
+
+
+def test_placed_the_other_way(case, scene):  # noqa: F811
+    import slicer
+
+    fixed, moving = case.inMoving(9)
+    first, second = landmarks(fixed, "first"), landmarks(fixed, "second")
+    run(first, second, transform=case.transform, method=method("PLACE"), direction=toMoving())
+    above = first.GetParentTransformNode()
+    assert above is second.GetParentTransformNode() and above.GetName() == "moving to fixed (inverse)"
+    assert np.linalg.norm(worldPoints(first) - moving, axis=1).max() < 0.01
+    kind = slicer.vtkMRMLTransformNode
+    assert above.GetNodeReference(kind.GetFixedNodeReferenceRole()) is case.moving
+    assert above.GetNodeReference(kind.GetMovingNodeReferenceRole()) is case.fixed
+    # the next one takes what is there
+    third = landmarks(fixed, "third")
+    before = ids(scene)
+    run(third, transform=case.transform, method=method("PLACE"), direction=toMoving())
+    assert third.GetParentTransformNode() is above and ids(scene) == before
+    # a copy of the transform may change without changing the inverse
+    case.transform.SetMatrixTransformToParent(slicer.vtkMRMLTransformNode().GetMatrixTransformToParent() or _identity())
+    assert np.linalg.norm(worldPoints(first) - moving, axis=1).max() < 0.01
+
+
+def _identity():
+    import vtk
+
+    return vtk.vtkMatrix4x4()
+
+
+# --- sequences
+
+
+def sequence(case, count=3, browse=True, node=None):  # noqa: F811
+    """Frames that grow brighter."""
+    import slicer
+
+    made = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "breathing")
+    made.SetIndexName("phase")
+    made.SetIndexUnit("%")
+    array = slicer.util.arrayFromVolume(case.moving).astype(np.float32)
+    for n in range(count):
+        frame = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
+        frame.UnRegister(None)
+        frame.CopyContent(case.moving, True)
+        frame.SetName(f"frame {n}")
+        slicer.util.updateVolumeFromArray(frame, array * (n + 1))
+        made.SetDataNodeAtValue(frame, str(25 * n))
+    if not browse:
+        return made, None
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    browser.SetAndObserveMasterSequenceNodeID(made.GetID())
+    return made, browser
+
+
+@pytest.mark.parametrize("browse", [True, False])
+def test_a_sequence_frame_by_frame(case, scene, browse):  # noqa: F811
+    import slicer
+    from CARLRegistrationLib.apply_run import Applying, ApplyJob, waitFor
+
+    given, browser = sequence(case, browse=browse)
+    before = ids(scene)
+    applying = Applying(ApplyJob((given,), case.transform))
+    applying.start()
+    made = waitFor(applying).made[0][1]
+    assert made.GetClassName() == "vtkMRMLSequenceNode" and made.GetName() == "breathing in fixed"
+    assert made.GetNumberOfDataNodes() == 3 and made.GetIndexName() == "phase" and made.GetIndexUnit() == "%"
+    assert [made.GetNthIndexValue(n) for n in range(3)] == ["0", "25", "50"]
+    for n in range(3):
+        expected = sitk.GetArrayFromImage(
+            sitk.Resample(imageOf(given.GetNthDataNode(n)), imageOf(case.fixed), case.itk, sitk.sitkLinear, -1e9)
+        )
+        found = slicer.util.arrayFromVolume(made.GetNthDataNode(n))
+        assert np.abs(found - expected)[expected > -1e8].max() < 0.3
+    if browse:  # both play together
+        assert browser.IsSynchronizedSequenceNode(made.GetID())
+        proxy = browser.GetProxyNode(made)
+        for n in (2, 1):
+            browser.SetSelectedItemNumber(n)
+            assert np.array_equal(
+                slicer.util.arrayFromVolume(proxy), slicer.util.arrayFromVolume(made.GetNthDataNode(n))
+            )
+    else:
+        assert [b.GetMasterSequenceNode() for b in slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")] == [made]
+    applying.undo.apply()
+    assert ids(scene) == before
+    if browse:
+        assert browser.GetNumberOfSynchronizedSequenceNodes(True) == 1
+
+
+def test_a_sequence_counts_where_it_is_shown_and_can_be_placed(case):  # noqa: F811
+    import slicer
+
+    given, browser = sequence(case)
+    proxy = browser.GetProxyNode(given)
+    plain = slicer.util.arrayFromVolume(run(given, transform=case.transform).made[0][1].GetNthDataNode(1)).copy()
+    shift = np.eye(4)
+    shift[:3, 3] = (3.0, 6.0, -9.0)
+    proxy.SetAndObserveTransformNodeID(addLinear(shift, "couch").GetID())
+    moved = slicer.util.arrayFromVolume(run(given, transform=case.transform).made[0][1].GetNthDataNode(1))
+    assert np.abs(moved - plain).max() > 100
+    proxy.SetAndObserveTransformNodeID(None)
+    run(given, transform=case.transform, method=method("PLACE"))
+    assert proxy.GetParentTransformNode() is case.transform
+    again = slicer.util.arrayFromVolume(run(given, transform=case.transform).made[0][1].GetNthDataNode(1))
+    assert np.array_equal(again, plain)
+
+
+def test_a_sequence_of_points(case):  # noqa: F811
+    import slicer
+
+    fixed, moving = case.inMoving(5)
+    given = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "tips")
+    for n in range(2):
+        frame = landmarks(moving + n, f"tip {n}")
+        given.SetDataNodeAtValue(frame, str(n))
+        slicer.mrmlScene.RemoveNode(frame)
+    made = run(given, transform=case.transform).made[0][1]
+    assert np.linalg.norm(points(made.GetNthDataNode(0)) - fixed, axis=1).max() < 0.01
+    back = case.toMoving(points(made.GetNthDataNode(1)))
+    assert np.linalg.norm(back - moving - 1, axis=1).max() < 0.05
+
+
+# --- the way back, and in the middle
+
+
+def test_undo_removes_all_that_came(case, scene):  # noqa: F811
+    from CARLRegistrationLib.apply_run import Applying, ApplyJob, waitFor
+
+    _fixed, moving = case.inMoving(4)
+    organ, _grid = organs(case)
+    nodes = (case.moving, landmarks(moving), sphere(moving[0]), organ)
+    before = ids(scene)
+    applying = Applying(ApplyJob(nodes, case.transform))
+    applying.start()
+    assert len(waitFor(applying).made) == 4
+    assert len(ids(scene) - before) >= 8  # with display nodes
+    applying.undo.apply()
+    assert ids(scene) == before
+
+
+@pytest.mark.parametrize(
+    ("how", "after"),
+    [("RESAMPLE", 0), ("RESAMPLE", 1), ("RESAMPLE", 12), ("HARDEN", 1), ("HARDEN", 2), ("PLACE", 1), ("PLACE", 2)],
+)
+def test_cancelled_midway_nothing_is_left(case, scene, how, after):  # noqa: F811
+    import slicer
+    from CARLRegistrationLib.apply_run import Applying, ApplyJob
+    from CARLRegistrationLib.errors import RegistrationCancelled
+
+    _fixed, moving = case.inMoving(4)
+    nodes = (case.moving, landmarks(moving), sphere(moving[0]))
+    before, content = ids(scene), slicer.util.arrayFromVolume(case.moving).copy()
+    told = []
+    applying = Applying(ApplyJob(nodes, case.transform, method=method(how), inPlace=how == "HARDEN"))
+    applying._tell = lambda text, share: (told.append(text), len(told) > after and applying.cancel())
+    applying.start()
+    with pytest.raises(RegistrationCancelled, match="nothing was changed"):
+        while applying.poll() is None:
+            time.sleep(0.01)
+            assert len(told) < 1000
+    assert ids(scene) == before and applying._folder is None
+    assert all(node.GetParentTransformNode() is None for node in nodes)
+    assert np.array_equal(slicer.util.arrayFromVolume(case.moving), content)
+    assert np.array_equal(points(nodes[1]), moving)
+
+
+def test_a_failure_in_the_middle_of_adding_leaves_nothing(case, scene, monkeypatch):  # noqa: F811
+    from CARLRegistrationLib import apply_run, hierarchy
+    from CARLRegistrationLib.errors import RegistrationError
+
+    _fixed, moving = case.inMoving(4)
+    before, calls = None, []
+    nodes = (landmarks(moving), sphere(moving[0]))
+    before = ids(scene)
+
+    def second(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise RuntimeError("no more")
+
+    monkeypatch.setattr(hierarchy, "addImage", second)
+    with pytest.raises(RegistrationError, match="Please report this: no more"):
+        apply_run.apply(apply_run.ApplyJob(nodes, case.transform))
+    assert ids(scene) == before
+
+
+# --- in words
+
+
+def error(*nodes, transform, **options):
+    from CARLRegistrationLib.errors import RegistrationError
+
+    with pytest.raises(RegistrationError) as caught:
+        run(*nodes, transform=transform, **options)
+    assert not caught.value.unexpected
+    return str(caught.value)
+
+
+def test_what_cannot_be_done_is_said(case, scene):  # noqa: F811
+    import slicer
+
+    grids, interpolations = choices().ApplyGrid, choices().ApplyInterpolation
+    empty = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
+    drawn = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "nothing drawn")
+    drawn.GetSegmentation().AddEmptySegment("liver", "liver")
+    table = scene.AddNewNodeByClass("vtkMRMLTableNode", "figures")
+    blank = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "blank")
+    unborn = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "unborn")
+    free = addLinear(np.diag([1.0, 1.0, 1.0, 1.0]), "free")
+    flat = addLinear(np.diag([1.0, 1.0, 0.0, 1.0]), "flat")
+    far = addVolume(picture(SIZE), placed(SIZE, (3, 3, 3), np.eye(3), (900, 0, 0)), "far away")
+    hidden = addVolume(picture(SIZE), placed(SIZE, (3, 3, 3), np.eye(3), (0, 700, 0)), "reference elsewhere")
+    given, _browser = sequence(case, browse=False)
+    before = ids(scene)
+    t = case.transform
+    assert "Check at least one node" in error(transform=t)
+    assert "Choose a transform" in error(case.moving, transform=None)
+    assert "organs: the segmentation is empty" in error(empty, transform=t)
+    assert "nothing drawn: the segmentation is empty" in error(case.moving, drawn, transform=t)
+    assert "figures: a transform cannot be applied to a Table" in error(table, transform=t)
+    assert "blank has no voxels" in error(blank, transform=t)
+    assert "unborn: the sequence has no frames" in error(unborn, transform=t)
+    assert "landmarks has no points" in error(landmarks([], "landmarks"), transform=t)
+    assert "flat: the transform is singular" in error(case.moving, transform=flat)
+    assert "free does not say which volumes" in error(case.moving, transform=free)
+    assert "Choose a reference volume" in error(case.moving, transform=t, grid=grids.REFERENCE)
+    assert "far away lies outside moving, which moving to fixed was made for" in error(far, transform=t)
+    assert "far away lies outside moving" in error(far, transform=t, method=method("PLACE"))
+    said = error(case.moving, transform=t, grid=grids.REFERENCE, reference=hidden)
+    assert "Under moving to fixed no part of moving lies in reference elsewhere" in said
+    said = error(far, transform=free, grid=grids.REFERENCE, reference=case.fixed)
+    assert "no part of far away lies in fixed" in said
+    said = error(case.moving, transform=t, massPreserving=True, interpolation=interpolations.NEAREST)
+    assert "Mass-preserving scales intensities" in said
+    assert "no browser shows this sequence" in error(given, transform=t, method=method("PLACE"))
+    said = error(given, transform=t, method=method("HARDEN"), inPlace=True)
+    assert "not changed in place" in said
+    case.fixed.SetAndObserveTransformNodeID(t.GetID())
+    assert "fixed is itself placed under moving to fixed" in error(case.moving, transform=t)
+    case.fixed.SetAndObserveTransformNodeID(None)
+    array = slicer.util.arrayFromVolume(case.moving).astype(np.float32)
+    array[3, 3, 3] = np.nan
+    grid = placed(MOVING_SIZE, (3.1, 3.3, 3.7), OBLIQUE, case.toMoving([[0, 0, 0]])[0])
+    broken = addVolume(array, grid, "PET")
+    assert "PET" in error(broken, transform=t) and "NaN" in error(broken, transform=t)
+    assert ids(scene) - before <= {broken.GetID(), *(n.GetID() for n in _ownOf(broken)), *_markups(scene)}
+
+
+def _ownOf(node):
+    return [n for n in (node.GetDisplayNode(), node.GetStorageNode()) if n is not None]
+
+
+def _markups(scene):
+    return {n for n in ids(scene) if "Markups" in n}
+
+
+def test_segments_that_fall_outside_are_named(case):  # noqa: F811
+    import slicer
+
+    node, _grid = organs(case)
+    from .test_inspect_jacobian import addSegment
+
+    away = placed((12, 12, 12), (2, 2, 2), np.eye(3), case.toMoving([[0, 0, 0]])[0] + (0, 0, 300))
+    addSegment(node, "foot", away, np.s_[2:8, 2:8, 2:8], (12, 12, 12))
+    result = run(node, transform=case.transform)
+    assert result.notes == ["organs: outside the new grid, and empty there: foot."]
+    assert result.made[0][1].GetSegmentation().GetNumberOfSegments() == 3
+    assert slicer.util.arrayFromSegmentBinaryLabelmap(result.made[0][1], "id foot", case.fixed).sum() == 0
+
+
+def test_a_transform_that_files_cannot_hold_is_sampled_and_said(case):  # noqa: F811
+    """A thin plate spline, to parent: no field at all."""
+    import slicer
+    from CARLRegistrationLib.mrml_bridge import transformPoints
+
+    warp = addWarp("spline", reach=120.0)
+    grids = choices().ApplyGrid
+    grid = placed(MOVING_SIZE, (3, 3, 3), np.eye(3), (6, 2, 3))
+    volume = addVolume(picture(MOVING_SIZE, 4), grid, "scan")
+    result = run(volume, transform=warp, grid=grids.REFERENCE, reference=case.fixed)
+    assert result.made[0][1].GetName() == "scan in fixed" and "spline was sampled every" in result.notes[0]
+    at = np.random.default_rng(5).uniform(-20, 20, (300, 3))
+    flip = np.array([-1.0, -1.0, 1.0])
+    there = transformPoints(warp.GetTransformFromParent(), at)
+    value = [imageOf(volume).EvaluateAtPhysicalPoint(p, sitk.sitkLinear) for p in (there * flip).tolist()]
+    made = imageOf(result.made[0][1])
+    seen = [made.EvaluateAtPhysicalPoint(p, sitk.sitkLinear) for p in (at * flip).tolist()]
+    assert np.corrcoef(value, seen)[0, 1] > 0.97
+    assert slicer.mrmlScene.GetNodeByID(warp.GetID()) is warp
