@@ -397,7 +397,7 @@ def _residual_of(
     def on_affine(residual: Callable) -> Callable:
         return lambda points: (points + residual(points)) @ start.matrix[:3, :3].T + start.matrix[:3, 3]
 
-    affine = _alikeness(problem, on_affine(np.zeros_like))
+    affine = _alikeness(problem, on_affine(np.zeros_like), start.matrix)
     for name in sorted(scores, key=scores.get, reverse=True):
         mapping = maps[name]
 
@@ -408,21 +408,21 @@ def _residual_of(
             return residual, name
         if scores[name] > start.score:
             continued = _continued_beyond(residual, mapping, start.matrix, problem, f, m)
-            found = _alikeness(problem, on_affine(continued))
+            found = _alikeness(problem, on_affine(continued), start.matrix)
             if all(one > other for one, other in zip(found, affine, strict=True)):
                 return continued, name
             log.info("map %s: no more alike than by the affine where both have data", name)
     return None, "affine"
 
 
-def _alikeness(problem: AffineProblem, mapping: Callable) -> list[float]:
+def _alikeness(problem: AffineProblem, mapping: Callable, affine: np.ndarray) -> list[float]:
     """How alike a map makes the images over the overlap, each the larger the better.
 
     Between modalities local correlation alone is content with deformations that no anatomy has.
     """
     figures = [problem.score_map(mapping).similarity]
     if problem.similarity == "mind":
-        figures.append(-problem.descriptor_distance(mapping))
+        figures.append(-problem.descriptor_distance(mapping, affine))
     return figures
 
 

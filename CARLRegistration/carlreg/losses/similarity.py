@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 #: Variances below this (of intensities normalized to [0, 1]) count as noise, not as structure.
@@ -171,20 +170,23 @@ _MIND_PAIRS = (  # the 12 pairs of six-neighborhood offsets that are sqrt(2) apa
 )  # fmt: skip
 
 
-def mind_descriptor(image_11dhw: Tensor, *, dilation: int = 2, radius: int = 2) -> Tensor:
+def mind_descriptor(image_11dhw: Tensor, *, dilation: int = 2, radius: int = 2, axes_33=None) -> Tensor:
     """MIND-SSC: 1 x 12 x D x H x W self-similarity, in [0, 1], independent of contrast.
 
     dilation: distance of the six neighbors in voxels. radius: half width of the patches that are compared.
+    axes_33: columns = where one step along d, h, w of the lattice that it is to be compared with leads here, in voxels
+    (d, h, w). Descriptors tell directions, so those of two images agree only along the same ones; None = its own.
     Source: Heinrich et al., MICCAI 2013; patch distances are means over boxes.
     """
     shape = image_11dhw.shape[2:]
-    padded = F.pad(image_11dhw, (dilation,) * 6, mode="replicate")
+    axes = torch.eye(3, dtype=torch.float64) if axes_33 is None else torch.as_tensor(axes_33, dtype=torch.float64)
+    neighbors = {}
 
     def shifted(offset):
-        begin = [dilation * (1 + o) for o in offset]
-        return padded[
-            :, :, begin[0] : begin[0] + shape[0], begin[1] : begin[1] + shape[1], begin[2] : begin[2] + shape[2]
-        ]
+        if offset not in neighbors:
+            steps = dilation * (axes @ torch.tensor(offset, dtype=torch.float64))
+            neighbors[offset] = _moved_along(image_11dhw, steps.tolist())
+        return neighbors[offset]
 
     window = WindowMean(shape, [2 * radius + 1] * 3, device=image_11dhw.device, dtype=image_11dhw.dtype)
     distance = torch.cat([window((shifted(a) - shifted(b)).square()) for a, b in _MIND_PAIRS], dim=1)
@@ -193,6 +195,24 @@ def mind_descriptor(image_11dhw: Tensor, *, dilation: int = 2, radius: int = 2) 
     average = noise.mean()
     noise = noise.clamp(average * 1e-3, average * 1e3).clamp_min(1e-8)
     return torch.exp(-distance / noise)
+
+
+def _moved_along(image_11dhw: Tensor, steps_dhw) -> Tensor:
+    """The image read so many voxels further along each axis: linear between voxels, the nearest one beyond the edge."""
+    for axis, step in enumerate(steps_dhw, start=2):
+        count = image_11dhw.shape[axis]
+        position = (torch.arange(count, dtype=torch.float64) + step).clamp(0, count - 1)
+        below = position.floor()
+        share = (position - below).to(image_11dhw.dtype).to(image_11dhw.device)
+        lower = below.long().to(image_11dhw.device)
+        found = image_11dhw.index_select(axis, lower)
+        if bool((share > 0).any()):
+            shape = [1] * 5
+            shape[axis] = count
+            upper = (lower + 1).clamp(max=count - 1)
+            found = torch.lerp(found, image_11dhw.index_select(axis, upper), share.view(shape))
+        image_11dhw = found
+    return image_11dhw
 
 
 def mind_distance(warped_descriptor: Tensor, fixed_descriptor: Tensor, weight_11dhw: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from ..maps import sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..progress import Progress
 from ..spaces import VolumeGrid
-from .field import LevelImages
+from .field import LevelImages, steps_in_moving
 
 #: How much a smaller overlap costs in the score: similarity * overlap_share ** OVERLAP_POWER.
 OVERLAP_POWER = 0.5
@@ -96,10 +96,14 @@ class AffineProblem:
         return self._score(*self._loss(self._sampled(moving_from_fixed)))
 
     @torch.no_grad()
-    def descriptor_distance(self, moving_from_fixed: Callable[[np.ndarray], np.ndarray]) -> float:
-        """Mean distance of the MIND descriptors under such a map, over the overlap; smaller is better."""
+    def descriptor_distance(self, moving_from_fixed: Callable[[np.ndarray], np.ndarray], matrix: np.ndarray) -> float:
+        """Mean distance of the MIND descriptors under such a map, over the overlap; smaller is better.
+
+        matrix: 4x4, the affine part of the map: along which directions of the moving image it is looked.
+        """
         map_13dhw = self._sampled(moving_from_fixed)
-        moving = sample(mind_descriptor(self.images.moving_11dhw), map_13dhw)
+        axes = steps_in_moving(self.images.fixed_grid, self.images.moving_grid, matrix)
+        moving = sample(mind_descriptor(self.images.moving_11dhw, axes_33=axes), map_13dhw)
         return float(mind_distance(moving, mind_descriptor(self.images.fixed_11dhw), self._weight(map_13dhw)))
 
     def _sampled(self, moving_from_fixed: Callable[[np.ndarray], np.ndarray]) -> Tensor:

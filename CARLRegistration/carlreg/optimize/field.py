@@ -140,7 +140,8 @@ class LevelLoss:
         self.unit_from_mm = _tensor(unit_from_mm, device)
         if similarity == "mind":
             self.fixed_descriptor = mind_descriptor(images.fixed_11dhw)
-            self.moving_descriptor = mind_descriptor(images.moving_11dhw)
+            axes = steps_in_moving(fixed, moving, affine_lps)
+            self.moving_descriptor = mind_descriptor(images.moving_11dhw, axes_33=axes)
         else:
             widths = window_widths(fixed.spacing[::-1], level.window_mm)
             self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=similarity == "lncc2")
@@ -179,6 +180,11 @@ class LevelLoss:
         if self.similarity == "mind":
             return mind_distance(sample(self.moving_descriptor, map_13dhw), self.fixed_descriptor, weight)
         return self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight, weight)
+
+
+def steps_in_moving(fixed: VolumeGrid, moving: VolumeGrid, affine_lps: np.ndarray) -> np.ndarray:
+    """3 x 3, columns: where a step of one voxel along d, h, w of the fixed grid leads in the moving one's voxels."""
+    return (moving.ijk_from_lps @ affine_lps @ fixed.lps_from_ijk)[:3, :3][::-1, ::-1].copy()
 
 
 def _tensor(matrix: np.ndarray, device) -> Tensor:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from carlreg.errors import Cancelled, OptimizationDiverged
 from carlreg.optimize.field import FieldLevel, LevelImages, LevelLoss, coefficients_from, optimize_field
@@ -34,6 +35,16 @@ def pair():
     return LevelImages(tensors[0], GRID, tensors[1], GRID), displacement
 
 
+def stored(image, grid: VolumeGrid, axes: str):
+    """The same image with other voxel axes, by SimpleITK: (1 x 1 x D x H x W, grid)."""
+    given = sitk.GetImageFromArray(image[0, 0].numpy())
+    given.SetSpacing(grid.spacing.tolist())
+    given.SetOrigin(grid.origin_lps.tolist())
+    given.SetDirection(grid.direction.ravel().tolist())
+    given = sitk.DICOMOrient(given, axes)
+    return torch.from_numpy(sitk.GetArrayFromImage(given))[None, None], VolumeGrid.of(given)
+
+
 def levels(steps=40):
     return [
         FieldLevel(spacing_mm=16.0, steps=steps, window_mm=20.0, rate_mm=1.0, bending=0, diffusion=0.02),
@@ -41,9 +52,13 @@ def levels(steps=40):
     ]
 
 
+@pytest.mark.parametrize("axes", [None, "LPS", "SAR"])
 @pytest.mark.parametrize("similarity", ["lncc2", "lncc", "mind"])
-def test_known_deformation_is_recovered(similarity):
+def test_known_deformation_is_recovered(similarity, axes):
+    """However the moving image is stored."""
     images, truth = pair()
+    if axes:
+        images = LevelImages(images.fixed_11dhw, GRID, *stored(images.moving_11dhw, GRID, axes))
     result = optimize_field([images] * 2, levels(), np.eye(4), GRID, similarity=similarity)
     found = result.displacement_lps(GRID)
     along_axes = found @ GRID.direction[:, ::-1]
