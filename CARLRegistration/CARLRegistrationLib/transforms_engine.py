@@ -37,6 +37,7 @@ _PANEL_NAMES = {
     "(--fixed and --moving VOLUME)": _("(Fixed and Moving above)"),
     "(--fixed VOLUME)": _("(Fixed above)"),
     "(--moving VOLUME)": _("(Moving above)"),
+    "a smaller --grid or a larger --field-spacing": _("a larger Grid spacing"),
     "--fixed": _("Fixed"),
     "--moving": _("Moving"),
     "--convention": _("Numbers"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,30 +166,31 @@ def writeNode(node, path: Path, around) -> str:
     if node.IsTransformToWorldLinear():
         mrml_bridge.writeTransform(node, path, around)
         return ""
+    chain = [node, *parents(node)]
     parts = []
-    for one in [node, *parents(node)]:  # a point of the world meets the outermost first, the node last
-        own = _partsOf(one)
+    for one in chain:  # a point of the world meets the outermost first, the node last
+        own = _written(one, path)
         if own is None:
+            path.unlink(missing_ok=True)
             return _writeSampled(node, path, around)
         parts += own
-    sitk.WriteTransform(sitk.CompositeTransform(parts) if len(parts) > 1 else parts[0], str(path))
+    if len(chain) > 1:
+        sitk.WriteTransform(sitk.CompositeTransform(parts), str(path))
     return ""
 
 
-def _partsOf(node) -> list | None:
-    """A node's own transform (from parent) as SimpleITK transforms, the last to act first; None where there is none."""
+def _written(node, path: Path) -> list | None:
+    """Write a node's own transform (from parent); its parts, the last to act first, or None where ITK knows it not."""
     import SimpleITK as sitk
 
     storage = slicer.vtkMRMLTransformStorageNode()
-    with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath or None) as folder:
-        path = Path(folder) / "transform.h5"
-        storage.SetFileName(str(path))
-        try:
-            if not storage.WriteData(node):
-                return None
-            parts = _flat(sitk.ReadTransform(str(path)))
-        except RuntimeError:  # a kind that ITK does not know: it leads the other way, or is a spline of landmarks
+    storage.SetFileName(str(path))
+    try:
+        if not storage.WriteData(node):
             return None
+        parts = _flat(sitk.ReadTransform(str(path)))
+    except RuntimeError:  # a kind that ITK does not know: it leads the other way, or is a spline of landmarks
+        return None
     known = _kinds()
     return parts if all(part.GetTransformEnum() in known for part in parts) else None
 

@@ -14,6 +14,7 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from . import dependencies
 from . import transforms_engine as engine
 from .errors import RegistrationCancelled, RegistrationError
 from .inspect_case import Case, parents
@@ -27,6 +28,13 @@ _READ = "*.h5 *.hdf5 *.tfm *.txt *.mat *.lta *.nii *.nii.gz *.nrrd *.nhdr *.mha 
 # Wait for a transform and for nothing to run; the rest of the section can be used meanwhile.
 _OF_TRANSFORM = ("previewButton", "saveButton", "useAsInitialButton", "invertButton", "resampleButton", "linearButton")
 _OF_TRANSFORM += ("addToChainButton", "composeButton")
+
+
+# By whether a file leads from moving to fixed points.
+_WAYS = {
+    False: _("Leads from fixed to moving points: resamples the moving image onto the fixed one."),
+    True: _("Leads from moving to fixed points: resamples the fixed image onto the moving one."),
+}
 
 
 class TransformsPanel(VTKObservationMixin):
@@ -219,6 +227,8 @@ class TransformsPanel(VTKObservationMixin):
         self._show("")
         slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
         try:
+            if self._python() is None:
+                dependencies.ensure()
             self._work = begin()
         except RegistrationError as error:
             self._say(str(error))
@@ -318,9 +328,7 @@ class TransformsPanel(VTKObservationMixin):
         subject, export = self.subject, self.export
         initial = subject.initial if export.which is Which.WITH_INITIAL else None
         nodes = (subject.transform, subject.fixed, subject.moving, initial)
-        ids = [None if node is None else (node.GetID(), node.GetParentTransformNode()) for node in nodes]
-        modified = 0 if initial is None else initial.GetTransformToWorldMTime()
-        return (dataclasses.astuple(export), *ids, modified)
+        return (dataclasses.astuple(export), *map(_placeOf, nodes))
 
     def onPreview(self) -> None:
         """Compute sizes and error; nothing is saved."""
@@ -382,7 +390,8 @@ class TransformsPanel(VTKObservationMixin):
         def saved(made: Made) -> None:
             self._preview = (key, out.name, made)
             self._update()
-            self._show(_("Saved in {folder}:\n{files}").format(folder=out.parent, files=made.sizes()))
+            names = ", ".join(name for name, _size in made.files)
+            self._show(_("Saved in {folder}: {names}").format(folder=out.parent, names=names))
 
         begin = lambda: engine.startExport(subject, export, out, False, self._python())  # noqa: E731
         self._start(_("Saving ..."), begin, saved)
@@ -404,9 +413,8 @@ class TransformsPanel(VTKObservationMixin):
         made = self._preview[2] if self._preview is not None and self._preview[0] == self._key() else None
         text = ""
         if made is not None:
-            leads = made.sidecar.get("maps", "").replace(" points to ", " \u2192 ").replace(" points", "")
             lines = [made.sizes(), _("Error: {error}").format(error=errorText(made.error))]
-            lines.append(_("Points: {leads}; image: {so}").format(leads=leads, so=made.sidecar.get("so_it", "")))
+            lines.append(_WAYS[made.sidecar.get("maps", "").startswith("moving")])
             text = "\n".join([*lines, *made.notes])
         ui.exportNumbersLabel.text = text
         ui.exportNumbersLabel.visible = bool(text)
@@ -415,6 +423,7 @@ class TransformsPanel(VTKObservationMixin):
     def _showCommand(self, made: Made | None) -> None:
         command = made.sidecar.get("command", "") if made is not None else ""
         self.ui.exportCommandLineEdit.text = command
+        self.ui.exportCommandLineEdit.cursorPosition = 0  # its beginning is what is read
         self.ui.exportCommandWidget.visible = bool(command)
 
     def onCopyCommand(self) -> None:
@@ -513,10 +522,10 @@ class TransformsPanel(VTKObservationMixin):
         node = made.nodes[0]
         self._forgetAnswers()
         self._parameters.transformsTransform = node
-        way = _("from fixed to moving points")
+        way = _("It leads from fixed to moving points")
         if direction is Direction.INVERSE:
-            way = _("from moving to fixed points, so it was inverted")
-        lines = [_("Imported {name}. It led {way} ({why}).").format(name=node.GetName(), way=way, why=why), *made.notes]
+            way = _("The file leads from moving to fixed points, so it was inverted")
+        lines = [_("Imported {name}. {way} ({why}).").format(name=node.GetName(), way=way, why=why), *made.notes]
         subject = self.subject
         if subject.fixed is not None and subject.moving is not None and not _reaches(subject):
             lines.append(
@@ -577,6 +586,7 @@ class TransformsPanel(VTKObservationMixin):
             text = _("Made {name}. It leaves: {error}.").format(
                 name=made.nodes[0].GetName(), error=errorText(made.figures.get("left_mm") or {})
             )
+            made.notes = [note for note in made.notes if not note.startswith("the ")]  # the same in the engine's words
             self._showMade(made, text)
 
         self._start(_("Fitting ..."), lambda: engine.startLinear(subject, kind, self._python()), shown)
@@ -612,6 +622,14 @@ class TransformsPanel(VTKObservationMixin):
 
     def _showMade(self, made: Made, text: str) -> None:
         self._show("\n".join([text, *made.notes]))
+
+
+def _placeOf(node) -> tuple:
+    """What changes when another node is chosen, or it is moved by transforms."""
+    if node is None:
+        return ()
+    above = node if node.IsA("vtkMRMLTransformNode") else node.GetParentTransformNode()
+    return (node.GetID(), above.GetID(), above.GetTransformToWorldMTime()) if above is not None else (node.GetID(),)
 
 
 def errorText(error: dict) -> str:
