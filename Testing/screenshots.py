@@ -1,6 +1,6 @@
 """Pictures for the README: registers the generated pair in the panel and looks at it. `python Testing/screenshots.py`.
 
-Writes panel.png, views.png and inspect.png into Resources/Screenshots (or the folder that is named).
+Writes panel.png, views.png, inspect.png and transforms.png into Resources/Screenshots (or the folder that is named).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Studio:
 
     def shot(self, height: int | None = None) -> Image.Image:
         window = self.panel.ui.applyButton.window()
-        window.resize(460, height or 900)
+        window.resize(460, height or 1000)
         return Image.open(self.host.grab(window, self.folder / "panel.png")).convert("RGB")
 
     def register(self, spacing_mm: float) -> Image.Image:
@@ -139,6 +139,43 @@ def inspect_picture(studio: Studio) -> Image.Image:
     return beside([picture, below(rows)], 16)
 
 
+def transforms_picture(studio: Studio) -> Image.Image:
+    """The section after a preview, after an import of what was saved, and after inverting."""
+    from CARLRegistrationLib.transforms_choices import ExportFormat
+
+    section, main = studio.panel.transforms, studio.panel.ui
+    ui, host = section.ui, studio.host
+    for button in (main.inputsCollapsibleButton, main.registrationCollapsibleButton, main.outputsCollapsibleButton):
+        button.collapsed = True
+    studio.panel.inspect.ui.inspectCollapsibleButton.collapsed = True
+    ui.transformsCollapsibleButton.collapsed = False
+    parts = (ui.exportCollapsibleButton, ui.importCollapsibleButton, ui.derivedCollapsibleButton)
+
+    def take(part) -> Image.Image:
+        for one in parts:
+            one.collapsed = one is not part
+        host.process_events(until=lambda: section._work is None, timeout=300)
+        if ui.transformsWhyLabel.text:
+            raise SystemExit(ui.transformsWhyLabel.text)
+        return studio.shot()
+
+    parameters = studio.panel.parameters
+    parameters.exportFormat, parameters.exportSpacing = ExportFormat.ANTS, 8.0
+    with tempfile.TemporaryDirectory() as folder:
+        ui.previewButton.click()
+        pictures = [take(ui.exportCollapsibleButton)]
+        host.answers[:] = [str(Path(folder) / "lung.nii.gz"), True]
+        ui.saveButton.click()
+        take(ui.exportCollapsibleButton)
+        ui.importFileLineEdit.text = str(Path(folder) / "lung1Warp.nii.gz")
+        ui.importButton.click()
+        pictures.append(take(ui.importCollapsibleButton))
+        ui.transformsLastResultButton.click()
+        ui.invertButton.click()
+        pictures.append(take(ui.derivedCollapsibleButton))
+    return beside(pictures, 16)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "Resources" / "Screenshots")
@@ -151,6 +188,7 @@ def main() -> None:
         beside([running, studio.shot()], 16).save(args.folder / "panel.png", optimize=True)
         views_picture(studio).save(args.folder / "views.png", optimize=True)
         inspect_picture(studio).save(args.folder / "inspect.png", optimize=True)
+        transforms_picture(studio).save(args.folder / "transforms.png", optimize=True)
         studio.host.quit()
 
 

@@ -559,11 +559,11 @@ class TransformsPanel(VTKObservationMixin):
 
         def shown(made: Made) -> None:
             report = made.figures.get("inverse") or {}
-            text = _("Made {name}. There and back again: {error}.").format(
+            text = _("Made '{name}'. There and back again: {error}.").format(
                 name=made.nodes[0].GetName(), error=errorText(report.get("error_mm") or {})
             )
             if len(made.nodes) > 1:
-                text += "\n" + _("No inverse in {percent:.2g} % of the volume: {name} shows where.").format(
+                text += "\n" + _("No inverse in {percent:.2g} % of the volume, shown by '{name}'.").format(
                     percent=report["not_inverted_percent"], name=made.nodes[1].GetName()
                 )
             self._showMade(made, text)
@@ -574,7 +574,7 @@ class TransformsPanel(VTKObservationMixin):
         subject, spacing = self.subject, self._parameters.toolSpacing
 
         def shown(made: Made) -> None:
-            text = _("Made {name}. Error: {error}.").format(name=made.nodes[0].GetName(), error=errorText(made.error))
+            text = _("Made '{name}'. Error: {error}.").format(name=made.nodes[0].GetName(), error=errorText(made.error))
             self._showMade(made, text)
 
         self._start(_("Resampling ..."), lambda: engine.startResample(subject, spacing, self._python()), shown)
@@ -583,7 +583,7 @@ class TransformsPanel(VTKObservationMixin):
         subject, kind = self.subject, self._parameters.linearKind
 
         def shown(made: Made) -> None:
-            text = _("Made {name}. It leaves: {error}.").format(
+            text = _("Made '{name}'. It leaves: {error}.").format(
                 name=made.nodes[0].GetName(), error=errorText(made.figures.get("left_mm") or {})
             )
             made.notes = [note for note in made.notes if not note.startswith("the ")]  # the same in the engine's words
@@ -615,7 +615,7 @@ class TransformsPanel(VTKObservationMixin):
         def shown(made: Made) -> None:
             self._chain = []
             self._update()
-            text = _("Made {name} of {count} transforms.").format(name=made.nodes[0].GetName(), count=count)
+            text = _("Made '{name}' of {count} transforms.").format(name=made.nodes[0].GetName(), count=count)
             self._showMade(made, text)
 
         self._start(_("Composing ..."), lambda: engine.startCompose(subject, others, self._python()), shown)

@@ -270,7 +270,7 @@ def test_invert_linear_part_and_compose(host, section):
     first = section.subject.transform
     ui.invertButton.click()
     finish(host, section)
-    assert "Made field (inverse). There and back again: mean" in ui.transformsResultLabel.text
+    assert "Made 'field (inverse)'. There and back again: mean" in ui.transformsResultLabel.text
     import slicer
 
     inverse = slicer.util.getNode("field (inverse)")
@@ -284,13 +284,13 @@ def test_invert_linear_part_and_compose(host, section):
     choose(section, linearKind=LinearKind.SIMILARITY)
     ui.linearButton.click()
     finish(host, section)
-    assert "Made field (similarity part). It leaves: mean" in ui.transformsResultLabel.text
+    assert "Made 'field (similarity part)'. It leaves: mean" in ui.transformsResultLabel.text
     ui.resampleButton.click()
     assert "Set the grid spacing" in ui.transformsWhyLabel.text
     choose(section, toolSpacing=9.0)
     ui.resampleButton.click()
     finish(host, section)
-    assert "Made field (9 mm). Error: mean" in ui.transformsResultLabel.text
+    assert "Made 'field (9 mm)'. Error: mean" in ui.transformsResultLabel.text
     assert section.subject.transform is first
     # choosing the inverse chooses its volumes, the other way round
     fixed, moving = section.subject.fixed, section.subject.moving
