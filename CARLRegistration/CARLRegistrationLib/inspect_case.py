@@ -290,37 +290,12 @@ def resampled(moving, through, matrix: np.ndarray, size, step: int = 1) -> tuple
     Args: through: grid's world points to the moving node's space. matrix, size: of the grid (i, j, k). step: every
         n-th voxel only.
     """
-    own = mrml_bridge.rasFromIjk(moving)
     lattice = matrix @ np.diag([step, step, step, 1.0])
     count = [-(-int(n) // step) for n in size]
-    index = vtk.vtkGeneralTransform()
-    index.PostMultiply()
-    index.Concatenate(mrml_bridge.matrixFrom(lattice))
-    index.Concatenate(through)
-    index.Concatenate(mrml_bridge.matrixFrom(np.linalg.inv(own)))
-    source = moving.GetImageData()
-    dimensions = source.GetDimensions()
-    plain = vtk.vtkImageData()
-    plain.ShallowCopy(source)
-    plain.SetExtent(0, dimensions[0] - 1, 0, dimensions[1] - 1, 0, dimensions[2] - 1)
-    plain.SetSpacing(1, 1, 1)
-    plain.SetOrigin(0, 0, 0)
-    plain.SetDirectionMatrix(1, 0, 0, 0, 1, 0, 0, 0, 1)
-    reslice = vtk.vtkImageReslice()
-    reslice.SetInputData(plain)
-    reslice.SetResliceTransform(index)
-    reslice.SetOutputSpacing(1, 1, 1)
-    reslice.SetOutputOrigin(0, 0, 0)
-    reslice.SetOutputExtent(0, count[0] - 1, 0, count[1] - 1, 0, count[2] - 1)
-    reslice.SetInterpolationModeToLinear()
-    reslice.SetOutputScalarType(vtk.VTK_FLOAT)
-    outside = float(source.GetScalarRange()[0]) - 1e6
-    reslice.SetBackgroundLevel(outside)
-    reslice.Update()
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    output = reslice.GetOutput()
-    values = vtk_to_numpy(output.GetPointData().GetScalars()).reshape(output.GetDimensions()[::-1]).copy()
+    image = moving.GetImageData()
+    outside = float(image.GetScalarRange()[0]) - 1e6
+    own = mrml_bridge.rasFromIjk(moving)
+    values = mrml_bridge.resliced(image, own, through, lattice, count, outside, scalarType=vtk.VTK_FLOAT)
     inside = values > outside + 5e5
     return values, inside, lattice
 

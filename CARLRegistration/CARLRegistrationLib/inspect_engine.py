@@ -264,12 +264,10 @@ def _writeLabelMap(node, ids: dict, numbers: dict, onto, path: Path) -> list[str
         if name not in numbers:
             continue
         try:
-            image = mrml_bridge.segmentationImage(node, segmentId, _("segmentation"))
+            inside = mrml_bridge.segmentInside(node, segmentId, onto, _("segmentation"))
         except RegistrationError:
             empty.append(name)
             continue
-        mask = sitk.Resample(sitk.Cast(image != 0, sitk.sitkUInt8), onto, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        inside = sitk.GetArrayViewFromImage(mask) > 0
         if inside.any():
             labels[inside] = numbers[name]
         else:

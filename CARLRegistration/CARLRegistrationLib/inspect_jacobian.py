@@ -134,12 +134,10 @@ def segmentChanges(node, segmentation) -> tuple[list[SegmentChange], list[str]]:
     for segmentId in ids:
         name = segmentation.GetSegmentation().GetSegment(segmentId).GetName()
         try:
-            image = mrml_bridge.segmentationImage(segmentation, segmentId, _("segmentation"))
+            inside = values[mrml_bridge.segmentInside(segmentation, segmentId, onto, _("segmentation"))]
         except RegistrationError:
             without.append(name)
             continue
-        mask = sitk.Resample(sitk.Cast(image != 0, sitk.sitkUInt8), onto, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        inside = values[sitk.GetArrayViewFromImage(mask) > 0]
         if inside.size == 0:
             without.append(name)
             continue

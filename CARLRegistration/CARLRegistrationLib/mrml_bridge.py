@@ -201,28 +201,44 @@ def _resampledInWorld(node, image, own, what: str, labels: bool) -> tuple[np.nda
         )
     matrix = np.diag([*spacing, 1.0])
     matrix[:3, 3] = low + 0.5 * spacing
-    ijkFromWorld = vtk.vtkGeneralTransform()
-    ijkFromWorld.PostMultiply()
-    ijkFromWorld.Concatenate(matrixFrom(matrix))
-    ijkFromWorld.Concatenate(toWorld.GetInverse())
-    ijkFromWorld.Concatenate(matrixFrom(np.linalg.inv(own)))
+    background = 0.0 if labels else min(0.0, image.GetScalarRange()[0])
+    values = resliced(image, own, toWorld.GetInverse(), matrix, count, background, labels=labels)
+    return values, matrix
+
+
+def resliced(
+    image, own: np.ndarray, through, matrix: np.ndarray, size, background: float, *, labels=False, scalarType=None
+) -> np.ndarray:
+    """Voxels (k, j, i), a copy, of vtkImageData on another grid; linear interpolation, nearest neighbor for labels.
+
+    Args: own: 4 x 4 of its voxels to its node's RAS. through: the grid's points (RAS mm) to the node's. matrix, size:
+        of the grid (i, j, k). background: where the image does not reach. scalarType: of the result, VTK's constant
+        (the image's own).
+    """
+    toIndex = vtk.vtkGeneralTransform()
+    toIndex.PostMultiply()
+    toIndex.Concatenate(matrixFrom(matrix))
+    toIndex.Concatenate(through)
+    toIndex.Concatenate(matrixFrom(np.linalg.inv(own)))
+    last = [int(n) - 1 for n in image.GetDimensions()]
     plain = vtk.vtkImageData()
     plain.ShallowCopy(image)
-    plain.SetExtent(0, int(size[0]) - 1, 0, int(size[1]) - 1, 0, int(size[2]) - 1)
+    plain.SetExtent(0, last[0], 0, last[1], 0, last[2])
     plain.SetSpacing(1, 1, 1)
     plain.SetOrigin(0, 0, 0)
     plain.SetDirectionMatrix(1, 0, 0, 0, 1, 0, 0, 0, 1)
     reslice = vtk.vtkImageReslice()
     reslice.SetInputData(plain)
-    reslice.SetResliceTransform(ijkFromWorld)
+    reslice.SetResliceTransform(toIndex)
     reslice.SetOutputSpacing(1, 1, 1)
     reslice.SetOutputOrigin(0, 0, 0)
-    reslice.SetOutputExtent(0, int(count[0]) - 1, 0, int(count[1]) - 1, 0, int(count[2]) - 1)
-    background = 0.0 if labels else min(0.0, image.GetScalarRange()[0])
+    reslice.SetOutputExtent(0, int(size[0]) - 1, 0, int(size[1]) - 1, 0, int(size[2]) - 1)
+    if scalarType is not None:
+        reslice.SetOutputScalarType(scalarType)
     reslice.SetBackgroundLevel(background)
     reslice.SetInterpolationModeToNearestNeighbor() if labels else reslice.SetInterpolationModeToLinear()
     reslice.Update()
-    return _arrayOf(reslice.GetOutput()).copy(), matrix
+    return _arrayOf(reslice.GetOutput()).copy()
 
 
 def transformPoints(transform, points: np.ndarray) -> np.ndarray:
@@ -312,6 +328,17 @@ def segmentationImage(node, segmentId: str, what: str):
     own[:3, 3] += own[:3, :3] @ extent  # voxel numbers begin at the extent, arrays at 0
     image, _note = placedImage(node, voxels, own, what, labels=True)
     return image
+
+
+def segmentInside(node, segmentId: str, onto, what: str) -> np.ndarray:
+    """Bool (k, j, i): voxels of a SimpleITK image that lie in one segment, in the world.
+
+    Raises: RegistrationError when the segment is empty.
+    """
+    import SimpleITK as sitk
+
+    mask = sitk.Cast(segmentationImage(node, segmentId, what) != 0, sitk.sitkUInt8)
+    return sitk.GetArrayFromImage(sitk.Resample(mask, onto, sitk.Transform(), sitk.sitkNearestNeighbor, 0)) > 0
 
 
 def writeInitialTransform(node, path: Path, fixedImage, movingNode) -> None:

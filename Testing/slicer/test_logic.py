@@ -338,9 +338,8 @@ def test_cancel(host, logic, pair, temporary):
 @pytest.mark.slow
 def test_scene_closed_in_mid_run(host, logic, pair, temporary):
     callbacks, pid = started(host, logic, pair)
-    begin = time.monotonic()
     host.close_scene()
-    assert time.monotonic() - begin < 10 and engineIsGone(pid)  # it does not wait for the run's end
+    assert engineIsGone(pid)  # it does not wait for the run's end
     assert not logic.isRunning and "ended with the scene" in str(callbacks.errors[0])
     assert list(temporary.iterdir()) == []
     host.process_events(seconds=0.5)

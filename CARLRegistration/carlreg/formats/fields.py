@@ -11,7 +11,7 @@ from ..errors import GeometryError, InputError
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..physical import PhysicalTransform
 from ..physical.interpolate import gather
-from ..physical.transform import affine_from_sitk, flatten, slab_ranges
+from ..physical.transform import affine_from_sitk, field_image, flatten, slab_ranges
 from ..spaces import VolumeGrid
 
 _SLAB_VOXELS = 2**18
@@ -38,19 +38,7 @@ def displacement(
 def _slab(transform: sitk.Transform, grid: VolumeGrid, start: int, stop: int) -> np.ndarray:
     size = grid.size_ijk
     part = grid.cropped((0, 0, start), (size[0], size[1], stop))
-    return sitk.GetArrayFromImage(to_field_image(transform, part))
-
-
-def to_field_image(transform: sitk.Transform, grid: VolumeGrid) -> sitk.Image:
-    """The float64 vector image of displacements, whole."""
-    return sitk.TransformToDisplacementField(
-        transform,
-        sitk.sitkVectorFloat64,
-        grid.size_ijk,
-        grid.origin_lps.tolist(),
-        grid.spacing.tolist(),
-        grid.direction.ravel().tolist(),
-    )
+    return sitk.GetArrayFromImage(field_image(transform, part))
 
 
 def vector_image(field_dhw3: np.ndarray, grid: VolumeGrid) -> sitk.Image:

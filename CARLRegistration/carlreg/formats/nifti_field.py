@@ -5,20 +5,18 @@ from __future__ import annotations
 import gzip
 import os
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..errors import InputError
-from ..outputs.nifti import write_gz
+from ..outputs.nifti import nifti_header, write_gz
 from ..spaces import VolumeGrid
 
 DISPLACEMENT, VECTOR, FSL_RELATIVE = 1006, 1007, 2006
 FSL_COEFFICIENTS = (2007, 2008, 2009, 2016)
-_DIM, _INTENT, _NAME, _LENGTH = 40, 68, 328, 352
+_DIM, _INTENT, _NAME = 40, 68, 328
 
 
 def header_of(file: Path, name: str) -> tuple[tuple[int, ...], int]:
@@ -51,17 +49,8 @@ def write_fsl_warp(path: str | os.PathLike, warp_3dhw: np.ndarray, grid: VolumeG
     write_gz(path, header, (plane for component in warp_3dhw for plane in component))
 
 
-def _header(dtype: np.dtype, grid: VolumeGrid, intent: int, dims: tuple[int, ...]) -> bytes:
-    """SimpleITK's header of a small vector image with sizes and intent put in."""
-    small = sitk.GetImageFromArray(np.zeros((2, 2, 2, 3), dtype=dtype), isVector=True)
-    small.SetSpacing(grid.spacing.tolist())
-    small.SetOrigin(grid.origin_lps.tolist())
-    small.SetDirection(grid.direction.ravel().tolist())
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "header.nii"
-        sitk.WriteImage(small, str(path))
-        header = bytearray(path.read_bytes()[:_LENGTH])
-    struct.pack_into("=8h", header, _DIM, *dims)
+def _header(dtype: np.dtype, grid: VolumeGrid, intent: int, sizes: tuple[int, ...]) -> bytes:
+    header = nifti_header(dtype, grid, vectors=True, sizes=sizes)
     struct.pack_into("=h", header, _INTENT, intent)
     struct.pack_into("16s", header, _NAME, b"Displacement" if intent == DISPLACEMENT else b"")
     return bytes(header)

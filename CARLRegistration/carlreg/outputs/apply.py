@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..physical import PhysicalTransform, invert
-from ..physical.transform import affine_from_sitk, check_affine, flatten, slab_ranges
+from ..physical.transform import affine_from_sitk, check_affine, field_image, flatten, slab_ranges
 from ..progress import Progress, StageTiming, peak_memory_mb
 from ..spaces import VolumeGrid
 from ..volumes import Volume, read_transform, read_volume
@@ -206,16 +206,7 @@ def sample_transform(transform: sitk.Transform, fixed_grid: VolumeGrid) -> Physi
     grid = fixed_grid.padded(2 * fixed_grid.spacing)
     if grid.voxel_count > _SAMPLED_NODES:
         grid = grid.with_spacing(grid.spacing * (grid.voxel_count / _SAMPLED_NODES) ** (1 / 3))
-    field = sitk.TransformToDisplacementField(
-        transform,
-        sitk.sitkVectorFloat64,
-        grid.size_ijk,
-        grid.origin_lps.tolist(),
-        grid.spacing.tolist(),
-        grid.direction.ravel().tolist(),
-    )
-    displacement = sitk.GetArrayFromImage(field)
-    del field
+    displacement = sitk.GetArrayFromImage(field_image(transform, grid))
     steps = [max(1, n // 24) for n in grid.shape_dhw]
     some = tuple(slice(0, None, step) for step in steps)
     k, j, i = np.meshgrid(*(np.arange(0, n, s) for n, s in zip(grid.shape_dhw, steps, strict=True)), indexing="ij")

@@ -29,7 +29,7 @@ def write_nifti_gz(path: str | os.PathLike, array: np.ndarray, grid: VolumeGrid,
     """
     if array.shape != grid.shape_dhw:
         raise ValueError(f"Expected an array of shape {grid.shape_dhw}, got {array.shape}.")
-    write_gz(path, _header(array.dtype, grid, description), [array])
+    write_gz(path, nifti_header(array.dtype, grid, description=description), [array])
 
 
 def write_gz(path: str | os.PathLike, header: bytes, parts: Iterable[np.ndarray]) -> None:
@@ -59,9 +59,20 @@ def _deflated(data) -> bytes:
     return packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
-def _header(dtype: np.dtype, grid: VolumeGrid, description: str = "") -> bytes:
-    """The header that SimpleITK writes for such an image, from a small one with the true size put in."""
-    small = sitk.GetImageFromArray(np.zeros((2, 2, 2), dtype=dtype))
+def nifti_header(
+    dtype: np.dtype,
+    grid: VolumeGrid,
+    *,
+    vectors: bool = False,
+    sizes: tuple[int, ...] | None = None,
+    description: str = "",
+) -> bytearray:
+    """The 352 bytes that SimpleITK writes before such an image, from a small one with the true sizes put in.
+
+    Args: vectors: three components instead of one. sizes: all eight numbers of the header's `dim` (those of one 3-D
+        volume).
+    """
+    small = sitk.GetImageFromArray(np.zeros((2, 2, 2, 3) if vectors else (2, 2, 2), dtype=dtype), isVector=vectors)
     small.SetSpacing(grid.spacing.tolist())
     small.SetOrigin(grid.origin_lps.tolist())
     small.SetDirection(grid.direction.ravel().tolist())
@@ -69,10 +80,10 @@ def _header(dtype: np.dtype, grid: VolumeGrid, description: str = "") -> bytes:
         path = Path(folder) / "header.nii"
         sitk.WriteImage(small, str(path))
         header = bytearray(path.read_bytes()[:_DATA_OFFSET])
-    struct.pack_into("=3h", header, _DIM_OFFSET + 2, *grid.size_ijk)
+    struct.pack_into("=8h", header, _DIM_OFFSET, *(sizes or (3, *grid.size_ijk, 1, 1, 1, 1)))
     if description:
         struct.pack_into("80s", header, _DESCRIPTION_OFFSET, description.encode("ascii")[:79])
-    return bytes(header)
+    return header
 
 
 def rounded_mantissa(array: np.ndarray, bits: int = 12) -> np.ndarray:

@@ -184,6 +184,18 @@ def affine_from_sitk(transform: sitk.Transform) -> np.ndarray:
     return matrix
 
 
+def field_image(transform: sitk.Transform, grid: VolumeGrid) -> sitk.Image:
+    """Any ITK transform's displacements (LPS mm) at a grid's voxels, a float64 vector image, whole."""
+    return sitk.TransformToDisplacementField(
+        transform,
+        sitk.sitkVectorFloat64,
+        grid.size_ijk,
+        grid.origin_lps.tolist(),
+        grid.spacing.tolist(),
+        grid.direction.ravel().tolist(),
+    )
+
+
 def flatten(transform: sitk.Transform) -> list[sitk.Transform]:
     """The parts of a transform as downcast transforms; the last one acts first."""
     transform = transform.Downcast() if hasattr(transform, "Downcast") else transform
