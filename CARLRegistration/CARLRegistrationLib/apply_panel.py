@@ -189,6 +189,9 @@ class ApplyPanel(VTKObservationMixin):
         self._later.stop()
         if self._parameters is None or slicer.mrmlScene.IsImporting() or slicer.mrmlScene.IsClosing():
             return
+        if self.ui.applyCollapsibleButton.collapsed:  # filled when it is opened
+            self._check()
+            return
         table, nodes = self.ui.applyTable, self._shown()
         checked = {node.GetID() for node in self.checked()}
         self._filling = True

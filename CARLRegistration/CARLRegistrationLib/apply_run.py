@@ -339,7 +339,14 @@ class Applying:
             piece.made.CopyContent(piece.frame, True)
             for name in _NOT_COPIED:
                 piece.made.RemoveAttribute(name)
-            _harden(piece.made, *self._way.of(_placedBy(piece)))
+            matrix, general = self._way.of(_placedBy(piece))
+            if matrix is None and piece.made.IsA("vtkMRMLMarkupsROINode"):
+                self._note(
+                    _("{name}: a box stays a box, it was turned and scaled as at its center.").format(
+                        name=piece.source.GetName()
+                    )
+                )
+            _harden(piece.made, matrix, general)
 
     def _hardenInPlace(self) -> Iterator[None]:
         made = []

@@ -440,7 +440,9 @@ def test_planes_and_boxes_follow_as_well_as_they_can(case):
     box = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
     box.SetCenter(*moving[0])
     box.SetSize(10, 12, 14)
-    (_p, newPlane), (_b, newBox) = run(plane, box, transform=case.transform).made
+    result = run(plane, box, transform=case.transform)
+    (_p, newPlane), (_b, newBox) = result.made
+    assert result.notes == ["box: a box stays a box, it was turned and scaled as at its center."]
     assert np.allclose(newPlane.GetOrigin(), fixed[0], atol=0.01) and np.allclose(
         newBox.GetCenter(), fixed[0], atol=0.01
     )
