@@ -12,6 +12,7 @@ import slicer
 from carlreg.formats.catalog import FORMATS, stem_of
 from slicer.i18n import tr as _
 
+from . import mrml_bridge
 from .errors import RegistrationCancelled, RegistrationError
 from .inspect_case import parents
 from .inspect_engine import Task, newFolder
@@ -271,17 +272,29 @@ def startImport(
 ) -> Work:
     """A transform node of a file of any program; of several files, joined: points go through the first one first.
 
-    Args: fixed, moving: volume nodes, or None where the file does not need them.
+    Args: fixed, moving: volume nodes, or None where the file does not need them. They count as they are in their files,
+        without parent transforms: other programs know nothing else.
     """
     for path in paths:
         if not path.is_file():
             raise RegistrationError(_("{path} is not there. Choose a transform file.").format(path=path))
+    placed = []
+    for node, what in ((fixed, _("fixed volume")), (moving, _("moving volume"))):
+        if node is not None:
+            mrml_bridge.checkVolume(node, what)
+            placed += [node] if node.GetParentTransformNode() is not None else []
+    notes = [
+        _("It is taken to be of {name} as in its file, not as it is placed under {parent}.").format(
+            name=node.GetName(), parent=node.GetParentTransformNode().GetName()
+        )
+        for node in placed
+    ]
 
     def prepare(folder: Path) -> Work:
         arguments = ["convert" if len(paths) == 1 else "compose", *map(str, paths)]
         for side, node, what in (("fixed", fixed, _("fixed volume")), ("moving", moving, _("moving volume"))):
             if node is not None:
-                writeGrid(node, folder / f"{side}.mha", what)
+                writeGrid(node, folder / f"{side}.mha", what, own=True)
                 arguments += [f"--{side}", f"{side}.mha"]
         if convention is not Convention.FILE:
             arguments += ["--convention", convention.value]
@@ -293,7 +306,7 @@ def startImport(
             made.nodes.append(addTransform(out, stem_of(paths[0]), fixed, moving))
             return made
 
-        return Work([*arguments, "--out", out.name, "--to", "itk"], folder, finish, python)
+        return Work([*arguments, "--out", out.name, "--to", "itk"], folder, finish, python, notes)
 
     return _started(prepare)
 

@@ -132,11 +132,14 @@ def writeVolumes(subject: Subject, folder: Path, without) -> None:
             mrml_bridge.writeVolume(placed, folder / "moving.mha", _("moving volume"))
 
 
-def writeGrid(node, path: Path, what: str):
-    """Write an image of a volume's geometry in the world, without its voxels; returns the image."""
+def writeGrid(node, path: Path, what: str, own: bool = False):
+    """Write an image of a volume's geometry in the world, without its voxels; returns the image.
+
+    own: the geometry without parent transforms, as in the volume's file.
+    """
     import SimpleITK as sitk
 
-    linear = mrml_bridge.linearWorldFromNode(node)
+    linear = np.eye(4) if own else mrml_bridge.linearWorldFromNode(node)
     matrix = None if linear is None else linear @ mrml_bridge.rasFromIjk(node)
     if matrix is not None and mrml_bridge.isPerpendicular(matrix):
         blank = sitk.Image(list(node.GetImageData().GetDimensions()), sitk.sitkUInt8)

@@ -159,6 +159,11 @@ class TransformsPanel(VTKObservationMixin):
                 with slicer.util.NodeModify(p):  # comes back here
                     p.transformsFixed, p.transformsMoving = fixed, moving
                 return
+        if p.exportWhich is Which.WITH_INITIAL and p.transformsInitial is None:
+            above = [one for one in parents(p.transformsMoving) if one is not p.transformsTransform]
+            if above:
+                p.transformsInitial = above[0]  # comes back here
+                return
         self._update()
 
     def _observe(self, transform) -> None:
@@ -216,7 +221,11 @@ class TransformsPanel(VTKObservationMixin):
                 "{moving} is placed under {parent}: files lead to where it is shown. To lead to the volume's own file, "
                 "compose that as the initial transform."
             ).format(moving=subject.moving.GetName(), parent=above[0].GetName())
-        return f"{text} {hint}".strip()
+        if parents(subject.fixed):
+            hint += " " + _("{fixed} is placed under {parent}: files lead from where it is shown.").format(
+                fixed=subject.fixed.GetName(), parent=parents(subject.fixed)[0].GetName()
+            )
+        return f"{text} {hint.strip()}".strip()
 
     # --- one task at a time
 
@@ -335,10 +344,6 @@ class TransformsPanel(VTKObservationMixin):
         self._computePreview(lambda: None)
 
     def _computePreview(self, then: Callable[[], None]) -> None:
-        p = self._parameters
-        if p.exportWhich is Which.WITH_INITIAL and p.transformsInitial is None and p.transformsMoving is not None:
-            above = [one for one in parents(p.transformsMoving) if one is not p.transformsTransform]
-            p.transformsInitial = above[0] if above else None
         subject, export, key = self.subject, self.export, self._key()
         name = self._suggested()
 
@@ -527,7 +532,7 @@ class TransformsPanel(VTKObservationMixin):
             way = _("The file leads from moving to fixed points, so it was inverted")
         lines = [_("Imported {name}. {way} ({why}).").format(name=node.GetName(), way=way, why=why), *made.notes]
         subject = self.subject
-        if subject.fixed is not None and subject.moving is not None and not _reaches(subject):
+        if not _reaches(subject):
             lines.append(
                 _(
                     "Check: under it no part of {fixed} lies in {moving}. Is it their transform, in this direction?"
@@ -642,7 +647,10 @@ def errorText(error: dict) -> str:
 
 
 def _reaches(subject: Subject) -> bool:
-    """False when no part of the fixed volume lands in the moving one."""
+    """False when no part of the fixed volume lands in the moving one, where both are known and as in their files."""
+    volumes = (subject.fixed, subject.moving)
+    if None in volumes or any(parents(node) for node in volumes):
+        return True
     return bool(Case(subject.fixed, subject.moving, subject.transform).commonShare())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import time
 from pathlib import Path
@@ -146,8 +147,11 @@ def test_fsl_gets_the_moving_volume_as_it_was(engine, tmp_path):
     moving.SetAndObserveTransformNodeID(None)
     from CARLRegistrationLib.transforms_choices import Convention
 
+    moving.SetAndObserveTransformNodeID(node.GetID())  # where it is placed meanwhile does not count
     made = done(engine.startImport([tmp_path / "a.mat"], convention=Convention.FSL, fixed=fixed, moving=moving))
     assert far(throughNode(made.nodes[0]), throughNode(placed, throughNode(node))) < 1e-4
+    assert "moving as in its file, not as it is placed under linear" in made.notes[0]
+    moving.SetAndObserveTransformNodeID(None)
     refuses(engine, lambda: engine.startExport(subject, export, "a.mat", True), "moving is not placed under it")
 
 
@@ -170,6 +174,7 @@ def test_a_scene_holds_both_volumes(engine, subject, scene, host, tmp_path):
 def test_what_cannot_be_exported_is_said(engine, subject, tmp_path):
     import dataclasses
 
+    from CARLRegistrationLib.errors import RegistrationError
     from CARLRegistrationLib.transforms_choices import ExportFormat
     from CARLRegistrationLib.transforms_files import Subject
 
@@ -190,7 +195,12 @@ def test_what_cannot_be_exported_is_said(engine, subject, tmp_path):
     refuses(engine, start(lost, engine.Export()), "The transform: its field", "lie apart", "no point in common")
     (tmp_path / "a file").write_text("not a folder")
     refuses(engine, start(alone, engine.Export(), tmp_path / "a file" / "out.h5", False), "nothing can be written in")
-    refuses(engine, start(alone, engine.Export(), tmp_path / "temporary", False), "")
+    if os.geteuid() != 0:  # root may write anywhere
+        locked = tmp_path / "temporary" / "locked"
+        locked.mkdir(mode=0o555)
+        with pytest.raises(RegistrationError, match="nothing can be written in"):
+            done(engine.startExport(alone, engine.Export(), locked / "out.h5", False))
+        locked.rmdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "temporary"]
 
 
@@ -326,6 +336,10 @@ def test_files_that_cannot_be_read(engine, subject, tmp_path):
         ("not there.h5", "is not there"),
     ):
         refuses(engine, lambda name=name: engine.startImport([tmp_path / name]), *words)
+    import slicer
+
+    hollow = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "hollow")
+    refuses(engine, lambda: engine.startImport([tmp_path / "whole.h5"], fixed=hollow), "hollow", "no voxels")
     elsewhere = volume("elsewhere")
     elsewhere.SetOrigin(900, 900, 900)
     sitk.WriteTransform(composite(0.0)[0].GetNthTransform(1), str(tmp_path / "field.h5"))
