@@ -1,6 +1,7 @@
 """Pictures for the README: registers the generated pair in the panel and looks at it. `python Testing/screenshots.py`.
 
-Writes panel.png, views.png, inspect.png and transforms.png into Resources/Screenshots (or the folder that is named).
+Writes panel.png, views.png, inspect.png, transforms.png and apply.png into Resources/Screenshots (or the folder that is
+named).
 """
 
 from __future__ import annotations
@@ -176,6 +177,55 @@ def transforms_picture(studio: Studio) -> Image.Image:
     return beside(pictures, 16)
 
 
+def apply_picture(studio: Studio, spacing_mm: float) -> Image.Image:
+    """Segments, landmarks, a model and a label map of the moving scan, before and after they were brought along."""
+    import slicer
+    from carlreg.phantom import make_pair
+    from CARLRegistrationLib import views
+    from CARLRegistrationLib.mrml_bridge import fillVolume
+
+    panel, host = studio.panel, studio.host
+    ui, main = panel.apply.ui, panel.ui
+    panel.inspect.leave()
+    for button in (main.inputsCollapsibleButton, main.registrationCollapsibleButton, main.outputsCollapsibleButton):
+        button.collapsed = True
+    panel.inspect.ui.inspectCollapsibleButton.collapsed = True
+    panel.transforms.ui.transformsCollapsibleButton.collapsed = True
+    ui.applyCollapsibleButton.collapsed = False
+    fixed, moving = panel.parameters.fixedVolume, panel.parameters.movingVolume
+    truth = make_pair(seed=0, spacing_mm=spacing_mm)
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Organ labels")
+    fillVolume(truth.moving_labels, labels)
+    organs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Organs")
+    organs.CreateDefaultDisplayNodes()
+    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, organs)
+    landmarks = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Landmarks")
+    for x, y, z in truth.landmarks[1].tolist():
+        landmarks.AddControlPoint(-x, -y, z)
+    landmarks.GetDisplayNode().SetVisibility(False)
+    tiles = []
+
+    def take(volume, segments, title: str) -> None:
+        views.showLayers(volume, None)
+        views.fitTo(views.commonBox(volume, volume))
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            node.GetDisplayNode().SetVisibility(node is segments)
+        tiles.append(titled(studio.view(), title))
+
+    take(moving, organs, "moving scan with its segments")
+    panel.apply.chooseResult()
+    panel.apply.setChecked([organs, labels, landmarks])
+    host.process_events(0.3)
+    ui.applyRunButton.click()
+    host.process_events(until=lambda: panel.apply._running is None, timeout=300)
+    host.process_events(0.3)
+    brought = slicer.mrmlScene.GetFirstNodeByName(f"Organs in {fixed.GetName()}")
+    if brought is None:
+        raise SystemExit(ui.applyInfoLabel.text)
+    take(fixed, brought, "fixed scan with the same segments")
+    return beside([studio.shot(), below(tiles)], 16)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "Resources" / "Screenshots")
@@ -189,6 +239,7 @@ def main() -> None:
         views_picture(studio).save(args.folder / "views.png", optimize=True)
         inspect_picture(studio).save(args.folder / "inspect.png", optimize=True)
         transforms_picture(studio).save(args.folder / "transforms.png", optimize=True)
+        apply_picture(studio, args.spacing).save(args.folder / "apply.png", optimize=True)
         studio.host.quit()
 
 

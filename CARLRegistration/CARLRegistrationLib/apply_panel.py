@@ -21,6 +21,7 @@ _POLL_MS = 60
 # Of the parameter node's references: what is checked; saved with the scene.
 _CHECKED_ROLE = "CARLRegistration.ApplyTo"
 _NODE_ID = 256  # Qt.UserRole
+_NAME_SHARE = 0.5  # of the list's width, at most: the rest of a long name is in its tool tip
 _RESAMPLING = ("applyGridLabel", "applyGridComboBox", "applyInterpolationLabel", "applyInterpolationComboBox")
 _REFERENCE = ("applyReferenceLabel", "applyReferenceSelector")
 
@@ -210,6 +211,7 @@ class ApplyPanel(VTKObservationMixin):
                     table.setItem(row, column, item)
             for column in (0, 1):
                 table.resizeColumnToContents(column)
+            table.setColumnWidth(0, min(table.columnWidth(0), max(160, round(_NAME_SHARE * table.width))))
             table.resizeRowsToContents()
         finally:
             self._filling = False
