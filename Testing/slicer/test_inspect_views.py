@@ -259,7 +259,8 @@ def test_a_planted_fold_has_its_color_in_its_place(inspect, case, shown, log):
     fold = inspect_jacobian.folds(node)
     assert len(fold) == 1 and fold[0].voxels == 36 * SIZE and fold[0].volume_mm3 == pytest.approx(36 * SIZE * 8)
     legend = legendOf(inspect)
-    assert legend.GetVisibility() and legend.GetTitleText() == "Jacobian\n(magenta: folded)"
+    assert legend.GetVisibility()
+    assert legend.GetTitleText() == ("log2 " if log else "") + "Jacobian\n(magenta: folded)"
     show(inspect, case, "OVERLAY")
     assert not legend.GetVisibility()
 
