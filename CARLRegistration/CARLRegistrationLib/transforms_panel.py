@@ -24,6 +24,7 @@ from .transforms_files import Subject, antsAffineBeside, directionOf, sidesOf
 
 _UI = Path(__file__).resolve().parents[1] / "Resources" / "UI" / "CARLRegistrationTransforms.ui"
 _POLL_MS = 150
+_NO_ERROR_MM = 1e-6
 _READ = "*.h5 *.hdf5 *.tfm *.txt *.mat *.lta *.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd"
 # Wait for a transform and for nothing to run; the rest of the section can be used meanwhile.
 _OF_TRANSFORM = ("previewButton", "saveButton", "useAsInitialButton", "invertButton", "resampleButton", "linearButton")
@@ -52,7 +53,7 @@ class TransformsPanel(VTKObservationMixin):
         widget.setMRMLScene(slicer.mrmlScene)
         self._python = python
         self._parameters = self._guiTag = None
-        self._result = None
+        self._result = self._asMade = None
         self._transform = None
         self._work: engine.Work | None = None
         self._then: Callable[[Made], None] | None = None
@@ -99,6 +100,7 @@ class TransformsPanel(VTKObservationMixin):
         inverse = made.get("inverse_transform")
         known = inverse is not None and slicer.mrmlScene.IsNodePresent(inverse)
         known = known and p.transformsTransform is not None and p.transformsTransform is made.get("transform")
+        known = known and self._asMade == (_placeOf(p.transformsTransform), _placeOf(inverse))
         return Subject(
             p.transformsTransform,
             p.transformsFixed,
@@ -133,9 +135,18 @@ class TransformsPanel(VTKObservationMixin):
     def setResult(self, result) -> None:
         """The last registration, or None when it was taken back; it is what is worked on then."""
         self._result = result
+        made = result.nodes if result is not None else {}
+        # Each is the other's inverse as long as nobody changes one.
+        self._asMade = (_placeOf(made.get("transform")), _placeOf(made.get("inverse_transform")))
         if result is not None and result.nodes.get("transform") is not None:
             self.chooseResult()
         self._update()
+
+    def releaseResult(self) -> None:
+        """Its nodes are going to be removed: the selector would choose another in their place."""
+        p, made = self._parameters, self._result.nodes if self._result is not None else {}
+        if p is not None and p.transformsTransform is not None and p.transformsTransform in made.values():
+            p.transformsTransform = None
 
     def chooseResult(self) -> None:
         """Put the last registration's nodes into the selectors."""
@@ -641,7 +652,7 @@ def errorText(error: dict) -> str:
     """mean, 99 % and largest in mm, in a line."""
     if error.get("mean") is None:
         return _("unknown")
-    if not error["max"]:
+    if error["max"] < _NO_ERROR_MM:
         return _("none")
     return _("mean {mean:.2g} mm, 99 % below {p99:.2g}, largest {max:.2g}").format(**error)
 

@@ -330,5 +330,7 @@ def test_after_a_registration_its_transform_is_chosen(host, panel, tmp_path):  #
     ui.previewButton.click()
     host.process_events(until=lambda: section._work is None, timeout=90)
     assert "the inverse that the registration wrote" in ui.exportNumbersLabel.text
+    section.subject.transform.SetAndObserveTransformNodeID(addLinear(affine()).GetID())
+    assert section.subject.inverse is None  # it is not the inverse of that
     panel.ui.undoButton.click()
     assert section.subject.transform is None and "Choose a transform" in ui.transformsWhatLabel.text
