@@ -196,6 +196,12 @@ def _started(prepare: Callable[[Path], Work]) -> Work:
     folder = newFolder()
     try:
         return prepare(folder)
+    except (OSError, RuntimeError) as error:  # SimpleITK's are RuntimeErrors
+        shutil.rmtree(folder, ignore_errors=True)
+        raise RegistrationError(
+            _("{path} could not be written; the disk may be full. Free some space and try again.").format(path=folder),
+            log=str(error),
+        ) from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -245,16 +245,17 @@ class TransformsPanel(VTKObservationMixin):
         self.stop()
         self._say("")
         self._show("")
-        slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             if self._python() is None:
                 dependencies.ensure()
-            self._work = begin()
+            slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
+            try:
+                self._work = begin()
+            finally:
+                slicer.app.restoreOverrideCursor()
         except RegistrationError as error:
             self._say(str(error))
             return
-        finally:
-            slicer.app.restoreOverrideCursor()
         self._then, self._doing = then, doing
         self.ui.transformsBusyLabel.text = doing
         self._timer.start()

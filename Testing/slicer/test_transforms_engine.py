@@ -204,6 +204,14 @@ def test_what_cannot_be_exported_is_said(engine, subject, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "temporary"]
 
 
+def test_a_full_disk_is_said(engine, subject, monkeypatch):
+    def full(*_arguments):
+        raise RuntimeError("No space left on device")
+
+    monkeypatch.setattr(sitk, "WriteImage", full)
+    refuses(engine, lambda: engine.startInvert(subject), "could not be written", "the disk may be full")
+
+
 def test_a_cancelled_export_leaves_nothing(engine, subject, tmp_path):
     import slicer
     from CARLRegistrationLib.errors import RegistrationCancelled
