@@ -20,6 +20,7 @@ from .errors import RegistrationError
 from .inspect_case import parents
 
 _PROBE_NODES = 9  # per axis: where it is asked whether data and transform have anything in common
+_AROUND = 0.2  # of a volume's size: fields reach over its edge, and landmarks may lie there
 _INVERSE_WITHIN_MM = 0.5  # there and back again, for a node of the scene to count as the inverse of another
 
 
@@ -210,7 +211,8 @@ def checkOverlap(node, frame, way: Way, grid=None) -> None:
             _("{name}: {transform} gives no finite points here. Choose another transform.").format(**names)
         )
     source = way.sides.source
-    if source is not None and source.GetImageData() is not None and not _touch(points, _shown(source, way)):
+    bent = way.matrix is None and source is not None and source.GetImageData() is not None
+    if bent and not _touch(points, _shown(source, way), _AROUND):
         raise RegistrationError(
             _(
                 "{name} lies outside {volume}, which {transform} was made for: there is nothing to apply it to. "
@@ -233,12 +235,12 @@ def _shown(volume, way: Way) -> np.ndarray:
     return mrml_bridge.transformPoints(Placed(volume, way.acting).toWorld, ownPoints(volume))
 
 
-def _touch(some: np.ndarray, others: np.ndarray) -> bool:
-    """True when the boxes around two sets of points overlap."""
-    slack = 1e-6
-    low = np.maximum(some.min(axis=0), others.min(axis=0))
-    high = np.minimum(some.max(axis=0), others.max(axis=0))
-    return bool(np.all(low <= high + slack))
+def _touch(some: np.ndarray, others: np.ndarray, around: float = 0.0) -> bool:
+    """True when the boxes around two sets of points overlap; the others' is made larger by a share of its size."""
+    slack = 1e-6 + around * np.ptp(others, axis=0)
+    low = np.maximum(some.min(axis=0), others.min(axis=0) - slack)
+    high = np.minimum(some.max(axis=0), others.max(axis=0) + slack)
+    return bool(np.all(low <= high))
 
 
 def _lattice(low: np.ndarray, high: np.ndarray, nodes: int) -> np.ndarray:

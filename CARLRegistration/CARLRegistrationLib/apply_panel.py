@@ -190,7 +190,8 @@ class ApplyPanel(VTKObservationMixin):
         self._later.stop()
         if self._parameters is None or slicer.mrmlScene.IsImporting() or slicer.mrmlScene.IsClosing():
             return
-        if self.ui.applyCollapsibleButton.collapsed:  # filled when it is opened
+        if self.ui.applyCollapsibleButton.collapsed:  # filled when it is opened; until then no node is held
+            self._watch([])
             self._check()
             return
         table, nodes = self.ui.applyTable, self._shown()

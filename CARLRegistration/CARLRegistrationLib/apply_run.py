@@ -27,8 +27,6 @@ from .logic import Undo
 
 SOURCE_ROLE, TRANSFORM_ROLE = "CARLRegistration.Source", "CARLRegistration.Transform"
 ATTRIBUTE = "CARLRegistration.Applied"
-# Of a node's attributes: they belong to the files it was read from, and a copy is something else.
-_NOT_COPIED = ("DICOM.instanceUIDs",)
 _POLL_SECONDS = 0.04
 
 
@@ -63,7 +61,10 @@ class ApplyResult:
 
 
 class ApplyUndo(Undo):
-    """Also takes away all that came into the scene along with new nodes: display nodes, proxies of sequences."""
+    """Also takes away all that came into the scene between `begin` and `end`: display nodes, proxies of sequences.
+
+    No events may be handled in between: what a user adds meanwhile would count, too.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -337,8 +338,7 @@ class Applying:
             piece.made = newNode(piece.frame.GetClassName())
             piece.made.SetScene(slicer.mrmlScene)  # not added yet, but transforms and units are looked up there
             piece.made.CopyContent(piece.frame, True)
-            for name in _NOT_COPIED:
-                piece.made.RemoveAttribute(name)
+            apply_voxels.keepMeaning(piece.made, piece.frame)
             matrix, general = self._way.of(_placedBy(piece))
             if matrix is None and piece.made.IsA("vtkMRMLMarkupsROINode"):
                 self._note(
@@ -361,7 +361,6 @@ class Applying:
     # -- placing
 
     def _place(self) -> Iterator[None]:
-        self.undo.begin()
         acting = self._way.acting or self._addInverse()
         copies: dict[tuple, object] = {}
         made = []
@@ -390,6 +389,7 @@ class Applying:
         node = flatTransform(self._way.map(), self._way.matrix)
         node.SetName(_unique(_("{name} (inverse)").format(name=transform.GetName())))
         node = slicer.mrmlScene.AddNode(node)
+        self.undo.isNew(node)
         source, target = self._way.sides.source, self._way.sides.target
         if source is not None and target is not None:
             hierarchy.addTransform(node, target, source)
@@ -404,6 +404,7 @@ class Applying:
         names = {"parent": shown.GetParentTransformNode().GetName(), "transform": acting.GetName()}
         node.SetName(_unique(_("{parent} under {transform}").format(**names)))
         node = slicer.mrmlScene.AddNode(node)
+        self.undo.isNew(node)
         node.SetAndObserveTransformNodeID(acting.GetID())
         hierarchy.placeBeside(node, acting)
         return node

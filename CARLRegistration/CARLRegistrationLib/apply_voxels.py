@@ -18,6 +18,8 @@ from .errors import RegistrationError
 from .inspect_engine import standIn
 from .runner import DONE, EngineProcess, engine_environment
 
+# Of a node's attributes: they belong to the files it was read from, and what is made of it is something else.
+_OF_FILES = ("DICOM.instanceUIDs",)
 _MARGIN = 2  # voxels around the box of a segment, so that its own edge is seen as one
 
 
@@ -164,16 +166,30 @@ def read(piece: Piece, folder: Path) -> str:
     images = [sitk.ReadImage(str(folder / name)) for name in piece.files]
     if piece.kind is Kind.SEGMENTATION:
         piece.made, lost = _segmentation(piece.frame, images)
+        keepMeaning(piece.made, piece.frame)
         if lost:
             return _("{name}: outside the new grid, and empty there: {segments}.").format(
                 name=piece.source.GetName(), segments=", ".join(lost)
             )
         return ""
     piece.made = newNode(piece.frame.GetClassName())
-    mrml_bridge.fillVolume(images[0], piece.made)
     if piece.frame.IsA("vtkMRMLVectorVolumeNode"):
         piece.made.SetVoxelVectorType(piece.frame.GetVoxelVectorType())
+    mrml_bridge.fillVolume(images[0], piece.made)
+    keepMeaning(piece.made, piece.frame)
     return ""
+
+
+def keepMeaning(made, source) -> None:
+    """Give a node the attributes of another and a volume its quantity and units; not what tells its files."""
+    for name in source.GetAttributeNames():
+        if name not in _OF_FILES:
+            made.SetAttribute(name, source.GetAttribute(name))
+    for name in _OF_FILES:
+        made.RemoveAttribute(name)
+    if made.IsA("vtkMRMLScalarVolumeNode"):
+        made.SetVoxelValueQuantity(source.GetVoxelValueQuantity())
+        made.SetVoxelValueUnits(source.GetVoxelValueUnits())
 
 
 def newNode(className: str):
@@ -208,9 +224,19 @@ def _segmentation(source, images: list) -> tuple[object, list[str]]:
         segment.SetLabelValue(given.GetSegment(one).GetLabelValue())
         segment.AddRepresentation(_binary(), layers.get(one) or slicer.vtkOrientedImageData())
         made.AddSegment(segment, one)
-        if given.GetSegment(one).GetLabelValue() not in present.get(one, ()):
+        if given.GetSegment(one).GetLabelValue() not in present.get(one, ()) and _hasContent(given.GetSegment(one)):
             lost.append(given.GetSegment(one).GetName())
     return node, lost
+
+
+def _hasContent(segment) -> bool:
+    image = segment.GetRepresentation(_binary())
+    scalars = image.GetPointData().GetScalars() if image is not None else None
+    if scalars is None:
+        return False
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    return bool((vtk_to_numpy(scalars) == segment.GetLabelValue()).any())
 
 
 def _oriented(image) -> tuple[object, set]:
@@ -237,4 +263,4 @@ def _binary() -> str:
     return slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 
 
-__all__ = ["Piece", "arguments", "checkEnd", "newNode", "read", "startEngine", "write", "writeWay"]
+__all__ = ["Piece", "arguments", "checkEnd", "keepMeaning", "newNode", "read", "startEngine", "write", "writeWay"]

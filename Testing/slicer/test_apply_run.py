@@ -279,6 +279,45 @@ def test_what_is_under_the_transform_already_is_mapped_once(case):
     assert np.array_equal(first, again)
 
 
+def test_what_the_transform_is_under_counts(case):
+    import slicer
+
+    shift = np.eye(4)
+    shift[:3, :3] = rotation((1, 0, 1), 5)
+    shift[:3, 3] = (6, -3, 2)
+    case.transform.SetAndObserveTransformNodeID(addLinear(shift, "table").GetID())
+    made = run(case.moving, transform=case.transform).made[0][1]
+    lps = np.diag([*FLIP, 1.0]) @ np.linalg.inv(shift) @ np.diag([*FLIP, 1.0])
+    before = sitk.AffineTransform(3)
+    before.SetMatrix(lps[:3, :3].ravel().tolist())
+    before.SetTranslation(lps[:3, 3].tolist())
+    chain = sitk.CompositeTransform([case.itk, before])  # the last acts first
+    wanted = sitk.GetArrayFromImage(
+        sitk.Resample(imageOf(case.moving), imageOf(case.fixed), chain, sitk.sitkLinear, -20000)
+    )
+    found = slicer.util.arrayFromVolume(made).astype(int)
+    assert (wanted > -20000).mean() > 0.4 and np.abs(found - wanted)[wanted > -20000].max() <= 1
+
+
+def test_what_a_volume_is_stays_known(case):
+    """Units and attributes (SlicerRT tells dose volumes by them) are kept, the files it was read from are not."""
+    import slicer
+
+    units = slicer.vtkCodedEntry()
+    units.SetValueSchemeMeaning("{SUVbw}g/ml", "UCUM", "Standardized Uptake Value body weight")
+    case.moving.SetVoxelValueUnits(units)
+    case.moving.SetAttribute("DicomRtImport.DoseVolume", "1")
+    case.moving.SetAttribute("DICOM.instanceUIDs", "1.2.3")
+    before = slicer.util.arrayFromVolume(case.moving).copy()
+    methods = choices().ApplyMethod
+    for method in (methods.RESAMPLE, methods.HARDEN):
+        made = run(case.moving, transform=case.transform, method=method).made[0][1]
+        assert made.GetVoxelValueUnits().GetCodeValue() == "{SUVbw}g/ml"
+        assert made.GetAttribute("DicomRtImport.DoseVolume") == "1" and made.GetAttribute("DICOM.instanceUIDs") is None
+    assert np.array_equal(slicer.util.arrayFromVolume(case.moving), before)
+    assert case.moving.GetAttribute("DICOM.instanceUIDs") == "1.2.3"
+
+
 def test_the_other_way(case):
     """Fixed side to moving side: the engine inverts, or takes the scene's inverse."""
     import slicer

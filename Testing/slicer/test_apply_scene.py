@@ -455,10 +455,11 @@ def test_segments_that_fall_outside_are_named(case):  # noqa: F811
     from .test_inspect_jacobian import addSegment
 
     away = placed((12, 12, 12), (2, 2, 2), np.eye(3), case.toMoving([[0, 0, 0]])[0] + (0, 0, 300))
+    node.GetSegmentation().AddEmptySegment("later", "drawn later")  # as empty as before: nothing to tell
     addSegment(node, "foot", away, np.s_[2:8, 2:8, 2:8], (12, 12, 12))
     result = run(node, transform=case.transform)
     assert result.notes == ["organs: outside the new grid, and empty there: foot."]
-    assert result.made[0][1].GetSegmentation().GetNumberOfSegments() == 3
+    assert result.made[0][1].GetSegmentation().GetNumberOfSegments() == 4
     assert slicer.util.arrayFromSegmentBinaryLabelmap(result.made[0][1], "id foot", case.fixed).sum() == 0
 
 
