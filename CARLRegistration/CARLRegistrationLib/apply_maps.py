@@ -14,7 +14,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from . import mrml_bridge
+from . import mrml_bridge, transforms_files
 from .apply_nodes import Kind, kindOf
 from .errors import RegistrationError
 from .inspect_case import parents
@@ -34,10 +34,7 @@ class Sides:
 
 def sidesOf(transform, toFixed: bool) -> Sides:
     """The volumes that a transform node says it was made for."""
-    kind = slicer.vtkMRMLTransformNode
-    fixed = transform.GetNodeReference(kind.GetFixedNodeReferenceRole())
-    moving = transform.GetNodeReference(kind.GetMovingNodeReferenceRole())
-    fixed, moving = (n if n is not None and n.IsA("vtkMRMLScalarVolumeNode") else None for n in (fixed, moving))
+    fixed, moving = transforms_files.sidesOf(transform)
     return Sides(moving, fixed) if toFixed else Sides(fixed, moving)
 
 

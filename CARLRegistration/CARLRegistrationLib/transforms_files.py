@@ -17,7 +17,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from . import mrml_bridge
+from . import hierarchy, mrml_bridge
 from .errors import RegistrationError
 from .inspect_case import parents
 from .inspect_engine import standIn
@@ -281,9 +281,13 @@ def addTransform(path: Path, name: str, fixed=None, moving=None):
 def setSides(node, fixed, moving) -> None:
     """Say which volumes a transform leads from and to; DICOM spatial registration export asks for them."""
     kind = slicer.vtkMRMLTransformNode
-    for role, volume in ((kind.GetFixedNodeReferenceRole(), fixed), (kind.GetMovingNodeReferenceRole(), moving)):
-        if volume is not None and slicer.mrmlScene.IsNodePresent(volume):
-            node.SetNodeReferenceID(role, volume.GetID())
+    there = [volume is not None and slicer.mrmlScene.IsNodePresent(volume) for volume in (fixed, moving)]
+    if all(there):
+        hierarchy.addTransform(node, fixed, moving)
+    elif there[0]:
+        node.SetNodeReferenceID(kind.GetFixedNodeReferenceRole(), fixed.GetID())
+    elif there[1]:
+        node.SetNodeReferenceID(kind.GetMovingNodeReferenceRole(), moving.GetID())
 
 
 def sidesOf(node) -> tuple:

@@ -205,3 +205,13 @@ def test_the_study_is_found(case, scene):  # noqa: F811
     alone = landmarks([[0, 0, 0]], "alone")
     assert together(case.moving) == [case.moving, organ, given]
     assert candidates() == [case.fixed, case.moving, organ, given, alone]
+
+
+def test_an_imported_or_derived_transform_stands_there_too(case, scene):  # noqa: F811
+    from CARLRegistrationLib.transforms_files import setSides
+
+    study = studies(case.fixed, case.moving)
+    node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "imported")
+    setSides(node, case.fixed, case.moving)
+    assert offered(node) == (case.fixed, case.moving) and parent(node) == study["fixed"]
+    assert referred(node) == {"fixed", "moving"}
