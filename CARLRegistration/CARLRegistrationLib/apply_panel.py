@@ -13,7 +13,7 @@ from slicer.util import VTKObservationMixin
 from . import apply_nodes, dependencies
 from .apply_choices import ApplyDirection, ApplyGrid, ApplyMethod
 from .apply_maps import Sides, sidesOf
-from .apply_run import SOURCE_ROLE, Applying, ApplyJob, whyNot
+from .apply_run import SOURCE_ROLE, Applying, ApplyJob, needsEngine, whyNot
 from .errors import RegistrationCancelled, RegistrationError
 
 _UI = Path(__file__).resolve().parents[1] / "Resources" / "UI" / "CARLRegistrationApply.ui"
@@ -307,7 +307,7 @@ class ApplyPanel(VTKObservationMixin):
         self.ui.applyInfoLabel.text = ""
         running = Applying(job, self._onStatus)
         try:
-            if job.method is ApplyMethod.RESAMPLE and job.enginePython is None:
+            if job.enginePython is None and needsEngine(job):
                 dependencies.ensure()
             running.start()
         except RegistrationError as error:

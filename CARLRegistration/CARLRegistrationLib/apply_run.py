@@ -164,6 +164,11 @@ def _hasVoxels(node) -> bool:
     return Piece(node, one, kindOf(one)).isResampled()
 
 
+def needsEngine(job: ApplyJob) -> bool:
+    """True when voxels are resampled; all else is done here."""
+    return job.method is ApplyMethod.RESAMPLE and any(_hasVoxels(node) for node in job.nodes)
+
+
 def gridVolume(job: ApplyJob, way: Way):
     """The volume on whose grid (or in whose box) the output lies."""
     return job.reference if job.grid is ApplyGrid.REFERENCE else way.sides.target
@@ -563,6 +568,7 @@ __all__ = [
     "Applying",
     "apply",
     "gridVolume",
+    "needsEngine",
     "waitFor",
     "whyNot",
 ]

@@ -345,6 +345,21 @@ def test_the_other_way(case):
     assert np.percentile(difference, 95) <= 3 and "back was sampled" in result.notes[0]
 
 
+def test_the_other_way_without_knowing_the_volumes(case):
+    """The transform names no volumes: the engine inverts it around the data."""
+    import slicer
+
+    atlas = addVolume(picture(SIZE, 9), placed(SIZE, (3.0, 3.2, 3.5), np.eye(3)), "atlas")
+    options = {"direction": choices().ApplyDirection.TO_MOVING, "grid": choices().ApplyGrid.REFERENCE}
+    known = run(atlas, transform=case.transform, reference=case.moving, **options).made[0][1]
+    kind = slicer.vtkMRMLTransformNode
+    for role in (kind.GetFixedNodeReferenceRole(), kind.GetMovingNodeReferenceRole()):
+        case.transform.SetNodeReferenceID(role, None)
+    made = run(atlas, transform=case.transform, reference=case.moving, **options).made[0][1]
+    difference = np.abs(slicer.util.arrayFromVolume(made).astype(float) - slicer.util.arrayFromVolume(known))
+    assert difference.max() <= 1 and made.GetName() == "atlas in moving_1"
+
+
 # --- segments, points, surfaces
 
 
