@@ -104,6 +104,13 @@ class ApplyPanel(VTKObservationMixin):
             self.chooseResult()
         self._check()
 
+    def releaseResult(self) -> None:
+        """Its nodes are going to be removed: the selectors would choose others in their place."""
+        p, made = self._parameters, list(self._result.nodes.values()) if self._result is not None else []
+        for name in ("applyTransform", "applyReference"):
+            if p is not None and any(getattr(p, name) is node for node in made):
+                setattr(p, name, None)
+
     def chooseResult(self) -> None:
         """Choose the transform of the last registration."""
         made = self._result.nodes.get("transform") if self._result is not None else None

@@ -514,6 +514,7 @@ class Panel(VTKObservationMixin):
         made = self._result.nodes if self._result is not None else {}
         self.inspect.leave()
         self.transforms.releaseResult()
+        self.apply.releaseResult()
         chosen = {name: made[kind] for kind, name in _OUTPUTS.items() if kind in made}
         chosen = {name: node for name, node in chosen.items() if getattr(self._parameters, name) is node}
         # The selectors let go first: of a node that is removed they would choose another in its place.

@@ -259,5 +259,7 @@ def test_the_last_result_is_chosen_and_let_go(host, section, panel, case):  # no
     assert isShown(section.ui.applyLastButton)
     section.ui.applyLastButton.click()
     assert panel.parameters.applyTransform is case.transform
+    section.releaseResult()  # as Undo does, before its nodes go
+    assert panel.parameters.applyTransform is None
     section.setResult(None)
     assert not isShown(section.ui.applyLastButton)
