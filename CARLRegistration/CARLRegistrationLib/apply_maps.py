@@ -34,7 +34,8 @@ class Sides:
 
 def sidesOf(transform, toFixed: bool) -> Sides:
     """The volumes that a transform node says it was made for."""
-    fixed, moving = transforms_files.sidesOf(transform)
+    found = transforms_files.sidesOf(transform)
+    fixed, moving = (n if n is not None and n.GetImageData() is not None else None for n in found)
     return Sides(moving, fixed) if toFixed else Sides(fixed, moving)
 
 
@@ -208,8 +209,7 @@ def checkOverlap(node, frame, way: Way, grid=None) -> None:
             _("{name}: {transform} gives no finite points here. Choose another transform.").format(**names)
         )
     source = way.sides.source
-    bent = way.matrix is None and source is not None and source.GetImageData() is not None
-    if bent and not _touch(points, _shown(source, way), _AROUND):
+    if way.matrix is None and source is not None and not _touch(points, _shown(source, way), _AROUND):
         raise RegistrationError(
             _(
                 "{name} lies outside {volume}, which {transform} was made for: there is nothing to apply it to. "

@@ -56,6 +56,14 @@ def frames(sequence) -> list:
     return [sequence.GetNthDataNode(n) for n in range(sequence.GetNumberOfDataNodes())]
 
 
+def sample(node):
+    """The node itself; of a sequence the first frame with something in it (landmarks are not seen in every frame)."""
+    if kindOf(node) is not Kind.SEQUENCE:
+        return node
+    found = frames(node)
+    return next((frame for frame in found if not _isEmpty(frame, kindOf(frame))), found[0])
+
+
 def browserOf(sequence):
     """The browser that plays a sequence, or None."""
     browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
@@ -142,8 +150,10 @@ def checkNode(node) -> Kind:
             ).format(name=name, kind=node.GetNodeTagName())
         )
     if kind is Kind.SEQUENCE:
+        checkNode(sample(node))
         for frame in frames(node):
-            checkNode(frame)
+            if kindOf(frame) in (Kind.VOLUME, Kind.LABELS):
+                checkNode(frame)
         return kind
     empty = {
         Kind.VOLUME: _("{name} has no voxels. Load it again, or uncheck it."),
@@ -180,5 +190,6 @@ __all__ = [
     "kindName",
     "kindOf",
     "proxyOf",
+    "sample",
     "together",
 ]

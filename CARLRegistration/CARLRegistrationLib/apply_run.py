@@ -18,7 +18,7 @@ from slicer.i18n import tr as _
 from . import apply_voxels, hierarchy, mrml_bridge, transforms_files
 from .apply_choices import ApplyDirection, ApplyGrid, ApplyInterpolation, ApplyMethod
 from .apply_maps import Placed, Way, below, checkOverlap, flatTransform
-from .apply_nodes import Kind, browserOf, checkNode, frames, kindOf, proxyOf
+from .apply_nodes import Kind, browserOf, checkNode, frames, kindOf, proxyOf, sample
 from .apply_voxels import Piece, newNode
 from .errors import RegistrationCancelled, RegistrationError
 from .inspect_case import parents
@@ -160,7 +160,7 @@ def _toFixed(job: ApplyJob) -> bool:
 
 
 def _hasVoxels(node) -> bool:
-    one = node.GetNthDataNode(0) if kindOf(node) is Kind.SEQUENCE else node
+    one = sample(node)
     return Piece(node, one, kindOf(one)).isResampled()
 
 
@@ -266,8 +266,7 @@ class Applying:
                             "it out of the transform, or choose another reference volume."
                         ).format(volume=grid.GetName(), name=way.acting.GetName())
                     )
-            frame = node.GetNthDataNode(0) if kindOf(node) is Kind.SEQUENCE else node
-            checkOverlap(shown, frame, way, grid)
+            checkOverlap(shown, sample(node), way, grid)
 
     def _run(self) -> Iterator[None]:
         if self.job.method is ApplyMethod.PLACE:

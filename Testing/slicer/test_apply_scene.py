@@ -304,11 +304,12 @@ def test_a_sequence_of_points(case):  # noqa: F811
 
     fixed, moving = case.inMoving(5)
     given = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "tips")
-    for n in range(2):
-        frame = landmarks(moving + n, f"tip {n}")
+    for n in range(3):
+        frame = landmarks(moving + n if n < 2 else [], f"tip {n}")  # not seen in the last one
         given.SetDataNodeAtValue(frame, str(n))
         slicer.mrmlScene.RemoveNode(frame)
     made = run(given, transform=case.transform).made[0][1]
+    assert made.GetNumberOfDataNodes() == 3 and made.GetNthDataNode(2).GetNumberOfControlPoints() == 0
     assert np.linalg.norm(points(made.GetNthDataNode(0)) - fixed, axis=1).max() < 0.01
     back = case.toMoving(points(made.GetNthDataNode(1)))
     assert np.linalg.norm(back - moving - 1, axis=1).max() < 0.05
@@ -407,6 +408,11 @@ def test_what_cannot_be_done_is_said(case, scene):  # noqa: F811
     given, _browser = sequence(case, browse=False)
     before = ids(scene)
     t = case.transform
+    emptied = scene.AddNewNodeByClass("vtkMRMLTransformNode", "of an empty volume")
+    emptied.CopyContent(t, True)
+    emptied.SetNodeReferenceID(emptied.GetFixedNodeReferenceRole(), blank.GetID())
+    assert "of an empty volume does not say" in error(case.moving, transform=emptied)
+    before.add(emptied.GetID())
     assert "Check at least one node" in error(transform=t)
     assert "Choose a transform" in error(case.moving, transform=None)
     assert "organs: the segmentation is empty" in error(empty, transform=t)
