@@ -90,6 +90,17 @@ def test_own_spacing_and_reference(oblique, folder, opened, tmp_path):
     assert np.abs(sitk.GetArrayFromImage(found) - expected(oblique, sitk.sitkLinear, reference)).max() < 0.05
 
 
+def test_a_volume_without_contrast_is_mapped(oblique, folder, opened, tmp_path):
+    """An empty label map, a frame before the tracer arrives: nothing to register, but something to map."""
+    sitk.WriteImage(oblique.moving * 0, str(tmp_path / "empty.nii.gz"))
+    for interpolation in ("nearest", "linear"):
+        formats.apply_to_file(
+            plan(opened, interpolation=interpolation), tmp_path / "empty.nii.gz", tmp_path / "o.nii.gz"
+        )
+        found = sitk.ReadImage(str(tmp_path / "o.nii.gz"))
+        assert VolumeGrid.of(found).same_as(oblique.fixed_grid) and not sitk.GetArrayViewFromImage(found).any()
+
+
 def test_sequences_frame_by_frame(oblique, opened, tmp_path):
     frames = [oblique.moving, oblique.moving * 2, oblique.moving + 7]
     series = sitk.JoinSeries(frames, 1.5, 2.5)
