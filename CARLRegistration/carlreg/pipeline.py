@@ -138,6 +138,11 @@ def register_pair(
         f = prepare(fixed_view, settings.fixed_modality, fixed_view_mask)
         m = prepare(moving_view, settings.moving_modality, moving_view_mask)
         progress.update(0.9, f"intensities: fixed {f.modality.upper()}, moving {m.modality.upper()}")
+    if f.modality != m.modality and settings.similarity != "mind":
+        warnings.append(
+            f"The fixed volume looks like {f.modality.upper()}, the moving one like {m.modality.upper()}: for "
+            "different kinds of scans choose the similarity MIND (--similarity mind)."
+        )
     with progress.stage("predict", f"{settings.model}: both directions"):
         prediction = _predict(loaded, f, m, fixed_view, moving_view, settings.grid, device)
     with progress.stage("starts", "scoring candidate starts"):
@@ -303,6 +308,10 @@ def _search_image(prepared: Prepared, spacing_mm: float, filling_is_background: 
     return SearchImage(values, torch.ones_like(values) if weight is None else weight[0, 0], grid)
 
 
+# Share of the best start's score from which others are looked at more closely; different contrasts score alike.
+_LEADING, _LEADING_CONTRASTS = 0.9, 0.75
+
+
 def _best_starts(candidates, f, m, settings, device, progress) -> list[Start]:
     coarse = AffineProblem(
         level_images(f, m, search_spacing(f, m, _COARSE_EDGE), device),
@@ -322,13 +331,23 @@ def _fine_problem(f, m, settings, device) -> AffineProblem:
 
 def _refined_affine(starts, problem: AffineProblem, settings, progress) -> Start:
     """The best of the leading starts, refined."""
-    leading = [s for s in starts if s.score > 0.9 * starts[0].score][:3]
+    contrasts = problem.similarity == "mind"
+    least = (_LEADING_CONTRASTS if contrasts else _LEADING) * starts[0].score
+    leading = [s for s in starts if s.score > least][:3]
     leading = [Start(s.name, s.matrix, problem.score(s.matrix).score, s.overlap) for s in leading]
-    best = max(leading, key=lambda s: s.score)
+    if contrasts:
+        # Between modalities anything smooth correlates somewhat: starts that are all wrong come close to the right one.
+        best = min(leading, key=lambda s: problem.descriptor_distance(_affine_map(s.matrix), s.matrix))
+    else:
+        best = max(leading, key=lambda s: s.score)
     if settings.steps == 0 and best.name == "initial transform":
         return best
     matrix = refine_affine(problem, best.matrix, steps=30, rate_mm=1.0, progress=progress)
     return Start(best.name, matrix, problem.score(matrix).score, best.overlap)
+
+
+def _affine_map(matrix: np.ndarray) -> Callable:
+    return lambda points: points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def _continued_beyond(
@@ -395,7 +414,7 @@ def _residual_of(
     back = np.linalg.inv(start.matrix)
 
     def on_affine(residual: Callable) -> Callable:
-        return lambda points: (points + residual(points)) @ start.matrix[:3, :3].T + start.matrix[:3, 3]
+        return lambda points: _affine_map(start.matrix)(points + residual(points))
 
     affine = _alikeness(problem, on_affine(np.zeros_like), start.matrix)
     for name in sorted(scores, key=scores.get, reverse=True):

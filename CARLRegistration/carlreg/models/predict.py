@@ -12,7 +12,7 @@ from torch import Tensor
 from ..maps import Affine, CoordinateMap, identity_map, sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..preprocess.normalize import normalize
-from ..preprocess.prepare import Prepared, network_image, network_spacing, stretched_image
+from ..preprocess.prepare import Prepared, network_image, network_spacing, stored_along, stretched_image
 from ..spaces import VolumeGrid
 from .operators import Prediction, TwoStep
 from .registry import LoadedModel
@@ -52,14 +52,19 @@ class Correspondences:
 
 
 def network_images(loaded: LoadedModel, fixed: Prepared, moving: Prepared, edge: int, device) -> NetworkImages:
-    """Both contents at one isotropic spacing, each on its own grid; stretched to the trained shape for legacy ones."""
+    """Both contents at one isotropic spacing, each on its own grid; stretched to the trained shape for legacy ones.
+
+    Both are stored along the same axes, however their files are: those nearest to L, P, S, or for legacy networks,
+    which know files as they come, those of the fixed image.
+    """
     if loaded.legacy:
         shape = loaded.info.legacy_shape_dhw
-        (f, f_grid), (m, m_grid) = stretched_image(fixed, shape), stretched_image(moving, shape)
+        f, f_grid = stretched_image(fixed, shape)
+        m, m_grid = stretched_image(moving, shape, fixed.grid.direction)
     else:
         spacing = network_spacing(fixed, moving, edge)
-        f, f_grid = network_image(fixed, spacing, loaded.network.stride)
-        m, m_grid = network_image(moving, spacing, loaded.network.stride)
+        f, f_grid = stored_along(*network_image(fixed, spacing, loaded.network.stride))
+        m, m_grid = stored_along(*network_image(moving, spacing, loaded.network.stride), f_grid.direction)
     return NetworkImages(m.to(device), f.to(device), m_grid, f_grid, loaded.legacy)
 
 

@@ -1,7 +1,7 @@
 """From volumes to network and optimization images: modality, normalization, resampling, content."""
 
 from .normalize import guess_modality, normalize
-from .prepare import Prepared, field_of_view, network_image, network_spacing, prepare, stretched_image
+from .prepare import Prepared, field_of_view, network_image, network_spacing, prepare, stored_along, stretched_image
 from .resample import resample_on_axes
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "normalize",
     "prepare",
     "resample_on_axes",
+    "stored_along",
     "stretched_image",
 ]

@@ -233,12 +233,28 @@ def network_image(prepared: Prepared, spacing_mm: float, stride: int) -> tuple[T
     return torch.nn.functional.pad(image, pad), box.cropped(-before, size + after)
 
 
-def stretched_image(prepared: Prepared, shape_dhw) -> tuple[Tensor, VolumeGrid]:
-    """The whole volume stretched to a network's fixed shape, as the published weights were trained."""
+def stretched_image(prepared: Prepared, shape_dhw, direction=None) -> tuple[Tensor, VolumeGrid]:
+    """The whole volume stretched to a network's fixed shape, as the published weights were trained.
+
+    direction: stored along the axes nearest to its columns, see `stored_along`; None = as it is.
+    """
     grid = prepared.grid
-    size = np.asarray(shape_dhw[::-1])
+    direction = grid.direction if direction is None else direction
+    size = np.empty(3)
+    size[list(grid.axes_along(direction)[0])] = shape_dhw[::-1]
     stretched = grid.resized(size)
-    return resample_on_axes(prepared.voxels_dhw, grid, stretched), stretched
+    return stored_along(resample_on_axes(prepared.voxels_dhw, grid, stretched), stretched, direction)
+
+
+def stored_along(image_11dhw: Tensor, grid: VolumeGrid, direction=None) -> tuple[Tensor, VolumeGrid]:
+    """The same voxels stored along the axes nearest to a direction's columns (L, P, S), and their grid.
+
+    Networks see arrays: of two scans stored along other axes, one looks mirrored or turned to them.
+    """
+    order, signs = grid.axes_along(direction)
+    dims = [4 - axis for axis in order[::-1]]
+    turned = image_11dhw.permute(0, 1, *dims).flip([4 - axis for axis in range(3) if signs[axis] < 0])
+    return turned.contiguous(), grid.reordered(order, signs)
 
 
 def network_spacing(fixed: Prepared, moving: Prepared, edge: int) -> float:

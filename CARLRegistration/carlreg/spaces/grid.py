@@ -10,6 +10,7 @@ Matrices are 4x4 float64, act on column vectors and are named `a_from_b`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -134,6 +135,25 @@ class VolumeGrid:
     def _around(self, center_lps, size, spacing) -> VolumeGrid:
         offset = self.direction @ ((np.asarray(size) - 1) / 2.0 * spacing)
         return VolumeGrid(tuple(int(n) for n in size), spacing, center_lps - offset, self.direction)
+
+    def axes_along(self, direction=None) -> tuple[tuple[int, int, int], np.ndarray]:
+        """How to store the voxels so that their axes lie nearest to a direction's columns (the axes L, P, S).
+
+        Returns (for each new axis i, j, k the present one, and +1 or -1 whether it is kept or reversed).
+        """
+        cosines = self.direction.T @ (np.eye(3) if direction is None else direction)
+        order = max(
+            permutations(range(3)), key=lambda axes: round(sum(abs(cosines[a, n]) for n, a in enumerate(axes)), 6)
+        )
+        return order, np.where(cosines[list(order), range(3)] < 0, -1, 1)
+
+    def reordered(self, order, signs) -> VolumeGrid:
+        """The same voxels stored along other axes, see `axes_along`."""
+        order, signs = list(order), np.asarray(signs)
+        last = np.where(signs < 0, np.asarray(self.size_ijk)[order] - 1, 0)
+        origin = self.origin_lps + self.direction[:, order] @ (self.spacing[order] * last)
+        size = tuple(self.size_ijk[axis] for axis in order)
+        return VolumeGrid(size, self.spacing[order], origin, self.direction[:, order] * signs)
 
     def same_as(self, other: VolumeGrid, tolerance_mm: float = 1e-3) -> bool:
         """True when both have the same size and every corner agrees within `tolerance_mm`."""

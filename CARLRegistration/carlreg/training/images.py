@@ -14,7 +14,15 @@ from ..errors import CarlError, InputError
 from ..models.operators import Registration
 from ..models.predict import renormalized
 from ..models.registry import ModelInfo
-from ..preprocess import Prepared, field_of_view, network_image, prepare, resample_on_axes, stretched_image
+from ..preprocess import (
+    Prepared,
+    field_of_view,
+    network_image,
+    prepare,
+    resample_on_axes,
+    stored_along,
+    stretched_image,
+)
 from ..volumes import available_memory_mb, read_mask, read_volume
 from .config import ImageSettings
 
@@ -114,7 +122,8 @@ def load_images(settings: ImageSettings, network: Registration, info: ModelInfo 
     if network.legacy:
         shape = info.legacy_shape_dhw
         log.info("Training grid: every volume stretched to %s voxels.", shape)
-        images = [_on_grid(entry, prepared, *stretched_image(prepared, shape)) for entry, prepared in kept]
+        axes = kept[0][1].grid.direction
+        images = [_on_grid(entry, prepared, *stretched_image(prepared, shape, axes), axes) for entry, prepared in kept]
     else:
         spacing = settings.spacing_mm or max(own_spacing(prepared, settings.edge) for _, prepared in kept)
         log.info("Training grid: %.3g mm.", spacing)
@@ -142,11 +151,15 @@ def _prepared(entry: Entry, settings: ImageSettings, info: ModelInfo | None) -> 
     return found if info is None else renormalized(found, view, info.normalization)
 
 
-def _on_grid(entry: Entry, prepared: Prepared, image: Tensor, grid) -> TrainingImage:
+def _on_grid(entry: Entry, prepared: Prepared, image: Tensor, grid, direction=None) -> TrainingImage:
+    """Stored along the same axes as every other image is, see `stored_along`."""
     mask = None
     if prepared.mask_dhw is not None:
-        mask = (resample_on_axes(prepared.mask_dhw, prepared.grid, grid) > 0.5).float()
-    return TrainingImage(entry.image.name, entry.group, image.contiguous(), mask)
+        own = stored_along(image, grid, prepared.grid.direction)[1]
+        mask = (resample_on_axes(prepared.mask_dhw, prepared.grid, own) > 0.5).float()
+        mask, _ = stored_along(mask, own, grid.direction)
+        mask, _ = stored_along(mask, grid, direction)
+    return TrainingImage(entry.image.name, entry.group, stored_along(image, grid, direction)[0], mask)
 
 
 class Pairs:

@@ -13,6 +13,7 @@ from carlreg.preprocess import (
     normalize,
     prepare,
     resample_on_axes,
+    stored_along,
 )
 from carlreg.preprocess.prepare import level_grid
 from carlreg.spaces import VolumeGrid
@@ -43,6 +44,17 @@ def test_resampling_without_smoothing_equals_simpleitk(direction):
     theirs = sitk.GetArrayFromImage(sitk.Resample(image, reference))
     ours = resample_on_axes(torch.from_numpy(sitk.GetArrayFromImage(image)), grid, target, smooth=False)
     assert np.abs(ours[0, 0].numpy() - theirs).max() < 1e-4 * np.abs(theirs).max() + 1e-5
+
+
+@pytest.mark.parametrize("axes", ["LPS", "SAR", "PIL"])
+def test_voxels_stored_along_other_axes_are_simpleitks(axes):
+    image = smooth_image()
+    expected = sitk.DICOMOrient(image, axes)
+    voxels = torch.from_numpy(sitk.GetArrayFromImage(image))[None, None]
+    direction = np.reshape(expected.GetDirection(), (3, 3))
+    found, grid = stored_along(voxels, VolumeGrid.of(image), direction)
+    assert grid.same_as(VolumeGrid.of(expected), 1e-9)
+    assert np.array_equal(found[0, 0].numpy(), sitk.GetArrayFromImage(expected))
 
 
 def test_shrinking_suppresses_what_the_coarse_grid_cannot_hold():

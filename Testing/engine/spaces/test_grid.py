@@ -106,3 +106,15 @@ def test_ras_and_lps():
 def test_bad_geometry_is_refused(size, spacing, origin, direction):
     with pytest.raises(GeometryError):
         VolumeGrid(size, spacing, origin, direction)
+
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "SAR", "PIL"])
+def test_storing_along_other_axes_is_simpleitks_orientation(image, axes):
+    expected = sitk.DICOMOrient(image, axes)
+    letters = {"L": (1, 0, 0), "P": (0, 1, 0), "S": (0, 0, 1)} | {"R": (-1, 0, 0), "A": (0, -1, 0), "I": (0, 0, -1)}
+    grid = VolumeGrid.of(image)
+    wanted = np.array([letters[letter] for letter in axes], float).T
+    found = grid.reordered(*grid.axes_along(wanted))
+    assert found.same_as(VolumeGrid.of(expected), 1e-9)
+    back = found.reordered(*found.axes_along(grid.direction))
+    assert back.same_as(grid, 1e-9)

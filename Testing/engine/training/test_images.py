@@ -115,6 +115,28 @@ def test_masks_lie_on_the_grid_of_their_image(folder):
     assert bright > 0.5
 
 
+@pytest.mark.parametrize("model", ["carl-compact", "unigradicon"])
+def test_images_and_masks_stored_along_other_axes_are_seen_alike(folder, model):
+    """As in a folder whose scans come from several scanners; so does prediction see them."""
+    info = registry.MODELS[model]
+    network = registry.load(model, allow_untrained=True).network
+    image = sitk.ReadImage(str(folder / "a.nii.gz"))
+    sitk.WriteImage(sitk.DICOMOrient(image, "SAR"), str(folder / "other.nii.gz"))
+    for name in ("a", "other"):
+        mask = sitk.Cast(sitk.ReadImage(str(folder / f"{name}.nii.gz")) > 700, sitk.sitkUInt8)
+        sitk.WriteImage(mask, str(folder / f"{name}_mask.nii.gz"))
+    (folder / "list.csv").write_text("image,mask\na.nii.gz,a_mask.nii.gz\nother.nii.gz,other_mask.nii.gz\n")
+    first, second = load_images(ImageSettings(source=str(folder / "list.csv"), edge=32), network, info)
+    assert first.image_b1dhw.shape == second.image_b1dhw.shape
+    assert float((first.image_b1dhw - second.image_b1dhw).abs().max()) < 0.02
+    assert first.mask_b1dhw.sum() > 0 and torch.equal(first.mask_b1dhw, second.mask_b1dhw)
+    prepared = [prepare(field_of_view(read_volume(folder / name))[0]) for name in ("a.nii.gz", "other.nii.gz")]
+    seen = network_images(registry.load(model, allow_untrained=True), *prepared, 32, "cpu")
+    assert seen.fixed_b1dhw.shape == seen.moving_b1dhw.shape
+    assert float((seen.fixed_b1dhw - seen.moving_b1dhw).abs().max()) < 0.02
+    assert seen.moving_grid.same_as(seen.fixed_grid, 0.01)
+
+
 def test_legacy_networks_get_their_own_shape_and_normalization(folder):
     network = networks.assemble(registry.MODELS["unigradicon"].compositions[1], legacy=True)
     info = registry.MODELS["unigradicon"]
