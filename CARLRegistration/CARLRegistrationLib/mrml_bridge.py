@@ -467,6 +467,10 @@ def readTransform(path: Path):
         raise RegistrationError(
             _("{path} could not be read. Please report this with the log.").format(path=path), unexpected=True
         )
+    given = reader.GetTransformFromParent()
     found = vtk.vtkGeneralTransform()
-    found.DeepCopy(reader.GetTransformFromParent())
+    if given.IsA("vtkGeneralTransform"):
+        found.DeepCopy(given)
+    else:  # one field alone: a general transform cannot be copied from it, but can hold it
+        found.Concatenate(given)
     return found

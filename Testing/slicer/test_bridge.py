@@ -221,6 +221,16 @@ def test_transform_file_to_node(bridge, tmp_path, degrees):
     assert np.linalg.norm(found - expected, axis=1).max() < 0.05
 
 
+def test_a_file_with_one_field_and_no_affine(bridge, tmp_path):
+    _transform, field = composite(0)
+    alone = sitk.DisplacementFieldTransform(sitk.Image(field))
+    sitk.WriteTransform(alone, str(tmp_path / "t.h5"))
+    node = outputNode(bridge, tmp_path / "t.h5")
+    expected = np.array([alone.TransformPoint(p.tolist()) for p in gridNodes(field)])
+    found = bridge.transformPoints(node.GetTransformFromParent(), gridNodes(field) * FLIP) * FLIP
+    assert np.linalg.norm(found - expected, axis=1).max() < 1e-3
+
+
 @pytest.mark.parametrize("degrees", [0, 90, 180])
 def test_moving_landmarks_under_the_node_land_on_the_fixed_ones(bridge, tmp_path, degrees):
     import slicer
