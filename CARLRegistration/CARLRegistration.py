@@ -169,7 +169,15 @@ def _libraryModules():
         "logic",
         "sample_data",
     ]
-    order += ["views", "inspect_case", "inspect_views", "inspect_jacobian", "inspect_figures", "inspect_engine"]
+    order += [
+        "views",
+        "inspect_case",
+        "inspect_views",
+        "inspect_jacobian",
+        "inspect_figures",
+        "inspect_engine",
+        "section",
+    ]
     order += ["inspect_panel", "transforms_files", "transforms_engine", "transforms_panel"]
     order += ["apply_nodes", "apply_maps", "apply_voxels", "apply_run", "apply_panel"]
     order += ["widget"]

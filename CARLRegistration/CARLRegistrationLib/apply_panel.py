@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
 from . import apply_nodes, dependencies
 from .apply_choices import ApplyDirection, ApplyGrid, ApplyMethod
 from .apply_maps import Sides, sidesOf
 from .apply_run import SOURCE_ROLE, Applying, ApplyJob, needsEngine, whyNot
 from .errors import RegistrationCancelled, RegistrationError
+from .section import Section
 
-_UI = Path(__file__).resolve().parents[1] / "Resources" / "UI" / "CARLRegistrationApply.ui"
 _POLL_MS = 60
 # Of the parameter node's references: what is checked; saved with the scene.
 _CHECKED_ROLE = "CARLRegistration.ApplyTo"
@@ -26,29 +23,18 @@ _RESAMPLING = ("applyGridLabel", "applyGridComboBox", "applyInterpolationLabel",
 _REFERENCE = ("applyReferenceLabel", "applyReferenceSelector")
 
 
-class ApplyPanel(VTKObservationMixin):
+class ApplyPanel(Section):
     """Wires the section.
 
     Args: parent: widget whose layout takes it. python: called for the engine's Python, None for Slicer's own.
     """
 
     def __init__(self, parent, python) -> None:
-        VTKObservationMixin.__init__(self)
-        widget = slicer.util.loadUI(str(_UI))
-        parent.layout().addWidget(widget)
-        self.widget = widget
-        self.ui = slicer.util.childWidgetVariables(widget)
-        widget.setMRMLScene(slicer.mrmlScene)
-        self._python = python
-        self._parameters = self._guiTag = None
-        self._result = None
+        super().__init__(parent, "CARLRegistrationApply.ui", python, _POLL_MS)
         self._running: Applying | None = None
         self._undo = None
         self._filling = False
         self._watched: list = []
-        self._timer = qt.QTimer()
-        self._timer.setInterval(_POLL_MS)
-        self._timer.connect("timeout()", self._onTimer)
         # Loading a scene adds many nodes, and names and contents come after: the list follows when it is quiet again.
         self._later = qt.QTimer()
         self._later.setSingleShot(True)

@@ -23,7 +23,7 @@ from .apply_voxels import Piece, newNode
 from .errors import RegistrationCancelled, RegistrationError
 from .inspect_case import parents
 from .inspect_engine import newFolder
-from .logic import Undo
+from .logic import Undo, waitFor
 
 SOURCE_ROLE, TRANSFORM_ROLE = "CARLRegistration.Source", "CARLRegistration.Transform"
 ATTRIBUTE = "CARLRegistration.Applied"
@@ -538,16 +538,6 @@ def _showLike(made, source) -> None:
     other.CopyContent(one, True)
     if one.GetColorNodeID():
         other.SetAndObserveColorNodeID(one.GetColorNodeID())
-
-
-def waitFor(applying: Applying, seconds: float = 0.05) -> ApplyResult:
-    """Poll a started run to its end; Slicer's events go on meanwhile."""
-    while True:
-        result = applying.poll()
-        if result is not None:
-            return result
-        slicer.app.processEvents()
-        time.sleep(seconds)
 
 
 def apply(job: ApplyJob) -> ApplyResult:

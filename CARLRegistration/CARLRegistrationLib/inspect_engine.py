@@ -190,25 +190,11 @@ def _writeTransform(case: Case, path: Path, fixedImage) -> None:
                 parts = [written.Downcast()]
                 if isinstance(parts[0], sitk.CompositeTransform):
                     parts = [parts[0].GetNthTransform(n) for n in range(parts[0].GetNumberOfTransforms())]
-                if all(part.GetTransformEnum() in _plain() for part in parts):
+                if all(part.GetTransformEnum() in mrml_bridge.itkKinds() for part in parts):
                     return
         except RuntimeError:
             pass
     mrml_bridge.writeTransform(node, path, fixedImage, _FIELD_NODES)
-
-
-def _plain() -> set:
-    import SimpleITK as sitk
-
-    return {
-        sitk.sitkTranslation,
-        sitk.sitkScale,
-        sitk.sitkEuler,
-        sitk.sitkVersorRigid,
-        sitk.sitkSimilarity,
-        sitk.sitkAffine,
-        sitk.sitkDisplacementField,
-    }
 
 
 def _writeLabels(case: Case, folder: Path, fixedImage, movingImage) -> tuple[dict, list[str]]:

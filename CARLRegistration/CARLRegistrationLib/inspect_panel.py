@@ -10,14 +10,13 @@ import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
 from . import inspect_engine, inspect_figures, inspect_jacobian, mrml_bridge
 from .errors import RegistrationError
 from .inspect_case import Case
 from .inspect_views import InspectViews, Look, Mode, usefulSpacing
+from .section import Section
 
-_UI = Path(__file__).resolve().parents[1] / "Resources" / "UI" / "CARLRegistrationInspect.ui"
 _POLL_MS = 150
 _BUTTONS = {
     Mode.OVERLAY: "overlayModeButton",
@@ -53,24 +52,16 @@ _CHOSEN = {
 _WORDS = {"good": "#2e9e5b", "check": "#d9902f", "poor": "#d64545"}
 
 
-class InspectPanel(VTKObservationMixin):
+class InspectPanel(Section):
     """Wires the section.
 
     Args: parent: widget whose layout takes it. python: called for the engine's Python, None for Slicer's own.
     """
 
     def __init__(self, parent, python) -> None:
-        VTKObservationMixin.__init__(self)
-        widget = slicer.util.loadUI(str(_UI))
-        parent.layout().addWidget(widget)
-        self.widget = widget
-        self.ui = slicer.util.childWidgetVariables(widget)
-        widget.setMRMLScene(slicer.mrmlScene)
+        super().__init__(parent, "CARLRegistrationInspect.ui", python, _POLL_MS)
         self.views = InspectViews()
         self.figures: inspect_figures.Figures | None = None
-        self._python = python
-        self._parameters = self._guiTag = None
-        self._result = None
         self._case = Case()
         self._problem = ""
         self._jacobian = None  # (node, fixed ID, transform ID)
@@ -78,11 +69,7 @@ class InspectPanel(VTKObservationMixin):
         self._fold = -1
         self._task = None
         self._prepared = None
-        self._observed = None
         self._reportFolder: Path | None = None
-        self._timer = qt.QTimer()
-        self._timer.setInterval(_POLL_MS)
-        self._timer.connect("timeout()", self._onTimer)
         self._connect()
         self._showMode(None)
         self._showFigures(None)
@@ -175,14 +162,6 @@ class InspectPanel(VTKObservationMixin):
             self._showFigures(None)
             self._observe(case.transform)
         self._check()
-
-    def _observe(self, transform) -> None:
-        event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
-        if self._observed is not None and self.hasObserver(self._observed, event, self._onTransform):
-            self.removeObserver(self._observed, event, self._onTransform)
-        self._observed = transform
-        if transform is not None:
-            self.addObserver(transform, event, self._onTransform)
 
     def _onTransform(self, caller, event) -> None:
         """What was shown is no longer true."""

@@ -542,10 +542,10 @@ def _temporaryFolder() -> str | None:
     return folder if folder and Path(folder).is_dir() else None
 
 
-def waitFor(registration: Registration, seconds: float = 0.05) -> Result:
-    """Poll a started run to its end; Slicer's events go on meanwhile."""
+def waitFor(run, seconds: float = 0.05):
+    """Poll a started run to its end and return its result; Slicer's events go on meanwhile."""
     while True:
-        result = registration.poll()
+        result = run.poll()
         if result is not None:
             return result
         slicer.app.processEvents()

@@ -381,6 +381,22 @@ def writeTransform(node, path: Path, fixedImage, nodesPerAxis: int = _FIELD_NODE
     sitk.WriteTransform(sitk.DisplacementFieldTransform(field), str(path))
 
 
+def itkKinds() -> set:
+    """SimpleITK's kinds of transforms that Slicer writes to files as what they are, and any tool reads."""
+    import SimpleITK as sitk
+
+    return {
+        sitk.sitkTranslation,
+        sitk.sitkScale,
+        sitk.sitkEuler,
+        sitk.sitkVersorRigid,
+        sitk.sitkSimilarity,
+        sitk.sitkAffine,
+        sitk.sitkDisplacementField,
+        sitk.sitkBSplineTransform,
+    }
+
+
 def _fieldAround(image, transformRas, nodesPerAxis: int):
     """Displacements (LPS mm) of a RAS transform on a coarse grid that covers an image and a tenth more."""
     import SimpleITK as sitk
@@ -458,8 +474,8 @@ def rasFromImage(image) -> np.ndarray:
     return LPS_FROM_RAS @ lps
 
 
-def readTransform(path: Path):
-    """A transform file as a vtkAbstractTransform from parent (world) points to the node's points, RAS mm."""
+def transformNodeOf(path: Path):
+    """A transform file as a node that is in no scene. Raises RegistrationError when Slicer cannot read it."""
     reader = slicer.vtkMRMLTransformNode()
     storage = slicer.vtkMRMLTransformStorageNode()
     storage.SetFileName(str(path))
@@ -467,7 +483,12 @@ def readTransform(path: Path):
         raise RegistrationError(
             _("{path} could not be read. Please report this with the log.").format(path=path), unexpected=True
         )
-    given = reader.GetTransformFromParent()
+    return reader
+
+
+def readTransform(path: Path):
+    """A transform file as a vtkAbstractTransform from parent (world) points to the node's points, RAS mm."""
+    given = transformNodeOf(path).GetTransformFromParent()
     found = vtk.vtkGeneralTransform()
     if given.IsA("vtkGeneralTransform"):
         found.DeepCopy(given)

@@ -194,7 +194,7 @@ def _written(node, path: Path) -> list | None:
         parts = _flat(sitk.ReadTransform(str(path)))
     except RuntimeError:  # a kind that ITK does not know: it leads the other way, or is a spline of landmarks
         return None
-    known = _kinds()
+    known = mrml_bridge.itkKinds()
     return parts if all(part.GetTransformEnum() in known for part in parts) else None
 
 
@@ -205,21 +205,6 @@ def _flat(transform) -> list:
     if isinstance(found, sitk.CompositeTransform):
         return [part for n in range(found.GetNumberOfTransforms()) for part in _flat(found.GetNthTransform(n))]
     return [found]
-
-
-def _kinds() -> set:
-    import SimpleITK as sitk
-
-    return {
-        sitk.sitkTranslation,
-        sitk.sitkScale,
-        sitk.sitkEuler,
-        sitk.sitkVersorRigid,
-        sitk.sitkSimilarity,
-        sitk.sitkAffine,
-        sitk.sitkDisplacementField,
-        sitk.sitkBSplineTransform,
-    }
 
 
 def _writeSampled(node, path: Path, around) -> str:
@@ -258,13 +243,7 @@ def addTransform(path: Path, name: str, fixed=None, moving=None):
 
     Raises: RegistrationError when Slicer cannot read it; the scene is unchanged then.
     """
-    reader = slicer.vtkMRMLTransformNode()
-    storage = slicer.vtkMRMLTransformStorageNode()
-    storage.SetFileName(str(path))
-    if not storage.ReadData(reader):
-        raise RegistrationError(
-            _("{path} could not be read. Please report this with the log.").format(path=path), unexpected=True
-        )
+    reader = mrml_bridge.transformNodeOf(path)
     linear = bool(reader.IsLinear())
     className = "vtkMRMLLinearTransformNode" if linear else "vtkMRMLTransformNode"
     node = slicer.mrmlScene.AddNewNodeByClass(className, slicer.mrmlScene.GenerateUniqueName(name))

@@ -12,17 +12,16 @@ import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
 from . import dependencies
 from . import transforms_engine as engine
 from .errors import RegistrationCancelled, RegistrationError
 from .inspect_case import Case, parents
+from .section import Section
 from .transforms_choices import Convention, Direction, Which
 from .transforms_engine import Export, Made
 from .transforms_files import Subject, antsAffineBeside, directionOf, sidesOf
 
-_UI = Path(__file__).resolve().parents[1] / "Resources" / "UI" / "CARLRegistrationTransforms.ui"
 _POLL_MS = 150
 _NO_ERROR_MM = 1e-6
 _READ = "*.h5 *.hdf5 *.tfm *.txt *.mat *.lta *.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd"
@@ -38,32 +37,21 @@ _WAYS = {
 }
 
 
-class TransformsPanel(VTKObservationMixin):
+class TransformsPanel(Section):
     """Wires the section.
 
     Args: parent: widget whose layout takes it. python: called for the engine's Python, None for Slicer's own.
     """
 
     def __init__(self, parent, python: Callable[[], str | None]) -> None:
-        VTKObservationMixin.__init__(self)
-        widget = slicer.util.loadUI(str(_UI))
-        parent.layout().addWidget(widget)
-        self.widget = widget
-        self.ui = slicer.util.childWidgetVariables(widget)
-        widget.setMRMLScene(slicer.mrmlScene)
-        self._python = python
-        self._parameters = self._guiTag = None
-        self._result = self._asMade = None
-        self._transform = None
+        super().__init__(parent, "CARLRegistrationTransforms.ui", python, _POLL_MS)
+        self._asMade = None
         self._work: engine.Work | None = None
         self._then: Callable[[Made], None] | None = None
         self._doing = ""
         self._preview: tuple[tuple, str, Made] | None = None  # (what it is of, file name, what it told)
         self._chain: list[str] = []
         self._folder = ""
-        self._timer = qt.QTimer()
-        self._timer.setInterval(_POLL_MS)
-        self._timer.connect("timeout()", self._onTimer)
         self._connect()
         self._showIdle()
 
@@ -176,14 +164,6 @@ class TransformsPanel(VTKObservationMixin):
                 p.transformsInitial = above[0]  # comes back here
                 return
         self._update()
-
-    def _observe(self, transform) -> None:
-        event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
-        if self._transform is not None and self.hasObserver(self._transform, event, self._onTransform):
-            self.removeObserver(self._transform, event, self._onTransform)
-        self._transform = transform
-        if transform is not None:
-            self.addObserver(transform, event, self._onTransform)
 
     def _onTransform(self, caller, event) -> None:
         """Sizes and errors that are shown are those of what it was."""
