@@ -44,7 +44,9 @@ def finish(host, section, timeout=90):
 def transforms():
     import slicer
 
-    return sorted(node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLTransformNode"))
+    # Slice views, once shown, have transforms of their own; those are hidden.
+    nodes = slicer.util.getNodesByClass("vtkMRMLTransformNode")
+    return sorted(node.GetName() for node in nodes if not node.GetHideFromEditors())
 
 
 def choose(section, **values):
