@@ -2,7 +2,7 @@
 
     carlreg train run --config CARLRegistration/carlreg/training/configs/everything.toml --out runs/unet \\
         --set model.name=unet --set model.weights=none --set data.synthetic.size=64 --set run.steps=612 \\
-        --set optimizer.rate=1e-3 --set optimizer.final_rate=1e-4
+        --set optimizer.rate=5e-4 --set optimizer.final_rate=5e-5
     python Testing/benchmarks/shift_baseline.py --unet runs/unet/checkpoint.pt
 
 Generated pairs with a known map (seeds that training never uses), both images on one canvas, which the U-Net needs. The
