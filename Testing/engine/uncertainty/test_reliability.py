@@ -6,7 +6,9 @@ import carlreg
 import numpy as np
 import pytest
 from benchmarks.known_pairs import pair_of
+from carlreg.models import registry
 from carlreg.spaces import VolumeGrid
+from carlreg.uncertainty.calibration import calibrations
 from scipy.stats import spearmanr
 
 SEEDS = (1000, 1002, 1003, 1010, 1040)
@@ -59,3 +61,21 @@ def test_what_maps_beyond_the_moving_volume_is_unknown(stage, pairs):
         mapped = result.transform.apply(points) @ moving.ijk_from_lps[:3, :3].T + moving.ijk_from_lps[:3, 3]
         depth = np.minimum(mapped + 0.5, np.array(moving.size_ijk) - 0.5 - mapped).min(1)
         assert not np.isfinite(result.uncertainty.at(points))[depth < -1e-3].any()
+
+
+def test_every_shipped_model_is_calibrated_before_and_after_optimization():
+    shipped = {name for name, info in registry.MODELS.items() if info.shipped}
+    assert len(shipped) == 2 and {name: set(stages) for name, stages in calibrations().items()} == {
+        name: {"network", "final"} for name in shipped
+    }
+
+
+def test_the_rotation_models_bound_holds_for_its_map(pairs):
+    settings = carlreg.RegistrationSettings(model="carl-compact-rotation", io_steps=0)
+    within = []
+    for pair in pairs:
+        result = carlreg.register(pair.fixed, pair.moving, settings)
+        bound = result.uncertainty.at(pair.points_lps)
+        known = np.isfinite(bound)
+        within.append(pair.errors_mm(result.transform)[known] <= bound[known])
+    assert 0.85 <= np.mean(np.concatenate(within)) <= 0.95
