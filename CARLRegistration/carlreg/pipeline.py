@@ -64,6 +64,8 @@ STAGE_WEIGHTS = {
 _ROTATIONS, _SEARCH_EDGE, _COARSE_EDGE = 800, 26, 40
 _REPAIRED_DETERMINANT = 0.05
 _CONTINUED_EDGE, _EDGE_CELLS = 48, (0, 1, 2, 4, 6)
+# Share of the best start's score from which others are looked at more closely; different contrasts score alike.
+_LEADING, _LEADING_CONTRASTS = 0.9, 0.75
 
 
 @dataclass
@@ -306,10 +308,6 @@ def _search_image(prepared: Prepared, spacing_mm: float, filling_is_background: 
     values = resample_on_axes(prepared.voxels_dhw, prepared.grid, grid)[0, 0]
     weight = prepared.weight_at(grid, filling_is_background=filling_is_background)
     return SearchImage(values, torch.ones_like(values) if weight is None else weight[0, 0], grid)
-
-
-# Share of the best start's score from which others are looked at more closely; different contrasts score alike.
-_LEADING, _LEADING_CONTRASTS = 0.9, 0.75
 
 
 def _best_starts(candidates, f, m, settings, device, progress) -> list[Start]:

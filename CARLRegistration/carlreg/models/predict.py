@@ -60,7 +60,8 @@ def network_images(loaded: LoadedModel, fixed: Prepared, moving: Prepared, edge:
     if loaded.legacy:
         shape = loaded.info.legacy_shape_dhw
         f, f_grid = stretched_image(fixed, shape)
-        m, m_grid = stretched_image(moving, shape, fixed.grid.direction)
+        direction = fixed.grid.direction
+        m, m_grid = stored_along(*stretched_image(moving, shape, direction), direction)
     else:
         spacing = network_spacing(fixed, moving, edge)
         f, f_grid = stored_along(*network_image(fixed, spacing, loaded.network.stride))

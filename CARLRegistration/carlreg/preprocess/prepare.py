@@ -236,18 +236,18 @@ def network_image(prepared: Prepared, spacing_mm: float, stride: int) -> tuple[T
 def stretched_image(prepared: Prepared, shape_dhw, direction=None) -> tuple[Tensor, VolumeGrid]:
     """The whole volume stretched to a network's fixed shape, as the published weights were trained.
 
-    direction: stored along the axes nearest to its columns, see `stored_along`; None = as it is.
+    Returns 1 x 1 x D x H x W along the volume's own axes, and its grid. direction: 3 x 3; the shape is that which the
+    image has once it is `stored_along` it (None: as it is).
     """
     grid = prepared.grid
-    direction = grid.direction if direction is None else direction
     size = np.empty(3)
-    size[list(grid.axes_along(direction)[0])] = shape_dhw[::-1]
+    size[list(grid.axes_along(grid.direction if direction is None else direction)[0])] = shape_dhw[::-1]
     stretched = grid.resized(size)
-    return stored_along(resample_on_axes(prepared.voxels_dhw, grid, stretched), stretched, direction)
+    return resample_on_axes(prepared.voxels_dhw, grid, stretched), stretched
 
 
 def stored_along(image_11dhw: Tensor, grid: VolumeGrid, direction=None) -> tuple[Tensor, VolumeGrid]:
-    """The same voxels stored along the axes nearest to a direction's columns (L, P, S), and their grid.
+    """The same voxels stored along the axes nearest to a 3 x 3 direction's columns (None: L, P, S), and their grid.
 
     Networks see arrays: of two scans stored along other axes, one looks mirrored or turned to them.
     """

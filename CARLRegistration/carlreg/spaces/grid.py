@@ -137,7 +137,7 @@ class VolumeGrid:
         return VolumeGrid(tuple(int(n) for n in size), spacing, center_lps - offset, self.direction)
 
     def axes_along(self, direction=None) -> tuple[tuple[int, int, int], np.ndarray]:
-        """How to store the voxels so that their axes lie nearest to a direction's columns (the axes L, P, S).
+        """How to store the voxels so that their axes lie nearest to a 3 x 3 direction's columns (None: L, P, S).
 
         Returns (for each new axis i, j, k the present one, and +1 or -1 whether it is kept or reversed).
         """

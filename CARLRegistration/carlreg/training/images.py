@@ -155,9 +155,7 @@ def _on_grid(entry: Entry, prepared: Prepared, image: Tensor, grid, direction=No
     """Stored along the same axes as every other image is, see `stored_along`."""
     mask = None
     if prepared.mask_dhw is not None:
-        own = stored_along(image, grid, prepared.grid.direction)[1]
-        mask = (resample_on_axes(prepared.mask_dhw, prepared.grid, own) > 0.5).float()
-        mask, _ = stored_along(mask, own, grid.direction)
+        mask = (resample_on_axes(prepared.mask_dhw, prepared.grid, grid) > 0.5).float()
         mask, _ = stored_along(mask, grid, direction)
     return TrainingImage(entry.image.name, entry.group, stored_along(image, grid, direction)[0], mask)
 

@@ -65,7 +65,7 @@ def test_what_maps_beyond_the_moving_volume_is_unknown(stage, pairs):
 
 def test_every_shipped_model_is_calibrated_before_and_after_optimization():
     shipped = {name for name, info in registry.MODELS.items() if info.shipped}
-    assert len(shipped) == 2 and {name: set(stages) for name, stages in calibrations().items()} == {
+    assert shipped and {name: set(stages) for name, stages in calibrations().items()} == {
         name: {"network", "final"} for name in shipped
     }
 
