@@ -4,7 +4,6 @@ This file holds what Slicer looks for by name: module, widget, logic and self-te
 CARLRegistrationLib, the engine is in carlreg and runs in a process of its own.
 """
 
-import importlib
 import os
 import sys
 
@@ -63,13 +62,13 @@ def registerSampleData():
 
 def downloadSamplePair(source=None):
     """What the Sample Data module calls; returns the two nodes."""
-    from CARLRegistrationLib.sample_data import loadSamplePair
+    from CARLRegistrationLib.register.sample_data import loadSamplePair
 
     return list(loadSamplePair())
 
 
 class CARLRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The shell of the panel; what it does is in CARLRegistrationLib.widget."""
+    """The shell of the panel; what it does is in CARLRegistrationLib.register.panel."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -79,7 +78,7 @@ class CARLRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
-        from CARLRegistrationLib.widget import Panel
+        from CARLRegistrationLib.register.panel import Panel
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/CARLRegistration.ui"))
         self.layout.addWidget(uiWidget)
@@ -109,10 +108,9 @@ class CARLRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.panel.leave()
 
     def onReload(self):
-        """Reload the helpers too, lowest first: Slicer itself reloads this file alone."""
-        for name in _libraryModules():
-            if name in sys.modules:
-                importlib.reload(sys.modules[name])
+        """Forget the helpers, which are then imported anew: Slicer itself reloads this file alone."""
+        for name in [name for name in sys.modules if name.split(".")[0] == "CARLRegistrationLib"]:
+            del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
     def initializeParameterNode(self):
@@ -153,37 +151,6 @@ class CARLRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
 
-def _libraryModules():
-    """The helpers that are loaded, each after those it imports from."""
-    order = [
-        "errors",
-        "runner",
-        "choices",
-        "transforms_choices",
-        "apply_choices",
-        "parameters",
-        "mrml_bridge",
-        "hierarchy",
-        "dependencies",
-        "inspect_colors",
-        "logic",
-        "sample_data",
-    ]
-    order += [
-        "views",
-        "inspect_case",
-        "inspect_views",
-        "inspect_jacobian",
-        "inspect_figures",
-        "inspect_engine",
-        "section",
-    ]
-    order += ["inspect_panel", "transforms_files", "transforms_engine", "transforms_panel"]
-    order += ["apply_nodes", "apply_maps", "apply_voxels", "apply_run", "apply_panel"]
-    order += ["widget"]
-    return [f"CARLRegistrationLib.{name}" for name in order]
-
-
 class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     """Registrations from the panel, from scripts and from tests; one at a time."""
 
@@ -207,7 +174,7 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         slicer.app.disconnect("aboutToQuit()", self.abort)
 
     def getParameterNode(self):
-        from CARLRegistrationLib.parameters import CARLRegistrationParameterNode
+        from CARLRegistrationLib.register.parameters import CARLRegistrationParameterNode
 
         return CARLRegistrationParameterNode(super().getParameterNode())
 
@@ -228,13 +195,13 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
           and calls back.
         :param onStatus: called with a Status (stage, fraction, elapsed, seconds_left).
         :param onDone: called with the Result (nodes, quality, warnings). :param onFailed: called with the error.
-        :param options: further fields of CARLRegistrationLib.parameters.Job, among them the outputs, masks and
+        :param options: further fields of CARLRegistrationLib.register.parameters.Job, among them the outputs, masks and
           `settings` (carlreg.settings.RegistrationSettings).
         :return: the Result, or None when not waiting.
-        :raises CARLRegistrationLib.errors.RegistrationError: when it cannot be done (only when waiting, or at once).
+        :raises RegistrationError: when it cannot be done (only when waiting, or at once).
         """
-        from CARLRegistrationLib.logic import waitFor
-        from CARLRegistrationLib.parameters import Job
+        from CARLRegistrationLib.register.parameters import Job
+        from CARLRegistrationLib.register.run import waitFor
 
         job = Job(fixedVolume=fixedVolume, movingVolume=movingVolume, **options)
         if not wait:
@@ -274,7 +241,7 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             registration.abort()
             callback, self._callbacks = self._callbacks[1], (None, None)
             if callback is not None:
-                from CARLRegistrationLib.errors import RegistrationCancelled
+                from CARLRegistrationLib.common.errors import RegistrationCancelled
 
                 callback(RegistrationCancelled(_("The registration was ended with the scene; nothing was changed.")))
 
@@ -285,18 +252,18 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             self._undo = None
 
     def _start(self, job, onStatus):
-        from CARLRegistrationLib.errors import RegistrationError
-        from CARLRegistrationLib.logic import Registration
+        from CARLRegistrationLib.common.errors import RegistrationError
+        from CARLRegistrationLib.register.run import RegistrationRun
 
         if self._registration is not None:
             raise RegistrationError(_("A registration is running. Cancel it or wait for it."))
-        registration = Registration(job, onStatus)
+        registration = RegistrationRun(job, onStatus)
         registration.start()
         self._registration = registration
         return registration
 
     def _onTimer(self):
-        from CARLRegistrationLib.errors import RegistrationError
+        from CARLRegistrationLib.common.errors import RegistrationError
 
         registration = self._registration
         if registration is None:
@@ -340,9 +307,9 @@ class CARLRegistrationTest(ScriptedLoadableModuleTest):
     def test_CARLRegistrationGeneratedPair(self):
         import numpy as np
         from carlreg.phantom import make_pair
-        from CARLRegistrationLib.dependencies import missing
-        from CARLRegistrationLib.mrml_bridge import transformPoints
-        from CARLRegistrationLib.sample_data import loadSamplePair
+        from CARLRegistrationLib.engine.dependencies import missing
+        from CARLRegistrationLib.mrml.bridge import transformPoints
+        from CARLRegistrationLib.register.sample_data import loadSamplePair
 
         if missing():
             self.skipTest("The engine's Python packages are not installed; press Apply once to install them.")

@@ -43,7 +43,7 @@ class Studio:
 
     def register(self, spacing_mm: float) -> Image.Image:
         """Run it from the panel; a picture of the panel meanwhile."""
-        from CARLRegistrationLib.sample_data import loadSamplePair
+        from CARLRegistrationLib.register.sample_data import loadSamplePair
 
         fixed, moving = loadSamplePair(spacing_mm)
         self.widget.initializeParameterNode()
@@ -88,7 +88,7 @@ def below(pictures: list[Image.Image], gap: int = 8) -> Image.Image:
 
 
 def views_picture(studio: Studio) -> Image.Image:
-    from CARLRegistrationLib import views
+    from CARLRegistrationLib.common import views
 
     fixed, moving = studio.panel.parameters.fixedVolume, studio.panel.parameters.movingVolume
     former, tiles = views.remember(), []
@@ -142,7 +142,7 @@ def inspect_picture(studio: Studio) -> Image.Image:
 
 def transforms_picture(studio: Studio) -> Image.Image:
     """The section after a preview, after an import of what was saved, and after inverting."""
-    from CARLRegistrationLib.transforms_choices import ExportFormat
+    from CARLRegistrationLib.transforms.choices import ExportFormat
 
     section, main = studio.panel.transforms, studio.panel.ui
     ui, host = section.ui, studio.host
@@ -181,8 +181,8 @@ def apply_picture(studio: Studio, spacing_mm: float) -> Image.Image:
     """Segments, landmarks, a model and a label map of the moving scan, before and after they were brought along."""
     import slicer
     from carlreg.phantom import make_pair
-    from CARLRegistrationLib import views
-    from CARLRegistrationLib.mrml_bridge import fillVolume
+    from CARLRegistrationLib.common import views
+    from CARLRegistrationLib.mrml.bridge import fillVolume
 
     panel, host = studio.panel, studio.host
     ui, main = panel.apply.ui, panel.ui

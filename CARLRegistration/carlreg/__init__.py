@@ -8,9 +8,9 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 _LAZY = {
-    "register": "pipeline",
-    "register_pair": "pipeline",
-    "RegistrationResult": "pipeline",
+    "register": "registration",
+    "register_pair": "registration",
+    "RegistrationResult": "registration",
     "RegistrationSettings": "settings",
     "Progress": "progress",
     "CarlError": "errors",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from carlreg.losses.paper import diffusion, dissimilarity, gradicon, local_correlation, paper_loss
-from carlreg.maps import Displaced
+from carlreg.maps import DisplacementMap
 
 from .conftest import smooth_image
 
@@ -37,7 +37,7 @@ def pair():
     moving, fixed = smooth_image(SHAPE, 11), smooth_image(SHAPE, 12)
     forward, backward = field(1), field(5)
     given = Given({id(moving): forward, id(fixed): backward})
-    maps = Displaced(forward, legacy=True), Displaced(backward, legacy=True)
+    maps = DisplacementMap(forward, legacy=True), DisplacementMap(backward, legacy=True)
     return moving, fixed, given, maps
 
 
@@ -72,10 +72,10 @@ def test_whole_gradicon_loss(pair, sparse):
 def test_diffusion(pair):
     moving, fixed, given, maps = pair
     net = ready(authors.DiffusionRegularizedNet(given, icon.LNCC(4), 1.5))
-    there, back = net(moving, fixed), net(fixed, moving)
-    assert float(diffusion(maps[0], SHAPE)) == pytest.approx(float(there.bending_energy_loss), rel=1e-4)
+    forward, backward = net(moving, fixed), net(fixed, moving)
+    assert float(diffusion(maps[0], SHAPE)) == pytest.approx(float(forward.bending_energy_loss), rel=1e-4)
     found = paper_loss(*maps, moving, fixed, regularizer="diffusion")
-    assert float(found.total) == pytest.approx((float(there.all_loss) + float(back.all_loss)) / 2, rel=1e-3)
+    assert float(found.total) == pytest.approx((float(forward.all_loss) + float(backward.all_loss)) / 2, rel=1e-3)
 
 
 def test_gradicon_is_a_third_of_the_squared_frobenius_norm():

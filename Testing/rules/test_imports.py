@@ -11,21 +11,24 @@ import pytest
 
 ENGINE = Path(__file__).resolve().parents[2] / "CARLRegistration" / "carlreg"
 
-BASE = {"errors", "settings", "progress", "staging"}
+BASE = {"errors", "settings", "progress", "atomic"}
 GEOMETRY = BASE | {"spaces"}
-FILES = GEOMETRY | {"volumes"}
+FILES = GEOMETRY | {"io", "volumes"}
 TENSORS = GEOMETRY | {"maps"}
 PREPARED = FILES | TENSORS | {"preprocess"}
 NETWORKS = PREPARED | {"models"}
+RESULTS = FILES | TENSORS | {"physical", "quality"}
+RUN = NETWORKS | RESULTS | {"losses", "optimize", "uncertainty"}
 # A package may import itself, the version, and these.
 MAY_IMPORT = {
     "errors": set(),
     "settings": {"errors"},
     "progress": {"errors"},
-    "needs": {"settings"},
-    "staging": {"errors"},
+    "resources": {"settings"},
+    "atomic": {"errors"},
     "spaces": BASE,
-    "volumes": GEOMETRY,
+    "io": GEOMETRY,
+    "volumes": GEOMETRY | {"io"},
     "phantom": GEOMETRY,
     "maps": GEOMETRY,
     "preprocess": FILES | TENSORS,
@@ -33,12 +36,13 @@ MAY_IMPORT = {
     "losses": TENSORS,
     "optimize": NETWORKS | {"losses"},
     "physical": FILES | TENSORS,
-    "outputs": FILES | TENSORS | {"physical"},
+    "quality": FILES | TENSORS | {"physical"},
+    "outputs": RESULTS,
     "uncertainty": NETWORKS | {"physical"},
-    "formats": FILES | TENSORS | {"physical", "outputs"},
-    "pipeline": NETWORKS | {"needs", "losses", "optimize", "physical", "uncertainty"},
-    "training": NETWORKS | {"losses", "optimize", "physical", "pipeline"},
-    "cli": NETWORKS | {"losses", "optimize", "physical", "outputs", "formats", "pipeline", "phantom", "training"},
+    "formats": RESULTS | {"outputs"},
+    "registration": RUN | {"resources"},
+    "training": RUN | {"registration"},
+    "cli": RUN | {"outputs", "formats", "registration", "phantom", "training"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -74,7 +78,7 @@ def test_import_direction(path):
 
 
 def test_the_rule_sees_imports():
-    assert imported_parts(ENGINE / "cli" / "register.py") >= {"errors", "outputs", "pipeline", "volumes", "staging"}
+    assert imported_parts(ENGINE / "cli" / "register.py") >= {"errors", "outputs", "registration", "volumes", "atomic"}
     assert imported_parts(ENGINE / "optimize" / "field.py") >= {"maps"}
 
 
@@ -101,7 +105,7 @@ def test_the_engine_knows_no_slicer(path):
     ("statement", "absent"),
     [
         ("import carlreg", {"torch", "SimpleITK", "numpy", "tqdm"}),
-        ("import carlreg.errors, carlreg.settings, carlreg.progress, carlreg.staging", {"torch", "SimpleITK", "numpy"}),
+        ("import carlreg.errors, carlreg.settings, carlreg.progress, carlreg.atomic", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.cli.main", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.formats.catalog", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.spaces", {"torch", "SimpleITK"}),
@@ -116,5 +120,5 @@ def test_what_importing_brings_along(statement, absent):
 
 
 def test_importing_starts_no_device():
-    code = "import carlreg.pipeline, carlreg.outputs, torch, sys; sys.exit(int(torch.cuda.is_initialized()))"
+    code = "import carlreg.registration.run, carlreg.outputs, torch, sys; sys.exit(int(torch.cuda.is_initialized()))"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -84,7 +84,7 @@ def offered(node):
 def registered(scene, moduleWidget, logic):
     """A quick registration of a generated pair that came by DICOM."""
     from carlreg.settings import RegistrationSettings
-    from CARLRegistrationLib.sample_data import loadSamplePair
+    from CARLRegistrationLib.register.sample_data import loadSamplePair
 
     fixed, moving = loadSamplePair(6.0)
     found = studies(fixed, moving)
@@ -155,7 +155,7 @@ def test_what_was_applied_stands_beside_its_source(case, scene):  # noqa: F811
     tree().CreateItem(study["moving"], organ)
     tips = landmarks(case.inMoving(4)[1])
     tree().CreateItem(tree().CreateFolderItem(tree().GetSceneItemID(), "drawn"), tips)
-    from CARLRegistrationLib.apply_run import SOURCE_ROLE, TRANSFORM_ROLE
+    from CARLRegistrationLib.apply.run import SOURCE_ROLE, TRANSFORM_ROLE
 
     for node, new in run(case.moving, organ, tips, transform=case.transform).made:
         assert parent(new) == parent(node) and frame(new) == SIDES["fixed"][1]
@@ -170,7 +170,7 @@ def test_what_was_applied_stands_beside_its_source(case, scene):  # noqa: F811
 
 
 def test_hardened_copies_and_sequences_too(case, scene):  # noqa: F811
-    from CARLRegistrationLib.apply_choices import ApplyMethod
+    from CARLRegistrationLib.apply.choices import ApplyMethod
 
     study = studies(case.fixed, case.moving)
     given, browser = sequence(case)
@@ -182,7 +182,7 @@ def test_hardened_copies_and_sequences_too(case, scene):  # noqa: F811
 
 
 def test_a_new_inverse_can_be_exported(case):  # noqa: F811
-    from CARLRegistrationLib.apply_choices import ApplyDirection, ApplyMethod
+    from CARLRegistrationLib.apply.choices import ApplyDirection, ApplyMethod
 
     study = studies(case.fixed, case.moving)
     tips = landmarks(case.inMoving(3)[0])
@@ -193,7 +193,7 @@ def test_a_new_inverse_can_be_exported(case):  # noqa: F811
 
 def test_the_study_is_found(case, scene):  # noqa: F811
     """What belongs to a volume: its study, or its folder; sequences by what shows them."""
-    from CARLRegistrationLib.apply_nodes import candidates, together
+    from CARLRegistrationLib.apply.nodes import candidates, together
 
     assert together(case.moving) == [case.moving]
     study = studies(case.fixed, case.moving)
@@ -208,7 +208,7 @@ def test_the_study_is_found(case, scene):  # noqa: F811
 
 
 def test_an_imported_or_derived_transform_stands_there_too(case, scene):  # noqa: F811
-    from CARLRegistrationLib.transforms_files import setSides
+    from CARLRegistrationLib.transforms.files import setSides
 
     study = studies(case.fixed, case.moving)
     node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "imported")

@@ -122,7 +122,7 @@ def test_checking_filtering_and_the_study(host, section, case, scene):  # noqa: 
 
 
 def test_each_choice_is_there_where_it_counts(host, section):
-    from CARLRegistrationLib.apply_choices import ApplyDirection, ApplyGrid, ApplyMethod
+    from CARLRegistrationLib.apply.choices import ApplyDirection, ApplyGrid, ApplyMethod
 
     ui = section.ui
     shown = {
@@ -144,7 +144,7 @@ def test_each_choice_is_there_where_it_counts(host, section):
 
 
 def test_every_choice_reaches_the_job(section, case):  # noqa: F811
-    from CARLRegistrationLib.apply_choices import ApplyDirection, ApplyGrid, ApplyInterpolation, ApplyMethod
+    from CARLRegistrationLib.apply.choices import ApplyDirection, ApplyGrid, ApplyInterpolation, ApplyMethod
 
     ui = section.ui
     before = section.job()
@@ -232,7 +232,7 @@ def test_what_cannot_be_done_is_said(host, section, case, scene):  # noqa: F811
 
 
 def test_what_was_checked_is_kept_with_the_scene(host, section, panel, case, tmp_path):  # noqa: F811
-    from CARLRegistrationLib.apply_choices import ApplyMethod
+    from CARLRegistrationLib.apply.choices import ApplyMethod
 
     tick(section, "moving")
     choose(section, "Method", ApplyMethod.PLACE)
@@ -247,8 +247,8 @@ def test_what_was_checked_is_kept_with_the_scene(host, section, panel, case, tmp
 
 
 def test_the_last_result_is_chosen_and_let_go(host, section, panel, case):  # noqa: F811
-    from CARLRegistrationLib.logic import Result
-    from CARLRegistrationLib.parameters import Job
+    from CARLRegistrationLib.register.parameters import Job
+    from CARLRegistrationLib.register.run import Result
 
     other = addLinear(np.eye(4), "other")
     section.ui.applyTransformSelector.setCurrentNode(other)

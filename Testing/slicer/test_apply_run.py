@@ -96,13 +96,13 @@ def imageOf(node, rasFromIjk=None):
 
 
 def run(*nodes, transform, **options):
-    from CARLRegistrationLib.apply_run import ApplyJob, apply
+    from CARLRegistrationLib.apply.run import ApplyJob, apply
 
     return apply(ApplyJob(tuple(nodes), transform, **options))
 
 
 def choices():
-    from CARLRegistrationLib import apply_choices
+    from CARLRegistrationLib.apply import choices as apply_choices
 
     return apply_choices
 
@@ -252,7 +252,7 @@ def test_what_a_volume_is_under_counts(case):
     result = run(case.moving, transform=case.transform)
     assert "moving was resampled onto a regular grid" in result.notes[0]
     points = np.random.default_rng(2).uniform(-14, 14, (40, 3))
-    from CARLRegistrationLib.mrml_bridge import transformPoints
+    from CARLRegistrationLib.mrml.bridge import transformPoints
 
     inWarp = transformPoints(warp.GetTransformFromParent(), case.toMoving(points))
     original = imageOf(case.moving)

@@ -118,7 +118,7 @@ def test_hardened_by_a_matrix_voxels_stay_as_they_are(case):  # noqa: F811
     transform = addLinear(shift, "rigid")
     made = run(case.moving, transform=transform, method=method("HARDEN")).made[0][1]
     assert np.array_equal(slicer.util.arrayFromVolume(made), slicer.util.arrayFromVolume(case.moving))
-    from CARLRegistrationLib.mrml_bridge import rasFromIjk
+    from CARLRegistrationLib.mrml.bridge import rasFromIjk
 
     assert np.allclose(rasFromIjk(made), shift @ rasFromIjk(case.moving))
     back = run(made, transform=transform, method=method("HARDEN"), direction=toMoving()).made[0][1]
@@ -127,7 +127,7 @@ def test_hardened_by_a_matrix_voxels_stay_as_they_are(case):  # noqa: F811
 
 def test_in_place_and_back(case, scene):  # noqa: F811
     import slicer
-    from CARLRegistrationLib.apply_run import Applying, ApplyJob, waitFor
+    from CARLRegistrationLib.apply.run import Applying, ApplyJob, waitFor
 
     fixed, moving = case.inMoving(9)
     organ, _grid = organs(case)
@@ -164,7 +164,7 @@ def test_in_place_and_back(case, scene):  # noqa: F811
 
 
 def test_placed_and_taken_out_again(case, scene):  # noqa: F811
-    from CARLRegistrationLib.apply_run import Applying, ApplyJob, waitFor
+    from CARLRegistrationLib.apply.run import Applying, ApplyJob, waitFor
 
     fixed, moving = case.inMoving(9)
     alone, other = landmarks(moving, "alone"), landmarks(moving, "couch points")
@@ -249,7 +249,7 @@ def sequence(case, count=3, browse=True, node=None):  # noqa: F811
 @pytest.mark.parametrize("browse", [True, False])
 def test_a_sequence_frame_by_frame(case, scene, browse):  # noqa: F811
     import slicer
-    from CARLRegistrationLib.apply_run import Applying, ApplyJob, waitFor
+    from CARLRegistrationLib.apply.run import Applying, ApplyJob, waitFor
 
     given, browser = sequence(case, browse=browse)
     before = ids(scene)
@@ -319,7 +319,7 @@ def test_a_sequence_of_points(case):  # noqa: F811
 
 
 def test_undo_removes_all_that_came(case, scene):  # noqa: F811
-    from CARLRegistrationLib.apply_run import Applying, ApplyJob, waitFor
+    from CARLRegistrationLib.apply.run import Applying, ApplyJob, waitFor
 
     _fixed, moving = case.inMoving(4)
     organ, _grid = organs(case)
@@ -339,8 +339,8 @@ def test_undo_removes_all_that_came(case, scene):  # noqa: F811
 )
 def test_cancelled_midway_nothing_is_left(case, scene, how, after):  # noqa: F811
     import slicer
-    from CARLRegistrationLib.apply_run import Applying, ApplyJob
-    from CARLRegistrationLib.errors import RegistrationCancelled
+    from CARLRegistrationLib.apply.run import Applying, ApplyJob
+    from CARLRegistrationLib.common.errors import RegistrationCancelled
 
     _fixed, moving = case.inMoving(4)
     nodes = (case.moving, landmarks(moving), sphere(moving[0]))
@@ -360,8 +360,9 @@ def test_cancelled_midway_nothing_is_left(case, scene, how, after):  # noqa: F81
 
 
 def test_a_failure_in_the_middle_of_adding_leaves_nothing(case, scene, monkeypatch):  # noqa: F811
-    from CARLRegistrationLib import apply_run, hierarchy
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.apply import run as apply_run
+    from CARLRegistrationLib.common.errors import RegistrationError
+    from CARLRegistrationLib.mrml import hierarchy
 
     _fixed, moving = case.inMoving(4)
     before, calls = None, []
@@ -383,7 +384,7 @@ def test_a_failure_in_the_middle_of_adding_leaves_nothing(case, scene, monkeypat
 
 
 def error(*nodes, transform, **options):
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     with pytest.raises(RegistrationError) as caught:
         run(*nodes, transform=transform, **options)
@@ -472,7 +473,7 @@ def test_segments_that_fall_outside_are_named(case):  # noqa: F811
 def test_a_transform_that_files_cannot_hold_is_sampled_and_said(case):  # noqa: F811
     """A thin plate spline, to parent: no field at all."""
     import slicer
-    from CARLRegistrationLib.mrml_bridge import transformPoints
+    from CARLRegistrationLib.mrml.bridge import transformPoints
 
     warp = addWarp("spline", reach=120.0)
     grids = choices().ApplyGrid

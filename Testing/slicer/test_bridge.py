@@ -11,7 +11,7 @@ SPACING, ORIGIN, SHAPE = (0.8, 1.5, 3.0), (12.0, -34.0, 56.0), (7, 9, 11)  # sha
 
 @pytest.fixture
 def bridge(scene, moduleWidget):
-    from CARLRegistrationLib import mrml_bridge
+    from CARLRegistrationLib.mrml import bridge as mrml_bridge
 
     return mrml_bridge
 
@@ -158,7 +158,7 @@ def test_a_label_map_on_another_grid_becomes_a_mask(bridge, tmp_path):
 
 def test_masks_that_cannot_serve(bridge, tmp_path):
     import slicer
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     volume = addVolume(np.zeros((10, 10, 10), np.int16), np.eye(4))
     image, _note = bridge.worldImage(volume, "fixed volume")
@@ -319,7 +319,7 @@ def test_initial_transforms(bridge, tmp_path):
 
 
 def test_initial_transform_that_is_there_already(bridge, tmp_path):
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     fixed, moving = (addVolume(np.zeros((9, 9, 9), np.int16), np.eye(4), name) for name in ("fixed", "moving"))
     image, _note = bridge.worldImage(fixed, "fixed volume")
@@ -356,7 +356,7 @@ def test_nan_of_a_nifti_file_is_seen(moduleWidget, tmp_path):
     """ITK's reader gives 0 for NaN, which would say: perfectly certain."""
     import nibabel
     import SimpleITK as sitk
-    from CARLRegistrationLib.mrml_bridge import notANumber
+    from CARLRegistrationLib.mrml.bridge import notANumber
 
     values = np.arange(5 * 4 * 3, dtype=np.float32).reshape(5, 4, 3)  # i, j, k
     values[2:4, 1, 0] = np.nan

@@ -43,7 +43,7 @@ def addField(displace, reach=60.0, nodes=61):
 
 
 def caseOf(direction, transform):
-    from CARLRegistrationLib.inspect_case import Case
+    from CARLRegistrationLib.inspect.case import Case
 
     fixed = addVolume(np.zeros(SIZE[::-1], np.int16), gridOf(direction), "fixed")
     moving = addVolume(np.ones((9, 9, 9), np.int16), matrix(np.eye(3), (9, 9, 9), (-36, -36, -36)), "moving")
@@ -59,7 +59,7 @@ def worldPoints(direction):
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_the_determinant_is_the_analytic_one(scene, moduleWidget, direction):
-    from CARLRegistrationLib.inspect_jacobian import determinant
+    from CARLRegistrationLib.inspect.jacobian import determinant
 
     case = caseOf(direction, addField(lambda p: wave(p)[0] - p))
     found, lattice, step = determinant(case)
@@ -72,7 +72,7 @@ def test_the_determinant_is_the_analytic_one(scene, moduleWidget, direction):
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_turning_keeps_volume_and_scaling_does_not(scene, moduleWidget, direction):
-    from CARLRegistrationLib.inspect_jacobian import determinant
+    from CARLRegistrationLib.inspect.jacobian import determinant
 
     turn = np.eye(4)
     turn[:3, :3] = np.linalg.inv(rotation((1, 2, 3), 70) * 1.1)
@@ -81,13 +81,13 @@ def test_turning_keeps_volume_and_scaling_does_not(scene, moduleWidget, directio
 
 
 def test_large_volumes_are_sampled_more_coarsely(scene, moduleWidget, monkeypatch):
-    from CARLRegistrationLib import inspect_jacobian
+    from CARLRegistrationLib.inspect import jacobian as inspect_jacobian
 
     case = caseOf("oblique", addField(lambda p: wave(p)[0] - p))
     monkeypatch.setattr(inspect_jacobian, "_LARGEST_LATTICE", 2000)
     node, note = inspect_jacobian.addJacobian(case)
     assert "every 2. voxel" in note or "every 3. voxel" in note
-    from CARLRegistrationLib.mrml_bridge import rasFromIjk
+    from CARLRegistrationLib.mrml.bridge import rasFromIjk
 
     values, grid = inspect_jacobian.slicer.util.arrayFromVolume(node), rasFromIjk(node)
     middle = tuple(n // 2 for n in values.shape)
@@ -98,7 +98,7 @@ def test_large_volumes_are_sampled_more_coarsely(scene, moduleWidget, monkeypatc
 @pytest.mark.parametrize("direction", ["RAS", "LPS", "oblique"])
 def test_folds_are_found_where_the_map_folds(scene, moduleWidget, direction):
     """Two bumps that fold, at known places; their numbers, volumes and positions."""
-    from CARLRegistrationLib import inspect_jacobian
+    from CARLRegistrationLib.inspect import jacobian as inspect_jacobian
 
     centers = np.array([[8.0, -6, 4], [-9.0, 8, -5]])
     widths = (5.0, 3.5)
@@ -124,7 +124,7 @@ def test_folds_are_found_where_the_map_folds(scene, moduleWidget, direction):
 
 def test_fold_positions_are_in_the_world(scene, moduleWidget):
     """The fixed volume, and with it its Jacobian, under a parent transform."""
-    from CARLRegistrationLib import inspect_jacobian
+    from CARLRegistrationLib.inspect import jacobian as inspect_jacobian
 
     values = np.ones((9, 9, 9), np.float32)
     values[2, 3, 4] = 0.0
@@ -140,7 +140,7 @@ def test_fold_positions_are_in_the_world(scene, moduleWidget):
 
 
 def test_log_layer_keeps_folds_apart(moduleWidget):
-    from CARLRegistrationLib import inspect_colors
+    from CARLRegistrationLib.mrml import colors as inspect_colors
 
     values = np.array([0.5, 1.0, 2.0, 1e-6, 0.0, -3.0], np.float32)
     layer = inspect_colors.logLayer(values)
@@ -176,7 +176,7 @@ def segments(scene, moduleWidget):
 
 def addSegment(segmentation, name, grid, part, size=SIZE):
     import slicer
-    from CARLRegistrationLib.mrml_bridge import matrixFrom
+    from CARLRegistrationLib.mrml.bridge import matrixFrom
     from vtk.util.numpy_support import numpy_to_vtk
 
     array = np.zeros(size[::-1], np.uint8)
@@ -193,7 +193,7 @@ def addSegment(segmentation, name, grid, part, size=SIZE):
 
 
 def test_volume_change_of_each_segment(segments):
-    from CARLRegistrationLib.inspect_jacobian import segmentChanges
+    from CARLRegistrationLib.inspect.jacobian import segmentChanges
 
     found, without = segmentChanges(*segments)
     liver, lung = found
@@ -209,8 +209,8 @@ def test_volume_change_of_each_segment(segments):
 
 def test_segmentations_that_say_nothing(segments):
     import slicer
-    from CARLRegistrationLib.errors import RegistrationError
-    from CARLRegistrationLib.inspect_jacobian import segmentChanges
+    from CARLRegistrationLib.common.errors import RegistrationError
+    from CARLRegistrationLib.inspect.jacobian import segmentChanges
 
     node, _segmentation = segments
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "blank")

@@ -127,7 +127,7 @@ def test_options_change_the_view(host, section, tmp_path):
     # the affine is all there is to this transform: without it, the grid is straight and still there
     assert all(a != b for a, b in itertools.pairwise(pictures))
     ui.linkCheckBox.click()
-    from CARLRegistrationLib import views
+    from CARLRegistrationLib.common import views
 
     assert not any(composite.GetLinkedControl() for _s, composite in views.sliceViews())
     ui.flickerModeButton.click()
@@ -146,7 +146,7 @@ def test_the_cursor_tells_displacement_and_jacobian(section):
 
 def test_folds_are_listed_and_visited(host, section, tmp_path):
     import slicer
-    from CARLRegistrationLib import views
+    from CARLRegistrationLib.common import views
 
     def displace(points):
         moved = np.zeros_like(points)
@@ -199,7 +199,7 @@ def test_segments_tell_their_volume_change(section):
 
 
 def test_unknown_uncertainty_is_said(section):
-    from CARLRegistrationLib.inspect_colors import UNKNOWN
+    from CARLRegistrationLib.mrml.colors import UNKNOWN
 
     ui = section.ui
     nothing = addVolume(np.full((SIZE,) * 3, UNKNOWN, np.float32), placed(), "nothing known")
@@ -239,7 +239,7 @@ def test_a_changed_transform_is_not_shown_as_it_was(section):
 
 def test_segments_and_points_that_do_not_fit(section):
     import slicer
-    from CARLRegistrationLib import inspect_engine
+    from CARLRegistrationLib.inspect import evaluation
 
     ui = section.ui
     fixedOnes = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "fixed organs")
@@ -249,7 +249,7 @@ def test_segments_and_points_that_do_not_fit(section):
     def says(text):
         ui.figuresButton.click()
         assert text in ui.inspectWhyLabel.text and section._task is None
-        assert list(inspect_engine.Path(slicer.app.temporaryPath).iterdir()) == []
+        assert list(evaluation.Path(slicer.app.temporaryPath).iterdir()) == []
 
     says("fixed organs has no segments")
     for node, names in ((fixedOnes, ("liver", "lung")), (movingOnes, ("heart", "spleen"))):
@@ -335,7 +335,7 @@ def test_figures_of_any_transform(host, section, tmp_path):
 def test_after_a_registration_it_is_what_is_inspected(host, panel, tmp_path, monkeypatch):  # noqa: F811
     import qt
     import slicer
-    from CARLRegistrationLib.sample_data import loadSamplePair
+    from CARLRegistrationLib.register.sample_data import loadSamplePair
 
     for name in ("Red", "Yellow", "Green"):
         host.grab_view(name, tmp_path / "view.png", (128, 128))

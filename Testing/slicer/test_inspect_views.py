@@ -42,7 +42,7 @@ def placed(size=SIZE, spacing=2.0, direction=None):
 @pytest.fixture
 def case(shown):
     """Moving is fixed, 12 mm to the right; the transform says so."""
-    from CARLRegistrationLib.inspect_case import Case
+    from CARLRegistrationLib.inspect.case import Case
 
     fixed = addVolume(blob(), placed(), "fixed")
     moving = addVolume(blob((12.0, 0, 0)), placed(), "moving")
@@ -56,7 +56,7 @@ def case(shown):
 
 @pytest.fixture
 def inspect(shown):
-    from CARLRegistrationLib.inspect_views import InspectViews
+    from CARLRegistrationLib.inspect.views import InspectViews
 
     views = InspectViews()
     yield views
@@ -64,7 +64,7 @@ def inspect(shown):
 
 
 def show(inspect, case, mode, layer=None, **look):
-    from CARLRegistrationLib.inspect_views import Look, Mode
+    from CARLRegistrationLib.inspect.views import Look, Mode
 
     inspect.enter(case)
     inspect.show(Mode[mode], Look(**look), layer)
@@ -96,7 +96,7 @@ def test_overlay_is_aligned_at_all_of_the_transform_and_not_at_none(inspect, cas
 
 
 def pairs():
-    from CARLRegistrationLib import views
+    from CARLRegistrationLib.common import views
 
     return views.sliceViews()
 
@@ -128,7 +128,7 @@ def test_red_and_cyan_are_gray_where_both_agree(inspect, case, shown):
 
 
 def test_checkerboard_alternates_in_cells_of_the_size_asked_for(inspect, shown):
-    from CARLRegistrationLib.inspect_case import Case
+    from CARLRegistrationLib.inspect.case import Case
 
     flat = [addVolume(np.full((SIZE,) * 3, value, np.int16), placed(), f"flat {value}") for value in (50, 200)]
     for node in flat:
@@ -150,7 +150,7 @@ def test_checkerboard_alternates_in_cells_of_the_size_asked_for(inspect, shown):
 
 
 def test_checkerboard_shows_fixed_where_moving_has_nothing(inspect, shown):
-    from CARLRegistrationLib.inspect_case import Case
+    from CARLRegistrationLib.inspect.case import Case
 
     fixed = addVolume(np.full((SIZE,) * 3, 200, np.int16), placed(), "fixed")
     half = placed()
@@ -203,7 +203,7 @@ def test_difference_is_signed(inspect, case, shown):
 
 
 def test_difference_values(case):
-    from CARLRegistrationLib.inspect_views import differenceOf
+    from CARLRegistrationLib.inspect.views import differenceOf
 
     inside = np.ones((4, 4, 4), bool)
     fixed, warped = np.full((4, 4, 4), -1000.0), np.full((4, 4, 4), -900.0, np.float32)
@@ -241,7 +241,7 @@ def magenta(picture):
 
 @pytest.mark.parametrize("log", [True, False])
 def test_a_planted_fold_has_its_color_in_its_place(inspect, case, shown, log):
-    from CARLRegistrationLib import inspect_jacobian
+    from CARLRegistrationLib.inspect import jacobian as inspect_jacobian
 
     values = np.full((SIZE,) * 3, 1.0, np.float32)
     values[:, 20:26, 20:26] = -0.3
@@ -279,19 +279,18 @@ def test_the_legend_is_in_the_picture(inspect, case, shown):
 
 
 def test_unknown_uncertainty_is_striped_and_not_of_the_scale(inspect, case, shown):
-    from CARLRegistrationLib import inspect_colors
+    from CARLRegistrationLib.mrml import colors
 
     values = np.full((SIZE,) * 3, 0.5, np.float32)
     values[:, :, 18:] = np.nan
     values[:, 26:, :18] = 9.0
-    node = addVolume(inspect_colors.knownUncertainty(values), placed(), "uncertainty")
+    node = addVolume(colors.knownUncertainty(values), placed(), "uncertainty")
     show(inspect, case, "UNCERTAINTY", node, layerOpacity=1.0)
     picture = shown()[:, :180]  # the legend is beside it
     lit = picture.max(axis=2) > 10
     gray = (saturation(picture) < 12) & lit
     dark, light = (
-        np.abs(picture[..., 0] - 255 * c[0][0]) < 12
-        for c in (inspect_colors.UNKNOWN_COLORS[:1], inspect_colors.UNKNOWN_COLORS[1:])
+        np.abs(picture[..., 0] - 255 * c[0][0]) < 12 for c in (colors.UNKNOWN_COLORS[:1], colors.UNKNOWN_COLORS[1:])
     )
     assert (dark & gray).sum() > 0.3 * gray.sum() and (light & gray).sum() > 0.3 * gray.sum()
     toRas = pairs()[0][0].GetXYToRAS()
@@ -332,7 +331,7 @@ def test_the_deformation_is_drawn_and_taken_away(inspect, case, shown):
 def everything():
     """All nodes, and what the views show."""
     import slicer
-    from CARLRegistrationLib.inspect_views import Snapshot
+    from CARLRegistrationLib.inspect.views import Snapshot
 
     scene = slicer.mrmlScene
     nodes = [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
@@ -355,14 +354,14 @@ def everything():
 
 
 def test_leaving_puts_everything_back_exactly(host, inspect, case, shown):
-    from CARLRegistrationLib import inspect_colors
+    from CARLRegistrationLib.mrml import colors
 
     jacobian = addVolume(np.full((SIZE,) * 3, 1.1, np.float32), placed(), "jacobian")
     uncertainty = addVolume(np.full((SIZE,) * 3, 1.1, np.float32), placed(), "uncertainty")
-    inspect_colors.style(jacobian, inspect_colors.determinantScale())
-    for scale in (inspect_colors.logScale(), inspect_colors.uncertaintyScale(2.0)):
-        inspect_colors.tableOf(scale)
-    inspect_colors.style(uncertainty, inspect_colors.uncertaintyScale(2.0))
+    colors.style(jacobian, colors.determinantScale())
+    for scale in (colors.logScale(), colors.uncertaintyScale(2.0)):
+        colors.tableOf(scale)
+    colors.style(uncertainty, colors.uncertaintyScale(2.0))
     # an unusual state: turned, zoomed, other layers, linked differently in each view
     for n, (sliceNode, composite) in enumerate(pairs()):
         sliceNode.SetOrientation(("Sagittal", "Coronal", "Axial")[n])
@@ -416,8 +415,8 @@ def test_a_removed_volume_does_no_harm_to_leaving(inspect, case, shown):
 
 
 def test_part_of_a_turn_is_a_turn(case):
-    from CARLRegistrationLib.inspect_case import Case, PartialMap
-    from CARLRegistrationLib.mrml_bridge import transformPoints
+    from CARLRegistrationLib.inspect.case import Case, PartialMap
+    from CARLRegistrationLib.mrml.bridge import transformPoints
 
     from .volumes import rotation
 
@@ -433,8 +432,8 @@ def test_part_of_a_turn_is_a_turn(case):
 
 
 def test_the_way_begins_with_centers_aligned_when_little_overlaps(case):
-    from CARLRegistrationLib.inspect_case import Case, PartialMap
-    from CARLRegistrationLib.mrml_bridge import transformPoints
+    from CARLRegistrationLib.inspect.case import Case, PartialMap
+    from CARLRegistrationLib.mrml.bridge import transformPoints
 
     far = placed()
     far[:3, 3] += (500.0, 40.0, -300.0)
@@ -461,8 +460,8 @@ def test_a_moving_volume_placed_under_the_transform_is_not_warped_twice(inspect,
 def test_resampled_equals_sitk(case, direction):
     """Another grid on the moving side, flipped or oblique: as SimpleITK resamples it."""
     import SimpleITK as sitk
-    from CARLRegistrationLib.inspect_case import Case, resampled
-    from CARLRegistrationLib.mrml_bridge import rasFromIjk, worldImage
+    from CARLRegistrationLib.inspect.case import Case, resampled
+    from CARLRegistrationLib.mrml.bridge import rasFromIjk, worldImage
 
     moving = addVolume(blob(), placed(direction=DIRECTIONS[direction]), "moving")
     other = Case(case.fixed, moving, case.transform)
@@ -493,7 +492,7 @@ def test_resampled_equals_sitk(case, direction):
 def test_what_cannot_be_compared_is_said(case, change, message):
     import dataclasses
 
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     with pytest.raises(RegistrationError, match=message):
         dataclasses.replace(case, **change(case)).check()
@@ -503,7 +502,7 @@ def test_a_transform_of_other_volumes_is_said(case):
     import dataclasses
 
     import slicer
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     kind = slicer.vtkMRMLTransformNode
     far = np.eye(4)
@@ -520,7 +519,7 @@ def test_a_transform_of_other_volumes_is_said(case):
 
 def test_oblique_is_shown_aligned(inspect, shown):
     """Fixed and moving on oblique grids of different size: warped over fixed is fixed."""
-    from CARLRegistrationLib.inspect_case import Case
+    from CARLRegistrationLib.inspect.case import Case
 
     fixed = addVolume(blob(), placed(), "fixed")
     resliced = addVolume(blob(size=48), placed(48, 2.0, OBLIQUE), "moving")

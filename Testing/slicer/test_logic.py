@@ -19,7 +19,7 @@ OUTPUTS = ("Transform", "Inverse", "Warped", "Jacobian", "Uncertainty")
 
 @pytest.fixture
 def pair(scene, moduleWidget):
-    from CARLRegistrationLib.sample_data import loadSamplePair
+    from CARLRegistrationLib.register.sample_data import loadSamplePair
 
     return loadSamplePair(SPACING)
 
@@ -58,7 +58,7 @@ def contents():
 
 
 def landmarkError(transformNode, truth) -> float:
-    from CARLRegistrationLib.mrml_bridge import transformPoints
+    from CARLRegistrationLib.mrml.bridge import transformPoints
 
     fixed, moving = truth.landmarks
     found = transformPoints(transformNode.GetTransformFromParent(), fixed * FLIP) * FLIP
@@ -97,7 +97,7 @@ def test_the_generated_pair(logic, pair, truth, temporary):
     # the warped volume is what SimpleITK makes with the node's transform
     warped = slicer.util.arrayFromVolume(result.nodes["warped"])
     assert warped.shape == before[0].shape
-    from CARLRegistrationLib.mrml_bridge import rasFromIjk, transformPoints
+    from CARLRegistrationLib.mrml.bridge import rasFromIjk, transformPoints
 
     indices = np.argwhere(before[0] > -500)[::211]
     grid = rasFromIjk(fixed)
@@ -132,7 +132,7 @@ def test_parents_are_respected(logic, pair, truth):
     moving.SetAndObserveTransformNodeID(warp.GetID())
     result = logic.register(fixed, moving, settings=settings(), placeMoving=True)
     assert "resampled" in " ".join(result.notes)
-    from CARLRegistrationLib.mrml_bridge import transformPoints, worldFromNode
+    from CARLRegistrationLib.mrml.bridge import transformPoints, worldFromNode
 
     fixedLps, movingLps = truth.landmarks
     fixedWorld = (fixedLps * FLIP) @ placedFixed[:3, :3].T + placedFixed[:3, 3]
@@ -214,7 +214,7 @@ def test_the_node_is_the_engines_file(logic, pair):
     Between the nodes ITK interpolates linearly and Slicer cubically: the finer the field, the less that matters.
     """
     import slicer
-    from CARLRegistrationLib.mrml_bridge import transformPoints
+    from CARLRegistrationLib.mrml.bridge import transformPoints
 
     result = logic.register(*pair, settings=settings(field_spacing_mm=2.0), keepJobFolder=True)
     written = sitk.ReadTransform(str(result.job_folder / "result" / "transform.h5"))
@@ -242,7 +242,7 @@ def test_the_node_is_the_engines_file(logic, pair):
 
 
 def test_doubtful_results_are_pointed_out(moduleWidget):
-    from CARLRegistrationLib.logic import doubts
+    from CARLRegistrationLib.register.run import doubts
 
     good = {
         "similarity": {"before": {"lncc": 0.2}, "after": {"lncc": 0.6}},
@@ -264,7 +264,7 @@ def test_settings_reach_the_engine():
     from carlreg.cli.main import build_parser
     from carlreg.cli.options import settings_from
     from carlreg.settings import RegistrationSettings
-    from CARLRegistrationLib.parameters import engineArguments
+    from CARLRegistrationLib.register.parameters import engineArguments
 
     changed = RegistrationSettings(
         model="unigradicon",
@@ -322,7 +322,7 @@ def started(host, logic, pair, until="optimize", **options):
 
 @pytest.mark.slow
 def test_cancel(host, logic, pair, temporary):
-    from CARLRegistrationLib.errors import RegistrationCancelled
+    from CARLRegistrationLib.common.errors import RegistrationCancelled
 
     before = contents()
     callbacks, pid = started(host, logic, pair)
@@ -359,7 +359,7 @@ def test_child_killed_from_outside(host, logic, pair, temporary):
 
 @pytest.mark.slow
 def test_one_at_a_time(host, logic, pair):
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     callbacks, _pid = started(host, logic, pair, until="prepare")
     with pytest.raises(RegistrationError, match="is running"):
@@ -389,7 +389,7 @@ def fakeEngine(tmp_path, code):
     ],
 )
 def test_what_the_engine_says_arrives(logic, pair, tmp_path, temporary, code, message, unexpected):
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     before = contents()
     python = fakeEngine(tmp_path, code)
@@ -410,7 +410,7 @@ def test_what_the_engine_says_arrives(logic, pair, tmp_path, temporary, code, me
     ],
 )
 def test_another_python_is_checked_before_use(logic, pair, tmp_path, temporary, answer, message):
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     script = tmp_path / "python"
     script.write_text(f"#!/bin/sh\nif [ $3 = check ]; then {answer}; exit $?; fi\ntouch {tmp_path}/used\n")
@@ -423,7 +423,7 @@ def test_another_python_is_checked_before_use(logic, pair, tmp_path, temporary, 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")
 def test_cancel_while_another_python_is_checked(host, logic, pair, tmp_path, temporary):
-    from CARLRegistrationLib.errors import RegistrationCancelled
+    from CARLRegistrationLib.common.errors import RegistrationCancelled
 
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\nexec sleep 600\n")
@@ -540,7 +540,7 @@ def twice(node):
     ],
 )
 def test_bad_input(logic, pair, temporary, name):
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     make, message = badInputs()[name]
     options = {"fixedVolume": pair[0], "movingVolume": pair[1]} | make(*pair)
@@ -553,7 +553,7 @@ def test_bad_input(logic, pair, temporary, name):
 @pytest.mark.parametrize("case", ["wrong weights", "NaN", "constant"])
 def test_bad_input_that_the_engine_finds(logic, pair, temporary, tmp_path, case):
     import slicer
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     fixed, moving = pair
     options = {}
@@ -576,7 +576,7 @@ def test_bad_input_that_the_engine_finds(logic, pair, temporary, tmp_path, case)
 
 
 def test_disk_full_while_the_inputs_are_written(logic, pair, temporary, monkeypatch):
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     def full(image, path):
         Path(path).write_bytes(b"half")

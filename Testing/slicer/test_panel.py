@@ -38,7 +38,7 @@ def panel(host, scene, moduleWidget, tmp_path, monkeypatch):
 
 @pytest.fixture
 def pair(panel):
-    from CARLRegistrationLib.sample_data import loadSamplePair
+    from CARLRegistrationLib.register.sample_data import loadSamplePair
 
     fixed, moving = loadSamplePair(SPACING)
     panel.ui.fixedVolumeSelector.setCurrentNode(fixed)
@@ -117,7 +117,7 @@ def test_two_volumes_in_the_scene_are_taken(host, scene, moduleWidget, panel):
 
 
 def settingsNow(panel):
-    from CARLRegistrationLib.parameters import jobFrom
+    from CARLRegistrationLib.register.parameters import jobFrom
 
     return jobFrom(panel.parameters).settings
 
@@ -169,7 +169,7 @@ def test_every_setting_has_a_control():
 def test_choices_are_the_engines(moduleWidget):
     from carlreg import settings
     from carlreg.models.registry import MODELS
-    from CARLRegistrationLib import parameters
+    from CARLRegistrationLib.register import parameters
 
     for choice, allowed in (
         (parameters.Robustness, settings.ROBUSTNESS),
@@ -184,7 +184,7 @@ def test_choices_are_the_engines(moduleWidget):
 
 def test_nodes_and_check_boxes_reach_the_job(panel, pair):
     import slicer
-    from CARLRegistrationLib.parameters import jobFrom
+    from CARLRegistrationLib.register.parameters import jobFrom
 
     ui = panel.ui
     warped, transform = blank("warped"), slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "t")
@@ -208,7 +208,7 @@ def test_nodes_and_check_boxes_reach_the_job(panel, pair):
 
 def test_segments_are_offered(panel, pair):
     import slicer
-    from CARLRegistrationLib.parameters import jobFrom
+    from CARLRegistrationLib.register.parameters import jobFrom
 
     ui = panel.ui
     ui.advancedCollapsibleButton.collapsed = False
@@ -231,7 +231,7 @@ def test_segments_are_offered(panel, pair):
 
 
 def test_presets_say_what_they_set(panel):
-    from CARLRegistrationLib.parameters import PRESETS, Preset
+    from CARLRegistrationLib.register.parameters import PRESETS, Preset
 
     ui = panel.ui
     assert ui.presetComboBox.count == len(Preset) == len(PRESETS)
@@ -295,7 +295,7 @@ def test_apply_says_why_it_is_disabled(panel):
 @pytest.mark.slow
 def test_a_run_as_a_user_sees_it(host, panel, pair, tmp_path):
     import slicer
-    from CARLRegistrationLib import views
+    from CARLRegistrationLib.common import views
 
     ui = panel.ui
     for name in ("Red", "Green", "Yellow"):
@@ -368,7 +368,7 @@ def readPng(path):
 
 def test_folds_have_a_color_of_their_own(host, panel, tmp_path):
     """Rendered: a volume with a folded half. Magenta only there."""
-    from CARLRegistrationLib import views
+    from CARLRegistrationLib.common import views
 
     host.grab_view("Red", tmp_path / "first.png")
     values = np.full((10, 40, 40), 1.0, np.float32)
@@ -450,7 +450,7 @@ def test_closing_the_scene_ends_the_run(host, panel, pair, moduleWidget):
 
 def test_declining_the_installation_changes_nothing(host, panel, pair, monkeypatch):
     import slicer
-    from CARLRegistrationLib import dependencies
+    from CARLRegistrationLib.engine import dependencies
 
     monkeypatch.setattr(dependencies, "missing", lambda: ["torch", "safetensors"])
     monkeypatch.setattr(dependencies, "_pytorchLogic", lambda: object())
@@ -464,7 +464,7 @@ def test_declining_the_installation_changes_nothing(host, panel, pair, monkeypat
 
 
 def test_without_the_pytorch_extension(host, panel, pair, monkeypatch):
-    from CARLRegistrationLib import dependencies
+    from CARLRegistrationLib.engine import dependencies
 
     monkeypatch.setattr(dependencies, "missing", lambda: ["torch"])
     panel.ui.applyButton.click()
@@ -474,7 +474,7 @@ def test_without_the_pytorch_extension(host, panel, pair, monkeypatch):
 def test_what_is_missing_is_installed_the_right_way(panel, monkeypatch):
     """torch by the extension, the rest by Slicer's pip; Slicer's own packages never."""
     import slicer
-    from CARLRegistrationLib import dependencies
+    from CARLRegistrationLib.engine import dependencies
 
     installed, calls = set(), []
 
@@ -560,7 +560,7 @@ def test_checking_the_engines_python(host, panel, pair, tmp_path):
 
 
 def test_what_is_missing_in_a_python_is_said():
-    from CARLRegistrationLib.dependencies import checkProblem
+    from CARLRegistrationLib.engine.dependencies import checkProblem
 
     found = {"python": "3.12.1", "missing": {"torch": "ModuleNotFoundError"}}
     assert checkProblem(found, False) == "Not there yet: torch; Apply offers to install them"
@@ -585,19 +585,19 @@ def test_reload_in_mid_run_ends_it_and_the_panel_works_again(host, panel, pair):
         import host
         running = host.start()
         widget = running.load_module({str(MODULE_FILE)!r})
-        from CARLRegistrationLib.sample_data import loadSamplePair
+        from CARLRegistrationLib.register.sample_data import loadSamplePair
         fixed, moving = loadSamplePair({SPACING})
         widget.panel.parameters.fixedVolume, widget.panel.parameters.movingVolume = fixed, moving
         widget.panel.parameters.ioSteps = 500
         widget.ui.applyButton.click()
         running.process_events(until=lambda: ": step" in widget.ui.progressLabel.text, timeout=60)
         process = widget.logic._registration._process._process
-        old = sys.modules["CARLRegistrationLib.widget"].Panel
+        old = sys.modules["CARLRegistrationLib.register.panel"].Panel
         widget.onReload()
         assert process.poll() is not None
         import slicer
         new = slicer.modules.CARLRegistrationWidget
-        assert new is not widget and sys.modules["CARLRegistrationLib.widget"].Panel is not old
+        assert new is not widget and sys.modules["CARLRegistrationLib.register.panel"].Panel is not old
         assert new.panel.parameters.fixedVolume is fixed and new.panel.parameters.ioSteps == 500
         new.panel.parameters.ioSteps = 0
         new.ui.applyButton.click()
@@ -629,7 +629,7 @@ def test_self_test(host, panel):
 
 
 def test_every_bound_control_has_its_parameter(moduleWidget):
-    from CARLRegistrationLib.parameters import CARLRegistrationParameterNode
+    from CARLRegistrationLib.register.parameters import CARLRegistrationParameterNode
 
     folder = Path(MODULE_FILE).parent / "Resources" / "UI"
     bound = {

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from CARLRegistrationLib.runner import CANCELLED, DONE, EngineProcess, engine_environment
+from CARLRegistrationLib.engine.process import CANCELLED, DONE, EngineProcess, engine_environment
 
 
 def wait(process, seconds=60.0):
@@ -127,7 +127,8 @@ def test_no_python_there(tmp_path):
 
 
 def test_torch_stays_out_of_this_process():
-    code = "import sys, CARLRegistrationLib.runner, carlreg.needs, carlreg.phantom; print('torch' in sys.modules)"
+    code = "import sys, CARLRegistrationLib.engine.process, carlreg.resources, carlreg.phantom"
+    code += "; print('torch' in sys.modules)"
     environment = engine_environment(None)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

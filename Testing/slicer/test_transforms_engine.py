@@ -22,19 +22,19 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def engine(scene, moduleWidget, tmp_path, monkeypatch):
     import slicer
-    from CARLRegistrationLib import transforms_engine
+    from CARLRegistrationLib.transforms import tasks
 
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(slicer.app, "temporaryPath", str(tmp_path / "temporary"))
-    return transforms_engine
+    return tasks
 
 
 @pytest.fixture
 def subject(engine):
     """A field of 5 mm nodes, two volumes around it."""
-    from CARLRegistrationLib.transforms_files import Subject
+    from CARLRegistrationLib.transforms.files import TransformSelection
 
-    return Subject(addField(bump, reach=90, nodes=37), volume(), volume("moving", "LPS"))
+    return TransformSelection(addField(bump, reach=90, nodes=37), volume(), volume("moving", "LPS"))
 
 
 def done(work, seconds=90.0):
@@ -59,7 +59,7 @@ def nodes():
 def refuses(engine, start, *words):
     """It says these words, and leaves the scene and the disk as they were."""
     import slicer
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     before = nodes()
     with pytest.raises(RegistrationError) as caught:
@@ -79,7 +79,7 @@ def far(found, expected):
 
 def test_the_formats_of_the_panel_are_those_of_the_engine(engine):
     from carlreg.formats.catalog import CONVENTIONS, DIRECTIONS, FORMATS, LINEAR_KINDS, PRECISIONS
-    from CARLRegistrationLib import transforms_choices as choices
+    from CARLRegistrationLib.transforms import choices as choices
 
     assert [one.value for one in choices.ExportFormat] == list(FORMATS)
     assert [one.value for one in choices.Convention][1:] == list(CONVENTIONS)
@@ -90,7 +90,7 @@ def test_the_formats_of_the_panel_are_those_of_the_engine(engine):
 
 
 def test_the_preview_tells_what_is_saved_then(engine, subject, tmp_path):
-    from CARLRegistrationLib.transforms_choices import ExportFormat, Precision
+    from CARLRegistrationLib.transforms.choices import ExportFormat, Precision
 
     export = engine.Export(format=ExportFormat.NIFTI, spacing=8.0, precision=Precision.FLOAT64)
     seen = done(engine.startExport(subject, export, "field.nii.gz", True))
@@ -110,20 +110,20 @@ def test_the_preview_tells_what_is_saved_then(engine, subject, tmp_path):
 
 
 def test_inverse_and_with_the_initial_transform(engine, subject, tmp_path):
-    from CARLRegistrationLib.transforms_choices import Which
-    from CARLRegistrationLib.transforms_files import Subject
+    from CARLRegistrationLib.transforms.choices import Which
+    from CARLRegistrationLib.transforms.files import TransformSelection
 
     out = tmp_path / "out.h5"
     made = done(engine.startExport(subject, engine.Export(Which.INVERSE), out, False))
     assert made.sidecar["maps"] == "moving points to fixed points"
     assert far(throughFile(out, throughNode(subject.transform)), POINTS) < 0.05
     known = addField(lambda points: -bump(points), reach=90, nodes=37)  # not the true one: taken as it is
-    both = Subject(subject.transform, subject.fixed, subject.moving, inverse=known)
+    both = TransformSelection(subject.transform, subject.fixed, subject.moving, inverse=known)
     made = done(engine.startExport(both, engine.Export(Which.INVERSE), out, False))
     assert far(throughFile(out), throughNode(known)) < 0.05 and "the inverse that the registration wrote" in made.notes
     placed = addLinear(affine(), "placed")
     subject.moving.SetAndObserveTransformNodeID(placed.GetID())
-    first = Subject(subject.transform, subject.fixed, subject.moving, initial=placed)
+    first = TransformSelection(subject.transform, subject.fixed, subject.moving, initial=placed)
     done(engine.startExport(first, engine.Export(Which.WITH_INITIAL), out, False))
     assert far(throughFile(out), throughNode(placed, throughNode(subject.transform))) < 0.05
     refuses(engine, lambda: engine.startExport(subject, engine.Export(Which.WITH_INITIAL), out, True), "initial")
@@ -131,8 +131,8 @@ def test_inverse_and_with_the_initial_transform(engine, subject, tmp_path):
 
 def test_fsl_gets_the_moving_volume_as_it_was(engine, tmp_path):
     """A FLIRT matrix depends on both geometries: with the initial transform, on the moving volume's own."""
-    from CARLRegistrationLib.transforms_choices import ExportFormat, Which
-    from CARLRegistrationLib.transforms_files import Subject
+    from CARLRegistrationLib.transforms.choices import ExportFormat, Which
+    from CARLRegistrationLib.transforms.files import TransformSelection
 
     fixed, moving, node, placed = (
         volume(),
@@ -141,11 +141,11 @@ def test_fsl_gets_the_moving_volume_as_it_was(engine, tmp_path):
         addLinear(affine(25), "placed"),
     )
     moving.SetAndObserveTransformNodeID(placed.GetID())
-    subject = Subject(node, fixed, moving, initial=placed)
+    subject = TransformSelection(node, fixed, moving, initial=placed)
     export = engine.Export(Which.WITH_INITIAL, ExportFormat.FLIRT)
     done(engine.startExport(subject, export, tmp_path / "a.mat", False))
     moving.SetAndObserveTransformNodeID(None)
-    from CARLRegistrationLib.transforms_choices import Convention
+    from CARLRegistrationLib.transforms.choices import Convention
 
     moving.SetAndObserveTransformNodeID(node.GetID())  # where it is placed meanwhile does not count
     made = done(engine.startImport([tmp_path / "a.mat"], convention=Convention.FSL, fixed=fixed, moving=moving))
@@ -157,7 +157,7 @@ def test_fsl_gets_the_moving_volume_as_it_was(engine, tmp_path):
 
 def test_a_scene_holds_both_volumes(engine, subject, scene, host, tmp_path):
     import slicer
-    from CARLRegistrationLib.transforms_choices import ExportFormat
+    from CARLRegistrationLib.transforms.choices import ExportFormat
 
     expected = throughNode(subject.transform)
     values = slicer.util.arrayFromVolume(subject.moving).copy()
@@ -174,20 +174,20 @@ def test_a_scene_holds_both_volumes(engine, subject, scene, host, tmp_path):
 def test_what_cannot_be_exported_is_said(engine, subject, tmp_path):
     import dataclasses
 
-    from CARLRegistrationLib.errors import RegistrationError
-    from CARLRegistrationLib.transforms_choices import ExportFormat
-    from CARLRegistrationLib.transforms_files import Subject
+    from CARLRegistrationLib.common.errors import RegistrationError
+    from CARLRegistrationLib.transforms.choices import ExportFormat
+    from CARLRegistrationLib.transforms.files import TransformSelection
 
     def start(one, export, out="out.h5", dryRun=True):
         return lambda: engine.startExport(one, export, out, dryRun)
 
-    refuses(engine, start(Subject(), engine.Export()), "Choose a transform, or register first")
+    refuses(engine, start(TransformSelection(), engine.Export()), "Choose a transform, or register first")
     flat = addLinear(np.diag([1, 1, 0, 1.0]), "flat")
-    refuses(engine, start(Subject(flat), engine.Export()), "flat: the transform is singular")
+    refuses(engine, start(TransformSelection(flat), engine.Export()), "flat: the transform is singular")
     tfm = engine.Export(format=ExportFormat.TFM)
     refuses(engine, start(subject, tfm, "out.tfm"), "tfm files hold linear transforms only", "Linear part")
     fsl = engine.Export(format=ExportFormat.FSL)
-    alone = Subject(subject.transform)
+    alone = TransformSelection(subject.transform)
     refuses(engine, start(alone, fsl, "out.nii.gz"), "Fixed", "Moving")
     elsewhere = volume("elsewhere")
     elsewhere.SetOrigin(900, 900, 900)
@@ -214,7 +214,7 @@ def test_a_full_disk_is_said(engine, subject, monkeypatch):
 
 def test_a_cancelled_export_leaves_nothing(engine, subject, tmp_path):
     import slicer
-    from CARLRegistrationLib.errors import RegistrationCancelled
+    from CARLRegistrationLib.common.errors import RegistrationCancelled
 
     work = engine.startExport(subject, engine.Export(spacing=1.0), tmp_path / "out.h5", False)
     work.cancel()
@@ -225,7 +225,7 @@ def test_a_cancelled_export_leaves_nothing(engine, subject, tmp_path):
 
 
 def test_which_files_a_save_will_make(engine):
-    made = engine.Made(files=[("a1Warp.nii.gz", 1), ("a0GenericAffine.mat", 1), ("a.nii.gz.json", 1)])
+    made = engine.TaskResult(files=[("a1Warp.nii.gz", 1), ("a0GenericAffine.mat", 1), ("a.nii.gz.json", 1)])
     found = engine.filesFor(made, "a.nii.gz", Path("/x/subject.nii.gz"))
     assert [path.name for path in found] == ["subject1Warp.nii.gz", "subject0GenericAffine.mat", "subject.nii.gz.json"]
     assert engine.Export().named(Path("/x/y")) == Path("/x/y.h5")
@@ -239,12 +239,12 @@ FORMATS = ("itk", "nifti", "ants", "elastix", "fsl", "flirt")
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_was_exported_comes_back(engine, subject, tmp_path, name):
-    from CARLRegistrationLib import transforms_files
-    from CARLRegistrationLib.transforms_choices import Convention, Direction, ExportFormat
+    from CARLRegistrationLib.transforms import files as transforms_files
+    from CARLRegistrationLib.transforms.choices import Convention, Direction, ExportFormat
 
     linear = name == "flirt"
     node = addLinear(affine()) if linear else subject.transform
-    used = transforms_files.Subject(node, subject.fixed, subject.moving)
+    used = transforms_files.TransformSelection(node, subject.fixed, subject.moving)
     export = engine.Export(format=ExportFormat(name))
     out = export.named(tmp_path / "out")
     made = done(engine.startExport(used, export, out, False))
@@ -300,7 +300,7 @@ def test_foreign_transforms_come_in(engine, tmp_path):
 
 
 def test_matrices_of_plain_numbers_are_asked_about(engine, tmp_path):
-    from CARLRegistrationLib.transforms_choices import Convention
+    from CARLRegistrationLib.transforms.choices import Convention
 
     path = tmp_path / "matrix.txt"
     np.savetxt(path, affine())
@@ -315,11 +315,11 @@ def test_matrices_of_plain_numbers_are_asked_about(engine, tmp_path):
 
 
 def test_files_that_lead_the_other_way(engine, subject, tmp_path):
-    from CARLRegistrationLib.transforms_choices import Direction, ExportFormat, Which
+    from CARLRegistrationLib.transforms.choices import Direction, ExportFormat, Which
 
     out = tmp_path / "back.nrrd"
     done(engine.startExport(subject, engine.Export(Which.INVERSE, ExportFormat.NRRD), out, False))
-    from CARLRegistrationLib.transforms_files import directionOf
+    from CARLRegistrationLib.transforms.files import directionOf
 
     assert directionOf(out)[0] == "inverse"
     back = {"direction": Direction.INVERSE}
@@ -358,7 +358,7 @@ def test_files_that_cannot_be_read(engine, subject, tmp_path):
 
 
 def test_the_inverse_and_where_there_is_none(engine, subject):
-    from CARLRegistrationLib.transforms_files import Subject, sidesOf
+    from CARLRegistrationLib.transforms.files import TransformSelection, sidesOf
 
     made = done(engine.startInvert(subject))
     (inverse,) = made.nodes
@@ -373,7 +373,7 @@ def test_the_inverse_and_where_there_is_none(engine, subject):
         moved[:, 0] = -1.8 * away[:, 0] * np.exp(-0.5 * (away**2).sum(axis=1) / 8.0**2)
         return moved
 
-    folded = Subject(addField(fold, reach=60, nodes=61), subject.fixed, subject.moving)
+    folded = TransformSelection(addField(fold, reach=60, nodes=61), subject.fixed, subject.moving)
     made = done(engine.startInvert(folded))
     _inverse, failed = made.nodes
     import slicer
@@ -381,21 +381,21 @@ def test_the_inverse_and_where_there_is_none(engine, subject):
     values = slicer.util.arrayFromVolume(failed)
     assert failed.IsA("vtkMRMLLabelMapVolumeNode") and 0 < values.mean() < 0.2
     assert made.figures["inverse"]["not_inverted_percent"] > 0
-    from CARLRegistrationLib import mrml_bridge
+    from CARLRegistrationLib.mrml import bridge
 
-    ras = mrml_bridge.rasFromIjk(failed)
+    ras = bridge.rasFromIjk(failed)
     at = np.argwhere(values)[:, ::-1] @ ras[:3, :3].T + ras[:3, 3]
     assert np.linalg.norm(at - (8, -6, 4), axis=1).max() < 35 and np.linalg.norm(at.mean(axis=0) - (8, -6, 4)) < 6
 
 
 def test_linear_parts_and_what_they_leave(engine, subject):
     import slicer
-    from CARLRegistrationLib.transforms_choices import LinearKind
-    from CARLRegistrationLib.transforms_files import Subject
+    from CARLRegistrationLib.transforms.choices import LinearKind
+    from CARLRegistrationLib.transforms.files import TransformSelection
 
     turn = np.eye(4)
     turn[:3, :3] = 1.1 * rotation((1, 1, 0), 20)
-    used = Subject(addLinear(turn, "turn"), subject.fixed)
+    used = TransformSelection(addLinear(turn, "turn"), subject.fixed)
     left = {}
     for kind in LinearKind:
         made = done(engine.startLinear(used, kind))
@@ -406,11 +406,11 @@ def test_linear_parts_and_what_they_leave(engine, subject):
         assert scale == pytest.approx(1.0 if kind is LinearKind.RIGID else 1 / 1.1, abs=1e-6)
     assert left[LinearKind.RIGID] > 2.0 > 1e-5 > left[LinearKind.SIMILARITY]
     assert made.nodes[0].GetName() == "turn (affine part)"
-    refuses(engine, lambda: engine.startLinear(Subject(used.transform), LinearKind.RIGID), "Fixed")
+    refuses(engine, lambda: engine.startLinear(TransformSelection(used.transform), LinearKind.RIGID), "Fixed")
 
 
 def test_resampling_and_composing(engine, subject):
-    from CARLRegistrationLib.transforms_files import Subject, sidesOf
+    from CARLRegistrationLib.transforms.files import TransformSelection, sidesOf
 
     made = done(engine.startResample(subject, 12.0))
     expected = throughNode(subject.transform)
@@ -422,11 +422,11 @@ def test_resampling_and_composing(engine, subject):
     assert far(throughNode(made.nodes[0]), expected) < 0.1
     assert sidesOf(made.nodes[0]) == (subject.fixed, subject.moving)
     refuses(engine, lambda: engine.startCompose(subject, []), "Add the transforms")
-    refuses(engine, lambda: engine.startResample(Subject(second), 3.0), "second is linear")
+    refuses(engine, lambda: engine.startResample(TransformSelection(second), 3.0), "second is linear")
 
 
 def test_every_option_reaches_the_engine(engine):
-    from CARLRegistrationLib.transforms_choices import ExportFormat, Precision, Which
+    from CARLRegistrationLib.transforms.choices import ExportFormat, Precision, Which
 
     kinds = [
         engine.Export(which, kind, 3.0, Precision.FLOAT32, True).arguments()

@@ -16,7 +16,7 @@ POINTS = np.random.default_rng(5).uniform(-28, 28, (40, 3))
 
 @pytest.fixture
 def files(scene, moduleWidget):
-    from CARLRegistrationLib import transforms_files
+    from CARLRegistrationLib.transforms import files as transforms_files
 
     return transforms_files
 
@@ -43,7 +43,7 @@ def volume(name="fixed", direction="oblique", edge=30):
 def throughNode(node, points=POINTS):
     """World points through a node and its parents, from the world."""
     import vtk
-    from CARLRegistrationLib.mrml_bridge import transformPoints
+    from CARLRegistrationLib.mrml.bridge import transformPoints
 
     made = vtk.vtkGeneralTransform()
     node.GetTransformFromWorld(made)
@@ -56,9 +56,9 @@ def throughFile(path, points=POINTS):
 
 
 def grid(node):
-    from CARLRegistrationLib import mrml_bridge
+    from CARLRegistrationLib.mrml import bridge
 
-    return mrml_bridge.worldImage(node, "fixed volume")[0]
+    return bridge.worldImage(node, "fixed volume")[0]
 
 
 def off(node, path):
@@ -90,7 +90,7 @@ def test_chained_nodes_are_flattened_to_the_world(files, scene, tmp_path):
 
 
 def test_the_rest_is_sampled_and_that_is_said(files, tmp_path):
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     warp, fixed, path = addWarp(), volume(), tmp_path / "warp.h5"
     with pytest.raises(RegistrationError, match="Choose the volume around which it is sampled"):
@@ -104,31 +104,31 @@ def test_the_rest_is_sampled_and_that_is_said(files, tmp_path):
 
 
 def test_singular_and_empty_transforms(files, scene, tmp_path):
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     flat = np.diag([1.0, 1.0, 0.0, 1.0])
     below, top = addLinear(affine(), "below"), addLinear(flat, "flat")
     below.SetAndObserveTransformNodeID(top.GetID())
     for node in (top, below):
         with pytest.raises(RegistrationError, match="flat: the transform is singular"):
-            files.writeSubject(files.Subject(node), tmp_path)
+            files.writeSubject(files.TransformSelection(node), tmp_path)
     empty = scene.AddNewNodeByClass("vtkMRMLTransformNode", "empty")
     with pytest.raises(RegistrationError, match="empty is empty"):
-        files.Subject(empty).check()
+        files.TransformSelection(empty).check()
     with pytest.raises(RegistrationError, match="Choose a transform, or register first"):
-        files.Subject().check()
+        files.TransformSelection().check()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_volumes_that_cannot_be_right(files):
-    from CARLRegistrationLib.errors import RegistrationError
+    from CARLRegistrationLib.common.errors import RegistrationError
 
     fixed, node = volume(), addLinear(affine(), "T")
     with pytest.raises(RegistrationError, match="same volume"):
-        files.Subject(node, fixed, fixed).check()
+        files.TransformSelection(node, fixed, fixed).check()
     fixed.SetAndObserveTransformNodeID(node.GetID())
     with pytest.raises(RegistrationError, match="fixed is itself placed under T"):
-        files.Subject(node, fixed).check()
+        files.TransformSelection(node, fixed).check()
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -149,7 +149,7 @@ def test_grids_are_those_of_the_world(files, tmp_path, direction):
 def test_a_moving_volume_under_the_transform_counts_where_it_was(files, tmp_path):
     fixed, moving, node = volume(), volume("moving"), addLinear(affine(), "T")
     moving.SetAndObserveTransformNodeID(node.GetID())
-    arguments, notes = files.writeSubject(files.Subject(node, fixed, moving), tmp_path)
+    arguments, notes = files.writeSubject(files.TransformSelection(node, fixed, moving), tmp_path)
     assert arguments == ["transform.h5", "--fixed", "fixed.mha", "--moving", "moving.mha"] and notes == []
     found = sitk.ReadImage(str(tmp_path / "moving.mha"))
     own = np.array([moving.GetOrigin()])

@@ -73,7 +73,7 @@ def test_nothing_chosen(host, panel):  # noqa: F811
 
 
 def test_each_format_offers_what_it_has(section):
-    from CARLRegistrationLib.transforms_choices import ExportFormat
+    from CARLRegistrationLib.transforms.choices import ExportFormat
 
     ui = section.ui
     assert ui.exportFormatComboBox.count == len(ExportFormat)
@@ -139,7 +139,7 @@ def test_numbers_come_before_saving(host, section, tmp_path):
 
 @pytest.mark.slow
 def test_files_that_are_there_are_asked_about(host, section, tmp_path):
-    from CARLRegistrationLib.transforms_choices import ExportFormat
+    from CARLRegistrationLib.transforms.choices import ExportFormat
 
     out = tmp_path / "out"
     out.mkdir()
@@ -167,7 +167,7 @@ def test_files_that_are_there_are_asked_about(host, section, tmp_path):
 
 @pytest.mark.slow
 def test_the_initial_transform_is_what_the_moving_volume_is_under(host, section):
-    from CARLRegistrationLib.transforms_choices import Which
+    from CARLRegistrationLib.transforms.choices import Which
 
     ui = section.ui
     placed = addLinear(affine(), "placed")
@@ -189,8 +189,8 @@ def test_the_initial_transform_is_what_the_moving_volume_is_under(host, section)
 @pytest.mark.slow
 def test_import_asks_what_the_file_does_not_say(host, panel, section, tmp_path):  # noqa: F811
     import qt
-    from CARLRegistrationLib.transforms_choices import Convention, Direction
-    from CARLRegistrationLib.transforms_files import sidesOf
+    from CARLRegistrationLib.transforms.choices import Convention, Direction
+    from CARLRegistrationLib.transforms.files import sidesOf
 
     ui, before = section.ui, transforms()
     path = tmp_path / "matrix.txt"
@@ -225,7 +225,7 @@ def test_import_asks_what_the_file_does_not_say(host, panel, section, tmp_path):
 
 @pytest.mark.slow
 def test_import_of_ants_pair_and_of_what_is_none(host, section, tmp_path):
-    from CARLRegistrationLib.transforms_choices import ExportFormat
+    from CARLRegistrationLib.transforms.choices import ExportFormat
 
     ui = section.ui
     sitk.WriteTransform(composite(15.0, bump=2.0)[0], str(tmp_path / "in.h5"))
@@ -266,7 +266,7 @@ def test_import_of_ants_pair_and_of_what_is_none(host, section, tmp_path):
 
 @pytest.mark.slow
 def test_invert_linear_part_and_compose(host, section):
-    from CARLRegistrationLib.transforms_choices import LinearKind
+    from CARLRegistrationLib.transforms.choices import LinearKind
 
     ui = section.ui
     first = section.subject.transform
@@ -315,8 +315,8 @@ def test_stop_and_closing_the_scene_leave_nothing(host, section):
 
 @pytest.mark.slow
 def test_after_a_registration_its_transform_is_chosen(host, panel, tmp_path):  # noqa: F811
-    from CARLRegistrationLib.sample_data import loadSamplePair
-    from CARLRegistrationLib.transforms_choices import Which
+    from CARLRegistrationLib.register.sample_data import loadSamplePair
+    from CARLRegistrationLib.transforms.choices import Which
 
     fixed, moving = loadSamplePair(8.0)
     panel.ui.fixedVolumeSelector.setCurrentNode(fixed)

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from ..atomic import check_file, cleaner, staged_file
 from ..errors import InputError
 from ..progress import Progress
-from ..staging import check_file, cleaner, staged_file
+from .console import Display
 from .options import add_control_options
 from .register import require_existing
-from .report import Display
 from .transform_options import add_source_options
 
 NAME = "apply"

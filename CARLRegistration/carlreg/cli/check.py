@@ -11,7 +11,7 @@ import sys
 
 from .. import __version__
 from ..progress import Progress
-from .report import Display
+from .console import Display
 
 NAME = "check"
 HELP = "Tell whether this Python has all that is needed, and which devices there are."

@@ -6,7 +6,7 @@ import argparse
 
 from ..errors import InputError
 from ..progress import Progress
-from .report import Display
+from .console import Display
 from .transform_options import add_source_options, add_target_options, check_target, write_target
 
 NAME = "compose"

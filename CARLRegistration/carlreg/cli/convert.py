@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..progress import Progress
-from .report import Display
+from .console import Display
 from .transform_options import add_source_options, add_target_options, check_target, open_source, write_target
 
 NAME = "convert"

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic import staged_folder
 from ..errors import InputError
 from ..progress import Progress, ProgressRecord
-from ..staging import staged_folder
+from .console import Display, quality_table
 from .options import add_control_options, add_machine_options, settings_from
 from .register import check_out, load_libraries, register_and_write, require_existing
-from .report import Display, quality_table
 
 if TYPE_CHECKING:
     from ..phantom import PhantomPair

@@ -6,12 +6,12 @@ import argparse
 import json
 from contextlib import ExitStack
 
+from ..atomic import check_file, cleaner, staged_file
 from ..errors import InputError
 from ..progress import Progress
-from ..staging import check_file, cleaner, staged_file
-from .options import add_control_options, add_evidence_options
-from .register import check_evidence, require_existing
-from .report import Display, quality_table
+from .console import Display, quality_table
+from .options import add_control_options, add_ground_truth_options
+from .register import check_ground_truth, require_existing
 
 NAME = "evaluate"
 HELP = "Judge any transform on any pair: a verdict with reasons, similarity, volume change, labels, landmarks."
@@ -29,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", help="JSON file to write")
     parser.add_argument("--warped", metavar="FILE", help="write the moving image on the fixed grid (.nii.gz)")
     parser.add_argument("--jacobian", metavar="FILE", help="write the determinant on the fixed grid (.nii.gz)")
-    add_evidence_options(parser)
+    add_ground_truth_options(parser)
     add_control_options(parser)
 
 
 def check(args: argparse.Namespace):
     for option in ("transform", "fixed", "moving", "fixed_mask", "uncertainty"):
         require_existing(getattr(args, option), option)
-    check_evidence(args)
+    check_ground_truth(args)
     for option in ("warped", "jacobian"):
         name = getattr(args, option)
         if name is not None and not name.lower().endswith(".nii.gz"):

@@ -6,8 +6,8 @@ import argparse
 
 from ..errors import InputError
 from ..progress import Progress
+from .console import Display
 from .register import require_existing
-from .report import Display
 from .transform_options import add_source_options, add_target_options, check_target, open_source, write_target
 
 NAME = "export"

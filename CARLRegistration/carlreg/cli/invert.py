@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 
+from ..atomic import check_file, staged_file
 from ..errors import InputError
 from ..progress import Progress
-from ..staging import check_file, staged_file
-from .report import Display
+from .console import Display
 from .transform_options import add_source_options, add_target_options, check_target, open_source, write_target
 
 NAME = "invert"

@@ -7,7 +7,7 @@ import argparse
 from ..errors import InputError
 from ..formats import LINEAR_KINDS
 from ..progress import Progress
-from .report import Display
+from .console import Display
 from .transform_options import add_source_options, add_target_options, check_target, open_source, write_target
 
 NAME = "linear"

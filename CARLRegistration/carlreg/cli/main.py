@@ -9,23 +9,9 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import CarlError
-from . import (
-    apply,
-    check,
-    compose,
-    convert,
-    demo,
-    evaluate,
-    export,
-    html_report,
-    invert,
-    linear,
-    models,
-    register,
-    train,
-)
-from .report import say, say_error
-from .supervisor import Manner, Supervisor
+from . import apply, check, compose, convert, demo, evaluate, export, invert, linear, models, register, report, train
+from .console import say, say_error
+from .supervisor import StopPolicy, Supervisor
 
 COMMANDS = {
     module.NAME: module
@@ -38,7 +24,7 @@ COMMANDS = {
         compose,
         linear,
         evaluate,
-        html_report,
+        report,
         models,
         check,
         demo,
@@ -81,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with Supervisor(listen_stdin=getattr(args, "control", None) == "stdin") as supervisor:
             leftovers = COMMANDS[args.command].check(args)
-            return supervisor.run(arguments, leftovers, getattr(COMMANDS[args.command], "MANNER", Manner()))
+            return supervisor.run(arguments, leftovers, getattr(COMMANDS[args.command], "MANNER", StopPolicy()))
     except CarlError as error:
         say_error(error)
         return error.exit_code

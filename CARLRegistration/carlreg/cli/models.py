@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ..progress import Progress
-from .report import Display
+from .console import Display
 
 NAME = "models"
 HELP = "List the models: size, weights, license."

@@ -58,7 +58,7 @@ def add_control_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_evidence_options(parser: argparse.ArgumentParser) -> None:
+def add_ground_truth_options(parser: argparse.ArgumentParser) -> None:
     """What lets the result be judged: labels and landmarks."""
     evidence = parser.add_argument_group("to judge the result by (not used to register)")
     evidence.add_argument(

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic import check_folder, cleaner
 from ..errors import InputError
 from ..formats.catalog import CONVENTIONS, DIRECTIONS
 from ..progress import Progress, ProgressRecord
-from ..staging import check_folder, cleaner
-from .options import add_control_options, add_evidence_options, add_registration_options, settings_from
-from .report import Display, quality_table
+from .console import Display, quality_table
+from .options import add_control_options, add_ground_truth_options, add_registration_options, settings_from
 
 if TYPE_CHECKING:
     from ..settings import RegistrationSettings
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--initial-direction", choices=DIRECTIONS, default="forward", help="inverse: it maps moving to fixed points"
     )
-    add_evidence_options(parser)
+    add_ground_truth_options(parser)
     add_registration_options(parser)
     add_control_options(parser)
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace):
     """Refuse what can be refused at once, before any library is loaded; returns the clean-up of a broken run."""
     settings_from(args)
-    check_evidence(args)
+    check_ground_truth(args)
     for option in ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform", "weights"):
         require_existing(getattr(args, option), option)
     return check_out(args.out, args.overwrite)
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
 def load_libraries(progress: Progress) -> None:
     """Import what takes seconds, saying so."""
     progress.on_record(ProgressRecord("load", 0.0, None, "loading libraries"))
-    from .. import outputs, pipeline  # noqa: F401
+    from ..registration import run as pipeline  # noqa: F401
 
     progress.check()
 
@@ -80,7 +80,7 @@ def require_existing(path: str | None, option: str) -> None:
         raise InputError(f"{name}: {path or 'an empty path'} does not exist. Check the path for typing errors.")
 
 
-def check_evidence(args: argparse.Namespace) -> None:
+def check_ground_truth(args: argparse.Namespace) -> None:
     if args.fixed_labels is None and (args.moving_labels or args.label_names) is not None:
         raise InputError("Labels: expected --fixed-labels too; --moving-labels and --label-names go with it.")
     for option in ("fixed_labels", "moving_labels", "label_names", "landmarks"):
@@ -156,7 +156,8 @@ def register_and_write(
     report: bool = False,
 ) -> dict:
     """Register what `read_inputs` read and write the folder (with a picture sheet); returns the quality figures."""
-    from .. import outputs, pipeline, volumes
+    from .. import outputs, volumes
+    from ..registration import run as pipeline
 
     fixed, moving = inputs["fixed"], inputs["moving"]
     result = pipeline.register_pair(

@@ -20,15 +20,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..staging import RUN_VARIABLE
-from .report import say
+from ..atomic import RUN_VARIABLE
+from .console import say
 
 _IMPATIENT_SECONDS = 2.0
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 3
 # How a worker ends with FAILED: it has said why in one line, or it met something unexpected and shows its traceback.
-SAID, UNEXPECTED = 41, 42
-VOICE = "CARLREG_STDERR"
+REPORTED, UNEXPECTED = 41, 42
+USER_STDERR = "CARLREG_STDERR"
 MEMORY_WORDS = (
     "out of memory",
     "not enough memory",
@@ -46,7 +46,7 @@ Cleanup = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Manner:
+class StopPolicy:
     """How a command is stopped, and what is said when it does not finish.
 
     grace_seconds: how long it may take to come out when asked; a second Ctrl-C ends it at once.
@@ -87,7 +87,7 @@ class Supervisor:
         self._asked_at = min(self._asked_at, now)
         self._cancelled.set()
 
-    def run(self, arguments: Sequence[str], cleanup: Cleanup, manner: Manner) -> int:
+    def run(self, arguments: Sequence[str], cleanup: Cleanup, manner: StopPolicy) -> int:
         """Run the worker on these command-line arguments; returns its exit code, or 3 after a cancel.
 
         cleanup: removes what a killed worker may have left; called whenever it did not finish.
@@ -100,7 +100,7 @@ class Supervisor:
             if self._cancelled.is_set() or code in (CANCELLED, -signal.SIGINT, -signal.SIGTERM):
                 say(f"Cancelled: the run was stopped on request; {manner.kept}.")
                 return CANCELLED
-            if code not in (BAD_INPUT, SAID):
+            if code not in (BAD_INPUT, REPORTED):
                 _explain(code, noise, manner)
             return code if code == BAD_INPUT else FAILED
 
@@ -158,7 +158,7 @@ def _start_worker(arguments: Sequence[str], noise) -> subprocess.Popen:
         if noise is None:
             return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
         voice = os.dup(2)
-        environment[VOICE] = str(voice)
+        environment[USER_STDERR] = str(voice)
         return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, stderr=noise, pass_fds=[voice])
     finally:
         if voice is not None:
@@ -173,7 +173,7 @@ def _ask_to_stop(worker: subprocess.Popen) -> None:
         worker.stdin.flush()  # type: ignore[union-attr]
 
 
-def _explain(code: int, noise, manner: Manner) -> None:
+def _explain(code: int, noise, manner: StopPolicy) -> None:
     """Say why a worker ended that has not said so itself, with the end of what C libraries printed."""
     text = ""
     if noise is not None:

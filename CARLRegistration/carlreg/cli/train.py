@@ -9,18 +9,18 @@ import os
 import signal
 from pathlib import Path
 
+from ..atomic import check_file, cleaner
 from ..errors import Cancelled, InputError, ResourceError
 from ..progress import Progress, ProgressRecord
-from ..staging import check_file, cleaner
+from .console import Display
 from .register import require_existing
-from .report import Display
-from .supervisor import Manner
+from .supervisor import StopPolicy
 
 NAME = "train"
 HELP = "Train a network on generated pairs or your own images; watch, export."
 EPILOG = "See TRAINING.md. carlreg train ACTION --help tells more about an action."
 # A step and a checkpoint are waited for; the checkpoint holds the run.
-MANNER = Manner(
+STOP_POLICY = StopPolicy(
     grace_seconds=180.0,
     kept="what was saved before stays, and the same command goes on from it",
     memory_remedy="Lower optimizer.batch, data.synthetic.size or data.images.edge, or close other programs.",
@@ -130,9 +130,9 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
 
 
 def _train(args: argparse.Namespace, progress: Progress, display: Display) -> None:
-    from ..training.config import read_config
     from ..training.loop import Run, train
     from ..training.parallel import ranks
+    from ..training.settings import read_config
 
     config = read_config(args.config, args.set)
     # Batch systems send it to every process at once, not only to the one that listens.
@@ -211,9 +211,9 @@ def _join(args: argparse.Namespace, progress: Progress, display: Display) -> Non
 
 
 def _preview(args: argparse.Namespace, progress: Progress, display: Display) -> None:
-    from ..staging import staged_file
-    from ..training.config import read_config
+    from ..atomic import staged_file
     from ..training.preview import preview
+    from ..training.settings import read_config
     from ..training.synthetic import SyntheticSettings
 
     settings = read_config(args.config, args.set).data.synthetic if args.config else SyntheticSettings()

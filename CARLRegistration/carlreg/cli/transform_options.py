@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..atomic import check_file, cleaner
 from ..errors import InputError
 from ..formats import CONVENTIONS, DIRECTIONS, FORMATS, PRECISIONS, format_for
 from ..formats.catalog import files_of
 from ..progress import Progress
-from ..staging import check_file, cleaner
+from .console import Display
 from .options import add_control_options
 from .register import require_existing
-from .report import Display
 
 _LISTED = "; ".join(f"{name}: {meaning}" for name, meaning in CONVENTIONS.items())
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from ..errors import CarlError, ResourceError
 from ..progress import Progress
-from .report import Display, say, say_error
-from .supervisor import CANCELLED, FAILED, MEMORY_WORDS, SAID, UNEXPECTED, VOICE, Manner
+from .console import Display, say, say_error
+from .supervisor import CANCELLED, FAILED, MEMORY_WORDS, REPORTED, UNEXPECTED, USER_STDERR, StopPolicy
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _DISK_WORDS = ("no space left", "disk full", "file too large", "disk quota exceeded")
@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None, progress: Progress | None = None) ->
     progress = progress or Progress()
     progress.on_record = display.show
     command = COMMANDS[args.command]
-    return guarded(lambda: command.run(args, progress, display), display, getattr(command, "MANNER", Manner()))
+    return guarded(lambda: command.run(args, progress, display), display, getattr(command, "MANNER", StopPolicy()))
 
 
-def guarded(job, display: Display, manner: Manner = Manner()) -> int:  # noqa: B008 (frozen)
+def guarded(job, display: Display, manner: StopPolicy = StopPolicy()) -> int:  # noqa: B008 (frozen)
     """Call `job()`; turn what it raises into one clear line and a code for the supervisor."""
     try:
         job()
@@ -43,7 +43,7 @@ def guarded(job, display: Display, manner: Manner = Manner()) -> int:  # noqa: B
         display.close()
         if error.exit_code != CANCELLED:  # the supervisor tells about a cancel
             say_error(error)
-        return SAID if error.exit_code == FAILED else error.exit_code
+        return REPORTED if error.exit_code == FAILED else error.exit_code
     except KeyboardInterrupt:
         display.close()
         return CANCELLED
@@ -52,7 +52,7 @@ def guarded(job, display: Display, manner: Manner = Manner()) -> int:  # noqa: B
         known = resource_error(error, manner)
         if known is not None:
             say_error(known)
-            return SAID
+            return REPORTED
         traceback.print_exc()
         say(f"Error: an unexpected {type(error).__name__}; {manner.kept}. Please report it with all of this.")
         return UNEXPECTED
@@ -60,7 +60,7 @@ def guarded(job, display: Display, manner: Manner = Manner()) -> int:  # noqa: B
     return 0
 
 
-def resource_error(error: BaseException, manner: Manner = Manner()) -> ResourceError | None:  # noqa: B008 (frozen)
+def resource_error(error: BaseException, manner: StopPolicy = StopPolicy()) -> ResourceError | None:  # noqa: B008 (frozen)
     """The typed error when the machine ran out of memory or disk, else None."""
     text = str(error).lower()
     full = isinstance(error, (RuntimeError, ImportError)) and any(word in text for word in MEMORY_WORDS)
@@ -94,7 +94,7 @@ def listen(progress: Progress) -> None:
 
 def _take_voice() -> None:
     """Speak where the supervisor speaks; file descriptor 2 is left to the C libraries."""
-    voice = os.environ.pop(VOICE, None)
+    voice = os.environ.pop(USER_STDERR, None)
     if voice is not None:
         sys.stderr = open(int(voice), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
 

@@ -11,11 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..io.checks import existing_path, read_error
 from ..outputs.apply import INTERPOLATORS, resample, sample_transform
 from ..physical import jacobian_determinant
 from ..spaces import VolumeGrid
 from ..volumes import read_volume, write_image
-from ..volumes.checks import existing_path, read_error
 from . import points, surfaces
 from .catalog import kind_of
 from .fields import affine_after_field, is_linear, map_points, require_overlap

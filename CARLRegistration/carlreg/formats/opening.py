@@ -53,12 +53,12 @@ def open_transform(
     for side, volume in given.items():
         if volume is not None:
             grids[side] = read_volume(volume, side).grid
-    back = direction == "forward" and file.name == _INVERSE and (file.parent / "settings.json").is_file()
-    ordered = ("moving", "fixed") if back else ("fixed", "moving")
+    backward = direction == "forward" and file.name == _INVERSE and (file.parent / "settings.json").is_file()
+    ordered = ("moving", "fixed") if backward else ("fixed", "moving")
     first, second = (grids.get(side) for side in ordered)
     imported = read(path, convention=convention, direction=direction, fixed=first, moving=second)
     near = None
-    beside = file.with_name("transform.h5" if back else _INVERSE)
+    beside = file.with_name("transform.h5" if backward else _INVERSE)
     if file.name in ("transform.h5", _INVERSE) and direction == "forward" and beside.is_file():
         near = read(beside).transform
     files = tuple(None if given[side] is None else Path(given[side]).expanduser() for side in ordered)

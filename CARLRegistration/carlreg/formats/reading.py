@@ -16,14 +16,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
+from ..io import nifti_field, nifti_header
+from ..io.checks import existing_path, read_error
 from ..outputs.apply import load_transform
 from ..physical.transform import affine_to_sitk, check_affine
 from ..spaces import VolumeGrid
 from ..spaces.grid import lps_from_ras
-from ..volumes import nifti
-from ..volumes.checks import existing_path, read_error
 from ..volumes.memory import require_memory
-from . import elastix, fsl, nifti_field
+from . import elastix, fsl
 from .catalog import CONVENTIONS, DIRECTIONS
 from .fields import field_transform, is_linear, require_overlap
 
@@ -68,8 +68,8 @@ def read(
     if file.is_dir():
         raise InputError(f"{label}: expected a transform file, got a folder.")
     # An inverse file's field lies on the moving volume, and leads to the fixed one.
-    here, there = (fixed, moving) if direction == "forward" else (moving, fixed)
-    found = _read(file, name, label, convention, here, there)
+    here, forward = (fixed, moving) if direction == "forward" else (moving, fixed)
+    found = _read(file, name, label, convention, here, forward)
     _check_frame(found, here, label, "fixed" if direction == "forward" else "moving")
     return found if direction == "forward" else _inverted(found, fixed, moving, label)
 
@@ -139,10 +139,10 @@ def _nifti(file: Path, label: str, convention, fixed, moving) -> Imported:
         raise InputError(
             f"{label}: FNIRT spline coefficients. Make a warp of them: fnirtfileutils --in=FILE --out=WARP."
         )
-    header = nifti.read_header(file, label)
-    nifti.check_geometry(header, label)
+    header = nifti_header.read_header(file, label)
+    nifti_header.check_geometry(header, label)
     require_memory(3 * 8 * math.prod(max(n, 1) for n in sizes) / 2**20, f"reading {label}", "Use a coarser field.")
-    nifti.check_data(file, header, label)
+    nifti_header.check_data(file, header, label)
     if len(sizes) == 5 and sizes[3] == 1 and sizes[4] == 3:
         known = {nifti_field.DISPLACEMENT: "ras", nifti_field.VECTOR: "lps"}.get(intent)
         if known is None and convention not in ("lps", "ras"):

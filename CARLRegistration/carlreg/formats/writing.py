@@ -13,12 +13,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import __version__
+from ..atomic import check_file, staged_file
 from ..errors import InputError
+from ..io import nifti_field
 from ..physical.transform import affine_from_sitk, affine_to_sitk, check_affine, flatten
 from ..spaces import VolumeGrid
 from ..spaces.grid import lps_from_ras
-from ..staging import check_file, staged_file
-from . import elastix, fsl, nifti_field, scene
+from . import elastix, fsl, scene
 from .catalog import PRECISIONS, Format, format_for, stem_of
 from .fields import affine_after_field, default_grid, displacement, is_linear, sampling_error, vector_image
 from .reading import require_nitransforms

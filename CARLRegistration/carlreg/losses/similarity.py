@@ -152,8 +152,8 @@ class _LocalCorrelation(torch.autograd.Function):
             by_means = torch.cat([by_covariance, by_variance, by_covariance * stats.mean + 2 * by_variance * mean])
             if stats.share is not None:
                 by_means = by_means / stats.share
-            back = fixed.window.adjoint(by_means)
-            gradient = back[0:1] * fixed.fixed + 2 * back[1:2] * moving - back[2:3]
+            spread = fixed.window.adjoint(by_means)
+            gradient = spread[0:1] * fixed.fixed + 2 * spread[1:2] * moving - spread[2:3]
             ctx.save_for_backward(gradient if stats.weight is None else gradient * stats.weight)
         return loss
 

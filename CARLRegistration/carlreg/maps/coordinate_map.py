@@ -33,7 +33,7 @@ class CoordinateMap(ABC):
         return self(identity_map(shape_dhw, legacy=self.legacy, device=self.device))
 
 
-class Displaced(CoordinateMap):
+class DisplacementMap(CoordinateMap):
     """`scale * x + u(x)`, with u interpolated linearly from a lattice over the fixed image.
 
     Args:
@@ -98,7 +98,7 @@ class Affine(CoordinateMap):
         return torch.einsum("ij,bjdhw->bidhw", matrix[:3, :3], points_b3dhw) + matrix[:3, 3].view(1, 3, 1, 1, 1)
 
 
-class Composed(CoordinateMap):
+class CompositeMap(CoordinateMap):
     """`outer(inner(x))`: the inner map acts first on points of the fixed image."""
 
     def __init__(self, *, outer: CoordinateMap, inner: CoordinateMap) -> None:

@@ -16,8 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
-from ..maps import Displaced, identity_map
-from .operators import Prediction, Registration
+from ..maps import DisplacementMap, identity_map
+from .operators import Prediction, RegistrationNetwork
 
 # Tokens that differ by less than this share of their length are the same: both are pure background.
 _SAME_TOKEN = 1e-4
@@ -166,7 +166,7 @@ def _values(shape_dhw, padding: int, device) -> Tensor:
     return torch.cat([position, (position**2).sum(1, keepdim=True), inside, torch.ones_like(inside)], dim=1)
 
 
-def settled(displacement_b3dhw: Tensor, certainty_b1dhw: Tensor, sigma_cells: float) -> Tensor:
+def fill_uncertain(displacement_b3dhw: Tensor, certainty_b1dhw: Tensor, sigma_cells: float) -> Tensor:
     """The displacement averaged over its surroundings, weighted by certainty; same lattice.
 
     Where attention is certain it hardly changes; where it is not (background answers anywhere, and differently in
@@ -201,24 +201,25 @@ def _gaussian_matrix(count: int, sigma: float, like: Tensor) -> Tensor:
     return torch.exp(-0.5 * ((index[:, None] - index[None]) / sigma) ** 2)
 
 
-class CoordinateAttention(Registration):
+class CoordinateAttention(RegistrationNetwork):
     """Registration by coordinate attention (Xi): equivariant to shifts of either image.
 
     Args:
         encoder: one network for both images; maps b1dhw to tokens with `padding_cells` cells of surrounding, and
             names its `stride`, `settings.padding_cells` and `background()` (see `match`). The dot product of two
             tokens is the logit.
-        extrapolate: see `maps.Displaced`. settle_cells: see `settled`; 0 = the attention's answer as it is (published).
+        extrapolate: see `maps.DisplacementMap`. fill_sigma_cells: see `fill_uncertain`; 0 = the
+            attention's answer as it is (published).
         legacy: the published weights' coordinates.
     """
 
     def __init__(
-        self, encoder: nn.Module, *, extrapolate: bool = False, settle_cells: float = 0.0, legacy: bool = False
+        self, encoder: nn.Module, *, extrapolate: bool = False, fill_sigma_cells: float = 0.0, legacy: bool = False
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.extrapolate = extrapolate
-        self.settle_cells = settle_cells
+        self.fill_sigma_cells = fill_sigma_cells
         self.legacy = legacy
 
     @property
@@ -247,7 +248,7 @@ class CoordinateAttention(Registration):
         scale = [f / m for f, m in zip(fixed.shape[2:], moving.shape[2:], strict=True)]
         identity = identity_map(found.map_b3dhw.shape[2:], legacy=self.legacy, device=fixed.device)
         displacement = found.map_b3dhw - identity * identity.new_tensor(scale).view(1, 3, 1, 1, 1)
-        if self.settle_cells > 0:
-            displacement = settled(displacement, found.certainty_b1dhw, self.settle_cells)
-        field = Displaced(displacement, scale=scale, extrapolate=self.extrapolate, legacy=self.legacy)
+        if self.fill_sigma_cells > 0:
+            displacement = fill_uncertain(displacement, found.certainty_b1dhw, self.fill_sigma_cells)
+        field = DisplacementMap(displacement, scale=scale, extrapolate=self.extrapolate, legacy=self.legacy)
         return Prediction(field, found.map_b3dhw, found.certainty_b1dhw, found.spread_b1dhw)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from .attention import CoordinateAttention
 from .local_attention import LocalAttention
-from .operators import AtHalfResolution, Registration, TwoStep
+from .operators import AtHalfResolution, RegistrationNetwork, TwoStep
 from .paper_encoder import PaperEncoder
 from .unet import UNetRegistration
 
@@ -115,7 +115,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def part_of_names(network: Registration) -> dict[str, str]:
+def part_of_names(network: RegistrationNetwork) -> dict[str, str]:
     """Each name of the network's state dict -> 'attention' or 'refinement'."""
     parts = {}
     for prefix, module in network.named_modules():
@@ -158,7 +158,7 @@ def put_weights(network: nn.Module, tensors: dict[str, Tensor], names: Iterable[
     network.load_state_dict({name: tensors[name] for name in names}, strict=False)
 
 
-def save_weights(network: Registration, path: str | Path, metadata: dict[str, object]) -> str:
+def save_weights(network: RegistrationNetwork, path: str | Path, metadata: dict[str, object]) -> str:
     """Write a network's trained parts as a safetensors file, float16 (BatchNorm statistics float32).
 
     Args:
@@ -210,7 +210,7 @@ def _check_parts(trained: object, known: set[str], path: str | Path) -> None:
         )
 
 
-def put_own(network: Registration, file: WeightsFile, name: str) -> list[str]:
+def put_own(network: RegistrationNetwork, file: WeightsFile, name: str) -> list[str]:
     """Fill a network from one of our files; returns the trained parts. Raises CheckpointError."""
     metadata = file.metadata or {}
     if metadata.get("carlreg_model") != name:
@@ -236,11 +236,11 @@ class AuthorsNames:
     # A network trained inside the authors' augmentation, and a state dict of the whole loss module.
     EXTRA_PREFIXES = ("regis_net.", "netPsi.netPsi.")
 
-    def __init__(self, network: Registration) -> None:
+    def __init__(self, network: RegistrationNetwork) -> None:
         self.ours_by_theirs = {theirs: ours for ours, theirs in self._walk(network, "", "")}
 
     @classmethod
-    def renamed(cls, network: Registration, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def renamed(cls, network: RegistrationNetwork, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors under our names; unknown names stay as they are."""
         ours = cls(network).ours_by_theirs
         for prefix in cls.EXTRA_PREFIXES:
@@ -249,7 +249,7 @@ class AuthorsNames:
                 tensors = {name[len(prefix) :]: value for name, value in tensors.items()}
         return {ours.get(name, name): value for name, value in tensors.items()}
 
-    def _walk(self, net: Registration, ours: str, theirs: str):
+    def _walk(self, net: RegistrationNetwork, ours: str, theirs: str):
         if isinstance(net, TwoStep):
             yield from self._walk(net.first, ours + "first.", theirs + "netPhi.")
             yield from self._walk(net.second, ours + "second.", theirs + "netPsi.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from .attention import CoordinateAttention
 from .compact_encoder import CompactEncoder, CompactEncoderSettings
 from .local_attention import LocalAttention, LocalAttentionSettings
-from .operators import AtHalfResolution, Registration, TwoStep
+from .operators import AtHalfResolution, RegistrationNetwork, TwoStep
 from .paper_encoder import ROTATION_ENCODER, PaperEncoder, PaperEncoderSettings
 from .unet import HALF_WIDTH, UNet, UNetRegistration, UNetSettings
 
@@ -27,7 +27,7 @@ class Attention:
 
     encoder: PaperEncoderSettings | CompactEncoderSettings = field(default_factory=PaperEncoderSettings)
     extrapolate: bool = False
-    settle_cells: float | None = None
+    fill_sigma_cells: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,19 +94,19 @@ COMPACT_ROTATION = _compact(Attention(CompactEncoderSettings(rotations=True), ex
 UNETS = Two(Half(Refinement(HALF_WIDTH)), Refinement(HALF_WIDTH))
 
 
-def assemble(composition: Composition, *, legacy: bool = False) -> Registration:
+def assemble(composition: Composition, *, legacy: bool = False) -> RegistrationNetwork:
     """The network of a composition, with fresh random weights.
 
     legacy: the published weights' coordinate convention, with all that hangs on it (their pooling at odd sizes, border
     extension, displacement in fractions of the image); False: voxel-centered and exactly equivariant.
     """
     match composition:
-        case Attention(encoder=settings, extrapolate=extrapolate, settle_cells=settle_cells):
+        case Attention(encoder=settings, extrapolate=extrapolate, fill_sigma_cells=fill_sigma_cells):
             make = CompactEncoder if isinstance(settings, CompactEncoderSettings) else PaperEncoder
-            if settle_cells is None:
-                settle_cells = 0.0 if legacy else SETTLE_CELLS
+            if fill_sigma_cells is None:
+                fill_sigma_cells = 0.0 if legacy else SETTLE_CELLS
             return CoordinateAttention(
-                make(settings), extrapolate=extrapolate, settle_cells=settle_cells, legacy=legacy
+                make(settings), extrapolate=extrapolate, fill_sigma_cells=fill_sigma_cells, legacy=legacy
             )
         case Refinement(unet=settings):
             return UNetRegistration(UNet(settings), legacy=legacy)

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..maps import Displaced
-from .attention import settled
+from ..maps import DisplacementMap
+from .attention import fill_uncertain
 from .background import OnBackground, PerVoxel, ResidualBlock, channel_norm, space_to_depth
-from .operators import Prediction, Registration
+from .operators import Prediction, RegistrationNetwork
 
 # Offsets x places of one piece of work: bounds the memory that each round takes beside the logits.
 _AT_ONCE = 2**23
@@ -138,7 +138,7 @@ class LocalMatch:
     certainty_b1dhw: Tensor
 
 
-class LocalAttention(Registration):
+class LocalAttention(RegistrationNetwork):
     """Registration of what is left, at most `radius` cells of `stride` voxels along each axis.
 
     Both images have one shape, every axis a multiple of `stride`; the second is usually a warped one.
@@ -170,7 +170,7 @@ class LocalAttention(Registration):
         heard = torch.zeros_like(logits[:, :3])
         for step in range(s.rounds + 1):
             displacement, certainty = self._attend(logits, heard, self.log_hold[step].exp())
-            heard = settled(displacement, certainty, self.log_reach[step].exp())
+            heard = fill_uncertain(displacement, certainty, self.log_reach[step].exp())
         return LocalMatch(logits, heard, certainty)
 
     def _attend(self, logits_bkdhw: Tensor, heard_b3dhw: Tensor, hold: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,4 +194,4 @@ class LocalAttention(Registration):
     def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
         found = self.match(moving_b1dhw, fixed_b1dhw)
         cells = found.displacement_b3dhw.new_tensor([n / self.stride for n in fixed_b1dhw.shape[2:]])
-        return Prediction(Displaced(found.displacement_b3dhw / cells.view(1, 3, 1, 1, 1)))
+        return Prediction(DisplacementMap(found.displacement_b3dhw / cells.view(1, 3, 1, 1, 1)))

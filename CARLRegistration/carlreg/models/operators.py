@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..maps import Composed, CoordinateMap, Displaced, identity_map, sample
+from ..maps import CompositeMap, CoordinateMap, DisplacementMap, identity_map, sample
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Prediction:
     spread_b1dhw: Tensor | None = None
 
 
-class Registration(nn.Module, ABC):
+class RegistrationNetwork(nn.Module, ABC):
     """A network that registers two images; calling it predicts both directions."""
 
     legacy: bool = False
@@ -57,7 +57,7 @@ class Registration(nn.Module, ABC):
         return self.predict_both(moving_b1dhw, fixed_b1dhw)
 
 
-class TwoStep(Registration):
+class TwoStep(RegistrationNetwork):
     """Register, warp the moving image, register what is left, and join the maps: `first o second`.
 
     Args:
@@ -67,7 +67,7 @@ class TwoStep(Registration):
     """
 
     def __init__(
-        self, first: Registration, second: Registration, *, repeats: int = 1, relax_voxels: float = 0.0
+        self, first: RegistrationNetwork, second: RegistrationNetwork, *, repeats: int = 1, relax_voxels: float = 0.0
     ) -> None:
         super().__init__()
         self.first = first
@@ -90,7 +90,7 @@ class TwoStep(Registration):
             self._refined(backward, fixed_b1dhw, moving_b1dhw),
         )
 
-    def refinements(self) -> list[tuple[Registration, float]]:
+    def refinements(self) -> list[tuple[RegistrationNetwork, float]]:
         """What runs after the very first network, in order: each network and the relaxation before it (voxels)."""
         before = self.first.refinements() if isinstance(self.first, TwoStep) else []
         return before + [(self.second, self.relax_voxels)] * self.repeats
@@ -105,7 +105,7 @@ class TwoStep(Registration):
         for _ in range(self.repeats):
             outer, warped = warped_by(found.map, moving, fixed.shape[2:], self.relax_voxels)
             inner = self.second.predict(warped, fixed).map
-            found = replace(found, map=Composed(outer=outer, inner=inner))
+            found = replace(found, map=CompositeMap(outer=outer, inner=inner))
         return found
 
 
@@ -120,14 +120,14 @@ def warped_by(
     return found, sample(moving_b1dhw, found.on_grid(fixed_shape), padding=padding, legacy=found.legacy)
 
 
-class AtHalfResolution(Registration):
+class AtHalfResolution(RegistrationNetwork):
     """Runs a network on images average-pooled by 2 (Down).
 
     Pooling is cell-centered. With voxel-centered coordinates the half-resolution map means the same points; in the
     legacy convention it is off by up to half a voxel at the border, as in the published weights' training.
     """
 
-    def __init__(self, net: Registration) -> None:
+    def __init__(self, net: RegistrationNetwork) -> None:
         super().__init__()
         self.net = net
         self.legacy = net.legacy
@@ -156,7 +156,7 @@ def halved(image_bcdhw: Tensor) -> Tensor:
     return F.avg_pool3d(image_bcdhw, tuple(min(2, n) for n in image_bcdhw.shape[2:]), ceil_mode=True)
 
 
-def without_refinement(net: Registration) -> Registration:
+def without_refinement(net: RegistrationNetwork) -> RegistrationNetwork:
     """The part of a network that runs first, at its resolution: its attention, if it has one. Shares its weights."""
     if isinstance(net, TwoStep):
         return without_refinement(net.first)
@@ -165,7 +165,7 @@ def without_refinement(net: Registration) -> Registration:
     return net
 
 
-def relaxed(found: CoordinateMap, moving_shape, fixed_shape, sigma_voxels: float) -> Displaced:
+def relaxed(found: CoordinateMap, moving_shape, fixed_shape, sigma_voxels: float) -> DisplacementMap:
     """The map's displacement on the fixed image's grid, smoothed by a Gaussian; affine maps stay as they are."""
     scale = [f / m for f, m in zip(fixed_shape, moving_shape, strict=True)]
     values = found.on_grid(fixed_shape)
@@ -176,7 +176,7 @@ def relaxed(found: CoordinateMap, moving_shape, fixed_shape, sigma_voxels: float
     # Products with band matrices: on CPUs several times faster than convolutions with long thin kernels.
     smooth = along_h @ (displacement @ along_w.T)
     smooth = (along_d @ smooth.reshape(b, c, d, h * w)).reshape(b, c, d, h, w)
-    return Displaced(smooth, scale=scale, legacy=found.legacy)
+    return DisplacementMap(smooth, scale=scale, legacy=found.legacy)
 
 
 def _smoothing(count: int, sigma: float, like: Tensor) -> Tensor:

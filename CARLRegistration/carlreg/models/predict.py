@@ -12,7 +12,7 @@ from torch import Tensor
 from ..maps import Affine, CoordinateMap, identity_map, sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..preprocess.normalize import normalize
-from ..preprocess.prepare import Prepared, network_image, network_spacing, stored_along, stretched_image
+from ..preprocess.prepare import PreparedVolume, network_image, network_spacing, stored_along, stretched_image
 from ..spaces import VolumeGrid
 from .operators import Prediction, TwoStep
 from .registry import LoadedModel
@@ -51,7 +51,9 @@ class Correspondences:
     weights: np.ndarray
 
 
-def network_images(loaded: LoadedModel, fixed: Prepared, moving: Prepared, edge: int, device) -> NetworkImages:
+def network_images(
+    loaded: LoadedModel, fixed: PreparedVolume, moving: PreparedVolume, edge: int, device
+) -> NetworkImages:
     """Both contents at one isotropic spacing, each on its own grid; stretched to the trained shape for legacy ones.
 
     Both are stored along the same axes, however their files are: those nearest to L, P, S, or for legacy networks,
@@ -69,7 +71,7 @@ def network_images(loaded: LoadedModel, fixed: Prepared, moving: Prepared, edge:
     return NetworkImages(m.to(device), f.to(device), m_grid, f_grid, loaded.legacy)
 
 
-def renormalized(prepared: Prepared, volume, normalization: str) -> Prepared:
+def renormalized(prepared: PreparedVolume, volume, normalization: str) -> PreparedVolume:
     """The same volume with intensities as a published network was trained (see `ModelInfo.normalization`)."""
     if normalization == "compact":
         return prepared
@@ -83,28 +85,28 @@ def renormalized(prepared: Prepared, volume, normalization: str) -> Prepared:
         low, high = float(array.min()), float(np.percentile(array, 99.0))
         array = np.clip((array - low) / max(high - low, 1e-6), 0.0, 1.0)
     voxels = tensor_from_array(array.astype(np.float32))
-    return Prepared(voxels, prepared.grid, prepared.content, prepared.modality, prepared.mask_dhw)
+    return PreparedVolume(voxels, prepared.grid, prepared.content, prepared.modality, prepared.mask_dhw)
 
 
 @torch.no_grad()
-def correspondences(images: NetworkImages, there: Prediction, back: Prediction) -> Correspondences:
+def correspondences(images: NetworkImages, forward: Prediction, backward: Prediction) -> Correspondences:
     """Where a network puts points of the fixed image, weighted by how certain it is.
 
     With attention: the attention's own answer at each query, weighted by its certainty and by how well the other
     direction leads back. Without: the map on a coarse lattice, weighted by the same agreement. Background weighs 0.
     """
     fixed_shape = images.fixed_b1dhw.shape[2:]
-    if there.attention_map_b3dhw is not None:
-        moving_unit = there.attention_map_b3dhw
+    if forward.attention_map_b3dhw is not None:
+        moving_unit = forward.attention_map_b3dhw
         shape = moving_unit.shape[2:]
-        back_map = back.attention_map_b3dhw
+        back_map = backward.attention_map_b3dhw
         returned = sample(back_map, moving_unit, legacy=images.legacy)
-        certainty = there.certainty_b1dhw.square()
+        certainty = forward.certainty_b1dhw.square()
     else:
         shape = tuple(min(_LATTICE, n) for n in fixed_shape)
         points = identity_map(shape, legacy=images.legacy, device=images.fixed_b1dhw.device)
-        moving_unit = there.map(points)
-        returned = back.map(moving_unit)
+        moving_unit = forward.map(points)
+        returned = backward.map(moving_unit)
         certainty = torch.ones_like(points[:, :1])
     fixed_unit = identity_map(shape, legacy=images.legacy, device=moving_unit.device)
     cells = moving_unit.new_tensor(list(shape)).view(1, 3, 1, 1, 1)

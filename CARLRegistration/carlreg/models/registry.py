@@ -21,7 +21,7 @@ from .compositions import (
     assemble,
     with_last_step,
 )
-from .operators import Registration, without_refinement
+from .operators import RegistrationNetwork, without_refinement
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ class LoadedModel:
     have not are left out of the network when others are trained.
     """
 
-    network: Registration
+    network: RegistrationNetwork
     name: str
     weights_sha256: str | None
     trained: dict[str, bool]
@@ -200,7 +200,7 @@ def model_info(name: str) -> ModelInfo:
     return MODELS[name]
 
 
-def build(name: str, *, legacy: bool | None = None) -> Registration:
+def build(name: str, *, legacy: bool | None = None) -> RegistrationNetwork:
     """The network with fresh random weights, whose refinements do nothing yet.
 
     legacy: the coordinate convention; None = the one its weights were trained in.
@@ -249,7 +249,7 @@ def load(
     return LoadedModel(_ready(network, device), name, file.sha256, trained, info.legacy, info)
 
 
-def _from_authors(info: ModelInfo, file: checkpoints.WeightsFile) -> Registration:
+def _from_authors(info: ModelInfo, file: checkpoints.WeightsFile) -> RegistrationNetwork:
     """The variant of a model that the names in a foreign file belong to, filled with its tensors."""
     if not info.legacy:
         raise CheckpointError(
@@ -265,7 +265,7 @@ def _from_authors(info: ModelInfo, file: checkpoints.WeightsFile) -> Registratio
     return network
 
 
-def _ready(network: Registration, device: str | torch.device) -> Registration:
+def _ready(network: RegistrationNetwork, device: str | torch.device) -> RegistrationNetwork:
     try:
         return network.eval().to(device)
     except (RuntimeError, AssertionError) as error:

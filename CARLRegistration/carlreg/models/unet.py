@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..maps import Displaced
-from .operators import Prediction, Registration, halved
+from ..maps import DisplacementMap
+from .operators import Prediction, RegistrationNetwork, halved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def _add_channels(wide: Tensor, narrow: Tensor) -> Tensor:
     return wide + F.pad(narrow, (0, 0, 0, 0, 0, 0, new, 0))
 
 
-class UNetRegistration(Registration):
+class UNetRegistration(RegistrationNetwork):
     """Registration by a U-Net: its output is the displacement.
 
     In legacy networks one unit of output is a tenth of the image's edge. A voxel-centered network must not let the
@@ -84,6 +84,6 @@ class UNetRegistration(Registration):
     def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
         output = self.unet(moving_b1dhw, fixed_b1dhw)
         if self.legacy:
-            return Prediction(Displaced(output / 10, legacy=True))
+            return Prediction(DisplacementMap(output / 10, legacy=True))
         voxel = self.VOXELS_PER_OUTPUT / output.new_tensor(output.shape[2:]).view(1, 3, 1, 1, 1)
-        return Prediction(Displaced(output * voxel))
+        return Prediction(DisplacementMap(output * voxel))

@@ -111,8 +111,8 @@ class AffineProblem:
         grid = self.images.fixed_grid
         units = np.stack(np.meshgrid(*[array_from_tensor(u) for u in self.units], indexing="ij"), -1).reshape(-1, 3)
         mapped = moving_from_fixed(units @ grid.lps_from_unit[:3, :3].T + grid.lps_from_unit[:3, 3])
-        back = self.images.moving_grid.unit_from_lps
-        unit = (mapped @ back[:3, :3].T + back[:3, 3]).T.astype(np.float32)
+        from_lps = self.images.moving_grid.unit_from_lps
+        unit = (mapped @ from_lps[:3, :3].T + from_lps[:3, 3]).T.astype(np.float32)
         return tensor_from_array(unit.reshape(1, 3, *grid.shape_dhw)).to(self.units[0].device)
 
     def _score(self, value: Tensor, overlap: float) -> AffineScore:
@@ -139,7 +139,7 @@ def refine_affine(
     *,
     steps: int,
     rate_mm: float,
-    freedom: str = "affine",
+    dof: str = "affine",
     progress: Progress | None = None,
 ) -> np.ndarray:
     """Adam on the matrix around the fixed body's center, all parameters scaled to mm at the body's edge.
@@ -155,9 +155,9 @@ def refine_affine(
 
     def matrix_of(p: Tensor) -> Tensor:
         linear = p[3:].reshape(3, 3) / radius
-        if freedom == "rigid":
+        if dof == "rigid":
             linear = torch.linalg.matrix_exp(0.5 * (linear - linear.T))
-        elif freedom == "translation":
+        elif dof == "translation":
             linear = torch.eye(3, dtype=torch.float64)
         else:
             linear = torch.eye(3, dtype=torch.float64) + linear

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..preprocess.prepare import Prepared, level_grid
+from ..preprocess.prepare import PreparedVolume, level_grid
 from .field import FieldLevel, LevelImages
 
 #: Voxels that the finest level may have; above it the finest spacing grows.
@@ -18,7 +18,7 @@ _CONTROL, _WINDOW, _RATE = 3.0, 7.0, 0.09
 _DIFFUSION, _FOLD = 0.1, 100.0
 
 
-def finest_spacing(fixed: Prepared) -> float:
+def finest_spacing(fixed: PreparedVolume) -> float:
     """The isotropic spacing (mm) of the finest level: native where that is affordable."""
     native = float(fixed.grid.spacing.min())
     spacing = native
@@ -51,13 +51,13 @@ def schedule(total_steps: int, finest_mm: float, smoothness: float) -> list[Fiel
     ]
 
 
-def level_images(fixed: Prepared, moving: Prepared, spacing_mm: float, device) -> LevelImages:
+def level_images(fixed: PreparedVolume, moving: PreparedVolume, spacing_mm: float, device) -> LevelImages:
     """Both images at about one spacing, with their masks, on a device."""
     fixed_image, fixed_grid = fixed.at(spacing_mm)
     moving_image, moving_grid = moving.at(spacing_mm, margin_mm=MOVING_MARGIN_MM)
     # Filling in CT is missing data; other images are often cut out of their background, and its edge is information.
     weights = [
-        p.weight_at(g, filling_is_background=p.modality != "ct")
+        p.weight_at(g, padding_is_background=p.modality != "ct")
         for p, g in ((fixed, fixed_grid), (moving, moving_grid))
     ]
     return LevelImages(
@@ -74,7 +74,7 @@ def level_spacings(finest_mm: float) -> list[float]:
     return [factor * finest_mm for factor, _ in _LEVELS]
 
 
-def search_spacing(fixed: Prepared, moving: Prepared, edge: int) -> float:
+def search_spacing(fixed: PreparedVolume, moving: PreparedVolume, edge: int) -> float:
     """An isotropic spacing at which the longer content edge has about `edge` voxels."""
     longest = max(float(np.max(fixed.content.extent_mm)), float(np.max(moving.content.extent_mm)))
     return max(longest / edge, float(fixed.grid.spacing.min()), float(moving.grid.spacing.min()))

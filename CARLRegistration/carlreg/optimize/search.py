@@ -121,10 +121,10 @@ def search(
 
 def _turned_map(rotation: np.ndarray, moving: VolumeGrid, turned: VolumeGrid) -> Tensor:
     """Where each voxel of the turned image lies in the moving image, moving unit coordinates."""
-    back = np.eye(4)
-    back[:3, :3] = rotation.T
-    back[:3, 3] = moving.center_lps - rotation.T @ moving.center_lps
-    return affine_map(moving.unit_from_lps @ back @ turned.lps_from_unit, turned.shape_dhw)
+    backward = np.eye(4)
+    backward[:3, :3] = rotation.T
+    backward[:3, 3] = moving.center_lps - rotation.T @ moving.center_lps
+    return affine_map(moving.unit_from_lps @ backward @ turned.lps_from_unit, turned.shape_dhw)
 
 
 def _found(rotation, shift_dhw, fixed, moving, turned, ncc, overlap, place, least) -> Found:

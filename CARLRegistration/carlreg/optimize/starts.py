@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Start:
+class AffineCandidate:
     """A candidate: its name, its matrix, and its score after refinement (None before)."""
 
     name: str
@@ -108,10 +108,12 @@ def fit_affine(fixed_lps: np.ndarray, moving_lps: np.ndarray, weights: np.ndarra
     return matrix
 
 
-def distinct(starts: list[Start], center_lps, radius_mm: float, closer_than_mm: float) -> list[Start]:
+def distinct(
+    starts: list[AffineCandidate], center_lps, radius_mm: float, closer_than_mm: float
+) -> list[AffineCandidate]:
     """Starts without near copies: points at `radius_mm` around the center must differ by more than the bound."""
     probes = center_lps + radius_mm * np.concatenate([np.eye(3), -np.eye(3), np.zeros((1, 3))])
-    kept: list[tuple[Start, np.ndarray]] = []
+    kept: list[tuple[AffineCandidate, np.ndarray]] = []
     for start in starts:
         mapped = probes @ start.matrix[:3, :3].T + start.matrix[:3, 3]
         if all(np.abs(mapped - other).max() > closer_than_mm for _, other in kept):
@@ -120,13 +122,13 @@ def distinct(starts: list[Start], center_lps, radius_mm: float, closer_than_mm: 
 
 
 def refine_starts(
-    starts: list[Start],
+    starts: list[AffineCandidate],
     coarse: AffineProblem,
     *,
     keep: int,
-    first_freedom: str = "translation",
+    first_dof: str = "translation",
     progress: Progress | None = None,
-) -> list[Start]:
+) -> list[AffineCandidate]:
     """Score all starts, refine the most promising ones at the coarse level, return them best first.
 
     The best `keep` by plain score are given a short descent (shift or rigid, then affine) and scored again.
@@ -134,15 +136,15 @@ def refine_starts(
     scored = []
     for start in starts:
         result = coarse.score(start.matrix)
-        scored.append(Start(start.name, start.matrix, result.score, result.overlap))
+        scored.append(AffineCandidate(start.name, start.matrix, result.score, result.overlap))
         log.info("start %s: score %.3f, overlap %.2f", start.name, result.score, result.overlap)
     scored.sort(key=lambda s: -s.score)
     refined = []
     for count, start in enumerate(scored[:keep]):
-        matrix = refine_affine(coarse, start.matrix, steps=16, rate_mm=3.0, freedom=first_freedom, progress=progress)
-        matrix = refine_affine(coarse, matrix, steps=24, rate_mm=2.0, freedom="affine", progress=progress)
+        matrix = refine_affine(coarse, start.matrix, steps=16, rate_mm=3.0, dof=first_dof, progress=progress)
+        matrix = refine_affine(coarse, matrix, steps=24, rate_mm=2.0, dof="affine", progress=progress)
         result = coarse.score(matrix)
-        refined.append(Start(start.name, matrix, result.score, result.overlap))
+        refined.append(AffineCandidate(start.name, matrix, result.score, result.overlap))
         log.info("start %s refined: score %.3f, overlap %.2f", start.name, result.score, result.overlap)
         if progress is not None:
             progress.update((count + 1) / min(keep, len(scored)), f"start {start.name}")

@@ -16,15 +16,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
+from ..io.nifti_writing import rounded_mantissa, write_nifti_gz
 from ..physical import PhysicalTransform, invert
 from ..physical.transform import affine_from_sitk, check_affine, field_image, flatten, slab_ranges
 from ..progress import Progress, StageTiming, peak_memory_mb
+from ..quality import metrics
+from ..quality.measure import background_of, measure, read_uncertainty
+from ..quality.verdict import verdict
 from ..spaces import VolumeGrid
 from ..volumes import Volume, read_transform, read_volume
-from . import figures
-from .measure import background_of, measure, read_uncertainty
-from .nifti import rounded_mantissa, write_nifti_gz
-from .verdict import verdict
 from .write import judge
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def evaluate(
     )
     if uncertainty is not None:
         values = read_uncertainty(uncertainty, fixed.grid)
-        measured.quality["uncertainty"] = figures.uncertainty_figures(values, measured.body)
+        measured.quality["uncertainty"] = metrics.uncertainty_figures(values, measured.body)
     if warped_path is not None:
         write_nifti_gz(warped_path, measured.warped, fixed.grid)
     if jacobian_path is not None:

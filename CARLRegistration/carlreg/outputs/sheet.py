@@ -7,8 +7,8 @@ import os
 import numpy as np
 import SimpleITK as sitk
 
+from ..quality.metrics import percentiles
 from ..volumes import Volume
-from .figures import percentiles
 
 CELL = 240  # pixels
 GAP = 6

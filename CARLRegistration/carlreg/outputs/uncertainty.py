@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..io.nifti_writing import rounded_mantissa, write_nifti_gz
 from ..physical.uncertainty import QUANTITIES, Uncertainty
+from ..quality.metrics import uncertainty_figures
 from ..spaces import VolumeGrid
-from .figures import uncertainty_figures
-from .nifti import rounded_mantissa, write_nifti_gz
 
 UNCERTAINTY = "uncertainty.nii.gz"
 _SIGNIFICANT_BITS = 8

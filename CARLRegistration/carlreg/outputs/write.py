@@ -16,18 +16,18 @@ import SimpleITK as sitk
 import torch
 
 from .. import __version__
+from ..atomic import staged_folder
 from ..errors import ResourceError
+from ..io.nifti_writing import rounded_mantissa, write_nifti_gz
 from ..maps.exchange import tensor_from_array
 from ..physical import PhysicalTransform, invert
 from ..progress import Progress, StageTiming, peak_memory_mb
-from ..staging import staged_folder
+from ..quality.measure import affine_resampled, measure
+from ..quality.verdict import verdict
 from ..volumes import Volume
-from .measure import affine_resampled, measure
-from .nifti import rounded_mantissa, write_nifti_gz
 from .report import write_report
 from .sheet import write_sheet
 from .uncertainty import UNCERTAINTY, write_uncertainty
-from .verdict import verdict
 
 FILES = {
     "transform.h5": "fixed points to moving points, LPS mm: affine after displacement field",
@@ -147,13 +147,13 @@ def judge(quality: dict, moving: Volume, inverse_report: dict | None) -> list[st
 
 
 def _why_little(quality: dict) -> str:
-    back = quality["notes"].get("overlap_percent_of_inverse")
-    if back is None:
+    backward = quality["notes"].get("overlap_percent_of_inverse")
+    if backward is None:
         return ""
-    if back > _LITTLE_OVERLAP:
+    if backward > _LITTLE_OVERLAP:
         return (
-            f" With the inverse of the transform it is {back:.0f} %: fixed and moving are exchanged, or this is the "
-            "inverse transform."
+            f" With the inverse of the transform it is {backward:.0f} %: fixed and moving are exchanged, or this is "
+            "the inverse transform."
         )
     return " The transform does not belong to these volumes, or they share no field of view."
 

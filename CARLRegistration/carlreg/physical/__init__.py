@@ -1,10 +1,10 @@
 """The map in patient space (LPS mm): transform, delivery on a grid, inverse, Jacobian, repair of folds."""
 
-from .delivery import deliver
+from .delivery import to_fixed_grid
 from .inverse import invert
 from .jacobian import jacobian_determinant
 from .repair import repair_folds
 from .transform import PhysicalTransform
 from .uncertainty import Uncertainty
 
-__all__ = ["PhysicalTransform", "Uncertainty", "deliver", "invert", "jacobian_determinant", "repair_folds"]
+__all__ = ["PhysicalTransform", "Uncertainty", "to_fixed_grid", "invert", "jacobian_determinant", "repair_folds"]

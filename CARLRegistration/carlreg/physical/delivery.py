@@ -89,7 +89,7 @@ def edge_displacements(field_3dhw: Tensor, grid: VolumeGrid, weights: list[np.nd
     return out
 
 
-def deliver(
+def to_fixed_grid(
     affine_lps: np.ndarray,
     residual_lps: np.ndarray,
     residual_grid: VolumeGrid,

@@ -46,8 +46,8 @@ class Uncertainty:
     def at(self, points_lps, quantity: str = "bound") -> np.ndarray:
         """N mm at N x 3 fixed points (LPS mm): the 'bound' or the 'expected' error; NaN where unknown."""
         known = self.of(self.known, points_lps) > 0  # `of` gives 0 beyond the grid
-        back = self.moving_grid.ijk_from_lps
-        index = (self.transform.apply(points_lps) @ back[:3, :3].T + back[:3, 3]).T.reshape(3, 1, 1, -1)
+        backward = self.moving_grid.ijk_from_lps
+        index = (self.transform.apply(points_lps) @ backward[:3, :3].T + backward[:3, 3]).T.reshape(3, 1, 1, -1)
         known &= array_from_tensor(inside_index(tensor_from_array(index), self.moving_grid.size_ijk)).reshape(-1)
         return np.where(known, self.of(self._values(quantity), points_lps), np.nan)
 

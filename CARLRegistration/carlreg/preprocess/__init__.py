@@ -1,11 +1,19 @@
 """From volumes to network and optimization images: modality, normalization, resampling, content."""
 
 from .normalize import guess_modality, normalize
-from .prepare import Prepared, field_of_view, network_image, network_spacing, prepare, stored_along, stretched_image
+from .prepare import (
+    PreparedVolume,
+    field_of_view,
+    network_image,
+    network_spacing,
+    prepare,
+    stored_along,
+    stretched_image,
+)
 from .resample import resample_on_axes
 
 __all__ = [
-    "Prepared",
+    "PreparedVolume",
     "field_of_view",
     "guess_modality",
     "network_image",

@@ -22,7 +22,7 @@ _FLAT_FACE, _FEWEST_SLICES = 0.1, 4
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedVolume:
     """One volume ready for work.
 
     voxels_dhw: normalized to [0, 1], float32, on `grid`. content: the sub-grid that holds the body.
@@ -36,7 +36,7 @@ class Prepared:
     content: VolumeGrid
     modality: str
     mask_dhw: Tensor | None = None
-    data_dhw: Tensor | None = None
+    valid_dhw: Tensor | None = None
     data_grid: VolumeGrid | None = None
     extended_dhw: Tensor | None = None
 
@@ -57,7 +57,7 @@ class Prepared:
         voxels = self.voxels_dhw if self.extended_dhw is None else self.extended_dhw
         return resample_on_axes(voxels, self.grid, grid), grid
 
-    def weight_at(self, grid: VolumeGrid, *, filling_is_background: bool = False) -> Tensor | None:
+    def weight_at(self, grid: VolumeGrid, *, padding_is_background: bool = False) -> Tensor | None:
         """Where this volume counts, 1 x 1 x D x H x W in 0..1 on a grid with its axes; None = everywhere.
 
         The mask, and without the filled-up parts. filling_is_background: count those as image, as is right for a
@@ -65,9 +65,9 @@ class Prepared:
         background.
         """
         weight = None if self.mask_dhw is None else resample_on_axes(self.mask_dhw, self.grid, grid)
-        if self.data_dhw is None or filling_is_background:
+        if self.valid_dhw is None or padding_is_background:
             return weight
-        data = resample_on_axes(self.data_dhw, self.data_grid, grid, smooth=False)
+        data = resample_on_axes(self.valid_dhw, self.data_grid, grid, smooth=False)
         return data if weight is None else weight * data
 
     def mask_weight(self, points_lps: np.ndarray) -> np.ndarray:
@@ -76,13 +76,13 @@ class Prepared:
             return np.ones(len(points_lps))
         return _nearest(self.mask_dhw, self.grid, points_lps)
 
-    def has_data(self, points_lps: np.ndarray) -> np.ndarray:
+    def is_valid(self, points_lps: np.ndarray) -> np.ndarray:
         """n: True where an n x 3 LPS point lies inside the volume, for CT also outside its filling."""
         unit = points_lps @ self.grid.unit_from_lps[:3, :3].T + self.grid.unit_from_lps[:3, 3]
         inside = ((unit > 0) & (unit < 1)).all(1)
-        if self.data_dhw is None or self.modality != "ct":
+        if self.valid_dhw is None or self.modality != "ct":
             return inside
-        return inside & (_nearest(self.data_dhw, self.data_grid, points_lps) > 0.5)
+        return inside & (_nearest(self.valid_dhw, self.data_grid, points_lps) > 0.5)
 
 
 def _nearest(values_dhw: Tensor, grid: VolumeGrid, points_lps: np.ndarray) -> np.ndarray:
@@ -101,7 +101,7 @@ def level_grid(native: VolumeGrid, box: VolumeGrid, spacing_mm: float) -> Volume
     return box if np.allclose(spacing, box.spacing) else box.with_spacing(spacing)
 
 
-def prepare(volume, modality: str = "auto", mask=None) -> Prepared:
+def prepare(volume, modality: str = "auto", mask=None) -> PreparedVolume:
     """Normalize a volume and find its content.
 
     Args:
@@ -116,16 +116,16 @@ def prepare(volume, modality: str = "auto", mask=None) -> Prepared:
     content = content_box(voxels, grid)
     data, data_grid = filled_parts(voxels, grid)
     extended = None if data is None or chosen != "ct" else _extended_volume(voxels, grid, data, data_grid)
-    return Prepared(voxels, grid, content, chosen, mask_dhw, data, data_grid, extended)
+    return PreparedVolume(voxels, grid, content, chosen, mask_dhw, data, data_grid, extended)
 
 
-def _extended_volume(voxels_dhw: Tensor, grid: VolumeGrid, data_dhw: Tensor, data_grid: VolumeGrid) -> Tensor:
+def _extended_volume(voxels_dhw: Tensor, grid: VolumeGrid, valid_dhw: Tensor, data_grid: VolumeGrid) -> Tensor:
     """The volume with its filling replaced by a smooth continuation of the data.
 
     Smoothing before shrinking would otherwise darken the data next to the filling, which looks like an edge, and
     optimization pulls edges to where the other image has none.
     """
-    inside = resample_on_axes(data_dhw, data_grid, grid, smooth=False)[0, 0].clamp(0, 1)
+    inside = resample_on_axes(valid_dhw, data_grid, grid, smooth=False)[0, 0].clamp(0, 1)
     share = resample_on_axes(inside, grid, data_grid)
     coarse = resample_on_axes(voxels_dhw * inside, grid, data_grid) / share.clamp_min(1e-3)
     continued = resample_on_axes(_continued(coarse, (share > 0.05).float())[0, 0], data_grid, grid, smooth=False)[0, 0]
@@ -218,7 +218,7 @@ def content_box(voxels_dhw: Tensor, grid: VolumeGrid, *, margin_mm: float = 8.0)
     return grid.cropped(start, stop)
 
 
-def network_image(prepared: Prepared, spacing_mm: float, stride: int) -> tuple[Tensor, VolumeGrid]:
+def network_image(prepared: PreparedVolume, spacing_mm: float, stride: int) -> tuple[Tensor, VolumeGrid]:
     """The content at one isotropic spacing, padded with background to a multiple of `stride` on every axis.
 
     Returns 1 x 1 x D x H x W and its grid. Padding lies evenly on both sides and continues with background (0).
@@ -233,7 +233,7 @@ def network_image(prepared: Prepared, spacing_mm: float, stride: int) -> tuple[T
     return torch.nn.functional.pad(image, pad), box.cropped(-before, size + after)
 
 
-def stretched_image(prepared: Prepared, shape_dhw, direction=None) -> tuple[Tensor, VolumeGrid]:
+def stretched_image(prepared: PreparedVolume, shape_dhw, direction=None) -> tuple[Tensor, VolumeGrid]:
     """The whole volume stretched to a network's fixed shape, as the published weights were trained.
 
     Returns 1 x 1 x D x H x W along the volume's own axes, and its grid. direction: 3 x 3; the shape is that which the
@@ -257,7 +257,7 @@ def stored_along(image_11dhw: Tensor, grid: VolumeGrid, direction=None) -> tuple
     return turned.contiguous(), grid.reordered(order, signs)
 
 
-def network_spacing(fixed: Prepared, moving: Prepared, edge: int) -> float:
+def network_spacing(fixed: PreparedVolume, moving: PreparedVolume, edge: int) -> float:
     """The common isotropic spacing (mm) at which neither content exceeds `edge` voxels; never below 1 mm or native."""
     extent = max(float(fixed.content.extent_mm.max()), float(moving.content.extent_mm.max()))
     finest = max(float(fixed.grid.spacing.min()), float(moving.grid.spacing.min()), 1.0)

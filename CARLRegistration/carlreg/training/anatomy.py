@@ -19,7 +19,7 @@ from .anatomy_head import paint_head
 from .anatomy_limb import paint_limb
 from .anatomy_parts import line
 from .anatomy_trunk import paint_trunk
-from .painting import Canvas, Dice, Extra, smooth_noise
+from .painting import Canvas, Extra, Random, smooth_noise
 
 # Each paints on a canvas; what lies down also says what slides and where its back is (see `Anatomy`).
 PAINTERS: dict[str, Callable[[Canvas], tuple[int, Tensor, float] | None]] = {
@@ -52,21 +52,21 @@ class Anatomy:
 
 
 def make_anatomy(
-    dice: Dice, size: int, edges: float = 1.5, kinds: dict[str, float] | None = None, missing: float = 0.5
+    random: Random, size: int, edges: float = 1.5, kinds: dict[str, float] | None = None, missing: float = 0.5
 ) -> Anatomy:
     """Draw an anatomy on a canvas of `size` voxels and `edges` view edges.
 
     kinds: weights of 'abstract', 'trunk', 'head', 'limb'. missing: share of anatomies with extras.
     """
-    kind = dice.pick(kinds or dict.fromkeys(PAINTERS, 1.0))
+    kind = random.pick(kinds or dict.fromkeys(PAINTERS, 1.0))
     ct = {"abstract": 0.4, "trunk": 0.65, "head": 0.15, "limb": 0.35}[kind]
-    first = "ct" if dice.chance(ct) else "mr"
-    second = "ct" if dice.chance(ct) else "mr"
-    canvas = Canvas(dice, size, edges, (first, second))
+    first = "ct" if random.chance(ct) else "mr"
+    second = "ct" if random.chance(ct) else "mr"
+    canvas = Canvas(random, size, edges, (first, second))
     profile = PAINTERS[kind](canvas)
-    if dice.chance(missing):
+    if random.chance(missing):
         _extras(canvas)
-    axis, profile, surface = profile if profile is not None else (*_any_profile(dice, size), None)
+    axis, profile, surface = profile if profile is not None else (*_any_profile(random, size), None)
     images = canvas.textured()
     return Anatomy(
         canvas.labels_dhw[None, None].float(),
@@ -80,33 +80,33 @@ def make_anatomy(
     )
 
 
-def _any_profile(dice: Dice, size: int) -> tuple[int, Tensor]:
+def _any_profile(random: Random, size: int) -> tuple[int, Tensor]:
     """Two smooth-edged halves that move differently along a random axis."""
-    axis = dice.integer(0, 2)
+    axis = random.integer(0, 2)
     shape = [size // 2] * 3
     shape[axis] = 1
     nodes = [3] * 3
     nodes[axis] = 1
-    return axis, torch.sigmoid(smooth_noise(dice, 1, tuple(nodes), tuple(shape)) * dice.uniform(2.0, 6.0))[None]
+    return axis, torch.sigmoid(smooth_noise(random, 1, tuple(nodes), tuple(shape)) * random.uniform(2.0, 6.0))[None]
 
 
 def _extras(canvas: Canvas) -> None:
     """One to three structures that only some views will show: tumors, catheters, cavities, contrast agent."""
-    dice = canvas.dice
+    random = canvas.random
     # Centers lie in the body, and where views look: in the middle half of the canvas.
     cells = 12
     body = F.adaptive_avg_pool3d((canvas.labels_dhw > 0).float()[None, None], cells)[0, 0].cpu()
     weight = torch.zeros_like(body)
     middle = (slice(cells // 4, -(cells // 4)),) * 3
     weight[middle] = (body[middle] > 0.8).float() + 1e-6
-    for _ in range(dice.integer(1, 3)):
-        cell = int(torch.multinomial(weight.flatten(), 1, generator=dice.generator))
+    for _ in range(random.integer(1, 3)):
+        cell = int(torch.multinomial(weight.flatten(), 1, generator=random.generator))
         at = torch.stack(torch.unravel_index(torch.tensor(cell), body.shape))
-        center = (((at + dice.random(3)) / cells - 0.5) * canvas.edges).tolist()
-        what = dice.pick({"tumor": 0.45, "tube": 0.2, "cavity": 0.15, "filling": 0.2})
+        center = (((at + random.random(3)) / cells - 0.5) * canvas.edges).tolist()
+        what = random.pick({"tumor": 0.45, "tube": 0.2, "cavity": 0.15, "filling": 0.2})
         if what == "tube":
-            end = ((dice.random(3) - 0.5) * 1.2).tolist()
-            found = canvas.tubes(*line(canvas, center, end, dice.uniform(0.01, 0.03), 0.1))
+            end = ((random.random(3) - 0.5) * 1.2).tolist()
+            found = canvas.tubes(*line(canvas, center, end, random.uniform(0.01, 0.03), 0.1))
             material = "agent"
         elif what == "filling":  # one structure changes its brightness as a whole, as with contrast agent
             voxel = ((torch.tensor(center) / canvas.edges + 0.5) * canvas.size).long().clamp(0, canvas.size - 1)
@@ -115,10 +115,10 @@ def _extras(canvas: Canvas) -> None:
             found = (chosen.float(), canvas.whole) if small else None
             material = "agent"
         else:
-            radii = [dice.uniform(0.05, 0.13) for _ in range(3)]
+            radii = [random.uniform(0.05, 0.13) for _ in range(3)]
             found = canvas.ellipsoid(center, radii, bumpy=0.2)
             found = found and (canvas.soft(found[0]), found[1])
-            material = "organ" if what == "tumor" else dice.pick({"gas": 1.0, "fluid": 1.0})
+            material = "organ" if what == "tumor" else random.pick({"gas": 1.0, "fluid": 1.0})
         if found is not None:
             alpha, box = found
             canvas.extra(alpha * (canvas.labels_dhw[box] > 0), material, box)

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .painting import Canvas, Dice, spline_matrix
+from .painting import Canvas, Random, spline_matrix
 
 
-def wander(dice: Dice, nodes: int, count: int) -> Tensor:
+def wander(random: Random, nodes: int, count: int) -> Tensor:
     """count x 3 smooth random walk, about unit variance, on the CPU."""
-    return spline_matrix(nodes, count) @ dice.normal(nodes + 3, 3) * 1.4
+    return spline_matrix(nodes, count) @ random.normal(nodes + 3, 3) * 1.4
 
 
 def line(
@@ -27,14 +27,14 @@ def line(
     length = float((stop - start).norm()) + wobble
     count = max(3, math.ceil(length * canvas.per_edge / max(0.6, 0.5 * radius * canvas.per_edge)))
     t = torch.linspace(0, 1, count)[:, None]
-    points = start + (stop - start) * t + wobble * wander(canvas.dice, 4, count) * (4 * t * (1 - t)).sqrt()
+    points = start + (stop - start) * t + wobble * wander(canvas.random, 4, count) * (4 * t * (1 - t)).sqrt()
     last = radius if end_radius is None else end_radius
     return points, (radius + (last - radius) * t[:, 0])
 
 
 def branches(canvas: Canvas, start, heading, length: float, radius: float, generations: int) -> tuple[Tensor, Tensor]:
     """Points and radii of a branching tree that grows from `start` along `heading`; both shrink at every fork."""
-    dice = canvas.dice
+    random = canvas.random
     points, radii = [], []
     tips = [(torch.tensor(start), torch.tensor(heading), length, radius)]
     for generation in range(generations):
@@ -42,15 +42,15 @@ def branches(canvas: Canvas, start, heading, length: float, radius: float, gener
         for position, direction, long, thick in tips:
             count = max(3, math.ceil(long * canvas.per_edge / max(0.7, 0.6 * thick * canvas.per_edge)))
             t = torch.linspace(0, 1, count)[:, None]
-            bend = dice.normal(3) * 0.25 * long
+            bend = random.normal(3) * 0.25 * long
             path = position + direction * long * t + bend * (t * t)
             points.append(path)
             radii.append(thick * (1 - 0.25 * t[:, 0]))
             if generation + 1 < generations:
                 onward = F.normalize(direction * long + 2 * bend, dim=0)
-                for _ in range(3 if dice.chance(0.3) else 2):
-                    way = F.normalize(onward + 0.65 * dice.normal(3), dim=0)
-                    grown.append((path[-1], way, long * dice.uniform(0.6, 0.95), thick * dice.uniform(0.6, 0.8)))
+                for _ in range(3 if random.chance(0.3) else 2):
+                    way = F.normalize(onward + 0.65 * random.normal(3), dim=0)
+                    grown.append((path[-1], way, long * random.uniform(0.6, 0.95), thick * random.uniform(0.6, 0.8)))
         tips = grown
     return torch.cat(points), torch.cat(radii)
 
@@ -66,16 +66,16 @@ def paint_tubes(canvas: Canvas, points_n3, radius_n, material: str, within: Tens
 
 def spine(canvas: Canvas, back: float, size: float, body: Tensor) -> float:
     """A chain of vertebrae along d at h = back; returns the height of one (edges)."""
-    dice = canvas.dice
-    high = size * dice.uniform(1.0, 1.6)
+    random = canvas.random
+    high = size * random.uniform(1.0, 1.6)
     reach = size * 3.2
     box = canvas.box((0.0, back + size, 0.0), (canvas.edges, reach, 2.6 * size))
     if box is None:
         return high
     d, h, w = canvas.coordinates(box)
-    middle = back + size * (0.6 * torch.sin(d * dice.uniform(2, 5) + dice.uniform(0, 6.3)))
-    aside = 0.15 * size * torch.sin(d * dice.uniform(2, 5) + dice.uniform(0, 6.3))
-    phase = (d / high + dice.uniform()).remainder(1.0)
+    middle = back + size * (0.6 * torch.sin(d * random.uniform(2, 5) + random.uniform(0, 6.3)))
+    aside = 0.15 * size * torch.sin(d * random.uniform(2, 5) + random.uniform(0, 6.3))
+    phase = (d / high + random.uniform()).remainder(1.0)
     gap = 2 * (phase - 0.5).abs()  # 0 in the middle of a vertebra, 1 in that of a disc
     x, y = h - middle, w - aside
     soft = canvas.soft

@@ -17,18 +17,18 @@ def paint_trunk(canvas: Canvas) -> tuple[int, Tensor, float]:
 
     Returns: slide axis, profile and surface, as in `Anatomy`.
     """
-    dice, (d, h, w) = canvas.dice, canvas.axes
-    width = dice.uniform(0.38, 0.52) if dice.chance(0.55) else dice.uniform(0.52, 0.85)
-    depth = width * dice.uniform(0.58, 0.85)
-    power = dice.uniform(2.1, 2.9)
+    random, (d, h, w) = canvas.random, canvas.axes
+    width = random.uniform(0.38, 0.52) if random.chance(0.55) else random.uniform(0.52, 0.85)
+    depth = width * random.uniform(0.58, 0.85)
+    power = random.uniform(2.1, 2.9)
     scale = min(width, depth)
     flat = ((h / depth).abs() ** power + (w / width).abs() ** power) ** (1 / power)  # 1 h w
-    along = 1 + 0.06 * torch.cos(d * dice.uniform(2, 6) + dice.uniform(0, 6.3))
-    rho = flat / along + dice.uniform(0.01, 0.035) * canvas.bumps(canvas.whole)
+    along = 1 + 0.06 * torch.cos(d * random.uniform(2, 6) + random.uniform(0, 6.3))
+    rho = flat / along + random.uniform(0.01, 0.035) * canvas.bumps(canvas.whole)
     soft = canvas.soft
 
-    fat = 1 - dice.uniform(0.04, 0.22)
-    cavity = fat - dice.uniform(0.06, 0.14)
+    fat = 1 - random.uniform(0.04, 0.22)
+    cavity = fat - random.uniform(0.06, 0.14)
     body = soft((1 - rho) * scale)
     canvas.paint(body, "skin")
     canvas.paint(soft((1 - rho) * scale - 1.2 / canvas.per_edge), "fat")
@@ -37,19 +37,19 @@ def paint_trunk(canvas: Canvas) -> tuple[int, Tensor, float]:
     canvas.paint(inside, "mesentery")
 
     # The diaphragm: lungs above (towards -d), abdomen below. It may lie outside the canvas on either side.
-    middle = dice.uniform(-0.75, 0.85)
-    right = dice.sign()
+    middle = random.uniform(-0.75, 0.85)
+    right = random.sign()
     dome = middle + width * (0.3 * (flat / cavity).clamp_max(1.0) ** 2 - 0.15) - 0.08 * width * right * w / width
     dome = dome + 0.12 * depth * (h / depth)
     below = d - dome
     abdomen = inside * soft(below - 0.01)
     _regions_in_mesentery(canvas, abdomen)
 
-    top = middle - width * dice.uniform(1.0, 1.9)
+    top = middle - width * random.uniform(1.0, 1.9)
     chest = middle > -0.6
     if chest:
         beside = w.abs() - width * (
-            dice.uniform(0.1, 0.2) + 0.1 * canvas.bumps(canvas.whole, "coarse").clamp(-1.5, 1.5)
+            random.uniform(0.1, 0.2) + 0.1 * canvas.bumps(canvas.whole, "coarse").clamp(-1.5, 1.5)
         )
         lungs = torch.minimum((cavity - 0.03 - rho) * scale, beside)
         lungs = torch.minimum(lungs, -below)
@@ -57,26 +57,30 @@ def paint_trunk(canvas: Canvas) -> tuple[int, Tensor, float]:
         lungs = soft(lungs)
         canvas.paint(lungs, "lung")
         # Small vessels everywhere: where two fields of noise vanish together.
-        noise = smooth_noise(dice, 2, round(canvas.size / dice.uniform(3.5, 5)), canvas.size)
-        thin = (dice.uniform(0.3, 0.5) - (noise**2).sum(0).sqrt_()).mul_(2).clamp_(0, 0.7).mul_(lungs)
+        noise = smooth_noise(random, 2, round(canvas.size / random.uniform(3.5, 5)), canvas.size)
+        thin = (random.uniform(0.3, 0.5) - (noise**2).sum(0).sqrt_()).mul_(2).clamp_(0, 0.7).mul_(lungs)
         canvas.paint(thin, "blood")
         trees = []
         for side in (-1.0, 1.0):
             hilum = (middle - width * 0.45, depth * 0.1, side * width * 0.2)
             for _ in range(5):
                 way = F.normalize(
-                    torch.tensor([0.0, 0.0, 0.8 * side]) + dice.normal(3) * torch.tensor([0.9, 0.6, 0.5]), dim=0
+                    torch.tensor([0.0, 0.0, 0.8 * side]) + random.normal(3) * torch.tensor([0.9, 0.6, 0.5]), dim=0
                 )
-                tree = branches(canvas, hilum, way.tolist(), width * 0.2, width * dice.uniform(0.022, 0.042), 6)
+                tree = branches(canvas, hilum, way.tolist(), width * 0.2, width * random.uniform(0.022, 0.042), 6)
                 trees.append(tree)
         paint_tubes(canvas, *(torch.cat(part) for part in zip(*trees, strict=True)), "blood", lungs)
         heart = (middle - width * 0.2, -depth * 0.25, -right * width * 0.12)
-        axes = [width * dice.uniform(0.24, 0.32), depth * dice.uniform(0.3, 0.42), width * dice.uniform(0.24, 0.34)]
+        axes = [
+            width * random.uniform(0.24, 0.32),
+            depth * random.uniform(0.3, 0.42),
+            width * random.uniform(0.24, 0.34),
+        ]
         canvas.blob(heart, [a * 1.08 for a in axes], "mesentery", within=inside)
         canvas.blob(heart, axes, "muscle", within=inside)
         for _ in range(3):
-            near = [c + 0.45 * a * (2 * dice.uniform() - 1) for c, a in zip(heart, axes, strict=True)]
-            canvas.blob(near, [a * dice.uniform(0.25, 0.5) for a in axes], "blood", within=inside)
+            near = [c + 0.45 * a * (2 * random.uniform() - 1) for c, a in zip(heart, axes, strict=True)]
+            canvas.blob(near, [a * random.uniform(0.25, 0.5) for a in axes], "blood", within=inside)
         fork = (middle - width * 0.55, depth * 0.15, 0.0)
         paint_tubes(canvas, *line(canvas, (top - 0.3, depth * 0.05, 0.0), fork, width * 0.055, 0.01), "gas", body)
         for side in (-1.0, 1.0):
@@ -84,25 +88,29 @@ def paint_trunk(canvas: Canvas) -> tuple[int, Tensor, float]:
             paint_tubes(canvas, *line(canvas, fork, stop, width * 0.035, 0.01), "gas", body)
         arch = (heart[0] - width * 0.3, heart[1], heart[2])
         back = (arch[0] - width * 0.15, depth * 0.35, -right * width * 0.16)
-        paint_tubes(canvas, *line(canvas, arch, back, width * dice.uniform(0.06, 0.1), 0.03), "blood", body)
+        paint_tubes(canvas, *line(canvas, arch, back, width * random.uniform(0.06, 0.1), 0.03), "blood", body)
 
     if middle < 0.65:
         _abdominal_organs(canvas, abdomen, middle, right, width, depth)
-    back = depth * dice.uniform(0.5, 0.62)
+    back = depth * random.uniform(0.5, 0.62)
     for side, wide in ((-right, 0.06), (right, 0.07)):  # aorta and vena cava
-        radius = width * wide * dice.uniform(0.6, 1.0)
+        radius = width * wide * random.uniform(0.6, 1.0)
         tube = line(
-            canvas, (-1.0, back - 0.24 * depth, side * 0.1), (1.0, back - 0.3 * depth, side * 0.06), radius, 0.01
+            canvas,
+            (-1.0, back - 0.24 * depth, side * 0.1),
+            (1.0, back - 0.3 * depth, side * 0.06),
+            radius,
+            0.01,
         )
         paint_tubes(canvas, *tube, "blood", body)
 
-    vertebra = width * dice.uniform(0.13, 0.18)
+    vertebra = width * random.uniform(0.13, 0.18)
     high = spine(canvas, back, vertebra, body)
     if chest or middle > -1.0:
         _ribs(canvas, (fat + cavity) / 2, width, depth, power, high, min(middle + 0.5 * width, 0.9), back)
     if middle < -0.1:
-        _pelvis(canvas, middle + width * dice.uniform(1.5, 2.2), width, depth, body)
-    if dice.chance(0.3):
+        _pelvis(canvas, middle + width * random.uniform(1.5, 2.2), width, depth, body)
+    if random.chance(0.3):
         _arms(canvas, width)
     edge = soft(((cavity + 0.02) - flat) * scale * 0.5)
     return 0, edge[None, None], depth / canvas.edges + 0.5
@@ -111,14 +119,14 @@ def paint_trunk(canvas: Canvas) -> tuple[int, Tensor, float]:
 def _regions_in_mesentery(canvas: Canvas, abdomen: Tensor) -> None:
     """Lobules of soft tissue in the fat of the abdomen: bowel and muscle cut anywhere."""
     bumps = canvas.bumps(canvas.whole, "fine")
-    canvas.paint(((bumps - canvas.dice.uniform(0.5, 1.3)) * 3 + 0.5).clamp_(0, 1) * abdomen, "wall")
+    canvas.paint(((bumps - canvas.random.uniform(0.5, 1.3)) * 3 + 0.5).clamp_(0, 1) * abdomen, "wall")
 
 
 def _abdominal_organs(canvas: Canvas, abdomen: Tensor, middle: float, right: float, width: float, depth: float) -> None:
-    dice = canvas.dice
+    random = canvas.random
 
     def place(down: float, back: float, side: float) -> list[float]:
-        jitter = 0.04 * dice.normal(3)
+        jitter = 0.04 * random.normal(3)
         return [
             middle + width * (down + float(jitter[0])),
             depth * (back + float(jitter[1])),
@@ -126,21 +134,21 @@ def _abdominal_organs(canvas: Canvas, abdomen: Tensor, middle: float, right: flo
         ]
 
     # Bowel first: organs lie over it.
-    for _ in range(dice.integer(2, 5)):
-        center = torch.tensor(place(dice.uniform(0.5, 1.6), dice.uniform(-0.5, 0.1), dice.uniform(-0.5, 0.5)))
-        count = dice.integer(40, 90)
-        radius = width * dice.uniform(0.05, 0.085)
+    for _ in range(random.integer(2, 5)):
+        center = torch.tensor(place(random.uniform(0.5, 1.6), random.uniform(-0.5, 0.1), random.uniform(-0.5, 0.5)))
+        count = random.integer(40, 90)
+        radius = width * random.uniform(0.05, 0.085)
         reach = torch.tensor([0.3, 0.25, 0.35]) * width
-        points = center + reach * wander(dice, dice.integer(4, 8), count)
+        points = center + reach * wander(random, random.integer(4, 8), count)
         radii = torch.full((count,), radius)
         paint_tubes(canvas, points, radii, "wall", abdomen)
-        content = dice.pick({"fluid": 0.4, "gas": 0.35, "agent": 0.1, "organ": 0.15})
-        some = slice(0, count) if dice.chance(0.5) else slice(0, count // 2)
+        content = random.pick({"fluid": 0.4, "gas": 0.35, "agent": 0.1, "organ": 0.15})
+        some = slice(0, count) if random.chance(0.5) else slice(0, count // 2)
         paint_tubes(canvas, points[some], radii[some] * 0.65, content, abdomen)
 
     liver = place(0.3, -0.1, right * 0.42)
-    axes = [width * dice.uniform(0.42, 0.6), depth * dice.uniform(0.5, 0.7), width * dice.uniform(0.42, 0.6)]
-    tilt = turn(dice, 25)
+    axes = [width * random.uniform(0.42, 0.6), depth * random.uniform(0.5, 0.7), width * random.uniform(0.42, 0.6)]
+    tilt = turn(random, 25)
     canvas.blob(liver, axes, "organ", within=abdomen, turn_33=tilt, power=2.4)
     found = canvas.ellipsoid(liver, axes, bumpy=0.0, turn_33=tilt)
     if found is not None:
@@ -149,36 +157,36 @@ def _abdominal_organs(canvas: Canvas, abdomen: Tensor, middle: float, right: flo
         within[box] = canvas.soft(distance) * abdomen[box]
         for _ in range(2):
             start = [liver[0] + 0.1 * width, liver[1] + 0.1 * depth, liver[2] - right * 0.1 * width]
-            way = F.normalize(dice.normal(3) + torch.tensor([-0.5, 0.0, right]), dim=0).tolist()
-            tree = branches(canvas, start, way, width * 0.16, width * dice.uniform(0.022, 0.04), 4)
+            way = F.normalize(random.normal(3) + torch.tensor([-0.5, 0.0, right]), dim=0).tolist()
+            tree = branches(canvas, start, way, width * 0.16, width * random.uniform(0.022, 0.04), 4)
             paint_tubes(canvas, *tree, "blood", within)
     canvas.blob(place(0.35, 0.4, -right * 0.6), [width * 0.2, depth * 0.25, width * 0.14], "organ", within=abdomen)
     stomach = place(0.35, -0.3, -right * 0.35)
-    axes = [width * dice.uniform(0.15, 0.3), depth * dice.uniform(0.2, 0.35), width * dice.uniform(0.15, 0.25)]
+    axes = [width * random.uniform(0.15, 0.3), depth * random.uniform(0.2, 0.35), width * random.uniform(0.15, 0.25)]
     canvas.blob(stomach, axes, "wall", within=abdomen)
-    canvas.blob(stomach, [a * 0.85 for a in axes], dice.pick({"fluid": 0.6, "agent": 0.4}), within=abdomen)
+    canvas.blob(stomach, [a * 0.85 for a in axes], random.pick({"fluid": 0.6, "agent": 0.4}), within=abdomen)
     bubble = [stomach[0], stomach[1] - 0.35 * axes[1], stomach[2]]
     canvas.blob(bubble, [a * 0.6 for a in axes], "gas", within=abdomen)
     for side in (-1.0, 1.0):
         kidney = place(0.85, 0.42, side * 0.45)
-        size = dice.uniform(0.85, 1.15) * width
+        size = random.uniform(0.85, 1.15) * width
         axes = [0.24 * size, 0.13 * size, 0.12 * size]
         canvas.blob(kidney, [a * 1.35 for a in axes], "fat", within=abdomen)
-        tilt = turn(dice, 20)
+        tilt = turn(random, 20)
         canvas.blob(kidney, axes, "gland", within=abdomen, turn_33=tilt)
         canvas.blob(kidney, [a * 0.55 for a in axes], "blood", within=abdomen, turn_33=tilt)
     canvas.blob(place(0.55, 0.0, 0.0), [0.07 * width, 0.1 * width, 0.3 * width], "gland", within=abdomen, bumpy=0.25)
-    if dice.chance(0.7):
+    if random.chance(0.7):
         canvas.blob(place(0.6, -0.35, right * 0.3), [0.09 * width] * 3, "fluid", within=abdomen)
 
 
 def _ribs(
     canvas: Canvas, rho: float, width: float, depth: float, power: float, high: float, lowest: float, back: float
 ) -> None:
-    dice = canvas.dice
-    slope = width * dice.uniform(0.3, 0.7)
-    radius = width * dice.uniform(0.022, 0.034)
-    points, phase = [], dice.uniform(0, high)
+    random = canvas.random
+    slope = width * random.uniform(0.3, 0.7)
+    radius = width * random.uniform(0.022, 0.034)
+    points, phase = [], random.uniform(0, high)
     count = math.ceil(math.pi * width * canvas.per_edge / 0.8)
     angle = torch.linspace(0.12 * math.pi, 0.9 * math.pi, count)
     cosine, sine = angle.cos(), angle.sin()
@@ -198,8 +206,8 @@ def _ribs(
 
 
 def _pelvis(canvas: Canvas, at: float, width: float, depth: float, body: Tensor) -> None:
-    dice, soft = canvas.dice, canvas.soft
-    thin = width * dice.uniform(0.03, 0.05)
+    random, soft = canvas.random, canvas.soft
+    thin = width * random.uniform(0.03, 0.05)
     for side in (-1.0, 1.0):
         found = canvas.ellipsoid(
             (at, depth * 0.1, side * width * 0.3), [width * 0.45, depth * 0.6, width * 0.32], bumpy=0.05
@@ -219,12 +227,12 @@ def _pelvis(canvas: Canvas, at: float, width: float, depth: float, body: Tensor)
 
 def _arms(canvas: Canvas, width: float) -> None:
     """Arms beside the body."""
-    dice = canvas.dice
+    random = canvas.random
     for side in (-1.0, 1.0):
         at = side * (width + 0.16 * width)
         for radius, material in ((0.15, "fat"), (0.11, "muscle"), (0.045, "bone"), (0.02, "spongy")):
             tube = line(canvas, (-0.9, 0.05, at), (0.9, 0.1, at + side * 0.1), width * radius, 0.0)
             if float(tube[1].max()) * canvas.per_edge < 9:
                 paint_tubes(canvas, *tube, material)
-        if dice.chance(0.4):
+        if random.chance(0.4):
             break

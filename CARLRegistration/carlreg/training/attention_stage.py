@@ -20,8 +20,8 @@ from torch import Generator, Tensor
 from ..errors import InputError
 from ..maps.sampling import identity_map, sample
 from ..models.compact_encoder import CompactEncoder
-from ..models.operators import Registration
-from .sections import Range
+from ..models.operators import RegistrationNetwork
+from .schema import Range
 from .stage import Stage, StageSettings, Terms, bin_names
 from .synthetic import Views, make_views
 from .synthetic_pair import turn_degrees
@@ -101,17 +101,17 @@ class AttentionStage(Stage):
     Settings = AttentionSettings
     settings: AttentionSettings
 
-    def prepare(self, network: Registration, model: str) -> None:
+    def prepare(self, network: RegistrationNetwork, model: str) -> None:
         self.view_scale = encoder_of(network).settings.pooling
 
     def draw(self, seed: int, device: torch.device) -> Anatomies:
         views = make_views(seed, self.data.synthetic, device=device)
         return Anatomies(views.images_k1dhw, choose_rows(views, self.settings, seed))
 
-    def losses(self, network: Registration, draw: Anatomies, generator: Generator) -> Terms:
+    def losses(self, network: RegistrationNetwork, draw: Anatomies, generator: Generator) -> Terms:
         return self.batch_losses(network, [draw], [0])
 
-    def batch_losses(self, network: Registration, draws: Sequence[Anatomies], seeds: Sequence[int]) -> Terms:
+    def batch_losses(self, network: RegistrationNetwork, draws: Sequence[Anatomies], seeds: Sequence[int]) -> Terms:
         """One pass of the encoder for all views of all samples."""
         encoder = encoder_of(network)
         images = torch.cat([draw.images_k1dhw for draw in draws])
@@ -132,7 +132,7 @@ class AttentionStage(Stage):
         return {"loss": loss, **means, "temperature": encoder.log_temperature.detach().exp()}
 
 
-def encoder_of(network: Registration) -> CompactEncoder:
+def encoder_of(network: RegistrationNetwork) -> CompactEncoder:
     """The encoder that stage A trains. Raises InputError for a network without one."""
     for module in network.modules():
         if isinstance(module, CompactEncoder):

@@ -168,18 +168,18 @@ def attention_affine(encoder: CompactEncoder, pair: Pair, edge: int, shift_mm: f
     padding = encoder.settings.padding_cells
     fixed_tokens, moving_tokens = encoder(fixed), encoder(moving)
     background = encoder.background()
-    there = match(moving_tokens, fixed_tokens, padding, legacy=False, background=background)
-    back = match(fixed_tokens, moving_tokens, padding, legacy=False, background=background)
+    forward = match(moving_tokens, fixed_tokens, padding, legacy=False, background=background)
+    backward = match(fixed_tokens, moving_tokens, padding, legacy=False, background=background)
     seconds = time.perf_counter() - begin
     cells = torch.tensor([n / encoder.stride for n in fixed.shape[2:]])
-    points = identity_map(there.map_b3dhw.shape[2:])
-    returned = sample(back.map_b3dhw, there.map_b3dhw)
+    points = identity_map(forward.map_b3dhw.shape[2:])
+    returned = sample(backward.map_b3dhw, forward.map_b3dhw)
     round_trip = ((returned - points) * cells.view(1, 3, 1, 1, 1)).norm(dim=1).flatten().numpy()
-    weight = there.certainty_b1dhw.flatten().numpy() ** 2 / (1 + round_trip**2) ** 2
+    weight = forward.certainty_b1dhw.flatten().numpy() ** 2 / (1 + round_trip**2) ** 2
     weight = weight * (torch.nn.functional.avg_pool3d(fixed, encoder.stride).flatten().numpy() > 0.02) + 1e-9
     fixed_lps, moving_lps = (
         (grid.lps_from_unit[:3, :3] @ p.reshape(3, -1).double().numpy()).T + grid.lps_from_unit[:3, 3]
-        for grid, p in ((fixed_grid, points), (moving_grid, there.map_b3dhw))
+        for grid, p in ((fixed_grid, points), (moving_grid, forward.map_b3dhw))
     )
     cell_mm = spacing * encoder.stride
     matrix = fit_affine(fixed_lps, moving_lps, weight, scale_mm=max(0.6 * cell_mm, 6.0))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..atomic import staged_file
 from ..models.checkpoints import part_of_names, save_weights
-from ..staging import staged_file
 from . import networks, shards
 from .saving import read_checkpoint
 

@@ -11,11 +11,11 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import CarlError, InputError
-from ..models.operators import Registration
+from ..models.operators import RegistrationNetwork
 from ..models.predict import renormalized
 from ..models.registry import ModelInfo
 from ..preprocess import (
-    Prepared,
+    PreparedVolume,
     field_of_view,
     network_image,
     prepare,
@@ -24,7 +24,7 @@ from ..preprocess import (
     stretched_image,
 )
 from ..volumes import available_memory_mb, read_mask, read_volume
-from .config import ImageSettings
+from .settings import ImageSettings
 
 log = logging.getLogger(__name__)
 
@@ -99,14 +99,14 @@ def _listed(path: Path) -> list[Entry]:
     return entries
 
 
-def load_images(settings: ImageSettings, network: Registration, info: ModelInfo | None) -> list[TrainingImage]:
+def load_images(settings: ImageSettings, network: RegistrationNetwork, info: ModelInfo | None) -> list[TrainingImage]:
     """Read all images and put them on the training grid, as prediction does: content, normalization, spacing, padding.
 
     All volumes get one isotropic spacing, the coarsest that any two of them would be registered with; a legacy network
     gets them stretched to its shape. Raises InputError, GeometryError, when a volume cannot be read (unless they are to
     be skipped) or fewer than two can.
     """
-    kept: list[tuple[Entry, Prepared]] = []
+    kept: list[tuple[Entry, PreparedVolume]] = []
     unreadable: list[str] = []
     for entry in list_images(settings):
         try:
@@ -138,12 +138,12 @@ def load_images(settings: ImageSettings, network: Registration, info: ModelInfo 
     return images
 
 
-def own_spacing(prepared: Prepared, edge: int) -> float:
+def own_spacing(prepared: PreparedVolume, edge: int) -> float:
     """The spacing at which one content's longest edge has `edge` voxels; see `preprocess.network_spacing`."""
     return max(float(prepared.content.extent_mm.max()) / edge, float(prepared.grid.spacing.min()), 1.0)
 
 
-def _prepared(entry: Entry, settings: ImageSettings, info: ModelInfo | None) -> Prepared:
+def _prepared(entry: Entry, settings: ImageSettings, info: ModelInfo | None) -> PreparedVolume:
     volume = read_volume(entry.image)
     mask = None if entry.mask is None else read_mask(entry.mask, volume)
     view, view_mask = field_of_view(volume, settings.modality, mask)
@@ -151,7 +151,7 @@ def _prepared(entry: Entry, settings: ImageSettings, info: ModelInfo | None) -> 
     return found if info is None else renormalized(found, view, info.normalization)
 
 
-def _on_grid(entry: Entry, prepared: Prepared, image: Tensor, grid, direction=None) -> TrainingImage:
+def _on_grid(entry: Entry, prepared: PreparedVolume, image: Tensor, grid, direction=None) -> TrainingImage:
     """Stored along the same axes as every other image is, see `stored_along`."""
     mask = None
     if prepared.mask_dhw is not None:

@@ -14,11 +14,11 @@ import torch
 from torch import Generator, Tensor
 
 from ..losses.paper import dissimilarity_both_ways, gradicon
-from ..maps import Affine, Composed, CoordinateMap, identity_map, sample
-from ..models.operators import Registration
-from .everything_stage import sparse_gradicon
+from ..maps import Affine, CompositeMap, CoordinateMap, identity_map, sample
+from ..models.operators import RegistrationNetwork
+from .joint_stage import sparse_gradicon
 from .networks import info_of
-from .sections import Range
+from .schema import Range
 from .stage import Stage, StageSettings, Terms
 
 
@@ -56,7 +56,7 @@ class ImagesStage(Stage):
     settings: ImagesSettings
     synthetic = False
 
-    def prepare(self, network: Registration, model: str) -> None:
+    def prepare(self, network: RegistrationNetwork, model: str) -> None:
         from .images import Pairs, load_images  # reads files, which no other stage needs
 
         self.images = load_images(self.data.images, network, info_of(model))
@@ -75,7 +75,7 @@ class ImagesStage(Stage):
     def begin_step(self, step: int) -> None:
         self._diffusion = step < self.settings.diffusion_steps
 
-    def losses(self, network: Registration, draw: ImagePair, generator: Generator) -> Terms:
+    def losses(self, network: RegistrationNetwork, draw: ImagePair, generator: Generator) -> Terms:
         s, pair = self.settings, draw
         forward, backward = turned_inside(network, pair.moving, pair.fixed, pair.turns)
         unlike = dissimilarity_both_ways(
@@ -84,8 +84,8 @@ class ImagesStage(Stage):
         moving_shape, fixed_shape = pair.moving.shape[2:], pair.fixed.shape[2:]
         if self._diffusion:
             name = "diffusion"
-            there = diffusion(forward, fixed_shape, moving_shape)
-            irregularity = 0.5 * (there + diffusion(backward, moving_shape, fixed_shape))
+            unsmooth = diffusion(forward, fixed_shape, moving_shape)
+            irregularity = 0.5 * (unsmooth + diffusion(backward, moving_shape, fixed_shape))
         else:
             name = "gradicon"
             measure = sparse_gradicon if s.sparse else _full_gradicon
@@ -137,7 +137,7 @@ def rotation_map(turn_33: Tensor, shape, *, legacy: bool = False) -> Affine:
 
 
 def turned_inside(
-    network: Registration, moving_b1dhw: Tensor, fixed_b1dhw: Tensor, turns: tuple[Tensor, Tensor] | None
+    network: RegistrationNetwork, moving_b1dhw: Tensor, fixed_b1dhw: Tensor, turns: tuple[Tensor, Tensor] | None
 ) -> tuple[CoordinateMap, CoordinateMap]:
     """Both maps between two images, found by a network that sees them turned.
 
@@ -158,6 +158,6 @@ def turned_inside(
     seen_fixed = sample(fixed_b1dhw, q.on_grid(fixed_b1dhw.shape[2:]), padding="zeros", legacy=network.legacy)
     forward, backward = network(seen_moving, seen_fixed)
     return (
-        Composed(outer=r, inner=Composed(outer=forward.map, inner=q_back)),
-        Composed(outer=q, inner=Composed(outer=backward.map, inner=r_back)),
+        CompositeMap(outer=r, inner=CompositeMap(outer=forward.map, inner=q_back)),
+        CompositeMap(outer=q, inner=CompositeMap(outer=backward.map, inner=r_back)),
     )

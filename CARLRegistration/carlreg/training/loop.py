@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, OptimizationDiverged, ResourceError
 from ..models.checkpoints import part_of_names
-from ..models.operators import Registration
+from ..models.operators import RegistrationNetwork
 from . import networks
-from .config import TrainingConfig
 from .parallel import Ranks, convolutions_in
 from .records import Records, hardware, memory_gb
 from .saving import read_checkpoint, save_checkpoint, write_atomically
-from .sections import to_toml
+from .schema import to_toml
+from .settings import TrainingConfig
 from .stage import Stage, Terms
 from .stages import stage_class
 from .validation import Validation
@@ -65,7 +65,7 @@ def learning_rate(step: int, fraction: float, rate: float, final_rate: float, wa
 class Objective(nn.Module):
     """A stage's loss as a module, so that DistributedDataParallel sees one forward pass per backward pass."""
 
-    def __init__(self, stage: Stage, network: Registration, precision: str, several: bool) -> None:
+    def __init__(self, stage: Stage, network: RegistrationNetwork, precision: str, several: bool) -> None:
         super().__init__()
         self.stage, self.network, self.precision, self.several = stage, network, precision, several
 
@@ -195,7 +195,7 @@ class Run:
                 "changed by it. Go on from the last checkpoint with a lower optimizer.rate or optimizer.clip."
             )
 
-    def averaged_network(self) -> Registration:
+    def averaged_network(self) -> RegistrationNetwork:
         """A network of its own with the averaged weights, in evaluation mode."""
         network = networks.build(self.config.model.name).to(self.ranks.device)
         network.load_state_dict(self.average.average)

@@ -16,7 +16,7 @@ from ..models.background import OnBackground
 from ..models.checkpoints import ATTENTION, part_of_names, put_own, read_weights
 from ..models.compact_encoder import CompactEncoder
 from ..models.compositions import Composition, Half, Refinement, Two, assemble
-from ..models.operators import Registration, without_refinement
+from ..models.operators import RegistrationNetwork, without_refinement
 from ..models.unet import UNetSettings
 from .saving import is_checkpoint, read_checkpoint
 
@@ -35,7 +35,7 @@ def names() -> list[str]:
     return [*registry.MODELS, *PLAIN]
 
 
-def build(name: str, seed: int = 0) -> Registration:
+def build(name: str, seed: int = 0) -> RegistrationNetwork:
     """The network with fresh weights, the same for the same seed. Raises InputError for an unknown name."""
     if name not in names():
         raise InputError(f"model.name: expected one of {', '.join(names())}; got {name!r}.")
@@ -54,14 +54,14 @@ def info_of(name: str) -> registry.ModelInfo | None:
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialWeights:
     """parts: of the network that have trained weights. history: the stages those went through, oldest first."""
 
     parts: list[str]
     history: list[dict[str, Any]]
 
 
-def put_start(network: Registration, name: str, weights: str) -> Start:
+def put_start(network: RegistrationNetwork, name: str, weights: str) -> InitialWeights:
     """Give a network its weights to start from.
 
     Args: weights: 'none', 'shipped', a weights file of ours, a checkpoint of a run, or, for the published
@@ -70,7 +70,7 @@ def put_start(network: Registration, name: str, weights: str) -> Start:
     Raises: InputError, CheckpointError.
     """
     if weights == "none":
-        return Start([], [])
+        return InitialWeights([], [])
     path = Path(weights)
     if weights == "shipped":
         info = info_of(name)
@@ -83,10 +83,10 @@ def put_start(network: Registration, name: str, weights: str) -> Start:
         last = {"stage": checkpoint["stage"], "steps": checkpoint["step"], "seconds": round(checkpoint["seconds"])}
         history = [*checkpoint["history"], last]
         if source != name:
-            return Start(_put_encoder(network, tensors, path, source), history)
+            return InitialWeights(_put_encoder(network, tensors, path, source), history)
         check_fits(network, tensors, path)
         network.load_state_dict(tensors)
-        return Start(list(checkpoint["trained_parts"]), history)
+        return InitialWeights(list(checkpoint["trained_parts"]), history)
     file = read_weights(path)
     if file.metadata is None:
         info = info_of(name)
@@ -96,10 +96,10 @@ def put_start(network: Registration, name: str, weights: str) -> Start:
             )
         network.load_state_dict(registry.load(name, path).network.state_dict())
         published = {"stage": f"{PUBLISHED} {path.name}", "steps": 0, "seconds": None}
-        return Start(sorted(set(part_of_names(network).values())), [published])
+        return InitialWeights(sorted(set(part_of_names(network).values())), [published])
     source = str(file.metadata.get("carlreg_model"))
     parts = put_own(network, file, name) if source == name else _put_encoder(network, file.tensors, path, source)
-    return Start(parts, _history_of(file.metadata))
+    return InitialWeights(parts, _history_of(file.metadata))
 
 
 def _history_of(metadata: dict[str, Any]) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ def _checkpoint(path: Path) -> dict[str, Any] | None:
     return read_checkpoint(path) if is_checkpoint(path) else None
 
 
-def _put_encoder(network: Registration, tensors: dict[str, Tensor], path: Path, source: str) -> list[str]:
+def _put_encoder(network: RegistrationNetwork, tensors: dict[str, Tensor], path: Path, source: str) -> list[str]:
     prefixes = sorted({name.split("encoder.", 1)[0] + "encoder." for name in tensors if "encoder." in name})
     for module in network.modules():
         if not isinstance(module, CompactEncoder):
@@ -147,6 +147,6 @@ def check_fits(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path |
         )
 
 
-def trained_only(network: Registration, trained_parts: list[str]) -> Registration:
+def trained_only(network: RegistrationNetwork, trained_parts: list[str]) -> RegistrationNetwork:
     """The network without parts that have no trained weights, as it would be used; shares its weights."""
     return without_refinement(network) if trained_parts == [ATTENTION] else network

@@ -20,7 +20,7 @@ from ..maps.sampling import axis_coordinates
 Box = tuple[slice, slice, slice]
 
 
-class Dice:
+class Random:
     """Random numbers of one sample, all from one seed; small draws on the CPU, large noise on the device."""
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
@@ -30,11 +30,11 @@ class Dice:
             self.generator if self.device.type == "cpu" else Generator(self.device).manual_seed(seed)
         )
 
-    def on_cpu(self) -> Dice:
+    def on_cpu(self) -> Random:
         """The same sequence of numbers, for tensors on the CPU."""
         if self.device.type == "cpu":
             return self
-        twin = Dice(0)
+        twin = Random(0)
         twin.generator = twin._device_generator = self.generator
         return twin
 
@@ -82,12 +82,12 @@ def spline_matrix(nodes: int, size: int) -> Tensor:
     return torch.where(distance < 1, near, far)
 
 
-def smooth_noise(dice: Dice, channels: int, nodes: int | tuple[int, int, int], size: int | tuple) -> Tensor:
+def smooth_noise(random: Random, channels: int, nodes: int | tuple[int, int, int], size: int | tuple) -> Tensor:
     """c d h w smooth noise of about unit variance with features of about size / nodes voxels, on the dice's device."""
     nodes = (nodes,) * 3 if isinstance(nodes, int) else nodes
     size = (size,) * 3 if isinstance(size, int) else size
-    d, h, w = (spline_matrix(n, s).to(dice.device) for n, s in zip(nodes, size, strict=True))
-    noise = dice.normal(channels, *(n + 3 for n in nodes)).to(dice.device) * 2.9  # the spline averages
+    d, h, w = (spline_matrix(n, s).to(random.device) for n, s in zip(nodes, size, strict=True))
+    noise = random.normal(channels, *(n + 3 for n in nodes)).to(random.device) * 2.9  # the spline averages
     noise = (h @ (noise @ w.T)).flatten(2)  # c k (h w)
     return (d @ noise).unflatten(2, size[1:])
 
@@ -142,51 +142,51 @@ class Contrast:
     modality: 'ct' or 'mr'.
     """
 
-    def __init__(self, dice: Dice, modality: str) -> None:
-        self.dice = dice
+    def __init__(self, random: Random, modality: str) -> None:
+        self.random = random
         self.modality = modality
-        self.family = dice.pick({"t1": 0.27, "t2": 0.27, "pd": 0.16, "any": 0.3})
-        self.enhanced = dice.chance(0.5)
-        self.spread = dice.uniform(0.03, 0.1)  # between structures of one material
-        self.texture = 0.08 * dice.uniform() ** 1.5
+        self.family = random.pick({"t1": 0.27, "t2": 0.27, "pd": 0.16, "any": 0.3})
+        self.enhanced = random.chance(0.5)
+        self.spread = random.uniform(0.03, 0.1)  # between structures of one material
+        self.texture = 0.08 * random.uniform() ** 1.5
         self._typical: dict[str, float] = {}
 
     def paint(self, material: str) -> tuple[float, float]:
         """Value and amplitude of the texture for a new structure."""
-        dice = self.dice
+        random = self.random
         if self.modality == "ct":
             if material == "any":
-                material = dice.pick(
+                material = random.pick(
                     {"lung": 0.14, "fat": 0.2, "organ": 0.3, "muscle": 0.2, "agent": 0.06, "bone": 0.1}
                 )
             low, high, texture = _CT[material]
             if material == "blood" and self.enhanced:
                 low, high = 0.56, 0.66
-            typical = self._typical.setdefault(material, dice.uniform())
-            value = low + (high - low) * (0.5 * typical + 0.5 * dice.uniform())
-            return value, texture * dice.uniform(0.3, 2.0)
+            typical = self._typical.setdefault(material, random.uniform())
+            value = low + (high - low) * (0.5 * typical + 0.5 * random.uniform())
+            return value, texture * random.uniform(0.3, 2.0)
         if material == "any":
-            return 0.03 + 0.97 * dice.uniform(), self.texture * dice.uniform()
+            return 0.03 + 0.97 * random.uniform(), self.texture * random.uniform()
         if material not in self._typical:
             self._typical[material] = self._mr_typical(material)
         spread = self.spread * (2.0 if material in ("organ", "gland") else 1.0)
         value = self._typical[material]
         if value > 0.0:
-            value = min(max(value + spread * float(dice.normal(1)), 0.02), 1.0)
-        return value, self.texture * dice.uniform() * min(1.0, 3 * value)
+            value = min(max(value + spread * float(random.normal(1)), 0.02), 1.0)
+        return value, self.texture * random.uniform() * min(1.0, 3 * value)
 
     def _mr_typical(self, material: str) -> float:
-        dice = self.dice
+        random = self.random
         if material in ("gas", "table"):
             return 0.0
         if self.family == "any":
-            if material == "lung" or (material == "bone" and dice.chance(0.7)):
-                return dice.uniform(0.02, 0.12)
-            return dice.uniform(0.05, 1.0)
+            if material == "lung" or (material == "bone" and random.chance(0.7)):
+                return random.uniform(0.02, 0.12)
+            return random.uniform(0.05, 1.0)
         value = _MR[material][("t1", "t2", "pd").index(self.family)]
         if value is None:
-            return dice.uniform(0.03, 0.2) if dice.chance(0.5) else dice.uniform(0.7, 1.0)
-        return min(max(value * math.exp(0.2 * float(dice.normal(1))), 0.02), 1.0)
+            return random.uniform(0.03, 0.2) if random.chance(0.5) else random.uniform(0.7, 1.0)
+        return min(max(value * math.exp(0.2 * float(random.normal(1))), 0.02), 1.0)
 
 
 @dataclass(frozen=True)
@@ -209,20 +209,20 @@ class Canvas:
     size: voxels per edge. edges: its edge in view edges. image_2dhw: both contrasts. labels_dhw: int32, 0 outside.
     """
 
-    def __init__(self, dice: Dice, size: int, edges: float, modality: tuple[str, str]) -> None:
-        self.dice = dice
+    def __init__(self, random: Random, size: int, edges: float, modality: tuple[str, str]) -> None:
+        self.random = random
         self.size = size
         self.edges = edges
         self.per_edge = size / edges  # voxels
-        self.contrasts = tuple(Contrast(dice, kind) for kind in modality)
-        self.image_2dhw = torch.zeros(2, size, size, size, device=dice.device)
-        self.labels_dhw = torch.zeros(size, size, size, dtype=torch.int32, device=dice.device)
-        axis = (axis_coordinates(size, device=dice.device) - 0.5) * edges
+        self.contrasts = tuple(Contrast(random, kind) for kind in modality)
+        self.image_2dhw = torch.zeros(2, size, size, size, device=random.device)
+        self.labels_dhw = torch.zeros(size, size, size, dtype=torch.int32, device=random.device)
+        axis = (axis_coordinates(size, device=random.device) - 0.5) * edges
         self.axes = tuple(axis.reshape([-1 if k == a else 1 for k in range(3)]) for a in range(3))
         # Bumps for all shapes: any window of these volumes will do, so that no shape needs noise of its own.
         self._bumps = {
-            "coarse": smooth_noise(dice, 1, dice.integer(5, 7), size)[0],
-            "fine": smooth_noise(dice, 1, dice.integer(11, 16), size)[0],
+            "coarse": smooth_noise(random, 1, random.integer(5, 7), size)[0],
+            "fine": smooth_noise(random, 1, random.integer(11, 16), size)[0],
         }
         self.amplitudes = [(0.0, 0.0)]
         self.extras: list[Extra] = []
@@ -233,7 +233,7 @@ class Canvas:
         window = []
         for part in box:
             length = part.stop - part.start
-            start = self.dice.integer(0, self.size - length)
+            start = self.random.integer(0, self.size - length)
             window.append(slice(start, start + length))
         return self._bumps[scale][tuple(window)]
 
@@ -333,7 +333,7 @@ class Canvas:
         high = (voxel_n3.amax(0).ceil() + reach + 2).clamp(1, self.size).long()
         shape = [max(1, n) for n in (high - low).tolist()]
         box = tuple(slice(a, a + n) for a, n in zip(low.tolist(), shape, strict=True))
-        device = self.dice.device
+        device = self.random.device
         offsets = torch.cartesian_prod(*[torch.arange(-reach, reach + 1, dtype=torch.float32)] * 3)
         offsets = offsets[offsets.norm(dim=1) < reach + 0.9].to(device)
         voxel_n3, radius_n = (voxel_n3 - low).to(device), radius_n.to(device)
@@ -352,22 +352,22 @@ class Canvas:
 
     def textured(self) -> Tensor:
         """2 d h w: the images with each structure's texture, which moves with the anatomy; 0..1."""
-        dice, n = self.dice, self.size
-        fine = smooth_noise(dice, 1, max(4, n // dice.integer(3, 5)), n)[0]
-        coarse = smooth_noise(dice, 1, max(4, n // dice.integer(8, 14)), n)[0]
+        random, n = self.random, self.size
+        fine = smooth_noise(random, 1, max(4, n // random.integer(3, 5)), n)[0]
+        coarse = smooth_noise(random, 1, max(4, n // random.integer(8, 14)), n)[0]
         flat = self.labels_dhw.flatten()
-        amplitudes = torch.tensor(self.amplitudes, device=dice.device)
+        amplitudes = torch.tensor(self.amplitudes, device=random.device)
         for channel in range(2):
-            mixed = fine + dice.uniform(-1, 1) * coarse
+            mixed = fine + random.uniform(-1, 1) * coarse
             amplitude = amplitudes[:, channel].contiguous().index_select(0, flat).view_as(mixed)
             self.image_2dhw[channel].addcmul_(amplitude, mixed)
         return self.image_2dhw.clamp_(0, 1)
 
 
-def turn(dice: Dice, degrees: float = 180.0) -> Tensor:
+def turn(random: Random, degrees: float = 180.0) -> Tensor:
     """3 x 3 rotation about a random axis; uniform over all rotations from 180 degrees on."""
     if degrees >= 180:
-        a, b, c, d = torch.nn.functional.normalize(dice.normal(4), dim=0).tolist()
+        a, b, c, d = torch.nn.functional.normalize(random.normal(4), dim=0).tolist()
         return torch.tensor(
             [
                 [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
@@ -375,7 +375,7 @@ def turn(dice: Dice, degrees: float = 180.0) -> Tensor:
                 [2 * (b * d - a * c), 2 * (c * d + a * b), a * a - b * b - c * c + d * d],
             ]
         )
-    axis = torch.nn.functional.normalize(dice.normal(3), dim=0) * math.radians(degrees) * dice.uniform()
+    axis = torch.nn.functional.normalize(random.normal(3), dim=0) * math.radians(degrees) * random.uniform()
     skew = torch.zeros(3, 3)
     skew[0, 1], skew[0, 2], skew[1, 2] = -axis[2], axis[1], -axis[0]
     return torch.matrix_exp(skew - skew.T)

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ..errors import InputError
-from ..maps import Composed, CoordinateMap, Displaced, identity_map
+from ..maps import CompositeMap, CoordinateMap, DisplacementMap, identity_map
 from ..models.local_attention import LocalAttention
-from ..models.operators import Registration, TwoStep, warped_by
-from .sections import Range
+from ..models.operators import RegistrationNetwork, TwoStep, warped_by
+from .schema import Range
 from .stage import Stage, StageSettings, Terms, bin_names
 from .synthetic import Views, make_views
 from .synthetic_pair import OneWay, one_way, turn_degrees
@@ -71,7 +71,7 @@ class RefinementStage(Stage):
     Settings = RefinementSettings
     settings: RefinementSettings
 
-    def prepare(self, network: Registration, model: str) -> None:
+    def prepare(self, network: RegistrationNetwork, model: str) -> None:
         steps = network.refinements() if isinstance(network, TwoStep) else []
         if not steps or not all(isinstance(step, LocalAttention) for step, _ in steps):
             raise InputError(
@@ -83,7 +83,7 @@ class RefinementStage(Stage):
         views = make_views(seed, replace(self.data.synthetic, views=2), device=device)
         return make_task(views, 1, 0, self.settings.largest_voxels, Generator().manual_seed(seed))
 
-    def losses(self, network: Registration, draw: Task, generator: Generator) -> Terms:
+    def losses(self, network: RegistrationNetwork, draw: Task, generator: Generator) -> Terms:
         s = self.settings
         terms = refinement_losses(
             network,
@@ -115,7 +115,7 @@ def make_task(views: Views, moving: int, fixed: int, largest_voxels: float, gene
     lattice = identity_map(way.true_b3dhw.shape[2:], device=way.true_b3dhw.device)
     voxels = lattice.new_tensor(views.images_k1dhw.shape[2:]).view(1, 3, 1, 1, 1)
     error = disturbance(lattice.shape[2:], largest_voxels, generator).to(lattice)
-    start = Displaced(views.moving_from_fixed(moving, fixed, lattice + error / voxels) - lattice)
+    start = DisplacementMap(views.moving_from_fixed(moving, fixed, lattice + error / voxels) - lattice)
     linear = torch.linalg.inv(views.views[moving].matrix) @ views.views[fixed].matrix
     images, structure = views.images_k1dhw, views.structure_k1dhw
     return Task(
@@ -128,10 +128,10 @@ def point_sent_to(found: CoordinateMap, target_b3dhw: Tensor, linear_33: Tensor,
 
     linear_33: about the linear part of `found`. Begins at the same place of the lattice.
     """
-    back = torch.linalg.inv(linear_33)
+    backward = torch.linalg.inv(linear_33)
     point = identity_map(target_b3dhw.shape[2:], device=target_b3dhw.device)
     for _ in range(iterations):
-        point = point + torch.einsum("xy,bydhw->bxdhw", back, target_b3dhw - found(point))
+        point = point + torch.einsum("xy,bydhw->bxdhw", backward, target_b3dhw - found(point))
     return point
 
 
@@ -158,7 +158,7 @@ def refinement_losses(
         with torch.no_grad():
             outer, warped = warped_by(found, task.moving_b1dhw, shape, relax)
             # As it is sampled, so that the search below reads a field and not a chain of maps.
-            outer_field = Displaced(outer.on_grid(shape) - identity_map(shape, device=voxels.device))
+            outer_field = DisplacementMap(outer.on_grid(shape) - identity_map(shape, device=voxels.device))
             point = point_sent_to(outer_field, task.true_b3dhw, task.linear_33)
             here = identity_map(point.shape[2:], device=point.device)
             offset = (point - here) * voxels / step.stride
@@ -174,7 +174,7 @@ def refinement_losses(
         sums["end_point"] += (length * valid).sum() / valid.sum().clamp_min(1)
         sums["gradient"] += _gradient(difference, valid)
         cells = voxels / step.stride
-        found = Composed(outer=outer, inner=Displaced(answer.displacement_b3dhw.detach() / cells))
+        found = CompositeMap(outer=outer, inner=DisplacementMap(answer.displacement_b3dhw.detach() / cells))
         distances[f"step_{number}"] = _distance(found, task, voxels)
     means = {name: value / len(steps) for name, value in sums.items()}
     loss = means["cross_entropy"] + end_point_weight * means["end_point"] + gradient_weight * means["gradient"]

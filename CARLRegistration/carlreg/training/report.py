@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from ..atomic import staged_file
 from ..errors import InputError
-from ..staging import staged_file
 from .records import read_log
 
 # Panels in order: title and how the names of its curves begin; what fits none is left to TensorBoard.

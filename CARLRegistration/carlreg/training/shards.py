@@ -13,9 +13,9 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..atomic import staged_file
 from ..errors import CheckpointError
 from ..models.checkpoints import sha256_of
-from ..staging import staged_file
 
 _SIZES = 8  # bytes of the header's length, little endian
 

@@ -12,9 +12,9 @@ import torch
 from torch import Generator
 
 from ..losses.paper import dissimilarity_both_ways
-from ..models.operators import Registration
-from .everything_stage import end_point_bins, sparse_gradicon
-from .sections import Range
+from ..models.operators import RegistrationNetwork
+from .joint_stage import end_point_bins, sparse_gradicon
+from .schema import Range
 from .stage import Stage, StageSettings, Terms
 from .synthetic_pair import KnownPair, draw_pair
 
@@ -38,7 +38,7 @@ class SimilarityStage(Stage):
             settings = replace(settings, same_contrast=1.0)
         return draw_pair(seed, settings, device)
 
-    def losses(self, network: Registration, draw: KnownPair, generator: Generator) -> Terms:
+    def losses(self, network: RegistrationNetwork, draw: KnownPair, generator: Generator) -> Terms:
         pair = draw
         forward, backward = network(pair.moving, pair.fixed)
         unlike = dissimilarity_both_ways(
@@ -52,7 +52,7 @@ class SimilarityStage(Stage):
         )
         irregularity = sparse_gradicon(forward.map, backward.map, pair.shape, generator)
         with torch.no_grad():
-            there = pair.forward.end_point(forward.map, pair.shape)
+            error = pair.forward.end_point(forward.map, pair.shape)
         loss = unlike + self.settings.weight * irregularity
-        terms = {"loss": loss, "dissimilarity": unlike, "gradicon": irregularity, "end_point": there}
-        return terms | end_point_bins(pair.forward, there)
+        terms = {"loss": loss, "dissimilarity": unlike, "gradicon": irregularity, "end_point": error}
+        return terms | end_point_bins(pair.forward, error)

@@ -12,11 +12,11 @@ from torch import Generator, Tensor, nn
 
 from ..errors import InputError
 from ..models.checkpoints import part_of_names
-from ..models.operators import Registration
-from .sections import Section
+from ..models.operators import RegistrationNetwork
+from .schema import Section
 
 if TYPE_CHECKING:
-    from .config import DataSettings
+    from .settings import DataSettings
 
 Terms = dict[str, Tensor]
 
@@ -49,7 +49,7 @@ class Stage(ABC):
         self.settings = settings
         self.data = data
 
-    def prepare(self, network: Registration, model: str) -> None:  # noqa: B027 (most stages need none)
+    def prepare(self, network: RegistrationNetwork, model: str) -> None:  # noqa: B027 (most stages need none)
         """Called once, before the first draw: refuse an unsuitable network (InputError), read images."""
 
     @abstractmethod
@@ -57,13 +57,13 @@ class Stage(ABC):
         """One sample; the same for the same seed. Runs in a worker process on the CPU, or on the device itself."""
 
     @abstractmethod
-    def losses(self, network: Registration, draw: Any, generator: Generator) -> Terms:
+    def losses(self, network: RegistrationNetwork, draw: Any, generator: Generator) -> Terms:
         """Scalars of one sample: "loss" (minimized, with gradient) and whatever else belongs into the log.
 
         generator: for the loss's own random numbers (CPU); seeded by the sample's seed.
         """
 
-    def batch_losses(self, network: Registration, draws: Sequence[Any], seeds: Sequence[int]) -> Terms:
+    def batch_losses(self, network: RegistrationNetwork, draws: Sequence[Any], seeds: Sequence[int]) -> Terms:
         """Means over samples of `losses`; a stage that can do them at once overrides this with an equal result.
 
         Terms that only some samples have are means over those.
@@ -77,7 +77,7 @@ class Stage(ABC):
     def begin_step(self, step: int) -> None:  # noqa: B027 (most stages need none)
         """Called before each step with its number, for stages whose loss changes on the way."""
 
-    def parameters(self, network: Registration) -> list[nn.Parameter]:
+    def parameters(self, network: RegistrationNetwork) -> list[nn.Parameter]:
         """What is trained. Raises InputError when the network has no such part."""
         wanted = self.settings.parts
         part_of = part_of_names(network)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..errors import InputError
 from .attention_stage import AttentionStage
-from .everything_stage import EverythingStage
 from .images_stage import ImagesStage
+from .joint_stage import EverythingStage
 from .refinement_stage import RefinementStage
 from .similarity_stage import SimilarityStage
 from .stage import Stage

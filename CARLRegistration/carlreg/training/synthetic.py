@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..maps.sampling import identity_map, sample
 from .anatomy import Anatomy, make_anatomy
-from .painting import Dice, smooth_noise
+from .painting import Random, smooth_noise
 from .views import Field, Reach, View, degrade, draw_view, orientation, table
 
 __all__ = ["SyntheticSettings", "View", "Views", "local_deviation", "make_anatomy", "make_views", "smooth_noise"]
@@ -118,27 +118,27 @@ class Views:
 def make_views(seed: int, settings: SyntheticSettings | None = None, device: torch.device | str = "cpu") -> Views:
     """Draw one anatomy and its views; the same seed and settings give the same views on one type of device."""
     s = settings or SyntheticSettings()
-    dice = Dice(seed, device)
+    random = Random(seed, device)
     kinds = {"abstract": s.abstract, "trunk": s.trunk, "head": s.head, "limb": s.limb}
-    anatomy = make_anatomy(dice, round(s.size * s.canvas / 8) * 8, s.canvas, kinds, s.missing)
-    placed = _place_views(dice, s, anatomy)
+    anatomy = make_anatomy(random, round(s.size * s.canvas / 8) * 8, s.canvas, kinds, s.missing)
+    placed = _place_views(random, s, anatomy)
     images, structures, insides, labels, extras, contrasts = [], [], [], [], [], []
     for view, field in placed:
-        contrast = 0 if dice.chance(s.same_contrast) else 1
+        contrast = 0 if random.chance(s.same_contrast) else 1
         points = view.canvas_lattice(s.size)
-        source, extra = _with_extras(dice, anatomy, contrast)
+        source, extra = _with_extras(random, anatomy, contrast)
         clean = sample(source, points, padding="zeros")
         modality = anatomy.modality[contrast]
         if modality == "mr":
             field = replace(field, cylinder=None)
-        inside = field.mask(s.size, s.size, dice.device)
+        inside = field.mask(s.size, s.size, random.device)
         clean = clean * inside
         structures.append(local_deviation(clean))
         # After the structure was measured: a table lies elsewhere in every scan, so nothing may be matched on it.
-        if anatomy.surface is not None and modality == "ct" and dice.chance(0.6):
-            cover = table(dice, view, points, s.canvas, anatomy.surface)
-            clean = torch.where(clean > 0.02, clean, cover * dice.uniform(0.05, 0.4) * inside)
-        images.append(degrade(dice, clean, inside, modality))
+        if anatomy.surface is not None and modality == "ct" and random.chance(0.6):
+            cover = table(random, view, points, s.canvas, anatomy.surface)
+            clean = torch.where(clean > 0.02, clean, cover * random.uniform(0.05, 0.4) * inside)
+        images.append(degrade(random, clean, inside, modality))
         insides.append(inside)
         labels.append(sample(anatomy.labels_11dhw, points, mode="nearest", padding="zeros") * inside)
         extras.append(
@@ -158,10 +158,10 @@ def make_views(seed: int, settings: SyntheticSettings | None = None, device: tor
     )
 
 
-def _with_extras(dice: Dice, anatomy: Anatomy, contrast: int) -> tuple[Tensor, Tensor | None]:
+def _with_extras(random: Random, anatomy: Anatomy, contrast: int) -> tuple[Tensor, Tensor | None]:
     """The painting with about half of the extras, and their coverage."""
     image = anatomy.contrasts[contrast]
-    shown = [extra for extra in anatomy.extras if dice.chance(0.5)]
+    shown = [extra for extra in anatomy.extras if random.chance(0.5)]
     if not shown:
         return image, None
     image, cover = image.clone(), torch.zeros_like(image)
@@ -172,14 +172,14 @@ def _with_extras(dice: Dice, anatomy: Anatomy, contrast: int) -> tuple[Tensor, T
     return image, cover
 
 
-def _place_views(dice: Dice, s: SyntheticSettings, anatomy: Anatomy) -> list[tuple[View, Field]]:
+def _place_views(random: Random, s: SyntheticSettings, anatomy: Anatomy) -> list[tuple[View, Field]]:
     """Views that show enough of the body and enough of what the others show.
 
     Candidates are judged on a few points on the CPU; each that fails is drawn again with smaller shifts and crops.
     """
     body = F.avg_pool3d((anatomy.labels_11dhw > 0).float(), 4).cpu()
     profile = anatomy.profile_11dhw.cpu()
-    turned = orientation(dice)
+    turned = orientation(random)
     points = identity_map((_PROBE,) * 3)
     cylinder_axis = None
     if "ct" in anatomy.modality and anatomy.surface is not None:
@@ -199,8 +199,8 @@ def _place_views(dice: Dice, s: SyntheticSettings, anatomy: Anatomy) -> list[tup
                 s.fine_voxels,
                 s.sliding_voxels,
             )
-            view = draw_view(dice, reach, turned, anatomy.slide_axis, profile)
-            field = Field.draw(dice, s.size, s.crop * milder, cylinder_axis)
+            view = draw_view(random, reach, turned, anatomy.slide_axis, profile)
+            field = Field.draw(random, s.size, s.crop * milder, cylinder_axis)
             mask = field.mask(_PROBE, s.size, "cpu")
             canvas_points = view.canvas_from_view(points)
             shown = sample(body, canvas_points, padding="zeros") * mask
@@ -214,18 +214,18 @@ def _place_views(dice: Dice, s: SyntheticSettings, anatomy: Anatomy) -> list[tup
             if best >= 1:
                 break
         placed.append(candidate)
-    return [(view.to(dice.device), field) for view, field, *_ in placed]
+    return [(view.to(random.device), field) for view, field, *_ in placed]
 
 
 def _overlap(view: View, mask: Tensor, canvas_points: Tensor, other: tuple) -> float:
     """The smaller share of one view's field that lies in the other's."""
     other_view, _, other_mask, other_points = other
     shares = []
-    for points, at, own, there in (
+    for points, at, own, other in (
         (canvas_points, other_view, mask, other_mask),
         (other_points, view, other_mask, mask),
     ):
-        seen = sample(there, at.view_from_canvas(points, 4), mode="nearest", padding="zeros") * own
+        seen = sample(other, at.view_from_canvas(points, 4), mode="nearest", padding="zeros") * own
         shares.append(float(seen.sum() / own.sum().clamp_min(1)))
     return min(shares)
 

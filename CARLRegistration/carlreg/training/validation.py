@@ -15,15 +15,15 @@ import torch
 
 from ..errors import CarlError, InputError
 from ..maps import CoordinateMap
-from ..models.operators import Registration
+from ..models.operators import RegistrationNetwork
 from ..models.predict import NetworkImages, mapped_lps, network_images, renormalized
 from ..models.registry import LoadedModel
 from ..preprocess import field_of_view, prepare
 from ..spaces import VolumeGrid
 from ..volumes import read_labels, read_landmarks, read_volume
-from .config import TrainingConfig
 from .images import read_table
 from .networks import info_of, trained_only
+from .settings import TrainingConfig
 from .stage import Stage, bin_names
 from .synthetic_pair import draw_pair
 
@@ -48,7 +48,7 @@ class Validation:
         self.real = [] if path is None else read_real_pairs(Path(path))
 
     @torch.no_grad()
-    def __call__(self, network: Registration, trained_parts: list[str]) -> dict[str, float]:
+    def __call__(self, network: RegistrationNetwork, trained_parts: list[str]) -> dict[str, float]:
         """Names and values; the network is in evaluation mode. Parts without trained weights are left out."""
         begin = time.monotonic()
         device = next(network.parameters()).device
@@ -63,7 +63,7 @@ class Validation:
                 break
         return found | {"seconds": time.monotonic() - begin}
 
-    def _stage_terms(self, network: Registration, device) -> dict[str, float]:
+    def _stage_terms(self, network: RegistrationNetwork, device) -> dict[str, float]:
         values: dict[str, list[float]] = {}
         for seed in range(FIRST_SEED, FIRST_SEED + self.config.validation.pairs):
             draw = self.stage.draw(seed, device)
@@ -71,7 +71,7 @@ class Validation:
                 values.setdefault(name, []).append(value.item())
         return _means(values)
 
-    def _generated(self, network: Registration, device) -> dict[str, float]:
+    def _generated(self, network: RegistrationNetwork, device) -> dict[str, float]:
         """End-point error of the network's map, voxels, and by bins."""
         values: dict[str, list[float]] = {}
         settings = self.config.data.synthetic
@@ -88,7 +88,7 @@ class Validation:
                 values.setdefault(name, []).append(error)
         return _means(values)
 
-    def _real_pairs(self, network: Registration, device) -> dict[str, float]:
+    def _real_pairs(self, network: RegistrationNetwork, device) -> dict[str, float]:
         name = self.config.model.name
         loaded = LoadedModel(network, name, None, {}, network.legacy, info_of(name))
         values: dict[str, list[float]] = {}

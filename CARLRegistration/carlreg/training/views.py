@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..maps.sampling import axis_coordinates, sample
-from .painting import Dice, smooth_noise, turn
+from .painting import Random, smooth_noise, turn
 
 # The deformation's steepest slope, relative to the linear part; its inverse is a contraction by this factor.
 STEEPEST = 0.55
@@ -47,7 +47,7 @@ class Slide:
         along = points_b3dhw[:, self.axis]
         return self._with(points_b3dhw, along + self._reach(points_b3dhw) * self._wave(along))
 
-    def back(self, points_b3dhw: Tensor) -> Tensor:
+    def backward(self, points_b3dhw: Tensor) -> Tensor:
         """The inverse of `moved`: the profile is the same, so only one coordinate is iterated."""
         target, reach = points_b3dhw[:, self.axis], self._reach(points_b3dhw)
         along = target
@@ -88,7 +88,7 @@ class View:
     def view_from_canvas(self, points_b3dhw: Tensor, iterations: int = 14) -> Tensor:
         """The inverse, by fixed-point iteration (the deformation's slope is limited, see `STEEPEST`)."""
         if self.slide is not None:
-            points_b3dhw = self.slide.back(points_b3dhw)
+            points_b3dhw = self.slide.backward(points_b3dhw)
         inverse = torch.linalg.inv(self.matrix)
         target = torch.einsum("xy,bydhw->bxdhw", inverse, points_b3dhw - self.center[:, None, None, None]) + 0.5
         correction = torch.einsum("xy,bydhw->bxdhw", inverse, self.displacement)
@@ -122,40 +122,40 @@ class Reach:
     sliding_voxels: float
 
 
-def draw_view(dice: Dice, reach: Reach, orientation_33: Tensor, slide_axis: int, profile_11dhw: Tensor) -> View:
+def draw_view(random: Random, reach: Reach, orientation_33: Tensor, slide_axis: int, profile_11dhw: Tensor) -> View:
     """A view on the CPU.
 
     orientation_33: signed permutation, the same for all views: how the scan is stored. slide_axis, profile_11dhw: of
     the anatomy, on the CPU.
     """
-    rotation = turn(dice, reach.rotation_degrees)
-    scale = math.exp(dice.uniform(-1, 1) * math.log(reach.zoom))
-    stretch = torch.eye(3) + 0.04 * dice.normal(3, 3).clamp(-2, 2)
+    rotation = turn(random, reach.rotation_degrees)
+    scale = math.exp(random.uniform(-1, 1) * math.log(reach.zoom))
+    stretch = torch.eye(3) + 0.04 * random.normal(3, 3).clamp(-2, 2)
     matrix = orientation_33 @ rotation @ stretch * scale / reach.canvas
     # Some views sit near the anatomy's center, some far along one axis, some anywhere.
-    where = dice.pick({"near": 0.4, "aside": 0.3, "anywhere": 0.3})
-    offset = (2 * dice.random(3) - 1) * reach.shift
+    where = random.pick({"near": 0.4, "aside": 0.3, "anywhere": 0.3})
+    offset = (2 * random.random(3) - 1) * reach.shift
     if where != "anywhere":
         offset *= 0.3
     if where == "aside":
-        offset[dice.integer(0, 2)] = (2 * dice.uniform() - 1) * reach.shift
+        offset[random.integer(0, 2)] = (2 * random.uniform() - 1) * reach.shift
     center = 0.5 + offset / reach.canvas
     # The deformation is smooth, so a lattice of half the resolution holds it; the map *is* the sampled lattice.
     lattice = reach.size // 2
     voxel = 1 / reach.size / reach.canvas
     field = torch.zeros(3, lattice, lattice, lattice)
     for amplitude, nodes in (
-        (reach.coarse_voxels, dice.integer(3, 5)),
-        (reach.fine_voxels, dice.integer(7, 10)),
+        (reach.coarse_voxels, random.integer(3, 5)),
+        (reach.fine_voxels, random.integer(7, 10)),
     ):
-        strength = voxel * amplitude * dice.uniform() * 0.6
+        strength = voxel * amplitude * random.uniform() * 0.6
         if strength > 0:
-            field += smooth_noise(dice.on_cpu(), 3, nodes, lattice) * strength
+            field += smooth_noise(random.on_cpu(), 3, nodes, lattice) * strength
     field = field * min(1.0, STEEPEST / max(_steepest(field, matrix), 1e-6))
     slide = None
-    amplitude = reach.sliding_voxels * voxel * dice.uniform(-1, 1)
-    if dice.chance(0.5) and amplitude:
-        slide = Slide(slide_axis, amplitude, profile_11dhw, dice.uniform(0.3, 1.2), dice.uniform(0, 6.3))
+    amplitude = reach.sliding_voxels * voxel * random.uniform(-1, 1)
+    if random.chance(0.5) and amplitude:
+        slide = Slide(slide_axis, amplitude, profile_11dhw, random.uniform(0.3, 1.2), random.uniform(0, 6.3))
     return View(matrix, center, field[None], slide)
 
 
@@ -169,10 +169,10 @@ def _steepest(field_3dhw: Tensor, matrix_33: Tensor) -> float:
     return math.sqrt(float(total))
 
 
-def orientation(dice: Dice) -> Tensor:
+def orientation(random: Random) -> Tensor:
     """A random signed permutation: anatomy has no preferred order or direction of axes."""
-    order = torch.randperm(3, generator=dice.generator)
-    return torch.eye(3)[order] * torch.tensor([dice.sign() for _ in range(3)])
+    order = torch.randperm(3, generator=random.generator)
+    return torch.eye(3)[order] * torch.tensor([random.sign() for _ in range(3)])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -187,17 +187,22 @@ class Field:
     cylinder: tuple[int, float, float, float] | None = None  # axis, center (2, unit), radius (unit)
 
     @classmethod
-    def draw(cls, dice: Dice, size: int, crop: float, cylinder_axis: int | None) -> Field:
+    def draw(cls, random: Random, size: int, crop: float, cylinder_axis: int | None) -> Field:
         """Half of the fields lose up to `crop` of an edge at one or more sides."""
         low, high = [0, 0, 0], [size] * 3
-        if dice.chance(0.5):
+        if random.chance(0.5):
             for axis in range(3):
-                if dice.chance(0.5):
-                    low[axis] = round(dice.uniform(0, crop) * size) if dice.chance(0.5) else 0
-                    high[axis] = size - (round(dice.uniform(0, crop) * size) if dice.chance(0.5) else 0)
+                if random.chance(0.5):
+                    low[axis] = round(random.uniform(0, crop) * size) if random.chance(0.5) else 0
+                    high[axis] = size - (round(random.uniform(0, crop) * size) if random.chance(0.5) else 0)
         cylinder = None
-        if cylinder_axis is not None and dice.chance(0.25):
-            cylinder = (cylinder_axis, dice.uniform(0.45, 0.55), dice.uniform(0.45, 0.55), dice.uniform(0.42, 0.52))
+        if cylinder_axis is not None and random.chance(0.25):
+            cylinder = (
+                cylinder_axis,
+                random.uniform(0.45, 0.55),
+                random.uniform(0.45, 0.55),
+                random.uniform(0.42, 0.52),
+            )
         return cls(tuple(low), tuple(high), cylinder)
 
     def mask(self, count: int, size: int, device) -> Tensor:
@@ -214,52 +219,52 @@ class Field:
         return out
 
 
-def table(dice: Dice, view: View, points_b3dhw: Tensor, canvas: float, surface: float) -> Tensor:
+def table(random: Random, view: View, points_b3dhw: Tensor, canvas: float, surface: float) -> Tensor:
     """Coverage (d h w) of a thin, slightly hollow table below the back of a body (towards +h of the canvas).
 
     surface: h of the body's back, unit of the canvas.
     """
-    h, w = points_b3dhw[0, 1], points_b3dhw[0, 2] - 0.5 - 0.1 * dice.uniform(-1, 1)
-    at = surface + dice.uniform(0.01, 0.06) - dice.uniform(0.0, 0.4) * w * w
-    thick = dice.uniform(0.006, 0.012) / canvas
-    depth = dice.uniform(0.03, 0.09) / canvas
+    h, w = points_b3dhw[0, 1], points_b3dhw[0, 2] - 0.5 - 0.1 * random.uniform(-1, 1)
+    at = surface + random.uniform(0.01, 0.06) - random.uniform(0.0, 0.4) * w * w
+    thick = random.uniform(0.006, 0.012) / canvas
+    depth = random.uniform(0.03, 0.09) / canvas
     voxel = float(view.matrix.norm()) / math.sqrt(3) / points_b3dhw.shape[-1]
     sheets = torch.minimum((h - at).abs(), (h - at - depth).abs())
-    wide = dice.uniform(0.2, 0.4) - w.abs()
+    wide = random.uniform(0.2, 0.4) - w.abs()
     return (torch.minimum(thick - sheets, wide) / voxel + 0.5).clamp(0, 1)
 
 
-def degrade(dice: Dice, clean: Tensor, inside: Tensor, modality: str) -> Tensor:
+def degrade(random: Random, clean: Tensor, inside: Tensor, modality: str) -> Tensor:
     """1 1 d h w: blur, thick slices, bias field, gain, gamma, noise; then the normalization that real images get."""
     image = clean
     size = image.shape[-1]
-    sigma = [dice.uniform(0.3, 0.8) if dice.chance(0.35) else 0.0] * 3
+    sigma = [random.uniform(0.3, 0.8) if random.chance(0.35) else 0.0] * 3
     slices = [1.0] * 3
-    if dice.chance(0.25):
-        slices[dice.integer(0, 2)] = dice.uniform(1.5, 3.5)
+    if random.chance(0.25):
+        slices[random.integer(0, 2)] = random.uniform(1.5, 3.5)
     for axis in range(3):
         if sigma[axis] or slices[axis] > 1:
             image = _along(image, _blur_matrix(size, sigma[axis], slices[axis]).to(image.device), axis)
     mr = modality == "mr"
     if mr:
-        if dice.chance(0.6):
-            image = image * torch.exp(dice.uniform(0, 0.35) * smooth_noise(dice, 1, 2, size)[None])
-        image = image.clamp_min(0) ** math.exp(0.2 * float(dice.normal(1)))
+        if random.chance(0.6):
+            image = image * torch.exp(random.uniform(0, 0.35) * smooth_noise(random, 1, 2, size)[None])
+        image = image.clamp_min(0) ** math.exp(0.2 * float(random.normal(1)))
     else:
-        image = image * (1 + 0.01 * float(dice.normal(1)))
-    amount = dice.uniform(0, 1) ** 2 * (0.04 if mr else 0.02)
-    white = dice.noise(2 if mr else 1, 1, *image.shape[2:])
-    if dice.chance(0.4):  # reconstruction and interpolation leave noise that is correlated
-        matrix = _blur_matrix(size, dice.uniform(0.5, 1.0), 1.0).to(image.device)
+        image = image * (1 + 0.01 * float(random.normal(1)))
+    amount = random.uniform(0, 1) ** 2 * (0.04 if mr else 0.02)
+    white = random.noise(2 if mr else 1, 1, *image.shape[2:])
+    if random.chance(0.4):  # reconstruction and interpolation leave noise that is correlated
+        matrix = _blur_matrix(size, random.uniform(0.5, 1.0), 1.0).to(image.device)
         for axis in range(3):
             white = _along(white, matrix, axis)
         white = white * 2.0
     # Magnitude images have no negative values: Rician noise.
     image = ((image + amount * white[:1]) ** 2 + (amount * white[1:]) ** 2).sqrt() if mr else image + amount * white
-    if dice.chance(0.5):  # background that was masked or clamped away, as scanners and pipelines often do
+    if random.chance(0.5):  # background that was masked or clamped away, as scanners and pipelines often do
         image = image * (clean > 0)
     image = image.clamp(0, 4 if mr else 1) * inside
-    if mr or dice.chance(0.08):  # CT without Hounsfield units is normalized like MR
+    if mr or random.chance(0.08):  # CT without Hounsfield units is normalized like MR
         image = window(image)
     return image * inside
 
@@ -306,7 +311,7 @@ def _blur_matrix(size: int, sigma: float, slices: float) -> Tensor:
         width = size / count
         average = ((width + 1) / 2 - (at - centers[:, None]).abs()).clamp(0, 1)
         average = average / average.sum(1, keepdim=True)
-        back = (1 - (at[:, None] - centers.clamp(0, size - 1)).abs() / width).clamp_min(0)
-        back[at < centers[0], 0] = back[at > centers[-1], -1] = 1.0
-        matrix = (back / back.sum(1, keepdim=True)) @ average @ matrix
+        spread = (1 - (at[:, None] - centers.clamp(0, size - 1)).abs() / width).clamp_min(0)
+        spread[at < centers[0], 0] = spread[at > centers[-1], -1] = 1.0
+        matrix = (spread / spread.sum(1, keepdim=True)) @ average @ matrix
     return matrix

@@ -6,10 +6,10 @@ import numpy as np
 
 from ..models.registry import LoadedModel
 from ..physical import PhysicalTransform, Uncertainty
-from ..preprocess import Prepared
+from ..preprocess import PreparedVolume
 from ..spaces import VolumeGrid
 from .calibration import Calibration, calibrations
-from .evidence import NetworkAnswer, centers_lps, gather, lattice, usable
+from .evidence import NetworkAnswer, centers_lps, collect_evidence, lattice, usable
 
 _MEANING = (
     "90 % bound of the error in mm: {what} is off by no more than this in 90 % of places, as calibrated on generated "
@@ -25,8 +25,8 @@ def estimate(
     answer: NetworkAnswer,
     calibration: Calibration,
     transform: PhysicalTransform,
-    fixed: Prepared,
-    moving: Prepared,
+    fixed: PreparedVolume,
+    moving: PreparedVolume,
     fixed_grid: VolumeGrid,
     meaning: str,
 ) -> Uncertainty:
@@ -37,7 +37,7 @@ def estimate(
         registered. fixed_grid: the whole fixed volume.
     """
     grid = lattice(fixed_grid, answer.voxel_mm)
-    evidence = gather(answer, transform, grid)
+    evidence = collect_evidence(answer, transform, grid)
     expected, bound = calibration.voxels(evidence)
     return Uncertainty(
         grid,
@@ -53,12 +53,16 @@ def estimate(
 
 
 def _known(
-    transform: PhysicalTransform, fixed: Prepared, moving: Prepared, grid: VolumeGrid, fixed_grid: VolumeGrid
+    transform: PhysicalTransform,
+    fixed: PreparedVolume,
+    moving: PreparedVolume,
+    grid: VolumeGrid,
+    fixed_grid: VolumeGrid,
 ) -> np.ndarray:
     """1 at nodes where both images have data, -1 elsewhere; beyond a volume, what its nearest place says."""
     points = centers_lps(grid)
     mapped = transform.apply(points)
-    data = fixed.has_data(_moved_into(fixed_grid, points)) & moving.has_data(_moved_into(moving.grid, mapped))
+    data = fixed.is_valid(_moved_into(fixed_grid, points)) & moving.is_valid(_moved_into(moving.grid, mapped))
     return np.where(data, 1.0, -1.0).reshape(grid.shape_dhw).astype(np.float32)
 
 
@@ -72,8 +76,8 @@ def uncertainty_of(
     answer: NetworkAnswer | None,
     loaded: LoadedModel,
     transform: PhysicalTransform,
-    fixed: Prepared,
-    moving: Prepared,
+    fixed: PreparedVolume,
+    moving: PreparedVolume,
     fixed_grid: VolumeGrid,
     *,
     optimized: bool,
@@ -97,7 +101,7 @@ def _refusal(answer: NetworkAnswer | None, loaded: LoadedModel) -> str | None:
     if answer is None:
         return f"No uncertainty: {loaded.name} ran with untrained weights, whose attention says nothing."
     if loaded.name not in calibrations():
-        why = "has no coordinate attention" if answer.there.spread_b1dhw is None else "was not calibrated"
+        why = "has no coordinate attention" if answer.forward.spread_b1dhw is None else "was not calibrated"
     elif not usable(answer.network):
         why = "ran without a trained refinement"
     else:

@@ -25,7 +25,7 @@ from torch import Tensor
 from ..maps import CoordinateMap, identity_map, sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..models.local_attention import LocalAttention
-from ..models.operators import Prediction, Registration, TwoStep, halved, without_refinement
+from ..models.operators import Prediction, RegistrationNetwork, TwoStep, halved, without_refinement
 from ..models.predict import NetworkImages
 from ..physical import PhysicalTransform
 from ..spaces import VolumeGrid
@@ -43,10 +43,10 @@ class NetworkAnswer:
     there, back: both directions of its attention. found: its map of fixed points to moving ones, refined.
     """
 
-    network: Registration
+    network: RegistrationNetwork
     images: NetworkImages
-    there: Prediction
-    back: Prediction
+    forward: Prediction
+    backward: Prediction
     found: CoordinateMap
 
     @property
@@ -61,7 +61,7 @@ def lattice(fixed_grid: VolumeGrid, voxel_mm: float) -> VolumeGrid:
 
 
 @torch.no_grad()
-def gather(answer: NetworkAnswer, transform: PhysicalTransform, grid: VolumeGrid) -> dict[str, np.ndarray]:
+def collect_evidence(answer: NetworkAnswer, transform: PhysicalTransform, grid: VolumeGrid) -> dict[str, np.ndarray]:
     """The evidence about `transform` at the nodes of `grid`: name -> (D, H, W) float32."""
     images, voxel = answer.images, answer.voxel_mm
     points = centers_lps(grid)
@@ -75,13 +75,13 @@ def gather(answer: NetworkAnswer, transform: PhysicalTransform, grid: VolumeGrid
     def lps(unit: np.ndarray, of: VolumeGrid) -> np.ndarray:
         return unit.T @ of.lps_from_unit[:3, :3].T + of.lps_from_unit[:3, 3]
 
-    found = {"attention": without_refinement(answer.network).stride * at(answer.there.spread_b1dhw, here)[0]}
+    found = {"attention": without_refinement(answer.network).stride * at(answer.forward.spread_b1dhw, here)[0]}
 
     def apart(of: CoordinateMap, where: Tensor, grid: VolumeGrid, from_lps: np.ndarray) -> np.ndarray:
         return _distance(lps(array_from_tensor(of(where)[0, :, :, 0, 0]).astype(np.float64), grid), from_lps) / voxel
 
     found["beyond_network"] = apart(answer.found, here, images.moving_grid, mapped)
-    found["inverse_consistency"] = apart(answer.back.map, landed, images.fixed_grid, points)
+    found["inverse_consistency"] = apart(answer.backward.map, landed, images.fixed_grid, points)
 
     warped = _warped(answer, transform)
     local = _local_attention(answer.network)
@@ -129,7 +129,7 @@ def _warped(answer: NetworkAnswer, transform: PhysicalTransform) -> Tensor:
     return sample(images.moving_b1dhw, unit, padding="zeros")
 
 
-def _local_attention(network: Registration) -> LocalAttention:
+def _local_attention(network: RegistrationNetwork) -> LocalAttention:
     """The last, finest local attention of a network."""
     return [net for net, _ in network.refinements() if isinstance(net, LocalAttention)][-1]
 
@@ -162,7 +162,7 @@ def _strain(mapped: np.ndarray, grid: VolumeGrid) -> np.ndarray:
     return np.sqrt((np.log(np.clip(stretch, 1e-4, None)) ** 2).mean(axis=-1)) / 2
 
 
-def usable(network: Registration) -> bool:
+def usable(network: RegistrationNetwork) -> bool:
     """True for a network whose evidence can be gathered: coordinate attention, then local attention."""
     return (
         isinstance(network, TwoStep)

@@ -1,10 +1,10 @@
 """Reading, writing and checking volumes, masks, label maps, landmarks and transforms (SimpleITK; never torch)."""
 
+from ..io.landmarks import read_landmarks
+from ..io.transform_file import read_transform
 from .dicom import references as dicom_references
 from .masks import read_labels, read_mask
 from .memory import available_memory_mb, require_memory
-from .points import read_landmarks
-from .transform_file import read_transform
 from .volume import Volume, pair_warnings, read_volume, volume_from_image, write_image
 
 __all__ = [

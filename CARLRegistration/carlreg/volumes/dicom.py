@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
-from .checks import check_kind, read_error
+from ..io.checks import check_kind, read_error
 from .memory import require_memory
 
 _TAGS = {

@@ -8,8 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
+from ..io.checks import check_kind, existing_path
 from ..spaces.grid import VolumeGrid
-from .checks import check_kind, existing_path
 from .volume import Volume, read_file
 
 _FULL_INT32 = 2**31 - 1

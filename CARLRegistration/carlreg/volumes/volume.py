@@ -14,9 +14,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
+from ..io import nifti_header
+from ..io.checks import check_kind, existing_path, not_finite, read_error, reason
 from ..spaces.grid import VolumeGrid
-from . import dicom, nifti
-from .checks import check_kind, existing_path, not_finite, read_error, reason
+from . import dicom
 from .memory import require_memory
 
 # Beyond this the squares that similarity measures need leave float32.
@@ -104,12 +105,12 @@ def pair_warnings(fixed: Volume, moving: Volume) -> list[str]:
 
 def read_file(file: Path, name: str) -> tuple[sitk.Image, dict[str, str], list[str]]:
     """Image, attributes and warnings of one file that is not DICOM; a volume by kind, its values unchecked."""
-    header = nifti.read_header(file, name)
+    header = nifti_header.read_header(file, name)
     if header is not None:
-        nifti.check_geometry(header, name)
+        nifti_header.check_geometry(header, name)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
-    with nifti.tolerating_rounded_axes(header):
+    with nifti_header.tolerating_rounded_axes(header):
         try:
             reader.ReadImageInformation()
             size = reader.GetSize()
@@ -119,11 +120,11 @@ def read_file(file: Path, name: str) -> tuple[sitk.Image, dict[str, str], list[s
                 1.5 * math.prod(size) * bytes_per_voxel / 2**20, f"reading {name}", "Shrink or crop the volume first."
             )
             if header is not None:
-                nifti.check_data(file, header, name)
+                nifti_header.check_data(file, header, name)
             image = reader.Execute()
         except RuntimeError as error:
             raise read_error(error, name) from error
-    notes = [] if header is None else nifti.geometry_notes(header, image, name)
+    notes = [] if header is None else nifti_header.geometry_notes(header, image, name)
     return image, {}, notes
 
 

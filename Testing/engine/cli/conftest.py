@@ -11,7 +11,7 @@ _SITECUSTOMIZE = """
 import importlib.abc, importlib.machinery, sys
 
 class Fakes(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    code = {"carlreg.pipeline": PIPELINE, "carlreg.outputs": OUTPUTS}
+    code = {"carlreg.registration.run": PIPELINE, "carlreg.outputs": OUTPUTS}
     def find_spec(self, name, path=None, target=None):
         return importlib.machinery.ModuleSpec(name, self) if name in self.code else None
     def exec_module(self, module):
@@ -36,7 +36,7 @@ def run(progress):
 """
 _OUTPUTS = """
 import errno, json, os, sys, time
-from carlreg.staging import staged_folder
+from carlreg.atomic import staged_folder
 def ready():
     print("READY", file=sys.stderr, flush=True)
 def write_result(result, out, *, settings, overwrite, progress, **more):

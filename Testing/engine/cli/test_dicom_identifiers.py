@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import SimpleITK as sitk
-from carlreg import outputs, pipeline
+from carlreg import outputs
 from carlreg.cli.register import register_and_write
 from carlreg.progress import Progress
+from carlreg.registration import run as pipeline
 from carlreg.volumes import Volume
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from carlreg import pipeline
 from carlreg.cli import worker
+from carlreg.registration import run as pipeline
 
 from .command import carlreg, names
 

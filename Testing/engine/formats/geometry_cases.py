@@ -91,13 +91,13 @@ def geometry_case(name: str) -> GeometryCase:
     rng = np.random.default_rng(5)
     inside = rng.uniform([4, 4, 4], np.array(fixed.size_ijk) - 5, (40, 3))
     points = inside @ fixed.lps_from_ijk[:3, :3].T + fixed.origin_lps
-    back = (positions(moving) - affine[:3, 3]) @ np.linalg.inv(
+    backward = (positions(moving) - affine[:3, 3]) @ np.linalg.inv(
         affine[:3, :3]
     ).T  # alike, not equal: fine for resampling
     return GeometryCase(
         name,
         transform,
         image_of(anatomy(positions(fixed)).astype(np.float32), fixed),
-        image_of(anatomy(back).astype(np.float32), moving),
+        image_of(anatomy(backward).astype(np.float32), moving),
         points,
     )

@@ -183,8 +183,8 @@ def test_points_and_markups_of_every_kind(oblique, opened, tmp_path):
         check(f"{version}.mrk.json", signs, tmp_path / f"o{version}.mrk.json")
     # Back again: points of the moving side come along with its volumes, exactly.
     said = formats.apply_to_file(plan(opened, points_follow=True), tmp_path / "o.csv", tmp_path / "back.csv")
-    back = np.loadtxt(tmp_path / "back.csv", delimiter=",", skiprows=1, usecols=(0, 1, 2))
-    assert said == "moving to fixed points" and np.linalg.norm(back - points, axis=1).max() < 1e-3
+    backward = np.loadtxt(tmp_path / "back.csv", delimiter=",", skiprows=1, usecols=(0, 1, 2))
+    assert said == "moving to fixed points" and np.linalg.norm(backward - points, axis=1).max() < 1e-3
 
 
 def test_markups_that_cannot_be_bent_are_refused(opened, tmp_path):
@@ -254,12 +254,12 @@ def test_the_command_line_takes_many_files_or_leaves_nothing(oblique, folder, tm
     code = main(["apply", str(folder / "transform.h5"), files[0], f"{tmp_path}/bad.csv", "--out", f"{tmp_path}/no"])
     assert code == 2 and "x, y, z not found" in capfd.readouterr().err and not (tmp_path / "no").exists()
     # The other way: the fixed volume onto the moving grid.
-    back = tmp_path / "back.nii.gz"
+    backward = tmp_path / "back.nii.gz"
     assert (
-        main(["apply", str(folder / "transform.h5"), str(folder / "fixed.nii.gz"), "--inverse", "--out", str(back)])
+        main(["apply", str(folder / "transform.h5"), str(folder / "fixed.nii.gz"), "--inverse", "--out", str(backward)])
         == 0
     )
-    found = sitk.ReadImage(str(back))
+    found = sitk.ReadImage(str(backward))
     inverse = sitk.ReadTransform(str(folder / "inverse_transform.h5"))
     again = sitk.Resample(oblique.fixed, oblique.moving, inverse, sitk.sitkLinear, 0.0)
     assert np.corrcoef(sitk.GetArrayFromImage(found).ravel(), sitk.GetArrayFromImage(again).ravel())[0, 1] > 0.9999
@@ -277,8 +277,8 @@ def test_export_invert_compose_linear_as_a_user_runs_them(oblique, folder, tmp_p
     assert main(["convert", str(tmp_path / "a1Warp.nii.gz"), *again]) == 0
     assert main(["invert", h5, "--out", str(tmp_path / "i.h5"), "--failed", str(tmp_path / "no.nii.gz")]) == 0
     assert "there and back again" in capfd.readouterr().out
-    back = formats.map_points(sitk.ReadTransform(str(tmp_path / "i.h5")), oblique.transform.apply(oblique.points))
-    assert np.linalg.norm(back - oblique.points, axis=1).max() < 0.2
+    backward = formats.map_points(sitk.ReadTransform(str(tmp_path / "i.h5")), oblique.transform.apply(oblique.points))
+    assert np.linalg.norm(backward - oblique.points, axis=1).max() < 0.2
     assert main(["compose", h5, str(tmp_path / "i.h5"), "--fixed", fixed, "--out", str(tmp_path / "same.mha")]) == 0
     same = formats.map_points(formats.read(tmp_path / "same.mha").transform, oblique.points)
     assert np.linalg.norm(same - oblique.points, axis=1).max() < 0.2

@@ -55,7 +55,9 @@ def test_any_start_is_taken(direction, tmp_path):
     case = geometry_case(direction)
     sides = formats.Sides(grids=(case.fixed_grid, case.moving_grid))
     formats.write(case.transform.to_sitk(), tmp_path / "forward.nrrd", sides=sides)
-    back = formats.read(tmp_path / "forward.nrrd", direction="inverse", fixed=case.moving_grid, moving=case.fixed_grid)
+    backward = formats.read(
+        tmp_path / "forward.nrrd", direction="inverse", fixed=case.moving_grid, moving=case.fixed_grid
+    )
     mapped = case.transform.apply(case.points)
-    assert np.linalg.norm(formats.map_points(back.transform, mapped) - case.points, axis=1).max() < 0.2
-    assert "mm off at most" in back.notes[-1]
+    assert np.linalg.norm(formats.map_points(backward.transform, mapped) - case.points, axis=1).max() < 0.2
+    assert "mm off at most" in backward.notes[-1]

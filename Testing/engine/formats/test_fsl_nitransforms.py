@@ -61,8 +61,8 @@ def test_flirt_matrices(case, tmp_path):
     formats.write(linear, tmp_path / "linear.mat", to="flirt", sides=sides(case))
     moving_to_fixed = flirt.fromFlirt(flirt.readFlirt(str(tmp_path / "linear.mat")), moving, fixed, "world", "world")
     expected = formats.map_points(linear, case.points)
-    back = (np.c_[expected * FLIP, np.ones(len(expected))] @ moving_to_fixed.T)[:, :3] * FLIP
-    assert np.linalg.norm(back - case.points, axis=1).max() <= POINT_MM
+    backward = (np.c_[expected * FLIP, np.ones(len(expected))] @ moving_to_fixed.T)[:, :3] * FLIP
+    assert np.linalg.norm(backward - case.points, axis=1).max() <= POINT_MM
     with pytest.raises(InputError, match="--convention"):
         formats.read(tmp_path / "linear.mat", fixed=case.fixed_grid, moving=case.moving_grid)
     with pytest.raises(InputError, match="--moving"):

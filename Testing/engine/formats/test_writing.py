@@ -75,8 +75,8 @@ def test_sidecars_say_what_maps_to_what(oblique, tmp_path):
     assert said == forward.sidecar and said["maps"] == "fixed points to moving points"
     assert said["files"] == ["f1Warp.nii.gz", "f0GenericAffine.mat"] and "-t f1Warp.nii.gz -t f0" in said["command"]
     opened = formats.Opened(oblique.transform.to_sitk(), sides(oblique))
-    back = formats.chosen(opened, "inverse")
-    formats.write(back.transform, tmp_path / "b.nii.gz", sides=back.sides, notes=back.notes)
+    backward = formats.chosen(opened, "inverse")
+    formats.write(backward.transform, tmp_path / "b.nii.gz", sides=backward.sides, notes=backward.notes)
     said = json.loads((tmp_path / "b.nii.gz.json").read_text())
     assert said["maps"] == "moving points to fixed points" and "-i FIXED -r MOVING" in said["command"]
     assert "inverted numerically" in said["notes"][0]

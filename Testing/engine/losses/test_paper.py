@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from carlreg.losses.paper import diffusion, dissimilarity, gaussian_blur, gradicon, local_correlation, paper_loss
-from carlreg.maps import Affine, Displaced, sample
+from carlreg.maps import Affine, DisplacementMap, sample
 from scipy.ndimage import correlate1d, gaussian_filter
 
 
@@ -91,18 +91,18 @@ def test_masks_and_borders():
     fixed = torch.zeros_like(moving)
     fixed[:, :, :7] = moving[:, :, 7:]
     fixed[:, :, 7:] = torch.rand(1, 1, 7, 15, 16, generator=torch.Generator().manual_seed(0))
-    identity = Displaced(torch.zeros_like(shift))
+    identity = DisplacementMap(torch.zeros_like(shift))
     seen = torch.zeros_like(moving)
     seen[:, :, :1] = 1
 
     def unlike(**masks):
-        return float(paper_loss(Displaced(shift), identity, moving, fixed, **masks).dissimilarity)
+        return float(paper_loss(DisplacementMap(shift), identity, moving, fixed, **masks).dissimilarity)
 
     backward = float(dissimilarity(fixed, moving))
     inside = torch.zeros_like(moving)
     inside[:, :, :7] = 1
     assert unlike() - backward == pytest.approx(
-        float(dissimilarity(sample(moving, Displaced(shift).on_grid(moving.shape[2:])), fixed, "lncc", inside)),
+        float(dissimilarity(sample(moving, DisplacementMap(shift).on_grid(moving.shape[2:])), fixed, "lncc", inside)),
         abs=1e-5,
     )
     assert unlike(fixed_mask_b1dhw=seen) != pytest.approx(unlike(), abs=1e-3)
@@ -110,7 +110,10 @@ def test_masks_and_borders():
 
 def test_same_generator_same_loss():
     moving, fixed = image(seed=1), image(seed=2)
-    maps = [Displaced(torch.randn(1, 3, 14, 15, 16, generator=torch.Generator().manual_seed(s)) * 0.02) for s in (1, 2)]
+    maps = [
+        DisplacementMap(torch.randn(1, 3, 14, 15, 16, generator=torch.Generator().manual_seed(s)) * 0.02)
+        for s in (1, 2)
+    ]
     values = [
         float(paper_loss(*maps, moving, fixed, generator=torch.Generator().manual_seed(s)).total) for s in (5, 5, 6)
     ]

@@ -135,7 +135,7 @@ def test_mind_neighbors_lie_where_scipy_finds_them():
     """Between voxels, too: the descriptors of an image turned by SciPy, turned back, are those of the image."""
     smooth = gaussian_filter(np.random.default_rng(2).normal(size=(40, 40, 40)), 2.5)
     turned = rotate(smooth, 40, axes=(1, 2), reshape=False, order=3, mode="nearest")
-    here, there = [
+    here, forward = [
         torch.from_numpy(((a - a.min()) / np.ptp(a)).astype(np.float32))[None, None] for a in (smooth, turned)
     ]
     c, s = np.cos(np.radians(40)), np.sin(np.radians(40))
@@ -143,9 +143,9 @@ def test_mind_neighbors_lie_where_scipy_finds_them():
     expected = mind_descriptor(here)[0].numpy()[inner].ravel()
 
     def correlation(axes):
-        told = mind_descriptor(there, axes_33=axes)[0].numpy()
-        back = rotate(told, -40, axes=(2, 3), reshape=False, order=1, mode="nearest")
-        return np.corrcoef(back[inner].ravel(), expected)[0, 1]
+        told = mind_descriptor(forward, axes_33=axes)[0].numpy()
+        backward = rotate(told, -40, axes=(2, 3), reshape=False, order=1, mode="nearest")
+        return np.corrcoef(backward[inner].ravel(), expected)[0, 1]
 
     assert correlation([[1, 0, 0], [0, c, -s], [0, s, c]]) > 0.97
     assert correlation(None) < 0.6

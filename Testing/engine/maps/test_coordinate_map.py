@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from carlreg.maps import Affine, Composed, Displaced, identity_map
+from carlreg.maps import Affine, CompositeMap, DisplacementMap, identity_map
 from scipy.ndimage import map_coordinates
 
 
@@ -19,7 +19,7 @@ def points(seed=0, low=0.0, high=1.0):
 def test_displaced_is_linear_interpolation_between_centers_and_constant_beyond(shape, legacy):
     field = random_field(shape)
     at = points(1, -0.2, 1.2)
-    found = Displaced(field, legacy=legacy)(at)
+    found = DisplacementMap(field, legacy=legacy)(at)
     count = np.array(shape).reshape(3, 1)
     unit = at[0].reshape(3, -1).double().numpy()
     index = unit * (count - 1) if legacy else unit * count - 0.5
@@ -30,7 +30,7 @@ def test_displaced_is_linear_interpolation_between_centers_and_constant_beyond(s
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_on_grid_equals_calling_at_the_centers(legacy):
-    field = Displaced(random_field((5, 6, 7)), legacy=legacy, scale=(0.5, 1.0, 2.0))
+    field = DisplacementMap(random_field((5, 6, 7)), legacy=legacy, scale=(0.5, 1.0, 2.0))
     for shape in ((5, 6, 7), (10, 4, 7)):
         called = field(identity_map(shape, legacy=legacy))
         assert float((field.on_grid(shape) - called).abs().max()) < 1e-6
@@ -41,10 +41,10 @@ def test_composed_applies_the_inner_map_first():
     shift = Affine(torch.tensor([[1.0, 0, 0, 0.1], [0, 1, 0, 0.2], [0, 0, 1, 0.3], [0, 0, 0, 1]]))
     at = points()
     offset = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1, 1)
-    assert torch.allclose(Composed(outer=scaling, inner=shift)(at), 2 * (at + offset))
-    assert torch.allclose(Composed(outer=shift, inner=scaling)(at), 2 * at + offset)
+    assert torch.allclose(CompositeMap(outer=scaling, inner=shift)(at), 2 * (at + offset))
+    assert torch.allclose(CompositeMap(outer=shift, inner=scaling)(at), 2 * at + offset)
     shape = (4, 5, 6)
-    both = Composed(outer=shift, inner=scaling)
+    both = CompositeMap(outer=shift, inner=scaling)
     assert torch.allclose(both.on_grid(shape), both(identity_map(shape)))
 
 
@@ -52,7 +52,7 @@ def test_composed_equals_simpleitk_on_two_lattices():
     """Voxel-centered unit coordinates on different shapes, against ITK's displacement fields in voxels."""
     outer_shape, inner_shape = (9, 8, 7), (6, 10, 8)
     outer, inner = random_field(outer_shape, 1, 0.02), random_field(inner_shape, 2, 0.02)
-    maps = Composed(outer=Displaced(outer), inner=Displaced(inner))
+    maps = CompositeMap(outer=DisplacementMap(outer), inner=DisplacementMap(inner))
     transforms = []
     for field in (outer, inner):
         image = sitk.GetImageFromArray(field[0].flip(0).permute(1, 2, 3, 0).double().numpy(), isVector=True)
@@ -78,11 +78,11 @@ def test_extrapolation_continues_a_rotation(legacy):
     field = torch.einsum("ij,bjdhw->bidhw", turn - torch.eye(3), identity)
     at = points(4, -0.3, 1.3)
     expected = torch.einsum("ij,bjdhw->bidhw", turn, at)
-    assert float((Displaced(field, extrapolate=True, legacy=legacy)(at) - expected).abs().max()) < 1e-5
-    assert float((Displaced(field, legacy=legacy)(at) - expected).abs().max()) > 0.05
+    assert float((DisplacementMap(field, extrapolate=True, legacy=legacy)(at) - expected).abs().max()) < 1e-5
+    assert float((DisplacementMap(field, legacy=legacy)(at) - expected).abs().max()) > 0.05
 
 
 def test_gradient_reaches_the_displacement_and_the_points():
     field = random_field((4, 4, 4)).double().requires_grad_()
     at = points().double()[:, :, :2, :2, :2].requires_grad_()
-    assert torch.autograd.gradcheck(lambda f, p: Displaced(f)(p), (field, at), atol=1e-4)
+    assert torch.autograd.gradcheck(lambda f, p: DisplacementMap(f)(p), (field, at), atol=1e-4)

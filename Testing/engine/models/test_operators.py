@@ -3,15 +3,15 @@ import math
 import pytest
 import torch
 from carlreg.errors import InputError
-from carlreg.maps import Affine, Composed, Displaced, identity_map, sample
+from carlreg.maps import Affine, CompositeMap, DisplacementMap, identity_map, sample
 from carlreg.models.compositions import HALF_WIDTH, Refinement, assemble
-from carlreg.models.operators import AtHalfResolution, Prediction, Registration, TwoStep, halved, relaxed
+from carlreg.models.operators import AtHalfResolution, Prediction, RegistrationNetwork, TwoStep, halved, relaxed
 from carlreg.models.paper_encoder import ROTATION_ENCODER, PaperEncoder, PaperEncoderSettings
 from carlreg.models.registry import build
 from carlreg.models.unet import UNet, UNetSettings
 
 
-class Fixed(Registration):
+class Fixed(RegistrationNetwork):
     """Predicts a given map and remembers what it saw."""
 
     def __init__(self, found, stride=1, legacy=False):
@@ -108,7 +108,7 @@ def test_relaxation_keeps_affine_maps_and_smooths_noise():
 
     noise = torch.zeros(1, 3, 25, 25, 25)
     noise[:, :, 12, 12, 12] = 1
-    spread = relaxed(Displaced(noise), (25,) * 3, (25,) * 3, 2.0).displacement_b3dhw[0, 0]
+    spread = relaxed(DisplacementMap(noise), (25,) * 3, (25,) * 3, 2.0).displacement_b3dhw[0, 0]
     assert float(spread.sum()) == pytest.approx(1, abs=1e-4)
     distance = torch.arange(25.0) - 12
     assert float((spread.sum((1, 2)) * distance**2).sum()) == pytest.approx(4, rel=0.05)  # sigma squared
@@ -161,4 +161,4 @@ def test_maps_of_both_directions_live_on_their_own_fixed_grid():
     assert backward.attention_map_b3dhw.shape == (1, 3, 6, 5, 7)
     assert forward.certainty_b1dhw.shape == (1, 1, 5, 8, 5)
     assert float(forward.certainty_b1dhw.min()) >= 0 and float(forward.certainty_b1dhw.max()) <= 1
-    assert isinstance(forward.map, Composed)
+    assert isinstance(forward.map, CompositeMap)

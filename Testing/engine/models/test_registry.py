@@ -3,7 +3,7 @@ import torch
 from carlreg.errors import CheckpointError, DeviceError, InputError
 from carlreg.models import checkpoints
 from carlreg.models.attention import CoordinateAttention
-from carlreg.models.operators import Registration, without_refinement
+from carlreg.models.operators import RegistrationNetwork, without_refinement
 from carlreg.models.registry import MODELS, build, load
 
 # method and publications; the compact model's own
@@ -60,7 +60,7 @@ def test_untrained_weights_are_refused_unless_allowed(name):
     assert loaded.weights_sha256 is None
     assert not any(loaded.trained.values())
     assert set(loaded.trained) == ({"refinement"} if name == "unigradicon" else {"attention", "refinement"})
-    assert isinstance(loaded.network, Registration) and not loaded.network.training
+    assert isinstance(loaded.network, RegistrationNetwork) and not loaded.network.training
 
 
 def test_shipped_weights_are_the_default_and_checked(monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from carlreg.optimize.affine import AffineProblem, refine_affine
 from carlreg.optimize.field import LevelImages, affine_map
 from carlreg.optimize.search import SearchImage, rotations, search
-from carlreg.optimize.starts import Start, distinct, fit_rigid, robust_affine, translation
+from carlreg.optimize.starts import AffineCandidate, distinct, fit_rigid, robust_affine, translation
 from carlreg.spaces import VolumeGrid
 from scipy.spatial.transform import Rotation
 
@@ -81,7 +81,7 @@ def test_rigid_refinement_stays_rigid():
     images = LevelImages(
         picture(fixed_grid, np.eye(4)), fixed_grid, picture(moving_grid, np.linalg.inv(truth)), moving_grid
     )
-    found = refine_affine(AffineProblem(images, window_mm=30), np.eye(4), steps=50, rate_mm=2.0, freedom="rigid")
+    found = refine_affine(AffineProblem(images, window_mm=30), np.eye(4), steps=50, rate_mm=2.0, dof="rigid")
     assert np.abs(found[:3, :3] @ found[:3, :3].T - np.eye(3)).max() < 1e-6
     assert corner_error(found, truth) < 1.0
 
@@ -176,5 +176,9 @@ def test_fit_rigid_never_mirrors():
 
 
 def test_distinct_drops_near_copies_only():
-    starts = [Start("a", np.eye(4)), Start("b", translation([0.1, 0, 0])), Start("c", translation([5, 0, 0]))]
+    starts = [
+        AffineCandidate("a", np.eye(4)),
+        AffineCandidate("b", translation([0.1, 0, 0])),
+        AffineCandidate("c", translation([5, 0, 0])),
+    ]
     assert [s.name for s in distinct(starts, np.zeros(3), 50.0, closer_than_mm=0.5)] == ["a", "c"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from carlreg.physical import PhysicalTransform, deliver
+from carlreg.physical import PhysicalTransform, to_fixed_grid
 from carlreg.progress import StageTiming
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import Volume, volume_from_image
@@ -77,22 +77,22 @@ def known_pair() -> tuple:
     working = FIXED.with_spacing(2.0).padded(4.0)
     x = (positions(working) - FIXED.center_lps) / 9.0
     residual = 1.2 * np.stack([np.sin(x[..., 1]), np.cos(x[..., 2]), np.sin(x[..., 0])], axis=-1)
-    transform = deliver(affine, residual.astype(np.float32), working, FIXED)
+    transform = to_fixed_grid(affine, residual.astype(np.float32), working, FIXED)
 
     origin = transform.apply(FIXED.center_lps[None])[0] - 26.0
     moving_grid = VolumeGrid((40, 38, 30), (1.4, 1.4, 1.8), origin, np.eye(3))
     # The map inverted by plain iteration, independent of the engine's inverse.
     z = (positions(moving_grid) - affine[:3, 3]) @ np.linalg.inv(OBLIQUE).T
-    back = z.copy()
+    backward = z.copy()
     for _ in range(15):
-        mapped = transform.apply(back).reshape(back.shape)
-        back = back + z - (mapped - affine[:3, 3]) @ np.linalg.inv(OBLIQUE).T
+        mapped = transform.apply(backward).reshape(backward.shape)
+        backward = backward + z - (mapped - affine[:3, 3]) @ np.linalg.inv(OBLIQUE).T
     return (
         transform,
         to_image(np.rint(anatomy(positions(FIXED))).astype(np.int16), FIXED),
-        to_image(np.rint(anatomy(back)).astype(np.int16), moving_grid),
+        to_image(np.rint(anatomy(backward)).astype(np.int16), moving_grid),
         to_image(tissue(positions(FIXED)).astype(np.uint16), FIXED),
-        to_image(tissue(back).astype(np.uint16), moving_grid),
+        to_image(tissue(backward).astype(np.uint16), moving_grid),
     )
 
 

@@ -61,12 +61,12 @@ def test_small_types_do_not_overflow(transform_file, case):
 def test_without_reference_the_folder_says_which_grid(case, tmp_path):
     out = tmp_path / "out"
     outputs.write_result(case.result, out, settings=RegistrationSettings())
-    there = outputs.apply_to_image(out / "transform.h5", case.result.moving.image)
-    assert VolumeGrid.of(there).same_as(case.result.fixed.grid)
-    back = outputs.apply_to_image(out / "inverse_transform.h5", case.result.fixed.image)
-    assert VolumeGrid.of(back).same_as(case.result.moving.grid)
+    forward = outputs.apply_to_image(out / "transform.h5", case.result.moving.image)
+    assert VolumeGrid.of(forward).same_as(case.result.fixed.grid)
+    backward = outputs.apply_to_image(out / "inverse_transform.h5", case.result.fixed.image)
+    assert VolumeGrid.of(backward).same_as(case.result.moving.grid)
     warped = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "warped.nii.gz"))).astype(int)
-    assert (np.abs(sitk.GetArrayFromImage(there) - warped) > 1).mean() < 1e-3
+    assert (np.abs(sitk.GetArrayFromImage(forward) - warped) > 1).mean() < 1e-3
     (out / "settings.json").unlink()
     alone = outputs.apply_to_image(out / "transform.h5", case.result.moving.image)
     assert VolumeGrid.of(alone).same_as(case.result.moving.grid)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg import outputs
-from carlreg.outputs.measure import label_overlap, landmark_errors
 from carlreg.physical import PhysicalTransform
+from carlreg.quality.measure import label_overlap, landmark_errors
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import read_landmarks, read_volume
 

@@ -120,10 +120,10 @@ def test_jacobian_file_holds_the_whole_map(written, case):
 
 def test_inverse_file_undoes_the_forward_file(written, case):
     out, _ = written
-    there = sitk.ReadTransform(str(out / "transform.h5"))
-    back = sitk.ReadTransform(str(out / "inverse_transform.h5"))
+    forward = sitk.ReadTransform(str(out / "transform.h5"))
+    backward = sitk.ReadTransform(str(out / "inverse_transform.h5"))
     for point in case.landmarks[0].tolist():
-        again = back.TransformPoint(there.TransformPoint(point))
+        again = backward.TransformPoint(forward.TransformPoint(point))
         assert np.linalg.norm(np.subtract(again, point)) < 0.1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from carlreg.physical import PhysicalTransform, deliver, invert
+from carlreg.physical import PhysicalTransform, invert, to_fixed_grid
 from carlreg.spaces import VolumeGrid
 
 
@@ -21,7 +21,7 @@ def moving_grid_of(transform: PhysicalTransform, fixed: VolumeGrid, direction) -
 def test_there_and_back(grid, make, degrees):
     working = grid.with_spacing(1.5).padded(3.0)
     residual = make.waves(make.centers(working), grid.center_lps, amplitude=2.5).astype(np.float32)
-    transform = deliver(make.affine(degrees, about=grid.center_lps), residual, working, grid)
+    transform = to_fixed_grid(make.affine(degrees, about=grid.center_lps), residual, working, grid)
     direction = np.linalg.qr(grid.direction + 0.1)[0]
     moving = moving_grid_of(transform, grid, direction)
     inverse, report = invert(transform, moving)
@@ -33,9 +33,9 @@ def test_there_and_back(grid, make, degrees):
     assert error.mean() < 0.02
     assert error.max() < 0.25
     # The same through the files' transforms.
-    there, back = transform.to_sitk(), inverse.to_sitk()
+    forward, backward = transform.to_sitk(), inverse.to_sitk()
     for point in points[:50].tolist():
-        again = back.TransformPoint(there.TransformPoint(point))
+        again = backward.TransformPoint(forward.TransformPoint(point))
         assert np.linalg.norm(np.subtract(again, point)) < 0.25
 
     np.testing.assert_allclose(inverse.grid.direction, direction)
@@ -48,7 +48,7 @@ def test_nodes_are_exact(make, oblique):
     """At its own nodes the inverse is the solution, not an interpolation."""
     working = oblique.with_spacing(2.0).padded(3.0)
     residual = make.waves(make.centers(working), oblique.center_lps, amplitude=3.0).astype(np.float32)
-    transform = deliver(np.eye(4), residual, working, oblique)
+    transform = to_fixed_grid(np.eye(4), residual, working, oblique)
     moving = oblique
     inverse, _ = invert(transform, moving, spacing_mm=2.0)
     nodes = make.centers(inverse.grid).reshape(-1, 3)
@@ -92,7 +92,7 @@ def test_sitk_agrees_on_the_inverse_of_the_field(make, oblique):
     """SimpleITK's own field inversion as an oracle."""
     working = oblique.with_spacing(1.5).padded(3.0)
     residual = make.waves(make.centers(working), oblique.center_lps, amplitude=1.5).astype(np.float32)
-    transform = deliver(np.eye(4), residual, working, oblique)
+    transform = to_fixed_grid(np.eye(4), residual, working, oblique)
     image = sitk.Cast(transform._field_to_sitk().GetDisplacementField(), sitk.sitkVectorFloat64)
     oracle = sitk.DisplacementFieldTransform(
         sitk.InvertDisplacementField(

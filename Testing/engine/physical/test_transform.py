@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg.errors import GeometryError, InputError
-from carlreg.physical import PhysicalTransform, deliver
+from carlreg.physical import PhysicalTransform, to_fixed_grid
 from carlreg.physical.repair import smallest_determinants
 from carlreg.physical.transform import tensor_from_array
 from carlreg.spaces import VolumeGrid
@@ -92,7 +92,7 @@ def test_delivery_keeps_the_inside_and_fades_to_zero_around_it(grid, make):
     residual_grid = grid.with_spacing(2.0).padded(3.0)
     residual = make.waves(make.centers(residual_grid), grid.center_lps).astype(np.float32)
     affine = make.affine(about=grid.center_lps)
-    delivered = deliver(affine, residual, residual_grid, grid)
+    delivered = to_fixed_grid(affine, residual, residual_grid, grid)
     field = delivered.displacement_lps
 
     # Axes of the fixed volume, and at least a tenth of its extent more on each side.
@@ -123,7 +123,7 @@ def test_delivery_keeps_the_inside_and_fades_to_zero_around_it(grid, make):
 def test_delivery_of_another_orientation_and_spacing(make, oblique):
     residual_grid = VolumeGrid((30, 30, 34), (2.5,) * 3, oblique.center_lps - 36.0, np.eye(3))
     residual = make.waves(make.centers(residual_grid), oblique.center_lps, length=80.0).astype(np.float32)
-    delivered = deliver(np.eye(4), residual, residual_grid, oblique, spacing_mm=1.5)
+    delivered = to_fixed_grid(np.eye(4), residual, residual_grid, oblique, spacing_mm=1.5)
     np.testing.assert_allclose(delivered.grid.spacing, 1.5)
     points = make.points(oblique, 300)
     expected = points + make.waves(points, oblique.center_lps, length=80.0)
@@ -133,7 +133,7 @@ def test_delivery_of_another_orientation_and_spacing(make, oblique):
 def test_delivery_continues_a_small_working_field_and_lets_it_decay(make, oblique):
     half = oblique.cropped((6, 6, 4), (26, 22, 17)).with_spacing(1.5)
     residual = np.broadcast_to(np.float32([3.0, -2.0, 1.0]), (*half.shape_dhw, 3))
-    delivered = deliver(np.eye(4), residual, half, oblique)
+    delivered = to_fixed_grid(np.eye(4), residual, half, oblique)
     size = np.linalg.norm(delivered.displacement_lps, axis=-1)
     k, j, i = (n // 2 for n in size.shape)
     for line in (size[k, j], size[k, :, i], size[:, j, i]):
@@ -148,7 +148,7 @@ def test_delivery_continues_a_small_working_field_and_lets_it_decay(make, obliqu
 def test_a_large_field_gets_a_wider_margin_instead_of_folds(make, oblique):
     residual_grid = oblique.with_spacing(2.0).padded(4.0)
     residual = np.broadcast_to(np.float32([20.0, 0.0, -15.0]), (*residual_grid.shape_dhw, 3))
-    delivered = deliver(np.eye(4), residual, residual_grid, oblique)
+    delivered = to_fixed_grid(np.eye(4), residual, residual_grid, oblique)
     field = tensor_from_array(delivered.displacement_lps).permute(3, 0, 1, 2)
     assert smallest_determinants(field, delivered.grid.spacing, oblique.direction).min() > 0.02
     points = make.points(oblique, 300)

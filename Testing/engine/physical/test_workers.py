@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from carlreg.physical import deliver, invert, jacobian_determinant
+from carlreg.physical import invert, jacobian_determinant, to_fixed_grid
 from carlreg.physical.workers import in_threads
 from carlreg.spaces import VolumeGrid
 
@@ -41,7 +41,7 @@ def test_numbers_do_not_depend_on_the_number_of_threads():
     coarse = torch.randn(1, 3, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     smooth = torch.nn.functional.interpolate(coarse, grid.shape_dhw, mode="trilinear", align_corners=True)
     field[:] = smooth[0].permute(1, 2, 3, 0).numpy()
-    transform = deliver(np.eye(4), field, grid, grid.cropped((5, 5, 5), (45, 39, 51)))
+    transform = to_fixed_grid(np.eye(4), field, grid, grid.cropped((5, 5, 5), (45, 39, 51)))
     lattice = VolumeGrid((64, 64, 128), (1.0,) * 3, (3, 3, -6), np.eye(3))
     two = jacobian_determinant(transform, lattice), invert(transform, grid)[0].displacement_lps
     torch.set_num_threads(1)

@@ -116,5 +116,5 @@ def test_storing_along_other_axes_is_simpleitks_orientation(image, axes):
     wanted = np.array([letters[letter] for letter in axes], float).T
     found = grid.reordered(*grid.axes_along(wanted))
     assert found.same_as(VolumeGrid.of(expected), 1e-9)
-    back = found.reordered(*found.axes_along(grid.direction))
-    assert back.same_as(grid, 1e-9)
+    backward = found.reordered(*found.axes_along(grid.direction))
+    assert backward.same_as(grid, 1e-9)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from carlreg.maps import Affine
-from carlreg.models.operators import Prediction, Registration
-from carlreg.training.config import config_from_table
+from carlreg.models.operators import Prediction, RegistrationNetwork
+from carlreg.training.settings import config_from_table
 
 
 @pytest.fixture(autouse=True)
@@ -17,21 +17,21 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-class Known(Registration):
+class Known(RegistrationNetwork):
     """Answers with given 4 x 4 matrices (unit coordinates), whatever it sees; remembers what it saw."""
 
-    def __init__(self, there: torch.Tensor, back: torch.Tensor) -> None:
+    def __init__(self, forward: torch.Tensor, backward: torch.Tensor) -> None:
         super().__init__()
-        self.there, self.back = there, back
+        self.matrices = forward, backward
         self.seen: list = []
         self.factor = torch.nn.Parameter(torch.ones(()))
 
     def predict(self, moving_b1dhw, fixed_b1dhw) -> Prediction:
-        return Prediction(Affine(self.there * self.factor))
+        return Prediction(Affine(self.matrices[0] * self.factor))
 
     def predict_both(self, moving_b1dhw, fixed_b1dhw):
         self.seen.append((moving_b1dhw, fixed_b1dhw))
-        return Prediction(Affine(self.there * self.factor)), Prediction(Affine(self.back * self.factor))
+        return Prediction(Affine(self.matrices[0] * self.factor)), Prediction(Affine(self.matrices[1] * self.factor))
 
 
 @pytest.fixture

@@ -52,8 +52,8 @@ def test_figures_of_a_known_pair():
     assert figures.degrees == pytest.approx(30, abs=0.01)
     assert figures.zoom == pytest.approx(1.25, abs=1e-4)
     assert figures.shift == pytest.approx(0, abs=1e-5)
-    back = PairFigures.of(Views(ones, ones, ones, ones, (moving, fixed), ones), 1, 0)
-    assert back.overlap == pytest.approx(1.0, abs=0.02)  # the smaller view lies within the other, all but two edges
+    backward = PairFigures.of(Views(ones, ones, ones, ones, (moving, fixed), ones), 1, 0)
+    assert backward.overlap == pytest.approx(1.0, abs=0.02)  # the smaller view lies within the other, all but two edges
     aside = View(torch.eye(3) / 2, torch.tensor([0.5, 0.5, 0.75]), still)
     shifted = PairFigures.of(Views(ones, ones, ones, ones, (aside, fixed), ones), 0, 1)
     assert shifted.shift == pytest.approx(0.5, abs=1e-5)

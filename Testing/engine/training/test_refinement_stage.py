@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 from carlreg.errors import InputError
-from carlreg.maps import Composed, Displaced, identity_map
+from carlreg.maps import CompositeMap, DisplacementMap, identity_map
 from carlreg.models.local_attention import LocalAttention, LocalAttentionSettings
 from carlreg.training import networks
-from carlreg.training.config import config_from_table
 from carlreg.training.refinement_stage import (
     RefinementStage,
     _cross_entropy,
@@ -17,6 +16,7 @@ from carlreg.training.refinement_stage import (
     point_sent_to,
     refinement_losses,
 )
+from carlreg.training.settings import config_from_table
 from carlreg.training.synthetic import SyntheticSettings, make_views
 from scipy.special import log_softmax
 
@@ -50,7 +50,7 @@ def test_point_sent_to_inverts_a_map():
     bend = 0.03 * torch.sin(2 * torch.pi * lattice.flip(1))
     matrix = torch.tensor([[1.05, 0.1, 0.0], [-0.1, 0.95, 0.05], [0.0, -0.05, 1.1]])
     linear = torch.einsum("xy,bydhw->bxdhw", matrix, lattice - 0.5) + 0.5
-    found = Displaced(linear + bend - lattice)
+    found = DisplacementMap(linear + bend - lattice)
     asked = 0.25 + 0.5 * identity_map((7, 7, 7))  # inside, where the field is not continued by its edge
     point = point_sent_to(found, found(asked), matrix, iterations=12)
     # starts at other places than the answer, so that nothing is right by chance
@@ -76,7 +76,7 @@ def test_what_a_step_should_answer_leads_to_the_true_map():
     t = task(largest=6.0)
     lattice = identity_map((16, 16, 16))
     point = point_sent_to(t.start, t.true_b3dhw, t.linear_33)
-    found = Composed(outer=t.start, inner=Displaced(point - lattice)).on_grid((16, 16, 16))
+    found = CompositeMap(outer=t.start, inner=DisplacementMap(point - lattice)).on_grid((16, 16, 16))
     apart = ((found - t.true_b3dhw) * 32).norm(dim=1, keepdim=True)[t.valid_b1dhw > 0]
     assert float(apart.mean()) < 0.02
     assert float(apart.quantile(0.99)) < 0.3

@@ -8,11 +8,11 @@ import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
 from carlreg.losses import paper
-from carlreg.maps import Affine, Displaced, identity_map, sample
+from carlreg.maps import Affine, DisplacementMap, identity_map, sample
 from carlreg.training import networks
-from carlreg.training.config import config_from_table
-from carlreg.training.everything_stage import EverythingStage, common_labels, dice_loss, soft_dice, sparse_gradicon
 from carlreg.training.images_stage import diffusion, random_rotation, rotation_map, turned_inside
+from carlreg.training.joint_stage import EverythingStage, common_labels, dice_loss, soft_dice, sparse_gradicon
+from carlreg.training.settings import config_from_table
 from carlreg.training.similarity_stage import SimilarityStage
 from carlreg.training.stage import bin_names
 from carlreg.training.synthetic import SyntheticSettings, make_views
@@ -63,7 +63,7 @@ def test_the_true_map_of_a_drawn_pair_has_no_error_and_its_figures_agree_with_th
         points = identity_map((16,) * 3)
         torch.testing.assert_close(way.true_b3dhw, views.moving_from_fixed(moving, fixed, points))
         assert 0 < way.overlap <= 1
-    found = Displaced(pair.forward.true_b3dhw - identity_map((16,) * 3))
+    found = DisplacementMap(pair.forward.true_b3dhw - identity_map((16,) * 3))
     assert pair.forward.end_point(found, pair.shape).item() < 0.01
     assert torch.equal(pair.moving, views.images_k1dhw[:1]) and torch.equal(pair.fixed_labels, views.labels_k1dhw[1:])
 
@@ -116,7 +116,7 @@ def test_labels_are_chosen_from_those_of_both_images():
 def test_sparse_gradicon_agrees_with_the_published_form():
     shape = (24, 24, 24)
     smooth = F.interpolate(torch.randn((1, 3, 4, 4, 4), generator=torch.Generator().manual_seed(0)) * 0.05, size=shape)
-    forward, backward = Displaced(smooth), Affine(translation(0.0, 0.0, 0.0))
+    forward, backward = DisplacementMap(smooth), Affine(translation(0.0, 0.0, 0.0))
     ours = np.mean(
         [sparse_gradicon(forward, backward, shape, torch.Generator().manual_seed(s)).item() for s in range(8)]
     )
@@ -166,12 +166,12 @@ def test_stage_c_draws_pairs_of_one_contrast():
 
 def test_diffusion_is_the_papers_for_cubes_and_zero_for_unmoved_images_of_any_shape():
     field = torch.randn((1, 3, 8, 8, 8), generator=torch.Generator().manual_seed(0)) * 0.1
-    found = Displaced(field)
+    found = DisplacementMap(field)
     assert diffusion(found, (8, 8, 8), (8, 8, 8)).item() == pytest.approx(
         paper.diffusion(found, (8, 8, 8)).item(), rel=1e-5
     )
     fixed, moving = (8, 12, 16), (12, 8, 24)
-    unmoved = Displaced(torch.zeros(1, 3, *fixed), scale=[f / m for f, m in zip(fixed, moving, strict=True)])
+    unmoved = DisplacementMap(torch.zeros(1, 3, *fixed), scale=[f / m for f, m in zip(fixed, moving, strict=True)])
     assert diffusion(unmoved, fixed, moving).item() < 1e-10
 
 
@@ -216,8 +216,8 @@ def test_rotations_inside_the_loss_leave_the_map_between_the_unturned_images(kno
     truth = translation(0.05, -0.02, 0.08)
     as_matrix = {name: rotation_map(turn, shape).matrix for name, turn in (("r", r), ("q", q))}
     # F(x) = M(T x); with M' = M o R and F' = F o Q the map from F' to M' is R^-1 T Q.
-    there = torch.linalg.inv(as_matrix["r"]) @ truth @ as_matrix["q"]
-    network = known(there, torch.linalg.inv(there))
+    forward = torch.linalg.inv(as_matrix["r"]) @ truth @ as_matrix["q"]
+    network = known(forward, torch.linalg.inv(forward))
     moving, fixed = smooth_image(shape, 1), smooth_image(shape, 2)
     forward, backward = turned_inside(network, moving, fixed, (r, q))
     points = identity_map(shape)

@@ -11,7 +11,7 @@ from carlreg.errors import InputError
 from carlreg.maps.sampling import identity_map
 from carlreg.preprocess import normalize
 from carlreg.training.anatomy import PAINTERS, make_anatomy
-from carlreg.training.painting import Canvas, Dice, turn
+from carlreg.training.painting import Canvas, Random, turn
 from carlreg.training.synthetic import SyntheticSettings, View, local_deviation, make_views, smooth_noise
 from carlreg.training.views import Field, Reach, Slide, _along, _blur_matrix, draw_view, orientation, window
 from scipy import stats
@@ -75,18 +75,18 @@ def test_inverse_is_exact_to_a_fiftieth_of_a_voxel(settings):
     points = identity_map((16,) * 3)
     for seed in range(5):
         for view in make_views(seed, settings).views:
-            back = view.view_from_canvas(view.canvas_from_view(points))
-            assert (back - points).abs().max() * settings.size < 0.02
+            backward = view.view_from_canvas(view.canvas_from_view(points))
+            assert (backward - points).abs().max() * settings.size < 0.02
 
 
 def test_maps_of_both_directions_are_inverse(pair):
     views, _ = pair
     points = identity_map((12,) * 3)
-    there = views.moving_from_fixed(1, 0, points)
-    inside = ((there > 0) & (there < 1)).all(1)[0]
-    back = views.moving_from_fixed(0, 1, there)
+    forward = views.moving_from_fixed(1, 0, points)
+    inside = ((forward > 0) & (forward < 1)).all(1)[0]
+    backward = views.moving_from_fixed(0, 1, forward)
     assert inside.sum() > 50
-    assert (back - points)[0, :, inside].abs().max() * 48 < 0.02
+    assert (backward - points)[0, :, inside].abs().max() * 48 < 0.02
 
 
 def test_a_view_without_deformation_is_the_affine_it_says():
@@ -104,10 +104,10 @@ def test_a_view_is_what_scipy_makes_of_its_parts(axis):
     shape[axis] = 1
     profile = torch.rand(1, 1, *shape)
     slide = Slide(axis, 0.04, profile, frequency=0.7, phase=1.0)
-    dice = Dice(4)
-    matrix, center = turn(dice) / 1.5, torch.tensor([0.45, 0.5, 0.6])
-    view = View(matrix, center, smooth_noise(dice, 3, 4, 9)[None] * 0.01, slide)
-    points = dice.random(1, 3, 5, 5, 5)
+    random = Random(4)
+    matrix, center = turn(random) / 1.5, torch.tensor([0.45, 0.5, 0.6])
+    view = View(matrix, center, smooth_noise(random, 3, 4, 9)[None] * 0.01, slide)
+    points = random.random(1, 3, 5, 5, 5)
     u = points[0].flatten(1).double().numpy()
     field = np.stack([map_coordinates(c, u * 9 - 0.5, order=1, mode="nearest") for c in view.displacement[0].numpy()])
     expected = matrix.double().numpy() @ (u - 0.5) + center.numpy()[:, None] + field
@@ -116,8 +116,8 @@ def test_a_view_is_what_scipy_makes_of_its_parts(axis):
     reach = 0.04 * map_coordinates(profile[0, 0].numpy(), at, order=1, mode="nearest")
     expected[axis] += reach * (0.75 + 0.25 * np.cos(2 * np.pi * 0.7 * expected[axis] + 1.0))
     np.testing.assert_allclose(view.canvas_from_view(points)[0].flatten(1).numpy(), expected, atol=2e-6)
-    back = view.view_from_canvas(view.canvas_from_view(points))
-    assert (back - points).abs().max() * 48 < 0.02
+    backward = view.view_from_canvas(view.canvas_from_view(points))
+    assert (backward - points).abs().max() * 48 < 0.02
 
 
 def test_the_fast_lattice_equals_the_map_at_voxel_centers():
@@ -139,12 +139,12 @@ def test_view_deformations_do_not_fold(settings):
 
 
 def _angles(degrees, count):
-    dice = Dice(1)
+    random = Random(1)
     reach = Reach(16, 1.5, degrees, 0.25, 1.0, 0.0, 0.0, 0.0)
     profile = torch.zeros(1, 1, 1, 4, 4)
     found = []
     for _ in range(count):
-        view = draw_view(dice, reach, torch.eye(3), 0, profile)
+        view = draw_view(random, reach, torch.eye(3), 0, profile)
         u, _, v = np.linalg.svd(view.matrix.numpy())
         found.append(math.acos(np.clip((np.trace(u @ v) - 1) / 2, -1, 1)))
     return np.array(found)
@@ -152,8 +152,8 @@ def _angles(degrees, count):
 
 def test_rotations_are_uniform_over_all_rotations_from_180_degrees_on():
     # The angle of a uniform rotation has the density (1 - cos) / pi; limits are those of one false alarm in 1000.
-    dice = Dice(2)
-    turns = np.array([math.acos(np.clip((turn(dice).trace().item() - 1) / 2, -1, 1)) for _ in range(3000)])
+    random = Random(2)
+    turns = np.array([math.acos(np.clip((turn(random).trace().item() - 1) / 2, -1, 1)) for _ in range(3000)])
     for angles in (turns, _angles(180.0, 400)):
         assert stats.kstest(angles, lambda a: (a - np.sin(a)) / np.pi).statistic < 1.95 / math.sqrt(len(angles))
 
@@ -166,14 +166,14 @@ def test_rotations_stay_within_the_limit_and_use_it():
 
 
 def test_random_axes_have_no_preferred_direction():
-    dice = Dice(0)
-    moved = np.array([(turn(dice) @ torch.tensor([0.0, 0.0, 1.0])).numpy() for _ in range(500)])
+    random = Random(0)
+    moved = np.array([(turn(random) @ torch.tensor([0.0, 0.0, 1.0])).numpy() for _ in range(500)])
     for component in moved.T:  # uniform on the sphere: each coordinate is uniform
         assert stats.kstest((component + 1) / 2, "uniform").pvalue > 0.01
 
 
 def test_orientations_are_signed_permutations_of_both_kinds():
-    found = [orientation(Dice(seed)) for seed in range(60)]
+    found = [orientation(Random(seed)) for seed in range(60)]
     assert all(torch.equal(m @ m.T, torch.eye(3)) for m in found)
     assert len({tuple(m.flatten().tolist()) for m in found}) > 25
 
@@ -201,10 +201,10 @@ def _nearest(image_dhw, points):
 
 
 def test_shifts_reach_the_limit_and_not_more():
-    dice = Dice(0)
+    random = Random(0)
     reach = Reach(16, 1.5, 15.0, 0.25, 1.0, 0.0, 0.0, 0.0)
     profile = torch.zeros(1, 1, 1, 4, 4)
-    centers = [draw_view(dice, reach, torch.eye(3), 0, profile).center for _ in range(200)]
+    centers = [draw_view(random, reach, torch.eye(3), 0, profile).center for _ in range(200)]
     shifts = (torch.stack(centers) - 0.5).abs() * 1.5  # in view edges
     assert shifts.max() <= 0.25 + 1e-6
     assert shifts.max() > 0.22
@@ -295,14 +295,14 @@ def test_extras_are_in_some_views_only_and_change_the_image_where_they_are():
         views = make_views(seed, settings)
         match = views.moving_from_fixed(1, 0, points)
         index = _voxels(match, 48)
-        there = map_coordinates(views.extra_k1dhw[1, 0].numpy(), index, order=0, mode="constant") > 0
+        forward = map_coordinates(views.extra_k1dhw[1, 0].numpy(), index, order=0, mode="constant") > 0
         here = views.extra_k1dhw[0, 0].numpy() > 0
         moving_labels = map_coordinates(views.labels_k1dhw[1, 0].numpy(), index, order=0, mode="constant")
         body = (~_outside(match)) & (views.labels_k1dhw[0, 0].numpy() > 0) & (moving_labels > 0)
         warped = map_coordinates(views.images_k1dhw[1, 0].numpy(), index, order=1, mode="nearest")
         fixed = views.images_k1dhw[0, 0].numpy()
         # Gain and window of the two views differ: a line through what both show takes them out.
-        shared, changed = body & ~here & ~there, body & here & ~there
+        shared, changed = body & ~here & ~forward, body & here & ~forward
         difference = np.abs(np.polyval(np.polyfit(warped[shared], fixed[shared], 1), warped) - fixed)
         if changed.sum() > 20:
             alone += 1
@@ -313,7 +313,7 @@ def test_extras_are_in_some_views_only_and_change_the_image_where_they_are():
 
 
 def test_extras_are_painted_where_they_say():
-    anatomy = next(a for a in (make_anatomy(Dice(seed), 48, missing=1.0) for seed in range(20)) if a.extras)
+    anatomy = next(a for a in (make_anatomy(Random(seed), 48, missing=1.0) for seed in range(20)) if a.extras)
     extra = anatomy.extras[0]
     image = anatomy.contrasts[0][0, 0].clone()
     before = image.clone()
@@ -331,7 +331,7 @@ def test_no_extras_when_none_are_wanted():
 def test_trunks_in_ct_have_air_fat_soft_tissue_and_bone():
     found = []
     for seed in range(30):
-        anatomy = make_anatomy(Dice(seed), 48, kinds={"trunk": 1.0}, missing=0.0)
+        anatomy = make_anatomy(Random(seed), 48, kinds={"trunk": 1.0}, missing=0.0)
         if anatomy.modality[0] == "ct":
             values = anatomy.contrasts[0][anatomy.labels_11dhw > 0].numpy()
             found.append([np.mean((values > a) & (values < b)) for a, b in ((0.43, 0.48), (0.49, 0.58), (0.6, 1.0))])
@@ -344,7 +344,7 @@ def test_trunks_in_ct_have_air_fat_soft_tissue_and_bone():
 def test_painted_background_is_black_and_bodies_differ():
     images = []
     for seed, kind in enumerate(PAINTERS):
-        anatomy = make_anatomy(Dice(seed), 48, kinds={kind: 1.0})
+        anatomy = make_anatomy(Random(seed), 48, kinds={kind: 1.0})
         assert anatomy.kind == kind
         for contrast in anatomy.contrasts:
             assert contrast.min() >= 0 and contrast.max() <= 1
@@ -354,7 +354,7 @@ def test_painted_background_is_black_and_bodies_differ():
 
 
 def test_tubes_have_the_length_and_thickness_they_were_given():
-    canvas = Canvas(Dice(0), 48, 1.5, ("ct", "ct"))  # 32 voxels per edge
+    canvas = Canvas(Random(0), 48, 1.5, ("ct", "ct"))  # 32 voxels per edge
     points = torch.stack([torch.linspace(-0.4, 0.4, 80), torch.full((80,), 0.1), torch.full((80,), -0.2)], 1)
     alpha, box = canvas.tubes(points, torch.full((80,), 0.09))
     full = torch.zeros(48, 48, 48)
@@ -371,16 +371,16 @@ def test_tubes_have_the_length_and_thickness_they_were_given():
 
 
 def test_ellipsoids_have_the_volume_they_were_given():
-    canvas = Canvas(Dice(0), 48, 1.5, ("mr", "mr"))
+    canvas = Canvas(Random(0), 48, 1.5, ("mr", "mr"))
     radii = (0.2, 0.3, 0.15)
-    distance, box = canvas.ellipsoid((0.05, 0.0, -0.1), radii, turn_33=turn(Dice(3)), bumpy=0.0)
+    distance, box = canvas.ellipsoid((0.05, 0.0, -0.1), radii, turn_33=turn(Random(3)), bumpy=0.0)
     canvas.paint(canvas.soft(distance), "organ", box)
     volume = (canvas.labels_dhw == 1).sum().item() / 32**3
     assert volume == pytest.approx(4 / 3 * math.pi * math.prod(radii), rel=0.05)
 
 
 def test_smooth_noise_is_centered_and_about_unit_variance():
-    noise = smooth_noise(Dice(0), 8, 10, 40)
+    noise = smooth_noise(Random(0), 8, 10, 40)
     assert noise.shape == (8, 40, 40, 40)
     assert abs(noise.mean()) < 0.1
     assert 0.7 < noise.std() < 1.3

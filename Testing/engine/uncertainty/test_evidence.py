@@ -157,6 +157,8 @@ def test_the_model_is_the_documented_formula():
 )
 def test_no_uncertainty_says_why(name, spread, words):
     loaded = SimpleNamespace(name=name, weights_sha256=None)
-    answer = None if name == "untrained" else SimpleNamespace(network=None, there=SimpleNamespace(spread_b1dhw=spread))
+    answer = (
+        None if name == "untrained" else SimpleNamespace(network=None, forward=SimpleNamespace(spread_b1dhw=spread))
+    )
     found, reason = uncertainty_of(answer, loaded, None, None, None, None, optimized=True)
     assert found is None and words in reason and reason.startswith("No uncertainty")

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from carlreg.atomic import check_file
 from carlreg.errors import GeometryError, InputError
-from carlreg.staging import check_file
 from carlreg.volumes import pair_warnings, read_volume, volume_from_image, write_image
 
 nib = pytest.importorskip("nibabel")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ...atomic import staged_file
 from ...progress import Progress
-from ...staging import staged_file
 from ...volumes import Volume
 from .case import ReportCase, read_case
 from .page import page

@@ -15,12 +15,12 @@ from ...errors import GeometryError, InputError
 from ...maps.exchange import array_from_tensor, tensor_from_array
 from ...physical import PhysicalTransform
 from ...physical.interpolate import inside_index
+from ...quality.measure import affine_resampled, read_uncertainty, subsampled
+from ...quality.metrics import body_of
+from ...quality.verdict import verdict
 from ...spaces import VolumeGrid
 from ...volumes import Volume, read_transform, read_volume
 from ...volumes.volume import read_file
-from ..figures import body_of
-from ..measure import affine_resampled, read_uncertainty, subsampled
-from ..verdict import verdict
 
 LARGEST_EDGE = 256  # pictures are drawn from every n-th voxel of larger volumes
 _FIGURES = ("similarity", "jacobian")

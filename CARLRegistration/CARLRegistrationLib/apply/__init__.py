@@ -1,0 +1,1 @@
+"""The Apply section: one transform on many nodes."""

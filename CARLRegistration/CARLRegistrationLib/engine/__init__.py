@@ -1,0 +1,1 @@
+"""The engine's process: started, watched, cancelled, and what it needs."""

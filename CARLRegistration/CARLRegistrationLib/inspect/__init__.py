@@ -1,0 +1,1 @@
+"""The Inspect section: seeing and judging a result."""

@@ -1,0 +1,303 @@
+"""What is inspected: a fixed and a moving volume and the transform between them, placed as the views show them.
+
+Maps here go from world points of the fixed volume (RAS mm) to points of the moving node's own space (RAS mm), as
+vtkGeneralTransform. Inputs are never changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from ..common.errors import RegistrationError
+from ..mrml import bridge
+
+_PROBE_NODES = 20  # per axis: where it is asked whether fixed points land in the moving volume
+_FIELD_NODES = 48  # per axis: of the field that stands for the map between 0 and 100 %
+_MARGIN = 0.1
+_ENOUGH_BEFORE = 0.05  # as the engine: with less in common before, the way begins with the centers aligned
+
+
+@dataclass
+class Case:
+    """fixed, moving, transform: nodes. The rest, where known: what a run made, segmentations, lists of points."""
+
+    fixed: object = None
+    moving: object = None
+    transform: object = None
+    uncertainty: object = None
+    fixedSegmentation: object = None
+    movingSegmentation: object = None
+    fixedPoints: object = None
+    movingPoints: object = None
+
+    def check(self) -> None:
+        """Raise RegistrationError when the three do not make sense together."""
+        bridge.checkVolume(self.fixed, _("fixed volume"))
+        bridge.checkVolume(self.moving, _("moving volume"))
+        if self.transform is None:
+            raise RegistrationError(_("Choose a transform, or register first."))
+        if self.fixed is self.moving:
+            raise RegistrationError(_("Fixed and moving are the same volume. Choose two different ones."))
+        self._checkParents()
+        share = self.commonShare()
+        if share is None:
+            raise RegistrationError(
+                _("{name}: the transform gives no finite points around {fixed}. Choose another.").format(
+                    name=self.transform.GetName(), fixed=self.fixed.GetName()
+                )
+            )
+        if share == 0:
+            raise RegistrationError(
+                _("Under {name} no part of {fixed} lies in {moving}: there is nothing to compare. {hint}").format(
+                    name=self.transform.GetName(),
+                    fixed=self.fixed.GetName(),
+                    moving=self.moving.GetName(),
+                    hint=self.madeFor() or _("Does the transform belong to these volumes, in this direction?"),
+                )
+            )
+
+    def _checkParents(self) -> None:
+        for parent in parents(self.fixed):
+            if parent is self.transform:
+                raise RegistrationError(
+                    _(
+                        "{fixed} is itself placed under {name}. Choose the volume that stays as fixed, or take it out "
+                        "of the transform."
+                    ).format(fixed=self.fixed.GetName(), name=self.transform.GetName())
+                )
+
+    def madeFor(self) -> str:
+        """A hint when the transform says that it was made for other volumes, else ""."""
+        kind = slicer.vtkMRMLTransformNode
+        made = [
+            self.transform.GetNodeReference(role)
+            for role in (kind.GetFixedNodeReferenceRole(), kind.GetMovingNodeReferenceRole())
+        ]
+        if None in made or (made[0] is self.fixed and made[1] is self.moving):
+            return ""
+        if made[0] is self.moving and made[1] is self.fixed:
+            return _("It is the inverse, made for the other direction: choose the transform, or swap the volumes.")
+        return _("It was made for {fixed} (fixed) and {moving} (moving).").format(
+            fixed=made[0].GetName(), moving=made[1].GetName()
+        )
+
+    # --- where things are
+
+    def fixedMatrix(self) -> np.ndarray | None:
+        """4 x 4 of the fixed voxels to the world; None where a parent transform is not linear."""
+        linear = bridge.linearWorldFromNode(self.fixed)
+        return None if linear is None else linear @ bridge.rasFromIjk(self.fixed)
+
+    def fixedInWorld(self) -> tuple[np.ndarray, np.ndarray]:
+        """Voxels (k, j, i) of the fixed volume, and their 4 x 4 to the world; resampled when it cannot be said so."""
+        matrix = self.fixedMatrix()
+        if matrix is not None:
+            return slicer.util.arrayFromVolume(self.fixed), matrix
+        import SimpleITK as sitk
+
+        image, _note = bridge.worldImage(self.fixed, _("fixed volume"))
+        return sitk.GetArrayFromImage(image), bridge.rasFromImage(image)
+
+    def worldMap(self):
+        """The chosen transform: fixed to moving points, both in the world."""
+        made = vtk.vtkGeneralTransform()
+        self.transform.GetTransformFromWorld(made)
+        return made
+
+    def movingFromWorld(self):
+        """World points to the moving node's own space; the chosen transform, if it is a parent, is left out."""
+        made = vtk.vtkGeneralTransform()
+        made.PostMultiply()
+        above = []
+        for parent in parents(self.moving):
+            if parent is self.transform:
+                break
+            above.append(parent)
+        for parent in reversed(above):
+            made.Concatenate(parent.GetTransformFromParent())
+        return made
+
+    def fullMap(self):
+        """Fixed points in the world to the moving node's own space."""
+        made = vtk.vtkGeneralTransform()
+        made.PostMultiply()
+        made.Concatenate(self.worldMap())
+        made.Concatenate(self.movingFromWorld())
+        return made
+
+    def lattice(self, nodes: int) -> np.ndarray:
+        """(nodes^3, 3) world points that fill the fixed volume."""
+        size = np.array(self.fixed.GetImageData().GetDimensions())
+        axes = [np.linspace(0, n - 1, nodes) for n in size]
+        index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+        own = bridge.rasFromIjk(self.fixed)
+        return bridge.transformPoints(bridge.worldFromNode(self.fixed), index @ own[:3, :3].T + own[:3, 3])
+
+    def _inMoving(self, points: np.ndarray, through) -> np.ndarray | None:
+        """Bool for each point: it lands in the moving volume. None when a point is not finite."""
+        inverse = np.linalg.inv(bridge.rasFromIjk(self.moving))
+        index = bridge.transformPoints(through, points) @ inverse[:3, :3].T + inverse[:3, 3]
+        if not np.all(np.isfinite(index)):
+            return None
+        size = np.array(self.moving.GetImageData().GetDimensions())
+        return ((index >= -0.5) & (index <= size - 0.5)).all(axis=1)
+
+    def commonShare(self) -> float | None:
+        """Share of the fixed volume that lands in the moving one; None when the transform is not finite."""
+        inside = self._inMoving(self.lattice(_PROBE_NODES), self.fullMap())
+        return None if inside is None else float(inside.mean())
+
+    def shareBefore(self) -> float:
+        """As `commonShare`, without the transform."""
+        inside = self._inMoving(self.lattice(_PROBE_NODES), self.movingFromWorld())
+        return 0.0 if inside is None else float(inside.mean())
+
+    def start(self) -> np.ndarray:
+        """4 x 4: where the way of the transform begins: as it is, or with centers aligned when little overlaps."""
+        shift = np.eye(4)
+        if self.shareBefore() < _ENOUGH_BEFORE:
+            size = np.array(self.moving.GetImageData().GetDimensions())
+            own = bridge.rasFromIjk(self.moving)
+            center = own[:3, :3] @ ((size - 1) / 2) + own[:3, 3]
+            center = bridge.transformPoints(self.movingFromWorld().GetInverse(), center[None])[0]
+            shift[:3, 3] = center - self.lattice(3).mean(axis=0)
+        return shift
+
+    def commonBox(self) -> np.ndarray:
+        """2 x 3: lowest and highest corner (world RAS mm) of what both volumes show under the transform."""
+        points = self.lattice(_PROBE_NODES)
+        inside = self._inMoving(points, self.fullMap())
+        size = np.array(self.fixed.GetImageData().GetDimensions())
+        at = [np.round(np.linspace(0, n - 1, _PROBE_NODES)).astype(int) for n in size]
+        values = slicer.util.arrayFromVolume(self.fixed)[np.ix_(at[2], at[1], at[0])].transpose(2, 1, 0).reshape(-1)
+        content = inside & (values > values.min() + 0.05 * (float(values.max()) - values.min()))
+        chosen = content if content.sum() > 8 else inside
+        if not chosen.any():
+            chosen = np.ones(len(points), dtype=bool)
+        return np.stack([points[chosen].min(axis=0), points[chosen].max(axis=0)])
+
+
+def parents(node) -> list:
+    """The transform nodes above a node, nearest first."""
+    found = []
+    parent = node.GetParentTransformNode() if node is not None else None
+    while parent is not None:
+        found.append(parent)
+        parent = parent.GetParentTransformNode()
+    return found
+
+
+class PartialMap:
+    """The map of a case at any share between none and all of it, fast enough for a slider.
+
+    It is split into the affine that fits it best and a rest. The affine goes from the case's start along its matrix
+    logarithm (a turn is a turn at every share), the rest in proportion. At 1 it is the
+    transform, as closely as the nodes can say.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        whole = case.worldMap()
+        points = case.lattice(2)
+        low, high = points.min(axis=0), points.max(axis=0)
+        margin = _MARGIN * (high - low) + 1.0
+        self._low, high = low - margin, high + margin
+        longest = float((high - self._low).max())
+        self._count = np.clip(np.ceil(_FIELD_NODES * (high - self._low) / longest).astype(int), 4, None)
+        self._step = (high - self._low) / (self._count - 1)
+        axes = [self._low[a] + self._step[a] * np.arange(self._count[a]) for a in range(3)]
+        grid = np.stack(np.meshgrid(axes[2], axes[1], axes[0], indexing="ij"), axis=-1)[..., ::-1].reshape(-1, 3)
+        mapped = bridge.transformPoints(whole, grid)
+        self.displacement = mapped - grid
+        homogeneous = np.column_stack([grid, np.ones(len(grid))])
+        self._affine = np.eye(4)
+        self._affine[:3] = np.linalg.lstsq(homogeneous, mapped, rcond=None)[0].T
+        self._rest = mapped - homogeneous @ self._affine[:3].T
+        self._start = self._log = None
+
+    def at(self, share: float):
+        """The map (fixed points in the world to the moving node's space) at a share of 0 to 1."""
+        made = vtk.vtkGeneralTransform()
+        made.PostMultiply()
+        affine = self._affineAt(share)
+        if share > 0.0:
+            made.Concatenate(self._grid(share * self._rest @ np.linalg.inv(affine[:3, :3]).T))
+        made.Concatenate(bridge.matrixFrom(affine))
+        made.Concatenate(self._case.movingFromWorld())
+        return made
+
+    def linear(self):
+        """The whole map with its field interpolated linearly: close, and much faster for whole volumes."""
+        made = vtk.vtkGeneralTransform()
+        made.PostMultiply()
+        made.Concatenate(self._grid(self.displacement))
+        made.Concatenate(self._case.movingFromWorld())
+        return made
+
+    def _affineAt(self, share: float) -> np.ndarray:
+        if self._start is None:
+            self._start = self._case.start()
+            self._log = _matrixLog(np.linalg.inv(self._start) @ self._affine)
+        if self._log is not None:
+            from scipy.linalg import expm
+
+            return self._start @ np.real(expm(share * self._log))
+        return (1.0 - share) * self._start + share * self._affine
+
+    def local(self):
+        """What the transform does beside its affine part: fixed points in the world to world points."""
+        return self._grid(self._rest @ np.linalg.inv(self._affine[:3, :3]).T)
+
+    def _grid(self, displacement: np.ndarray):
+        from vtk.util.numpy_support import numpy_to_vtk
+
+        image = vtk.vtkImageData()
+        image.SetDimensions(*self._count.tolist())
+        image.SetSpacing(*self._step.tolist())
+        image.SetOrigin(*self._low.tolist())
+        image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(displacement, np.float32), deep=True))
+        grid = vtk.vtkGridTransform()
+        grid.SetDisplacementGridData(image)
+        grid.SetInterpolationModeToLinear()
+        return grid
+
+
+def _matrixLog(affine: np.ndarray) -> np.ndarray | None:
+    """The real logarithm, or None where there is none (mirrored, or turned by half a turn) or scipy is missing."""
+    try:
+        from scipy.linalg import logm
+    except ImportError:
+        return None
+    if np.linalg.det(affine[:3, :3]) <= 1e-6:
+        return None
+    try:
+        found = np.asarray(logm(affine))
+    except (ValueError, np.linalg.LinAlgError):
+        return None
+    if not np.all(np.isfinite(found)) or np.abs(np.imag(found)).max() > 1e-6:
+        return None
+    return np.real(found)
+
+
+def resampled(moving, through, matrix: np.ndarray, size, step: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A moving volume on another grid: (values float32, inside bool, 4 x 4 of the grid), k, j, i.
+
+    Args: through: grid's world points to the moving node's space. matrix, size: of the grid (i, j, k). step: every
+        n-th voxel only.
+    """
+    lattice = matrix @ np.diag([step, step, step, 1.0])
+    count = [-(-int(n) // step) for n in size]
+    image = moving.GetImageData()
+    outside = float(image.GetScalarRange()[0]) - 1e6
+    own = bridge.rasFromIjk(moving)
+    values = bridge.resliced(image, own, through, lattice, count, outside, scalarType=vtk.VTK_FLOAT)
+    inside = values > outside + 5e5
+    return values, inside, lattice
+
+
+__all__ = ["Case", "PartialMap", "parents", "resampled"]

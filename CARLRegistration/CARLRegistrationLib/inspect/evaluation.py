@@ -1,0 +1,300 @@
+"""The engine as judge: `carlreg evaluate` of any transform, and `carlreg report` of a run, as background processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+from ..common.errors import RegistrationError
+from ..engine import dependencies
+from ..engine.process import DONE, EngineProcess, engine_environment
+from ..mrml import bridge
+from .case import Case, parents
+
+_FIELD_NODES = 72  # per axis, of a transform that files cannot hold as it is
+
+
+@dataclass
+class EvaluationInput:
+    """What an evaluation is started with. names: of the segments by label. notes: what was left out, in words."""
+
+    arguments: list[str]
+    names: dict = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class Task:
+    """One engine process in a folder of its own; `poll` returns None while it runs, then what `finish` makes of it."""
+
+    def __init__(self, arguments: list[str], folder: Path, finish: Callable, python: str | None = None) -> None:
+        self.folder, self._finish = Path(folder), finish
+        environment = engine_environment(python, dependencies.startupEnvironment() if python else None)
+        try:
+            self._process = EngineProcess(arguments, self.folder, python, environment)
+        except OSError as error:
+            raise RegistrationError(
+                _(
+                    "The engine could not be started: {error}. Is the disk full, or the engine Python no program?"
+                ).format(error=error.strerror or error)
+            ) from error
+
+    def poll(self):
+        """Raises RegistrationError when the engine could not do it."""
+        report = self._process.poll()
+        if report.running:
+            return None
+        if report.exit_code != DONE:
+            log = self._process.log()
+            said = [line.removeprefix("Error: ") for line in log.splitlines() if line.startswith("Error: ")]
+            text = (
+                said[-1] if said else _("The engine stopped unexpectedly (code {code}).").format(code=report.exit_code)
+            )
+            raise RegistrationError(text, log, unexpected=not said)
+        return self._finish(self.folder)
+
+    def stop(self) -> None:
+        self._process.stop(0.5)
+
+
+def newFolder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="CARLRegistration-", dir=slicer.app.temporaryPath or None))
+
+
+def startEvaluation(case: Case, python: str | None = None) -> tuple[Task, EvaluationInput]:
+    """Judge a case with the engine; the task gives its quality (see quality.json).
+
+    Raises: RegistrationError for empty segmentations or lists of points that do not fit; nothing is left behind then.
+    """
+    folder = newFolder()
+    try:
+        prepared = writeEvaluation(case, folder)
+        return Task(prepared.arguments, folder, _readQuality, python), prepared
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _readQuality(folder: Path) -> dict:
+    return json.loads((folder / "quality.json").read_text(encoding="utf-8"))
+
+
+def startReport(jobFolder: Path, python: str | None = None) -> Task:
+    """Make the report of a run whose folder is still there; the task gives the path of the file."""
+    if jobFolder is None or not (Path(jobFolder) / "result").is_dir():
+        raise RegistrationError(_("There is no result of a registration in this session. Press Apply first."))
+    folder = newFolder()
+    out = folder / "report.html"
+    arguments = ["report", str(Path(jobFolder) / "result"), "--out", str(out)]
+    for side in ("fixed", "moving"):
+        path = Path(jobFolder) / f"{side}.mha"
+        if path.is_file():
+            arguments += [f"--{side}", str(path)]
+    try:
+        return Task([*arguments, "--progress", "json", "--control", "stdin"], folder, lambda _folder: out, python)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def writeEvaluation(case: Case, folder: Path) -> EvaluationInput:
+    """Write what `carlreg evaluate` reads."""
+    fixedImage, note = bridge.writeVolume(case.fixed, folder / "fixed.mha", _("fixed volume"))
+    notes = [note] if note else []
+    with standIn(case.moving, case.transform) as moving:
+        movingImage, note = bridge.writeVolume(moving, folder / "moving.mha", _("moving volume"))
+    notes += [note] if note else []
+    _writeTransform(case, folder / "transform.h5", fixedImage)
+    arguments = ["evaluate", "transform.h5", "fixed.mha", "moving.mha", "--out", "quality.json"]
+    names = {}
+    if case.fixedSegmentation is not None:
+        names, more = _writeLabels(case, folder, fixedImage, movingImage)
+        notes += more
+        arguments += ["--fixed-labels", "fixed_labels.mha"]
+        if case.movingSegmentation is not None:
+            arguments += ["--moving-labels", "moving_labels.mha"]
+    elif case.movingSegmentation is not None:
+        raise RegistrationError(_("Choose a segmentation of the fixed volume, too."))
+    if (case.fixedPoints is None) != (case.movingPoints is None):
+        raise RegistrationError(_("Choose a list of points for both volumes, or for none."))
+    if case.fixedPoints is not None:
+        _writePoints(case, folder / "landmarks.csv")
+        arguments += ["--landmarks", "landmarks.csv"]
+    return EvaluationInput([*arguments, "--progress", "json", "--control", "stdin"], names, notes)
+
+
+@contextmanager
+def standIn(node, transform):
+    """The node itself, or, when it is placed under the transform already, a temporary copy that is not."""
+    above = parents(node)
+    if transform not in above:
+        yield node
+        return
+    copy = slicer.mrmlScene.CreateNodeByClass(node.GetClassName())
+    copy.UnRegister(None)
+    copy.SetHideFromEditors(True)
+    copy.SetSaveWithScene(False)
+    copy.SetName(node.GetName())
+    copy = slicer.mrmlScene.AddNode(copy)
+    try:
+        if node.IsA("vtkMRMLSegmentationNode"):
+            copy.GetSegmentation().DeepCopy(node.GetSegmentation())
+        else:
+            copy.SetAndObserveImageData(node.GetImageData())
+            copy.SetIJKToRASMatrix(bridge.matrixFrom(bridge.rasFromIjk(node)))
+        below = above[: above.index(transform)]
+        if len(below) > 1:
+            raise RegistrationError(
+                _("{name} is under several transforms and {transform}. Harden them, or take it out of them.").format(
+                    name=node.GetName(), transform=transform.GetName()
+                )
+            )
+        if below:  # its own parent goes up to the transform: a copy of it stands alone
+            alone = slicer.mrmlScene.AddNode(_copyOfTransform(below[0]))
+            copy.SetAndObserveTransformNodeID(alone.GetID())
+        yield copy
+    finally:
+        alone = copy.GetParentTransformNode()
+        slicer.mrmlScene.RemoveNode(copy)
+        if alone is not None:
+            slicer.mrmlScene.RemoveNode(alone)
+
+
+def _copyOfTransform(node):
+    copy = slicer.mrmlScene.CreateNodeByClass(node.GetClassName())
+    copy.UnRegister(None)
+    copy.CopyContent(node, True)
+    copy.SetHideFromEditors(True)
+    copy.SetSaveWithScene(False)
+    return copy
+
+
+def _writeTransform(case: Case, path: Path, fixedImage) -> None:
+    """As Slicer stores it, where that is an affine and a field as any tool reads them; else sampled."""
+    import SimpleITK as sitk
+
+    node = case.transform
+    if node.GetParentTransformNode() is None and not node.IsTransformToWorldLinear():
+        storage = slicer.vtkMRMLTransformStorageNode()
+        storage.SetFileName(str(path))
+        try:
+            if storage.WriteData(node):
+                written = sitk.ReadTransform(str(path))
+                parts = [written.Downcast()]
+                if isinstance(parts[0], sitk.CompositeTransform):
+                    parts = [parts[0].GetNthTransform(n) for n in range(parts[0].GetNumberOfTransforms())]
+                if all(part.GetTransformEnum() in bridge.itkKinds() for part in parts):
+                    return
+        except RuntimeError:
+            pass
+    bridge.writeTransform(node, path, fixedImage, _FIELD_NODES)
+
+
+def _writeLabels(case: Case, folder: Path, fixedImage, movingImage) -> tuple[dict, list[str]]:
+    """Label maps of both sides with one number for each name; (names by number, notes)."""
+    fixedIds = _segments(case.fixedSegmentation)
+    sides = [("fixed", case.fixedSegmentation, fixedIds, fixedImage)]
+    numbers = {name: n for n, name in enumerate(fixedIds, start=1)}
+    notes = []
+    if case.movingSegmentation is not None:
+        movingIds = _segments(case.movingSegmentation)
+        if len(fixedIds) == len(movingIds) == 1:  # one each: they are meant for each other, whatever they are called
+            movingIds = dict(zip(fixedIds, movingIds.values(), strict=True))
+        if not set(fixedIds) & set(movingIds):
+            raise RegistrationError(
+                _(
+                    "{fixed} and {moving} have no segment of the same name. Rename the segments that belong together."
+                ).format(fixed=case.fixedSegmentation.GetName(), moving=case.movingSegmentation.GetName())
+            )
+        alone = sorted(set(fixedIds) ^ set(movingIds))
+        if alone:
+            notes.append(_("Only on one side, and not compared: {names}.").format(names=", ".join(alone)))
+        sides.append(("moving", case.movingSegmentation, movingIds, movingImage))
+    for side, node, ids, onto in sides:
+        with standIn(node, case.transform) if side == "moving" else _itself(node) as placed:
+            empty = _writeLabelMap(placed, ids, numbers, onto, folder / f"{side}_labels.mha")
+        if empty:
+            notes.append(_("{node}: empty, and left out: {names}.").format(node=node.GetName(), names=", ".join(empty)))
+    return {n: name for name, n in numbers.items()}, notes
+
+
+@contextmanager
+def _itself(node):
+    yield node
+
+
+def _segments(node) -> dict:
+    """Segment IDs by name."""
+    segmentation = node.GetSegmentation()
+    found = {segmentation.GetSegment(one).GetName(): one for one in segmentation.GetSegmentIDs()}
+    if not found:
+        raise RegistrationError(
+            _("{name} has no segments. Choose another segmentation, or none.").format(name=node.GetName())
+        )
+    return found
+
+
+def _writeLabelMap(node, ids: dict, numbers: dict, onto, path: Path) -> list[str]:
+    import SimpleITK as sitk
+
+    labels = np.zeros(onto.GetSize()[::-1], np.uint16)
+    empty = []
+    for name, segmentId in ids.items():
+        if name not in numbers:
+            continue
+        try:
+            inside = bridge.segmentInside(node, segmentId, onto, _("segmentation"))
+        except RegistrationError:
+            empty.append(name)
+            continue
+        if inside.any():
+            labels[inside] = numbers[name]
+        else:
+            empty.append(name)
+    if not labels.any():
+        raise RegistrationError(
+            _("{name}: all segments are empty or lie outside their volume. Choose another segmentation.").format(
+                name=node.GetName()
+            )
+        )
+    image = sitk.GetImageFromArray(labels)
+    image.CopyInformation(onto)
+    sitk.WriteImage(image, str(path), True)
+    return empty
+
+
+def _writePoints(case: Case, path: Path) -> None:
+    lists = [_points(case.fixedPoints, None), _points(case.movingPoints, case.transform)]
+    if len(lists[0]) != len(lists[1]) or not len(lists[0]):
+        raise RegistrationError(
+            _("Expected as many points in {fixed} as in {moving}, got {n} and {m}.").format(
+                fixed=case.fixedPoints.GetName(), moving=case.movingPoints.GetName(), n=len(lists[0]), m=len(lists[1])
+            )
+        )
+    rows = np.hstack(lists) * np.array([-1.0, -1.0, 1.0] * 2)
+    header = "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
+    np.savetxt(path, rows, fmt="%.6f", delimiter=",", header=header, comments="")
+
+
+def _points(node, without) -> np.ndarray:
+    """N x 3 in the world (RAS mm), in the order of the list; a transform above it can be left out."""
+    points = np.array([node.GetNthControlPointPosition(n) for n in range(node.GetNumberOfControlPoints())]).reshape(
+        -1, 3
+    )
+    for parent in parents(node):
+        if parent is without:
+            break
+        if len(points):
+            points = bridge.transformPoints(parent.GetTransformToParent(), points)
+    return points
+
+
+__all__ = ["EvaluationInput", "Task", "newFolder", "standIn", "startEvaluation", "startReport", "writeEvaluation"]

@@ -1,0 +1,360 @@
+"""What the panel asks, kept in the scene; and what the engine is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import slicer
+from carlreg.settings import RegistrationSettings
+from slicer import (
+    vtkMRMLDisplayableNode,
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTransformNode,
+)
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+from ..apply.choices import ApplyDirection, ApplyGrid, ApplyInterpolation, ApplyMethod
+from ..common.choices import Choice
+from ..transforms.choices import Convention, Direction, ExportFormat, LinearKind, Precision, Which
+
+
+class Preset(Choice):
+    GENERAL = "general"
+    CT = "ct"
+    MR = "mr"
+    CT_TO_MR = "ct-mr"
+    LUNG_CT = "lung-ct"
+    BRAIN_MR = "brain-mr"
+
+    def label(self) -> str:
+        return {
+            Preset.GENERAL: _("General"),
+            Preset.CT: _("CT"),
+            Preset.MR: _("MR"),
+            Preset.CT_TO_MR: _("CT to MR (or MR to CT)"),
+            Preset.LUNG_CT: _("Lung CT"),
+            Preset.BRAIN_MR: _("Brain MR"),
+        }[self]
+
+
+class Robustness(Choice):
+    TRANSLATION = "translation"
+    ROTATION = "rotation"
+
+    def label(self) -> str:
+        return {
+            Robustness.TRANSLATION: _("Translation"),
+            Robustness.ROTATION: _("Rotation"),
+        }[self]
+
+
+class OptimizationMethod(Choice):
+    FIELD = "field"
+    NETWORK = "network"
+
+    def label(self) -> str:
+        return {
+            OptimizationMethod.FIELD: _("Displacement field (fast)"),
+            OptimizationMethod.NETWORK: _("Network weights (as published, slow)"),
+        }[self]
+
+
+class Similarity(Choice):
+    LNCC2 = "lncc2"
+    LNCC = "lncc"
+    MIND = "mind"
+
+    def label(self) -> str:
+        return {
+            Similarity.LNCC2: _("LNCC squared (same or inverted contrast)"),
+            Similarity.LNCC: _("LNCC (same contrast)"),
+            Similarity.MIND: _("MIND (different contrasts)"),
+        }[self]
+
+
+class Modality(Choice):
+    AUTO = "auto"
+    CT = "ct"
+    MR = "mr"
+
+    def label(self) -> str:
+        return {Modality.AUTO: _("Automatic"), Modality.CT: _("CT"), Modality.MR: _("MR")}[self]
+
+
+class Model(Choice):
+    CARL_COMPACT = "carl-compact"
+    CARL_COMPACT_ROTATION = "carl-compact-rotation"
+    UNIGRADICON = "unigradicon"
+    MULTIGRADICON = "multigradicon"
+    CARL_PAPER_ABDOMEN = "carl-paper-abdomen"
+    CARL_PAPER_BRAIN = "carl-paper-brain"
+    CARL_PAPER_ROTATION = "carl-paper-rotation"
+
+    def label(self) -> str:
+        return {
+            Model.CARL_COMPACT: _("carl-compact (shipped)"),
+            Model.CARL_COMPACT_ROTATION: _("carl-compact-rotation (shipped)"),
+            Model.UNIGRADICON: _("uniGradICON (your weights file)"),
+            Model.MULTIGRADICON: _("multiGradICON (your weights file)"),
+            Model.CARL_PAPER_ABDOMEN: _("CARL as published, abdomen (your weights file)"),
+            Model.CARL_PAPER_BRAIN: _("CARL as published, brain and lung (your weights file)"),
+            Model.CARL_PAPER_ROTATION: _("CARL with rotations, as published (your weights file)"),
+        }[self]
+
+    @property
+    def shipped(self) -> bool:
+        """True when its weights come with the module."""
+        return self in (Model.CARL_COMPACT, Model.CARL_COMPACT_ROTATION)
+
+
+@parameterNodeWrapper
+class CARLRegistrationParameterNode:
+    """Everything the user chooses; saved with the scene.
+
+    *Mask: a segmentation or a label map; *MaskSegment: one segment's ID, empty for all. create*: make this output;
+    output*: the node that receives it, None for a new one. ioSteps: 0 = no instance optimization. fieldSpacing: mm,
+    0 = automatic. smoothness: a factor. device: auto, cpu, cuda:N. enginePython: empty for Slicer's own.
+    inspect*: what the Inspect section compares. transforms*, export*, import*: of the Transforms section;
+    exportSpacing, toolSpacing: mm, 0 = the field's own. apply*: of the Apply section; the nodes that are checked there
+    are references of the node.
+    """
+
+    fixedVolume: vtkMRMLScalarVolumeNode
+    movingVolume: vtkMRMLScalarVolumeNode
+
+    preset: Preset = Preset.GENERAL
+    robustness: Robustness = Robustness.TRANSLATION
+    ioSteps: Annotated[int, WithinRange(0, 500)] = 100
+    ioMethod: OptimizationMethod = OptimizationMethod.FIELD
+    similarity: Similarity = Similarity.LNCC2
+    fixedModality: Modality = Modality.AUTO
+    movingModality: Modality = Modality.AUTO
+
+    createTransform: bool = True
+    createInverse: bool = True
+    createWarped: bool = True
+    createJacobian: bool = True
+    createUncertainty: bool = True
+    outputTransform: vtkMRMLTransformNode
+    outputInverse: vtkMRMLTransformNode
+    outputWarped: vtkMRMLScalarVolumeNode
+    outputJacobian: vtkMRMLScalarVolumeNode
+    outputUncertainty: vtkMRMLScalarVolumeNode
+    placeMoving: bool = False
+
+    fixedMask: vtkMRMLDisplayableNode
+    fixedMaskSegment: str = ""
+    movingMask: vtkMRMLDisplayableNode
+    movingMaskSegment: str = ""
+    initialTransform: vtkMRMLTransformNode
+    model: Model = Model.CARL_COMPACT
+    weightsFile: str = ""
+    device: str = "auto"
+    fieldSpacing: Annotated[float, WithinRange(0, 50)] = 0.0
+    smoothness: Annotated[float, WithinRange(0.1, 10)] = 1.0
+    grid: Annotated[int, WithinRange(64, 256)] = 128
+    enginePython: str = ""
+    keepJobFolder: bool = False
+
+    showJacobian: bool = False
+
+    inspectFixed: vtkMRMLScalarVolumeNode
+    inspectMoving: vtkMRMLScalarVolumeNode
+    inspectTransform: vtkMRMLTransformNode
+    inspectUncertainty: vtkMRMLScalarVolumeNode
+    inspectFixedSegmentation: vtkMRMLSegmentationNode
+    inspectMovingSegmentation: vtkMRMLSegmentationNode
+    inspectFixedPoints: vtkMRMLMarkupsFiducialNode
+    inspectMovingPoints: vtkMRMLMarkupsFiducialNode
+
+    transformsFixed: vtkMRMLScalarVolumeNode
+    transformsMoving: vtkMRMLScalarVolumeNode
+    transformsTransform: vtkMRMLTransformNode
+    transformsInitial: vtkMRMLTransformNode
+    exportWhich: Which = Which.FORWARD
+    exportFormat: ExportFormat = ExportFormat.ITK
+    exportSpacing: Annotated[float, WithinRange(0, 50)] = 0.0
+    exportPrecision: Precision = Precision.AUTO
+    exportFlatten: bool = False
+    importConvention: Convention = Convention.FILE
+    importDirection: Direction = Direction.FILE
+    linearKind: LinearKind = LinearKind.RIGID
+    toolSpacing: Annotated[float, WithinRange(0, 50)] = 0.0
+
+    applyTransform: vtkMRMLTransformNode
+    applyDirection: ApplyDirection = ApplyDirection.TO_FIXED
+    applyMethod: ApplyMethod = ApplyMethod.RESAMPLE
+    applyGrid: ApplyGrid = ApplyGrid.TARGET
+    applyReference: vtkMRMLScalarVolumeNode
+    applyInterpolation: ApplyInterpolation = ApplyInterpolation.LINEAR
+    applyMassPreserving: bool = False
+    applyInPlace: bool = False
+
+
+@dataclass(frozen=True)
+class PresetValues:
+    """What a preset sets; everything else stays as it is."""
+
+    fixedModality: Modality
+    movingModality: Modality
+    similarity: Similarity
+    ioSteps: int = 100
+    smoothness: float = 1.0
+
+    def text(self) -> str:
+        """The values in a line."""
+        if self.fixedModality is self.movingModality:
+            modality = self.fixedModality.label()
+        else:
+            modality = f"{self.fixedModality.label()} / {self.movingModality.label()}"
+        return _(
+            "Intensities: {modality}. Similarity: {similarity}. {steps} IO steps, smoothness {smoothness:g}."
+        ).format(
+            modality=modality,
+            similarity=self.similarity.label(),
+            steps=self.ioSteps,
+            smoothness=self.smoothness,
+        )
+
+
+PRESETS = {
+    Preset.GENERAL: PresetValues(Modality.AUTO, Modality.AUTO, Similarity.LNCC2),
+    Preset.CT: PresetValues(Modality.CT, Modality.CT, Similarity.LNCC2),
+    Preset.MR: PresetValues(Modality.MR, Modality.MR, Similarity.LNCC2),
+    Preset.CT_TO_MR: PresetValues(Modality.AUTO, Modality.AUTO, Similarity.MIND),
+    Preset.LUNG_CT: PresetValues(Modality.CT, Modality.CT, Similarity.LNCC2, ioSteps=150),
+    Preset.BRAIN_MR: PresetValues(Modality.MR, Modality.MR, Similarity.LNCC2, ioSteps=150),
+}
+
+
+def applyPreset(parameters) -> None:
+    """Write the values of the chosen preset into the parameter node, in one change."""
+    values = PRESETS[parameters.preset]
+    with slicer.util.NodeModify(parameters):
+        for name in PresetValues.__dataclass_fields__:
+            setattr(parameters, name, getattr(values, name))
+
+
+def presetChanged(parameters) -> bool:
+    """True when something that the preset sets was changed afterwards."""
+    values = PRESETS[parameters.preset]
+    return any(getattr(parameters, name) != getattr(values, name) for name in PresetValues.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One registration as the logic takes it: nodes, and the engine's settings.
+
+    enginePython: None for Slicer's own. create*: outputs to make; output*: nodes to fill, None for new ones.
+    keepForReport: the result's files stay until `Result.discard`.
+    """
+
+    fixedVolume: object
+    movingVolume: object
+    settings: RegistrationSettings = field(default_factory=RegistrationSettings)
+    fixedMask: object = None
+    fixedMaskSegment: str = ""
+    movingMask: object = None
+    movingMaskSegment: str = ""
+    initialTransform: object = None
+    createTransform: bool = True
+    createInverse: bool = True
+    createWarped: bool = True
+    createJacobian: bool = True
+    createUncertainty: bool = True
+    outputTransform: object = None
+    outputInverse: object = None
+    outputWarped: object = None
+    outputJacobian: object = None
+    outputUncertainty: object = None
+    placeMoving: bool = False
+    enginePython: str | None = None
+    keepJobFolder: bool = False
+    keepForReport: bool = False
+
+    def outputs(self) -> list[tuple[str, bool, object]]:
+        """(kind, wanted, node) of each output; kinds are the names of the result's files."""
+        return [
+            ("transform", self.createTransform, self.outputTransform),
+            ("inverse_transform", self.createInverse, self.outputInverse),
+            ("warped", self.createWarped, self.outputWarped),
+            ("jacobian", self.createJacobian, self.outputJacobian),
+            ("uncertainty", self.createUncertainty, self.outputUncertainty),
+        ]
+
+
+def settingsFrom(parameters) -> RegistrationSettings:
+    """The engine's settings of a parameter node. Raises carlreg's InputError for a value that is not allowed."""
+    return RegistrationSettings(
+        model=parameters.model.value,
+        weights=parameters.weightsFile.strip() or None,
+        robustness=parameters.robustness.value,
+        fixed_modality=parameters.fixedModality.value,
+        moving_modality=parameters.movingModality.value,
+        io_method=parameters.ioMethod.value,
+        io_steps=parameters.ioSteps,
+        similarity=parameters.similarity.value,
+        smoothness=parameters.smoothness,
+        field_spacing_mm=parameters.fieldSpacing or None,
+        grid=parameters.grid,
+        device=parameters.device or "auto",
+    )
+
+
+def jobFrom(parameters) -> Job:
+    """The job that the panel describes."""
+    names = set(Job.__dataclass_fields__) - {"settings", "enginePython", "keepForReport"}
+    values = {name: getattr(parameters, name) for name in names}
+    return Job(settings=settingsFrom(parameters), enginePython=parameters.enginePython.strip() or None, **values)
+
+
+def engineArguments(settings: RegistrationSettings) -> list[str]:
+    """The options of `carlreg register` for these settings, defaults left out."""
+    default = RegistrationSettings()
+    options = {
+        "model": "--model",
+        "weights": "--weights",
+        "robustness": "--robustness",
+        "fixed_modality": "--fixed-modality",
+        "moving_modality": "--moving-modality",
+        "io_method": "--io-method",
+        "io_steps": "--io-steps",
+        "similarity": "--similarity",
+        "smoothness": "--smoothness",
+        "field_spacing_mm": "--field-spacing",
+        "grid": "--grid",
+        "device": "--device",
+        "seed": "--seed",
+        "threads": "--threads",
+    }
+    arguments = []
+    for name, option in options.items():
+        value = getattr(settings, name)
+        if value != getattr(default, name):
+            arguments += [option, str(value)]
+    if settings.allow_untrained:
+        arguments.append("--allow-untrained")
+    return arguments
+
+
+__all__ = [
+    "CARLRegistrationParameterNode",
+    "Job",
+    "Modality",
+    "Model",
+    "OptimizationMethod",
+    "PRESETS",
+    "Preset",
+    "PresetValues",
+    "Robustness",
+    "Similarity",
+    "applyPreset",
+    "engineArguments",
+    "jobFrom",
+    "presetChanged",
+    "settingsFrom",
+]

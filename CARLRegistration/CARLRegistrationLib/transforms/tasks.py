@@ -1,0 +1,446 @@
+"""What the engine does with transforms for the panel: exported, imported, inverted, joined, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import slicer
+from carlreg.formats.catalog import FORMATS, stem_of
+from slicer.i18n import tr as _
+
+from ..common.errors import RegistrationCancelled, RegistrationError
+from ..inspect.case import parents
+from ..inspect.evaluation import Task, newFolder
+from ..mrml import bridge
+from .choices import Convention, Direction, ExportFormat, LinearKind, Precision, Which
+from .files import (
+    TransformSelection,
+    addLabelMap,
+    addTransform,
+    checkTransform,
+    sidesOf,
+    writeGrid,
+    writeInitial,
+    writeNode,
+    writeSubject,
+    writeVolumes,
+)
+
+_ALWAYS_FLOAT64 = ("itk", "tfm", "slicer")
+_ALWAYS_FLOAT32 = ("elastix",)
+_TOLERANCE_MM = 0.5
+# What the engine's messages call its options, and where they are in the section. Longer ones first.
+_PANEL_NAMES = {
+    "(--fixed and --moving VOLUME)": _("(Fixed and Moving above)"),
+    "(--fixed VOLUME)": _("(Fixed above)"),
+    "(--moving VOLUME)": _("(Moving above)"),
+    "a smaller --grid or a larger --field-spacing": _("a larger Grid spacing"),
+    "--fixed": _("Fixed"),
+    "--moving": _("Moving"),
+    "--convention": _("Numbers"),
+    "--direction": _("Leads"),
+    "--spacing": _("Grid spacing"),
+    "--precision": _("Precision"),
+    "--flatten": _("One field"),
+    "--grid": _("Grid spacing"),
+    "`carlreg linear`": _("Linear part"),
+    "transform (transform.h5)": _("The transform"),
+    "--out: ": "",
+}
+
+
+class ConventionNeeded(RegistrationError):
+    """The file does not tell what its numbers mean."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """How a transform is exported; what a format does not offer is left out. spacing: mm, 0 = the field's own."""
+
+    which: Which = Which.FORWARD
+    format: ExportFormat = ExportFormat.ITK
+    spacing: float = 0.0
+    precision: Precision = Precision.AUTO
+    flatten: bool = False
+
+    @property
+    def hasField(self) -> bool:
+        return FORMATS[self.format.value].parts != "linear"
+
+    @property
+    def offersSpacing(self) -> bool:
+        return self.hasField and self.format is not ExportFormat.FSL
+
+    @property
+    def offersPrecision(self) -> bool:
+        return self.hasField and self.format.value not in (*_ALWAYS_FLOAT64, *_ALWAYS_FLOAT32)
+
+    @property
+    def offersFlatten(self) -> bool:
+        return FORMATS[self.format.value].parts == "any"
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The format's file endings, the usual one first."""
+        return FORMATS[self.format.value].suffixes
+
+    def arguments(self) -> list[str]:
+        made = ["--to", self.format.value, "--which", self.which.value]
+        if self.offersSpacing and self.spacing > 0:
+            made += ["--spacing", f"{self.spacing:g}"]
+        if self.offersPrecision and self.precision is not Precision.AUTO:
+            made += ["--precision", self.precision.value]
+        if self.offersFlatten and self.flatten:
+            made.append("--flatten")
+        return made
+
+    def named(self, path: Path) -> Path:
+        """The path with the format's ending."""
+        if path.name.lower().endswith(self.endings):
+            return path
+        return path.with_name(path.name + self.endings[0])
+
+
+@dataclass
+class TaskResult:
+    """What came of a task. nodes: new ones. files: (name, bytes). sidecar: what the engine says of its file.
+
+    figures: all that it told. notes: in words.
+    """
+
+    nodes: list = field(default_factory=list)
+    files: list = field(default_factory=list)
+    sidecar: dict = field(default_factory=dict)
+    figures: dict = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def error(self) -> dict:
+        """mean, p99, max in mm."""
+        return self.sidecar.get("error_mm") or {}
+
+    def sizes(self) -> str:
+        """Each file with its size."""
+        return "\n".join(f"{name}: {sizeText(size)}" for name, size in self.files if not name.endswith(".json"))
+
+
+class EngineTask(Task):
+    """A task that can be cancelled. finish: called with what the engine told when it is done; gives a Made."""
+
+    def __init__(
+        self, arguments: Sequence[str], folder: Path, finish: Callable[[TaskResult], TaskResult], python=None, notes=()
+    ) -> None:
+        self._notes = list(notes)
+        self._end = finish
+        arguments = [*arguments, "--progress", "json", "--control", "stdin"]
+        super().__init__(arguments, folder, lambda _folder: self._finished(), python)
+
+    @property
+    def seconds(self) -> float:
+        return self._process.elapsed
+
+    @property
+    def cancelling(self) -> bool:
+        return self._process.cancelling
+
+    def cancel(self) -> None:
+        """Ask it to stop; `poll` says when it has."""
+        self._process.cancel()
+
+    def stop(self) -> None:
+        """Stop and wait: what it was writing is taken away by the engine itself."""
+        self._process.stop()
+
+    def poll(self) -> TaskResult | None:
+        """Raises RegistrationCancelled, ConventionNeeded, RegistrationError."""
+        try:
+            return super().poll()
+        except RegistrationError as error:
+            if self.cancelling:
+                raise RegistrationCancelled(_("Cancelled; nothing was changed.")) from error
+            text = str(error)
+            kind = ConventionNeeded if "does not tell its convention" in text else RegistrationError
+            raise kind(inPanelWords(text), error.log, error.unexpected) from error
+
+    def _finished(self) -> TaskResult:
+        told: dict = {}
+        for line in self._process.output().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict):
+                told |= record.get("figures") or {}
+        notes = [*self._notes, *told.get("notes", [])]
+        return self._end(TaskResult([], told.get("files", []), told.get("sidecar", {}), told, notes))
+
+
+def inPanelWords(text: str) -> str:
+    """An engine's message with the panel's names of its options."""
+    for option, name in _PANEL_NAMES.items():
+        text = text.replace(option, name)
+    return text
+
+
+def sizeText(size: float) -> str:
+    """Bytes for people."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
+def _started(prepare: Callable[[Path], EngineTask]) -> EngineTask:
+    """A work in a new folder, which is removed when it cannot be started."""
+    folder = newFolder()
+    try:
+        return prepare(folder)
+    except (OSError, RuntimeError) as error:  # SimpleITK's are RuntimeErrors
+        shutil.rmtree(folder, ignore_errors=True)
+        raise RegistrationError(
+            _("{path} could not be written; the disk may be full. Free some space and try again.").format(path=folder),
+            log=str(error),
+        ) from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+# --- export ----------------------------------------------------------------------------------------------------------
+
+
+def startExport(
+    subject: TransformSelection, export: Export, out: Path | str, dryRun: bool, python: str | None = None
+) -> EngineTask:
+    """Write a transform for another program, or only tell the sizes and the error.
+
+    Args: out: the file, of which the format may make several; for a dry run its name.
+    Raises: RegistrationError.
+    """
+    if (export.which is Which.WITH_INITIAL) and subject.initial is None:
+        raise RegistrationError(
+            _("Choose the initial transform, by which the moving volume was placed or resampled before.")
+        )
+
+    def prepare(folder: Path) -> EngineTask:
+        used = subject if export.which is Which.INVERSE else _without(subject, "inverse")
+        arguments, notes = writeSubject(used, folder)
+        withInitial = export.which is Which.WITH_INITIAL
+        if withInitial:
+            notes += writeInitial(subject, folder)
+            arguments += ["--initial", "initial.h5"]
+            _checkBefore(subject, export)
+        if export.format is ExportFormat.SLICER:
+            writeVolumes(subject, folder, subject.initial if withInitial else subject.transform)
+        target = Path(out)
+        if dryRun:
+            target = folder / "preview" / target.name
+            target.parent.mkdir()
+        arguments = ["export", *arguments, *export.arguments(), "--out", str(target)]
+        return EngineTask([*arguments, "--dry-run"] if dryRun else arguments, folder, lambda made: made, python, notes)
+
+    return _started(prepare)
+
+
+def _checkBefore(subject: TransformSelection, export: Export) -> None:
+    """Formats that hold the moving volume's geometry need the volume as it was before the initial transform."""
+    needed = export.format in (ExportFormat.FSL, ExportFormat.FLIRT, ExportFormat.FREESURFER, ExportFormat.SLICER)
+    if needed and subject.moving is not None and subject.initial not in parents(subject.moving):
+        raise RegistrationError(
+            _(
+                "{kind} also says where the moving volume was before {name}, which is not known here: {moving} is not "
+                "placed under it. Choose another format."
+            ).format(kind=export.format.label(), name=subject.initial.GetName(), moving=subject.moving.GetName())
+        )
+
+
+def _without(subject: TransformSelection, name: str) -> TransformSelection:
+    values = {**subject.__dict__, name: None}
+    return TransformSelection(**values)
+
+
+def filesFor(made: TaskResult, previewName: str, out: Path) -> list[Path]:
+    """The files that an export will make at a place, from what its preview made."""
+    before, after = stem_of(previewName), stem_of(out)
+    return [out.with_name(after + name[len(before) :]) for name, _size in made.files if name.startswith(before)]
+
+
+# --- import ----------------------------------------------------------------------------------------------------------
+
+
+def startImport(
+    paths: Sequence[Path],
+    *,
+    convention: Convention = Convention.FILE,
+    direction: Direction = Direction.FORWARD,
+    fixed=None,
+    moving=None,
+    python: str | None = None,
+) -> EngineTask:
+    """A transform node of a file of any program; of several files, joined: points go through the first one first.
+
+    Args: fixed, moving: volume nodes, or None where the file does not need them. They count as they are in their files,
+        without parent transforms: other programs know nothing else.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise RegistrationError(_("{path} is not there. Choose a transform file.").format(path=path))
+    placed = []
+    for node, what in ((fixed, _("fixed volume")), (moving, _("moving volume"))):
+        if node is not None:
+            bridge.checkVolume(node, what)
+            placed += [node] if node.GetParentTransformNode() is not None else []
+    notes = [
+        _("It is taken to be of {name} as in its file, not as it is placed under {parent}.").format(
+            name=node.GetName(), parent=node.GetParentTransformNode().GetName()
+        )
+        for node in placed
+    ]
+
+    def prepare(folder: Path) -> EngineTask:
+        arguments = ["convert" if len(paths) == 1 else "compose", *map(str, paths)]
+        for side, node, what in (("fixed", fixed, _("fixed volume")), ("moving", moving, _("moving volume"))):
+            if node is not None:
+                writeGrid(node, folder / f"{side}.mha", what, own=True)
+                arguments += [f"--{side}", f"{side}.mha"]
+        if convention is not Convention.FILE:
+            arguments += ["--convention", convention.value]
+        if direction is Direction.INVERSE:
+            arguments += ["--direction", "inverse"]
+        out = folder / "imported.h5"
+
+        def finish(made: TaskResult) -> TaskResult:
+            made.nodes.append(addTransform(out, stem_of(paths[0]), fixed, moving))
+            return made
+
+        return EngineTask([*arguments, "--out", out.name, "--to", "itk"], folder, finish, python, notes)
+
+    return _started(prepare)
+
+
+# --- other transforms ------------------------------------------------------------------------------------------------
+
+
+def startInvert(subject: TransformSelection, spacing: float = 0.0, python: str | None = None) -> EngineTask:
+    """The inverse as a node, and a label map of the moving volume where there is none.
+
+    spacing: of the inverse field, mm; 0 = the field's own.
+    """
+
+    def prepare(folder: Path) -> EngineTask:
+        arguments, notes = writeSubject(_without(subject, "inverse"), folder)
+        arguments = ["invert", *arguments, "--tolerance", str(_TOLERANCE_MM), "--failed", "failed.nii.gz"]
+        arguments += ["--spacing", f"{spacing:g}"] if spacing > 0 else []
+        name = subject.transform.GetName()
+
+        def finish(made: TaskResult) -> TaskResult:
+            title = _("{name} (inverse)").format(name=name)
+            made.nodes.append(addTransform(folder / "made.h5", title, subject.moving, subject.fixed))
+            report = made.figures.get("inverse") or {}
+            if report.get("not_inverted_percent") and (folder / "failed.nii.gz").is_file():
+                failed = addLabelMap(folder / "failed.nii.gz", _("{name}: not inverted").format(name=name))
+                made.nodes += [failed] if failed is not None else []
+            return made
+
+        return EngineTask([*arguments, "--out", "made.h5"], folder, _undoing(finish), python, notes)
+
+    return _started(prepare)
+
+
+def startLinear(subject: TransformSelection, kind: LinearKind, python: str | None = None) -> EngineTask:
+    """The rigid, similarity or affine part as a node; made.figures["left_mm"] is what it leaves."""
+
+    def prepare(folder: Path) -> EngineTask:
+        arguments, notes = writeSubject(_without(subject, "inverse"), folder)
+        title = _("{name} ({kind} part)").format(name=subject.transform.GetName(), kind=kind.value)
+        finish = _adding(folder / "made.tfm", title, subject.fixed, subject.moving)
+        arguments = ["linear", *arguments, "--kind", kind.value, "--out", "made.tfm"]
+        return EngineTask(arguments, folder, finish, python, notes)
+
+    return _started(prepare)
+
+
+def startResample(subject: TransformSelection, spacing: float, python: str | None = None) -> EngineTask:
+    """The transform with its field on nodes `spacing` mm apart, as a node; made.error is what that changes."""
+    checkTransform(subject.transform)
+    if not spacing > 0:
+        raise RegistrationError(_("Set the grid spacing that the field is to have."))
+    if subject.transform.IsTransformToWorldLinear():
+        raise RegistrationError(
+            _("{name} is linear: it has no field to resample.").format(name=subject.transform.GetName())
+        )
+
+    def prepare(folder: Path) -> EngineTask:
+        arguments, notes = writeSubject(_without(subject, "inverse"), folder)
+        title = _("{name} ({mm:g} mm)").format(name=subject.transform.GetName(), mm=spacing)
+        finish = _adding(folder / "made.h5", title, subject.fixed, subject.moving)
+        arguments = ["convert", *arguments, "--spacing", f"{spacing:g}", "--out", "made.h5"]
+        return EngineTask(arguments, folder, finish, python, notes)
+
+    return _started(prepare)
+
+
+def startCompose(subject: TransformSelection, others: Sequence, python: str | None = None) -> EngineTask:
+    """The transform and, after it, others (nodes) as one node: points go through the first one first."""
+    if not others:
+        raise RegistrationError(_("Add the transforms that come after this one."))
+    for node in others:
+        checkTransform(node)
+    end = sidesOf(others[-1])[1] or subject.moving
+
+    def prepare(folder: Path) -> EngineTask:
+        import SimpleITK as sitk
+
+        arguments, notes = writeSubject(_without(subject, "inverse"), folder)
+        files = [arguments[0]]
+        around = sitk.ReadImage(str(folder / "moving.mha")) if subject.moving is not None else None
+        for number, node in enumerate(others, start=2):
+            files.append(f"transform{number}.h5")
+            note = writeNode(node, folder / files[-1], around)
+            notes += [note] if note else []
+        title = _("{first} then {last}").format(first=subject.transform.GetName(), last=others[-1].GetName())
+        finish = _adding(folder / "made.h5", title, subject.fixed, end)
+        fixed = ["--fixed", "fixed.mha"] if subject.fixed is not None else []
+        return EngineTask(["compose", *files, *fixed, "--out", "made.h5"], folder, finish, python, notes)
+
+    return _started(prepare)
+
+
+def _adding(path: Path, title: str, fixed, moving) -> Callable[[TaskResult], TaskResult]:
+    def finish(made: TaskResult) -> TaskResult:
+        made.nodes.append(addTransform(path, title, fixed, moving))
+        return made
+
+    return finish
+
+
+def _undoing(finish: Callable[[TaskResult], TaskResult]) -> Callable[[TaskResult], TaskResult]:
+    """A finish of several nodes: all of them, or none."""
+
+    def guarded(made: TaskResult) -> TaskResult:
+        try:
+            return finish(made)
+        except BaseException:
+            for node in made.nodes:
+                slicer.mrmlScene.RemoveNode(node)
+            raise
+
+    return guarded
+
+
+__all__ = [
+    "ConventionNeeded",
+    "Export",
+    "TaskResult",
+    "EngineTask",
+    "filesFor",
+    "inPanelWords",
+    "sizeText",
+    "startCompose",
+    "startExport",
+    "startImport",
+    "startInvert",
+    "startLinear",
+    "startResample",
+]

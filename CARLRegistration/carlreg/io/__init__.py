@@ -1,0 +1,1 @@
+"""File headers and bytes: NIfTI, transform files, landmark tables; never torch."""

@@ -1,0 +1,1 @@
+"""How good a registration is: measured, judged by one table of limits, said in the same sentences everywhere."""

@@ -1,0 +1,96 @@
+"""Stage B: the whole network on synthetic pairs, whose labels and true map are known.
+
+Loss: soft Dice of the moving labels warped onto the fixed ones + end-point error in voxels + GradICON, which asks both
+directions to be inverse to each other. Dice and error are means over both directions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from ..losses.paper import gradicon
+from ..maps import CoordinateMap, sample
+from ..models.operators import RegistrationNetwork
+from .schema import Range
+from .stage import Stage, StageSettings, Terms, bin_names
+from .synthetic_pair import KnownPair, OneWay, draw_pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class EverythingSettings(StageSettings):
+    """Weights of the terms. labels: how many of the labels that both images show count, chosen anew for each pair."""
+
+    kind: Literal["everything"] = "everything"
+    dice_weight: Annotated[float, Range(0, 1000)] = 1.0
+    end_point_weight: Annotated[float, Range(0, 1000)] = 1.0
+    gradicon_weight: Annotated[float, Range(0, 1000)] = 1.5
+    labels: Annotated[int, Range(1, 1000)] = 12
+
+
+class EverythingStage(Stage):
+    Settings = EverythingSettings
+    settings: EverythingSettings
+
+    def draw(self, seed: int, device: torch.device) -> KnownPair:
+        return draw_pair(seed, self.data.synthetic, device)
+
+    def losses(self, network: RegistrationNetwork, draw: KnownPair, generator: Generator) -> Terms:
+        s, pair = self.settings, draw
+        forward, backward = network(pair.moving, pair.fixed)
+        labels = common_labels(pair.moving_labels, pair.fixed_labels, s.labels, generator)
+        dice = 0.5 * (
+            dice_loss(forward.map, pair.moving_labels, pair.fixed_labels, labels, pair.forward)
+            + dice_loss(backward.map, pair.fixed_labels, pair.moving_labels, labels, pair.backward)
+        )
+        forward_error = pair.forward.end_point(forward.map, pair.shape)
+        backward_error = pair.backward.end_point(backward.map, pair.shape)
+        irregularity = sparse_gradicon(forward.map, backward.map, pair.shape, generator)
+        end_point = 0.5 * (forward_error + backward_error)
+        loss = s.dice_weight * dice + s.end_point_weight * end_point + s.gradicon_weight * irregularity
+        terms = {"loss": loss, "dice_loss": dice, "end_point": end_point, "gradicon": irregularity}
+        return terms | end_point_bins(pair.forward, forward_error)
+
+
+def end_point_bins(way: OneWay, end_point: Tensor) -> Terms:
+    """The error under the names of the pair's bins."""
+    return {name: end_point.detach() for name in bin_names("end_point", way.overlap, way.degrees)}
+
+
+def sparse_gradicon(forward: CoordinateMap, backward: CoordinateMap, shape, generator: Generator) -> Tensor:
+    """GradICON on every second point per axis with twice the noise: the published sparse form at an eighth of its cost.
+
+    A lattice of half the size has just those points, up to half a voxel, and that noise.
+    """
+    return gradicon(forward, backward, [max(1, n // 2) for n in shape], generator=generator)
+
+
+def common_labels(first: Tensor, second: Tensor, most: int, generator: Generator) -> Tensor:
+    """Up to `most` of the labels (not 0) that both images show, a random choice."""
+    in_first, in_second = (image.flatten().unique() for image in (first, second))
+    common = in_first[torch.isin(in_first, in_second) & (in_first > 0)]
+    order = torch.randperm(len(common), generator=generator)[:most]
+    return common[order.to(common.device)]
+
+
+def dice_loss(found: CoordinateMap, moving_labels: Tensor, fixed_labels: Tensor, labels: Tensor, way: OneWay) -> Tensor:
+    """1 - mean soft Dice of some labels, where the fixed image has data and its match is in the moving one's."""
+    if not len(labels):
+        return found.on_grid((1, 1, 1)).sum() * 0.0
+    choice = labels.view(1, -1, 1, 1, 1)
+    moving, fixed = ((image == choice).to(torch.float32) for image in (moving_labels, fixed_labels))
+    warped = sample(moving, found.on_grid(fixed.shape[2:]), padding="zeros")
+    weight = F.interpolate(way.seen_b1dhw, size=fixed.shape[2:], mode="nearest")
+    return 1 - soft_dice(warped, fixed, weight).mean()
+
+
+def soft_dice(first_bldhw: Tensor, second_bldhw: Tensor, weight_b1dhw: Tensor) -> Tensor:
+    """Dice of each label (l values) between images of 0..1; labels that neither shows have 1."""
+    axes = (0, 2, 3, 4)
+    common = (first_bldhw * second_bldhw * weight_b1dhw).sum(axes)
+    both = ((first_bldhw + second_bldhw) * weight_b1dhw).sum(axes)
+    return (2 * common + 1e-3) / (both + 1e-3)

@@ -1,0 +1,130 @@
+"""The verdict: each limit on both sides, what decides, and what is said."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+from carlreg.quality.verdict import THRESHOLDS, WORDS, verdict
+
+README = Path(__file__).resolve().parents[3] / "README.md"
+
+GOOD = {
+    "similarity": {"before": {"ncc": 0.5, "lncc": 0.3, "mi": 0.4}, "after": {"ncc": 0.8, "lncc": 0.6, "mi": 0.8}},
+    "jacobian": {"fold_percent": 0.0},
+    "inverse_error_mm": {"mean": 0.1},
+    "overlap_percent": 90.0,
+    "labels": {"before": {"mean": 0.5}, "after": {"mean": 0.8}},
+    "landmarks": {"before": {"mean_mm": 9.0}, "after": {"mean_mm": 1.5}},
+    "uncertainty": {"median_mm": 1.0, "p90_mm": 2.0, "unknown_percent": 5.0},
+    "notes": {"moving_voxel_mm": 2.0},
+}
+
+
+def changed(**places) -> dict:
+    """GOOD with values put at places such as jacobian__fold_percent."""
+    quality = copy.deepcopy(GOOD)
+    for place, value in places.items():
+        *path, last = place.split("__")
+        block = quality
+        for key in path:
+            block = block[key]
+        block[last] = value
+    return quality
+
+
+def test_good_with_reasons():
+    found = verdict(GOOD)
+    assert found["word"] == "good" and len(found["reasons"]) >= 5
+    assert any("1.50 mm" in reason and "9.00 mm" in reason for reason in found["reasons"])
+    assert all(reason.endswith(".") for reason in found["reasons"])
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("place", "good", "check", "poor", "words"),
+    [
+        ("jacobian__fold_percent", 0.0, 0.01, 0.6, "folds"),
+        ("overlap_percent", 31.0, 29.0, 4.0, "lies in the moving volume"),
+        ("inverse_error_mm__mean", 0.9, 1.1, 6.1, "There and back"),
+        ("labels__after__mean", 0.61, 0.59, 0.29, "labels overlap"),
+        ("landmarks__after__mean_mm", 2.9, 3.1, 10.1, "landmarks are"),
+        ("uncertainty__median_mm", 4.9, 5.1, 15.1, "Half of the body is uncertain by more than"),
+        ("uncertainty__p90_mm", 11.9, 12.1, 40.1, "A tenth of the body is uncertain by more than"),
+        ("uncertainty__unknown_percent", 69.0, 71.0, 98.0, "unknown"),
+    ],
+)
+def test_each_limit(place, good, check, poor, words):
+    for value, word in ((good, "good"), (check, "check"), (poor, "poor")):
+        found = verdict(changed(**{place: value}))
+        assert found["word"] == word, (value, found["reasons"])
+        if word != "good":
+            assert words in found["reasons"][0]
+
+
+def test_less_alike_than_before():
+    found = verdict(changed(similarity__after={"ncc": 0.4, "lncc": 0.27, "mi": 0.35}))
+    assert found["word"] == "poor" and "no more alike" in found["reasons"][0]
+    assert verdict(changed(similarity__after={"ncc": 0.5, "lncc": 0.3, "mi": 0.4}))["word"] == "check"
+    # One of both that rises is enough: other contrasts, other figures.
+    assert verdict(changed(similarity__after={"ncc": 0.4, "lncc": 0.2, "mi": 0.6}))["word"] == "good"
+    # A pair that was aligned from the beginning has nothing to gain.
+    aligned = {"ncc": 0.98, "lncc": 0.9, "mi": 1.5}
+    assert verdict(changed(similarity={"before": aligned, "after": aligned}))["word"] == "good"
+
+
+def test_little_in_common():
+    weak = {"before": {"ncc": 0.0, "lncc": 0.0, "mi": 0.005}, "after": {"ncc": 0.1, "lncc": 0.02, "mi": 0.015}}
+    assert verdict(changed(similarity=weak))["word"] == "poor"
+    other_contrast = {"before": {"ncc": 0.0, "lncc": 0.0, "mi": 0.1}, "after": {"ncc": -0.1, "lncc": 0.1, "mi": 0.3}}
+    assert verdict(changed(similarity=other_contrast))["word"] == "good"
+
+
+def test_worse_than_before():
+    found = verdict(changed(labels={"before": {"mean": 0.9}, "after": {"mean": 0.8}}))
+    assert found["word"] == "poor" and "less than before" in found["reasons"][0]
+    found = verdict(changed(landmarks={"before": {"mean_mm": 1.0}, "after": {"mean_mm": 1.5}}))
+    assert found["word"] == "check" and "farther apart" in found["reasons"][0]
+
+
+def test_no_common_space():
+    nothing = {"ncc": None, "lncc": None, "mi": None}
+    found = verdict(changed(similarity__after=nothing, overlap_percent=0.0, inverse_error_mm=None))
+    assert found["word"] == "poor" and "share no space" in found["reasons"][0]
+
+
+def test_the_worst_figure_decides_and_comes_first():
+    found = verdict(changed(landmarks__after__mean_mm=4.0, jacobian__fold_percent=2.0))
+    assert found["word"] == "poor" and "folds" in found["reasons"][0] and "landmarks" in found["reasons"][1]
+    assert len(found["reasons"]) == 2
+
+
+@pytest.mark.parametrize("absent", ["labels", "landmarks", "uncertainty", "inverse_error_mm"])
+def test_what_was_not_measured_does_not_count(absent):
+    quality = changed(**{absent: None})
+    assert verdict(quality)["word"] == "good"
+    del quality[absent]
+    assert verdict(quality)["word"] == "good"
+    assert verdict({})["word"] == "check" and verdict({})["reasons"] == ["Nothing was measured."]
+
+
+def test_limits_are_documented_and_in_order():
+    for name, limits in THRESHOLDS.items():
+        assert limits["meaning"], name
+        first, second = limits["check"], limits["poor"]
+        assert first > second if limits.get("below") else first < second
+    assert WORDS == ("good", "check", "poor")
+    assert set(THRESHOLDS) >= {check["name"] for check in verdict(GOOD)["checks"]}
+
+
+def test_the_readme_names_the_limits():
+    table = README.read_text(encoding="utf-8").split("### Is it right?")[1].split("\n#")[0]
+    rows = [row.split("|")[2:4] for row in table.splitlines() if row.startswith("| ")][1:]
+    told = [
+        sorted(float(n) for cell in row for n in re.findall(r"-?\d+\.?\d*", cell.replace("90 %", ""))) for row in rows
+    ]
+    numbers = sorted(number for row in told for number in row)
+    assert numbers == sorted(limit for limits in THRESHOLDS.values() for limit in (limits["check"], limits["poor"]))

@@ -1,0 +1,43 @@
+"""Estimates before a run: in the right order of magnitude, growing with what grows."""
+
+import pytest
+from carlreg.models.registry import MODELS
+from carlreg.resources import cpu_seconds, is_legacy, memory_mb
+from carlreg.settings import RegistrationSettings
+
+SMALL, BRAIN, LARGE = 500_000, 7_000_000, 512 * 512 * 400
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_legacy_models_are_known_by_name(name):
+    assert is_legacy(name) == MODELS[name].legacy
+
+
+def test_memory_covers_what_was_measured():
+    """Peaks of whole processes with the defaults: brain pair 1.2 GB, 512 x 512 x 400 pair 3.4 GB."""
+    default = RegistrationSettings()
+    assert 1.2 * 1024 < memory_mb(BRAIN, BRAIN, default) < 3 * 1024
+    assert 3.4 * 1024 < memory_mb(LARGE, LARGE, default) < 8 * 1024
+
+
+def test_time_is_of_the_order_measured():
+    """Two CPU cores: small liver pair 13 s, brain pair 20 s on one machine and 44 s on another."""
+    default = RegistrationSettings()
+    assert 6 < cpu_seconds(SMALL, SMALL, default) < 30
+    assert 15 < cpu_seconds(BRAIN, BRAIN, default) < 60
+
+
+@pytest.mark.parametrize("estimate", [memory_mb, cpu_seconds])
+def test_more_needs_more(estimate):
+    default = RegistrationSettings()
+    assert estimate(SMALL, SMALL, default) < estimate(BRAIN, BRAIN, default) < estimate(LARGE, LARGE, default)
+    network = RegistrationSettings(io_method="network", io_steps=100)
+    assert estimate(BRAIN, BRAIN, default) < estimate(BRAIN, BRAIN, network)
+
+
+def test_steps_and_rotation_take_time():
+    def seconds(**settings):
+        return cpu_seconds(BRAIN, BRAIN, RegistrationSettings(**settings))
+
+    assert seconds(io_steps=0) < seconds(io_steps=100) < seconds(io_steps=300)
+    assert seconds() < seconds(robustness="rotation")
