@@ -51,11 +51,11 @@ def displacement(network, moving, fixed, moving_shape, moving_at, fixed_shape, f
         return (found(unit) * column(moving_shape) - 0.5 - column(moving_at) - index)[0]
 
 
-def error(network, moving, fixed, inside, here, forward):
-    """Voxels by which the map of `forward` differs from that of `here`, over the content."""
+def error(network, moving, fixed, inside, here, there):
+    """Voxels by which the map of `there` differs from that of `here`, over the content."""
     base = displacement(network, moving, fixed, *here)
     assert float(base[:, inside].norm(dim=0).mean()) > 1  # something happens
-    return (displacement(network, moving, fixed, *forward) - base)[:, inside].norm(dim=0)
+    return (displacement(network, moving, fixed, *there) - base)[:, inside].norm(dim=0)
 
 
 def sharpened_paper(composition):
@@ -79,8 +79,8 @@ def test_published_attention_moves_with_any_voxel(moving_shape, moving_at, fixed
     network = sharpened_paper(Attention(SMALL))
     (moving, _), (fixed, inside) = content((16, 16, 16), 1), content((16, 16, 16), 2)
     here = ((24, 20, 20), (2, 2, 2), (24, 20, 20), (2, 2, 2))
-    forward = (moving_shape, moving_at, fixed_shape, fixed_at)
-    assert float(error(network, moving, fixed, inside, here, forward).max()) < 0.01
+    there = (moving_shape, moving_at, fixed_shape, fixed_at)
+    assert float(error(network, moving, fixed, inside, here, there).max()) < 0.01
 
 
 def test_published_attention_at_a_quarter_of_the_resolution_moves_with_four_voxels():
@@ -88,8 +88,8 @@ def test_published_attention_at_a_quarter_of_the_resolution_moves_with_four_voxe
     assert network.stride == 4
     (moving, _), (fixed, inside) = content((48, 48, 48), 1), content((48, 48, 48), 2)
     here = ((72, 56, 56), (4, 4, 4), (72, 56, 56), (4, 4, 4))
-    forward = ((80, 56, 60), (20, 4, 8), (64, 56, 56), (8, 8, 0))
-    assert float(error(network, moving, fixed, inside, here, forward).max()) < 0.01
+    there = ((80, 56, 60), (20, 4, 8), (64, 56, 56), (8, 8, 0))
+    assert float(error(network, moving, fixed, inside, here, there).max()) < 0.01
 
 
 def live(network):
@@ -124,12 +124,12 @@ COMPACT_HERE = ((96, 64, 64), (16, 8, 8), (96, 64, 64), (16, 8, 8))
     ],
     ids=["moving", "fixed", "both"],
 )
-def test_compact_attention_moves_with_its_stride(forward):
+def test_compact_attention_moves_with_its_stride(there):
     network = without_refinement(live_compact())
     assert network.stride == 8
     (moving, _), (fixed, inside) = content((48, 48, 48), 1), content((48, 48, 48), 2)
     moving = moving.roll(6, 0)
-    assert float(error(network, moving, fixed, inside, COMPACT_HERE, forward).max()) < 0.01
+    assert float(error(network, moving, fixed, inside, COMPACT_HERE, there).max()) < 0.01
 
 
 def test_attention_itself_moves_with_its_stride():
@@ -179,11 +179,11 @@ WHOLE_HERE = ((96, 64, 64), (16, 8, 8), (112, 64, 64), (24, 8, 8))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("there", MOVED.values(), ids=MOVED)
-def test_whole_compact_network_moves_with_its_stride(forward, record_property):
+def test_whole_compact_network_moves_with_its_stride(there, record_property):
     network = live_compact()
     assert network.stride == 8
     (moving, _), (fixed, inside) = content((48, 48, 48), 1), content((48, 48, 48), 2)
-    apart = error(network, moving, fixed, inside, WHOLE_HERE, forward)
+    apart = error(network, moving, fixed, inside, WHOLE_HERE, there)
     record_property("mean_error_voxels", float(apart.mean()))
     assert float(apart.mean()) < 0.01
     assert float(apart.max()) < 0.2
@@ -198,9 +198,9 @@ def shifted_content():
 @pytest.mark.slow
 @pytest.mark.parametrize("there", MOVED.values(), ids=MOVED)
 @pytest.mark.parametrize(("name", "limit"), [("carl-compact", 0.005), ("carl-compact-rotation", 0.06)])
-def test_shipped_network_moves_with_its_stride(name, limit, forward, record_property):
+def test_shipped_network_moves_with_its_stride(name, limit, there, record_property):
     """Where the rotation model's attention finds nothing certain it extrapolates, which depends on the canvas."""
-    apart = error(load(name).network, *shifted_content(), WHOLE_HERE, forward)
+    apart = error(load(name).network, *shifted_content(), WHOLE_HERE, there)
     record_property("mean_error_voxels", float(apart.mean()))
     assert float(apart.mean()) < limit
 
@@ -242,10 +242,10 @@ def test_whole_published_network_moves_with_the_moving_image(name, record_proper
     """Voxel-centered; where the attention's answer is taken as it is, background spoils the refinements."""
     (moving, _), (fixed, inside) = content((48, 48, 48), 1), content((48, 48, 48), 2)
     here = ((96, 64, 64), (16, 8, 8), (96, 64, 64), (24, 8, 8))
-    forward = ((112, 72, 64), (40, 16, 8), (96, 64, 64), (24, 8, 8))
+    there = ((112, 72, 64), (40, 16, 8), (96, 64, 64), (24, 8, 8))
     means = {}
     for settle in (None, 0.0):
-        means[settle] = float(error(published(name, settle), moving, fixed, inside, here, forward).mean())
+        means[settle] = float(error(published(name, settle), moving, fixed, inside, here, there).mean())
         record_property(f"mean_error_voxels_settle_{settle}", means[settle])
     assert means[None] < 0.01 < means[0.0]
 
@@ -258,8 +258,8 @@ def test_whole_published_network_moves_with_the_fixed_image_by_the_stride_of_its
     network = published(name)
     for margin, limit in ((88, 0.05), (24, None)):
         shape = (margin + 64 + 48 + margin, 64, 64)
-        here, forward = (((96, 64, 64), (16, 8, 8), shape, (at, 8, 8)) for at in (margin, margin + 64))
-        mean = float(error(network, moving, fixed, inside, here, forward).mean())
+        here, there = (((96, 64, 64), (16, 8, 8), shape, (at, 8, 8)) for at in (margin, margin + 64))
+        mean = float(error(network, moving, fixed, inside, here, there).mean())
         record_property(f"mean_error_voxels_margin_{margin}", mean)
         assert mean < (limit or 1.0)
 
