@@ -1,5 +1,6 @@
 # make demo [FIXED=a.nii.gz MOVING=b.nii.gz]   set up, register a pair, write demo_output/
-# make test                                    set up, run the whole test suite
+# make test [ARGS="-k name"]                   set up, run the tests that a change must pass
+# make test-all                                the same with the slow tests and other tools' own programs
 # make benchmark [CASE=... PEER=...]           ours and the peers on the evaluation volumes
 # make lint | format | clean
 #
@@ -16,15 +17,20 @@ PINS := $(VENV)/pins.txt
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test benchmark lint format clean
+.PHONY: demo test test-all benchmark lint format clean
 .DELETE_ON_ERROR:
 
 demo: $(ENGINE)
 	$(BIN)/python -m carlreg demo --out demo_output $(if $(FIXED),--fixed "$(FIXED)") $(if $(MOVING),--moving "$(MOVING)")
 
-# Threads that sleep while they wait: on a busy machine spinning ones take several times as long.
-test: $(TESTS) $(TOOLS)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(ARGS)
+# One process for each core and one thread in each (Testing/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+
+test: $(TESTS)
+	$(PYTEST) $(ARGS)
+
+test-all: $(TESTS) $(TOOLS)
+	$(PYTEST) -m "" $(ARGS)
 
 benchmark: $(TESTS)
 	$(BIN)/python Testing/benchmarks/run.py $(if $(CASE),--case "$(CASE)") $(if $(PEER),--peer "$(PEER)") $(ARGS)
