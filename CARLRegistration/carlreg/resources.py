@@ -1,19 +1,14 @@
-"""What a registration will need, guessed from sizes and settings before anything is loaded. No torch, no images."""
+"""What a registration will need, estimated from sizes and settings before anything is loaded. No torch, no images."""
 
 from __future__ import annotations
 
+from .models.catalog import model_info
 from .settings import RegistrationSettings
 
 # Measured on two CPU cores with the defaults: about 7 s whatever the size, and per optimization step a time that
 # grows with the fixed image up to the size at which the working grid stops growing.
 _FIXED_SECONDS, _SECONDS_PER_MEGAVOXEL, _STEP_SECONDS, _LARGEST_WORKING_VOXELS = 7.0, 0.4, 0.03, 3e6
 _ROTATION_SECONDS = 15.0
-LEGACY_PREFIXES = ("carl-paper", "unigradicon", "multigradicon")
-
-
-def is_legacy(model: str) -> bool:
-    """True for a model that stretches both images to its own grid."""
-    return model.startswith(LEGACY_PREFIXES)
 
 
 def memory_mb(fixed_voxels: int, moving_voxels: int, settings: RegistrationSettings) -> float:
@@ -21,7 +16,10 @@ def memory_mb(fixed_voxels: int, moving_voxels: int, settings: RegistrationSetti
     base = 700.0
     images = (fixed_voxels + moving_voxels) * 20 / 2**20
     work = min(max(fixed_voxels, 1e6), _LARGEST_WORKING_VOXELS) * 200 / 2**20
-    network = 6000.0 if is_legacy(settings.model) else 900.0 * (settings.grid / 128) ** 3
+    info = model_info(settings.model)
+    network = info.cost.memory_mb
+    if info.trained_shape_dhw is None:
+        network *= (settings.grid / 128) ** 3
     if settings.io_method == "network" and settings.steps:
         network *= 4
     return base + images + max(work, network)
@@ -30,12 +28,12 @@ def memory_mb(fixed_voxels: int, moving_voxels: int, settings: RegistrationSetti
 def cpu_seconds(fixed_voxels: int, moving_voxels: int, settings: RegistrationSettings) -> float:
     """About how long a run takes on two CPU cores: an order of magnitude for people, not a promise."""
     working = min(fixed_voxels, _LARGEST_WORKING_VOXELS) / 1e6
+    cost = model_info(settings.model).cost
     seconds = _FIXED_SECONDS + _SECONDS_PER_MEGAVOXEL * (fixed_voxels + moving_voxels) / 1e6
     per_step = _STEP_SECONDS * (0.5 + working)
     if settings.io_method == "network":
-        per_step = 40.0 if is_legacy(settings.model) else 4.0
-    if is_legacy(settings.model):
-        seconds += 80.0
+        per_step = cost.step_seconds
+    seconds += cost.extra_seconds
     if settings.robustness == "rotation":
         seconds += _ROTATION_SECONDS
     return seconds + settings.steps * per_step

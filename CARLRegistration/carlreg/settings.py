@@ -22,6 +22,12 @@ def _one_of(name: str, value, allowed) -> None:
         raise InputError(f"{name}: expected one of {', '.join(allowed)}; got {value!r}.")
 
 
+def _of_type(name: str, value, kind) -> None:
+    if not isinstance(value, kind):
+        expected = "true or false" if kind is bool else "a text"
+        raise InputError(f"{name}: expected {expected}; got {value!r}.")
+
+
 def _number(name: str, value, low: float, high: float, unit: str = "", whole: bool = False) -> None:
     kind = "a whole number" if whole else "a number"
     wrong_type = isinstance(value, bool) or not isinstance(value, int if whole else (int, float))
@@ -60,6 +66,10 @@ class RegistrationSettings:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        _of_type("model", self.model, str)
+        _of_type("allow untrained", self.allow_untrained, bool)
+        if self.weights is not None:
+            _of_type("weights", self.weights, (str, Path))
         _one_of("robustness", self.robustness, ROBUSTNESS)
         _one_of("fixed modality", self.fixed_modality, MODALITIES)
         _one_of("moving modality", self.moving_modality, MODALITIES)
@@ -98,13 +108,18 @@ class RegistrationSettings:
 
     @classmethod
     def from_json(cls, path: str | Path) -> RegistrationSettings:
-        """Settings from a file that `to_json` made. Raises InputError when it is not one."""
+        """Settings from a file that `to_json` made, or a result's `settings.json`. Raises InputError for any other."""
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
         except ValueError as error:
             raise InputError(f"{path}: expected a JSON file with settings; it is no JSON ({error}).") from error
         if not isinstance(values, dict):
             raise InputError(f"{path}: expected settings by name, got a JSON {type(values).__name__}.")
-        return cls.from_dict(values)
+        if isinstance(values.get("settings"), dict):  # of a result: what it was asked to do, beside what it found
+            values = values["settings"]
+        try:
+            return cls.from_dict(values)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error

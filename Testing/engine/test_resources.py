@@ -1,16 +1,20 @@
 """Estimates before a run: in the right order of magnitude, growing with what grows."""
 
 import pytest
-from carlreg.models.registry import MODELS
-from carlreg.resources import cpu_seconds, is_legacy, memory_mb
+from carlreg.models.catalog import MODELS
+from carlreg.resources import cpu_seconds, memory_mb
 from carlreg.settings import RegistrationSettings
 
 SMALL, BRAIN, LARGE = 500_000, 7_000_000, 512 * 512 * 400
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_legacy_models_are_known_by_name(name):
-    assert is_legacy(name) == MODELS[name].legacy
+def test_published_networks_cost_more_and_their_size_is_their_own(name):
+    small, large = (memory_mb(SMALL, SMALL, RegistrationSettings(model=name, grid=grid)) for grid in (128, 256))
+    default = RegistrationSettings()
+    assert (small == large > 6000) == (MODELS[name].trained_shape_dhw is not None)
+    slower = cpu_seconds(SMALL, SMALL, RegistrationSettings(model=name)) - cpu_seconds(SMALL, SMALL, default)
+    assert slower == (80.0 if MODELS[name].published_weights else 0.0)
 
 
 def test_memory_covers_what_was_measured():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import fields
 
@@ -40,6 +41,9 @@ def test_every_setting_survives_json(tmp_path):
 @pytest.mark.parametrize(
     ("name", "values"),
     [
+        ("model", [None, 3]),
+        ("allow_untrained", ["yes", 1, None]),
+        ("weights", [3, ["w.trch"]]),
         ("robustness", ["any", None, ""]),
         ("fixed_modality", ["pet", "CT"]),
         ("moving_modality", ["us"]),
@@ -71,6 +75,13 @@ def test_steps_default_to_the_method():
     assert RegistrationSettings(io_steps=0).steps == 0
 
 
+def test_a_results_settings_are_read(tmp_path):
+    changed = RegistrationSettings(**OTHER_VALUES)
+    stored = {"carlreg": "0.1.0", "model": "unigradicon", "settings": json.loads(changed.to_json()), "info": {}}
+    (tmp_path / "settings.json").write_text(json.dumps(stored))
+    assert RegistrationSettings.from_json(tmp_path / "settings.json") == changed
+
+
 def test_unknown_settings_are_named():
     with pytest.raises(InputError, match=r"Unknown settings colour; known are model, .*"):
         RegistrationSettings.from_dict({"colour": 1})
@@ -85,3 +96,9 @@ def test_not_a_settings_file(tmp_path):
         RegistrationSettings.from_json(tmp_path / "b.json")
     with pytest.raises(InputError, match=r"none.json"):
         RegistrationSettings.from_json(tmp_path / "none.json")
+    (tmp_path / "c.json").write_text('{"colour": 1}')
+    with pytest.raises(InputError, match=r"c.json: Unknown settings colour; known are model, "):
+        RegistrationSettings.from_json(tmp_path / "c.json")
+    (tmp_path / "d.json").write_text('{"settings": {"grid": 8}}')
+    with pytest.raises(InputError, match=r"d.json: grid: expected a whole number from 32"):
+        RegistrationSettings.from_json(tmp_path / "d.json")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import slicer
 from carlreg.errors import CarlError
-from carlreg.resources import is_legacy
+from carlreg.models.catalog import MODELS
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationCancelled, RegistrationError
@@ -203,7 +203,7 @@ def checkJob(job: Job) -> None:
         raise RegistrationError(
             _("Weights file: {path} is not there. Choose another.").format(path=job.settings.weights)
         )
-    if is_legacy(job.settings.model) and not job.settings.weights:
+    if not MODELS[job.settings.model].shipped and not job.settings.weights:
         raise RegistrationError(
             _("The weights of {model} do not come with this module. Choose your weights file under Advanced.").format(
                 model=job.settings.model

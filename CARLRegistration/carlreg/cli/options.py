@@ -3,51 +3,84 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass, field, replace
 
 from ..settings import IO_METHODS, MODALITIES, ROBUSTNESS, SIMILARITIES, RegistrationSettings
 
-_DEFAULT = RegistrationSettings()
+
+@dataclass(frozen=True)
+class SettingOption:
+    """The option of one field of `RegistrationSettings`. more: further arguments of `add_argument`.
+
+    help: `{}` becomes the field's default. An option that is not given is absent from the parsed arguments, so that it
+    overrides nothing.
+    """
+
+    field: str
+    help: str | None = None
+    more: dict = field(default_factory=dict)
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.field.removesuffix("_mm").replace("_", "-")
+
+    def add_to(self, parser: argparse._ActionsContainer) -> None:
+        text = None if self.help is None else self.help.format(getattr(RegistrationSettings(), self.field))
+        parser.add_argument(self.flag, dest=self.field, default=argparse.SUPPRESS, help=text, **self.more)
+
+
+_SCANS = (
+    SettingOption("fixed_modality", more={"choices": MODALITIES}),
+    SettingOption("moving_modality", more={"choices": MODALITIES}),
+    SettingOption(
+        "robustness",
+        "translation: similar poses, any shift; rotation: one scan may be turned by any angle (slower)",
+        {"choices": ROBUSTNESS},
+    ),
+)
+_NETWORK = (
+    SettingOption("model", "a name that `carlreg models` lists ({})"),
+    SettingOption("weights", "weights to use instead of the shipped ones", {"metavar": "FILE"}),
+    SettingOption("allow_untrained", "run a model without trained weights (for tests)", {"action": "store_true"}),
+    SettingOption("grid", "its largest edge, voxels ({})", {"type": int, "metavar": "N"}),
+)
+_OPTIMIZATION = (
+    SettingOption("io_steps", "steps in all; 0 skips it (default: the method's)", {"type": int, "metavar": "N"}),
+    SettingOption("io_method", "({})", {"choices": IO_METHODS}),
+    SettingOption("similarity", "mind: different contrasts ({})", {"choices": SIMILARITIES}),
+    SettingOption("smoothness", "factor; larger is smoother ({:g})", {"type": float, "metavar": "X"}),
+    SettingOption("field_spacing_mm", "spacing of the displacement field", {"type": float, "metavar": "MM"}),
+)
+_MACHINE = (
+    SettingOption("device", "auto, cpu, cuda or cuda:N ({})"),
+    SettingOption("seed", "({})", {"type": int}),
+    SettingOption("threads", "CPU threads", {"type": int, "metavar": "N"}),
+)
+#: Every option that sets a field of RegistrationSettings, by the field.
+SETTING_OPTIONS = {option.field: option for option in (*_SCANS, *_NETWORK, *_OPTIMIZATION, *_MACHINE)}
 
 
 def add_registration_options(parser: argparse.ArgumentParser) -> None:
-    """Everything that goes into RegistrationSettings."""
-    scan = parser.add_argument_group("what the scans are")
-    scan.add_argument("--fixed-modality", choices=MODALITIES, default=_DEFAULT.fixed_modality)
-    scan.add_argument("--moving-modality", choices=MODALITIES, default=_DEFAULT.moving_modality)
-    scan.add_argument(
-        "--robustness",
-        choices=ROBUSTNESS,
-        default=_DEFAULT.robustness,
-        help="translation: similar poses, any shift; rotation: one scan may be turned by any angle (slower)",
+    """Everything that goes into RegistrationSettings, one by one or from a file."""
+    parser.add_argument(
+        "--settings",
+        metavar="FILE",
+        help="settings as JSON, or settings.json of an earlier result; the options below override it",
     )
-    model = parser.add_argument_group("network")
-    model.add_argument("--model", default=_DEFAULT.model, help="a name that `carlreg models` lists (%(default)s)")
-    model.add_argument("--weights", metavar="FILE", help="weights to use instead of the shipped ones")
-    model.add_argument("--allow-untrained", action="store_true", help="run a model without trained weights (for tests)")
-    model.add_argument(
-        "--grid", type=int, default=_DEFAULT.grid, metavar="N", help="its largest edge, voxels (%(default)s)"
-    )
-    io = parser.add_argument_group("instance optimization")
-    io.add_argument("--io-steps", type=int, metavar="N", help="steps in all; 0 skips it (default: the method's)")
-    io.add_argument("--io-method", choices=IO_METHODS, default=_DEFAULT.io_method, help="(%(default)s)")
-    io.add_argument(
-        "--similarity",
-        choices=SIMILARITIES,
-        default=_DEFAULT.similarity,
-        help="mind: different contrasts (%(default)s)",
-    )
-    io.add_argument(
-        "--smoothness", type=float, default=_DEFAULT.smoothness, metavar="X", help="factor; larger is smoother (1)"
-    )
-    io.add_argument("--field-spacing", type=float, metavar="MM", help="spacing of the displacement field")
+    _add_group(parser, "what the scans are", _SCANS)
+    _add_group(parser, "network", _NETWORK)
+    _add_group(parser, "instance optimization", _OPTIMIZATION)
     add_machine_options(parser)
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default=_DEFAULT.device, help="auto, cpu, cuda or cuda:N (%(default)s)")
-    machine.add_argument("--seed", type=int, default=_DEFAULT.seed, help="(%(default)s)")
-    machine.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    _add_group(parser, "machine", _MACHINE)
+
+
+def _add_group(parser: argparse.ArgumentParser, title: str, options: tuple[SettingOption, ...]) -> None:
+    group = parser.add_argument_group(title)
+    for option in options:
+        option.add_to(group)
 
 
 def add_control_options(parser: argparse.ArgumentParser) -> None:
@@ -72,8 +105,10 @@ def add_ground_truth_options(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_from(args: argparse.Namespace) -> RegistrationSettings:
-    """Checked settings; raises InputError for a value that is not allowed."""
-    names = ("model", "weights", "allow_untrained", "robustness", "fixed_modality", "moving_modality", "io_method")
-    names += ("io_steps", "similarity", "smoothness", "grid", "device", "seed", "threads")
-    given = {name: getattr(args, name) for name in names if hasattr(args, name)}
-    return RegistrationSettings(**given, field_spacing_mm=getattr(args, "field_spacing", None))
+    """Checked settings: the options that were given, over those of `--settings`, over the defaults.
+
+    Raises InputError for a value that is not allowed, or a file that holds no settings.
+    """
+    file = getattr(args, "settings", None)
+    start = RegistrationSettings() if file is None else RegistrationSettings.from_json(file)
+    return replace(start, **{name: getattr(args, name) for name in SETTING_OPTIONS if hasattr(args, name)})

@@ -49,10 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace):
     """Refuse what can be refused at once, before any library is loaded; returns the clean-up of a broken run."""
-    settings_from(args)
+    settings = settings_from(args)
     check_ground_truth(args)
-    for option in ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform", "weights"):
+    for option in ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform"):
         require_existing(getattr(args, option), option)
+    require_existing(settings.weights, "weights")
     return check_out(args.out, args.overwrite)
 
 

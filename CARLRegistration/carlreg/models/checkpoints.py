@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from . import catalog
 from .attention import CoordinateAttention
 from .local_attention import LocalAttention
 from .operators import AtHalfResolution, RegistrationNetwork, TwoStep
@@ -27,9 +28,6 @@ from .paper_encoder import PaperEncoder
 from .unet import UNetRegistration
 
 ATTENTION, REFINEMENT = "attention", "refinement"
-
-WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
-_CHECKSUMS = WEIGHTS_FOLDER / "checksums.json"
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ def save_weights(network: RegistrationNetwork, path: str | Path, metadata: dict[
         network: as `registry.build` made it, trained.
         metadata: must name `carlreg_model`; `trained_parts` defaults to all parts of the network; further values must
             be JSON-serializable.
-    Returns: the file's SHA-256; in the package's own weights folder it is also noted for `shipped_sha256`.
+    Returns: the file's SHA-256; in the package's own weights folder it is also noted in the folder's checksums.
     Raises: CheckpointError for values that half precision cannot hold or parts that the network lacks.
     """
     parts = part_of_names(network)
@@ -189,18 +187,10 @@ def save_weights(network: RegistrationNetwork, path: str | Path, metadata: dict[
     partial.chmod(0o644)  # safetensors writes for the owner alone; a packaged file is for every user
     os.replace(partial, path)
     digest = sha256_of(path)
-    if path.resolve().parent == WEIGHTS_FOLDER:
-        _CHECKSUMS.write_text(json.dumps(_checksums() | {path.name: digest}, indent=2) + "\n", encoding="utf-8")
+    if path.resolve().parent == catalog.WEIGHTS_FOLDER:
+        text = json.dumps(catalog.checksums() | {path.name: digest}, indent=2) + "\n"
+        (catalog.WEIGHTS_FOLDER / catalog.CHECKSUMS).write_text(text, encoding="utf-8")
     return digest
-
-
-def shipped_sha256(file_name: str) -> str | None:
-    """The hash that a file of the package's weights folder must have; None when it ships no such file."""
-    return _checksums().get(file_name)
-
-
-def _checksums() -> dict[str, str]:
-    return json.loads(_CHECKSUMS.read_text(encoding="utf-8")) if _CHECKSUMS.is_file() else {}
 
 
 def _check_parts(trained: object, known: set[str], path: str | Path) -> None:

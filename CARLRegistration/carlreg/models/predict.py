@@ -60,7 +60,7 @@ def network_images(
     which know files as they come, those of the fixed image.
     """
     if loaded.legacy:
-        shape = loaded.info.legacy_shape_dhw
+        shape = loaded.info.trained_shape_dhw
         f, f_grid = stretched_image(fixed, shape)
         direction = fixed.grid.direction
         m, m_grid = stored_along(*stretched_image(moving, shape, direction), direction)

@@ -11,9 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import CarlError, InputError
+from ..models.catalog import ModelInfo
 from ..models.operators import RegistrationNetwork
 from ..models.predict import renormalized
-from ..models.registry import ModelInfo
 from ..preprocess import (
     PreparedVolume,
     field_of_view,
@@ -120,7 +120,7 @@ def load_images(settings: ImageSettings, network: RegistrationNetwork, info: Mod
         skipped = f" ({len(unreadable)} could not be read: {', '.join(unreadable[:5])})" if unreadable else ""
         raise InputError(f"data.images.source: expected at least two volumes to pair, got {len(kept)}{skipped}.")
     if network.legacy:
-        shape = info.legacy_shape_dhw
+        shape = info.trained_shape_dhw
         log.info("Training grid: every volume stretched to %s voxels.", shape)
         axes = kept[0][1].grid.direction
         images = [_on_grid(entry, prepared, *stretched_image(prepared, shape, axes), axes) for entry, prepared in kept]

@@ -90,7 +90,7 @@ def put_start(network: RegistrationNetwork, name: str, weights: str) -> InitialW
     file = read_weights(path)
     if file.metadata is None:
         info = info_of(name)
-        if info is None or not info.legacy:
+        if info is None or not info.published_weights:
             raise CheckpointError(
                 f"model.weights: expected a weights file made by carlreg, or a checkpoint; got {path}."
             )

@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from ..models.checkpoints import WEIGHTS_FOLDER
+from ..models.catalog import WEIGHTS_FOLDER
 
 FILE = WEIGHTS_FOLDER / "uncertainty.json"
 #: What is added to each evidence before its logarithm: where more of it begins to matter.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import subprocess
 import sys
 
 import pytest
 from carlreg import __version__
 from carlreg.cli.main import COMMANDS, build_parser, main
-from carlreg.cli.options import settings_from
+from carlreg.cli.options import SETTING_OPTIONS, settings_from
 from carlreg.settings import RegistrationSettings
 
 from .command import carlreg, names
@@ -37,6 +39,10 @@ WRONG = [
     ([*REGISTER, "--moving-labels", "{fixed}"], "expected --fixed-labels too"),
     ([*REGISTER, "--landmarks", "{out}"], "landmarks: {out} does not exist"),
     ([*REGISTER, "--weights", "{out}.trch"], "weights: {out}.trch does not exist"),
+    ([*REGISTER, "--settings", "{out}.json"], "{out}.json: cannot be read"),
+    ([*REGISTER, "--settings", "{fixed}"], "expected a JSON file with settings"),
+    ([*REGISTER, "--settings", "{unknown}"], "Unknown settings colour; known are model"),
+    ([*REGISTER, "--settings", "{lost_weights}"], "weights: gone.trch does not exist"),
     ([*REGISTER, "--initial-transform", "{out}.h5"], "initial transform: {out}.h5 does not exist"),
     ([*REGISTER, "--moving-mask", ""], "moving mask: an empty path does not exist"),
     (["register", "{out}", "{moving}", "--out", "{out}"], "fixed: {out} does not exist"),
@@ -72,6 +78,9 @@ WRONG = [
 def filled(pair, tmp_path):
     """Puts the test's paths into a list of arguments."""
     paths = {"fixed": pair[0], "moving": pair[1], "out": tmp_path / "out", "folder": pair[0].parent}
+    for name, content in (("unknown", {"colour": 1}), ("lost_weights", {"weights": "gone.trch"})):
+        paths[name] = tmp_path / f"{name}.json"
+        paths[name].write_text(json.dumps(content), encoding="utf-8")
     return lambda texts: [text.format(**paths) for text in texts]
 
 
@@ -105,6 +114,27 @@ def test_help_and_version():
 def test_defaults_are_those_of_the_settings():
     args = build_parser().parse_args(["register", "a", "b", "--out", "c"])
     assert settings_from(args) == RegistrationSettings()
+
+
+def test_options_override_a_settings_file(tmp_path):
+    file = tmp_path / "settings.json"
+    stored = RegistrationSettings(model="unigradicon", grid=96, io_steps=7, allow_untrained=True, seed=5)
+    file.write_text(stored.to_json(), encoding="utf-8")
+
+    def settings(*more):
+        return settings_from(build_parser().parse_args(["register", "a", "b", "--out", "c", *more]))
+
+    assert settings("--settings", str(file)) == stored
+    changed = settings("--grid", "128", "--settings", str(file), "--seed", "0")
+    assert changed == dataclasses.replace(stored, grid=128, seed=0)  # to the defaults, because they were given
+    file.write_text(json.dumps({"carlreg": __version__, "settings": {"smoothness": 2.0}, "info": {}}), encoding="utf-8")
+    assert settings("--settings", str(file), "--similarity", "mind") == RegistrationSettings(
+        smoothness=2.0, similarity="mind"
+    )
+
+
+def test_every_setting_has_one_option():
+    assert set(SETTING_OPTIONS) == {field.name for field in dataclasses.fields(RegistrationSettings)}
 
 
 def test_every_option_reaches_the_settings():

@@ -1,10 +1,10 @@
 import pytest
 import torch
 from carlreg.errors import CheckpointError, DeviceError, InputError
-from carlreg.models import checkpoints
+from carlreg.models import catalog, checkpoints
 from carlreg.models.attention import CoordinateAttention
 from carlreg.models.operators import RegistrationNetwork, without_refinement
-from carlreg.models.registry import MODELS, build, load
+from carlreg.models.registry import COMPOSITIONS, MODELS, build, load
 
 # method and publications; the compact model's own
 PARAMETERS = {
@@ -33,16 +33,20 @@ def test_parameter_counts(name):
 
 def test_every_name_builds_a_network_of_its_own():
     with torch.device("meta"):
-        described = {name: str(build(name)) + repr(MODELS[name].compositions) for name in MODELS}
+        described = {name: str(build(name)) + repr(COMPOSITIONS[name]) for name in MODELS}
     assert described["unigradicon"] == described["multigradicon"]  # the same network, other weights
     described.pop("multigradicon")
     assert len(set(described.values())) == len(described)
 
 
+def test_the_catalog_and_the_compositions_name_the_same_networks():
+    assert list(COMPOSITIONS) == list(MODELS)
+
+
 def test_entries_say_where_weights_come_from():
     for name, info in MODELS.items():
-        assert info.name == name and info.summary and info.license and info.citation and info.weights
-        assert info.legacy == (info.legacy_shape_dhw is not None)
+        assert info.name == name and info.title and info.summary and info.license and info.citation and info.weights
+        assert info.published_weights == (info.trained_shape_dhw is not None)
         assert (info.sha256 is not None) == info.shipped or not info.shipped
         assert not info.shipped or info.sha256 == checkpoints.sha256_of(info.shipped_file)
 
@@ -64,8 +68,7 @@ def test_untrained_weights_are_refused_unless_allowed(name):
 
 
 def test_shipped_weights_are_the_default_and_checked(monkeypatch, tmp_path):
-    monkeypatch.setattr(checkpoints, "WEIGHTS_FOLDER", tmp_path)
-    monkeypatch.setattr(checkpoints, "_CHECKSUMS", tmp_path / "checksums.json")
+    monkeypatch.setattr(catalog, "WEIGHTS_FOLDER", tmp_path)
     with pytest.raises(CheckpointError, match="carl-compact needs a weights file"):
         load("carl-compact")
     network = build("carl-compact")

@@ -138,10 +138,10 @@ def test_images_and_masks_stored_along_other_axes_are_seen_alike(folder, model):
 
 
 def test_legacy_networks_get_their_own_shape_and_normalization(folder):
-    network = networks.assemble(registry.MODELS["unigradicon"].compositions[1], legacy=True)
+    network = networks.assemble(registry.COMPOSITIONS["unigradicon"][1], legacy=True)
     info = registry.MODELS["unigradicon"]
     first, _ = load_images(ImageSettings(source=str(folder)), network, info)
-    assert first.image_b1dhw.shape[2:] == info.legacy_shape_dhw
+    assert first.image_b1dhw.shape[2:] == info.trained_shape_dhw
 
 
 @pytest.mark.parametrize(

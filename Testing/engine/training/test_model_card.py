@@ -5,7 +5,8 @@ import json
 
 import pytest
 from carlreg.models import registry
-from carlreg.models.checkpoints import WEIGHTS_FOLDER, read_weights
+from carlreg.models.catalog import WEIGHTS_FOLDER
+from carlreg.models.checkpoints import read_weights
 
 FILES = sorted(WEIGHTS_FOLDER.glob("*.safetensors"))
 

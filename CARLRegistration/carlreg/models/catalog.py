@@ -1,0 +1,201 @@
+"""The networks by name, as plain data: titles, weights, licenses and costs. Needs neither torch nor NumPy.
+
+The panel, the estimates of `resources` and the registry of networks all read it here; what a network is made of says
+`registry.COMPOSITIONS`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+
+WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
+CHECKSUMS = "checksums.json"
+
+_CARL = (
+    "H. Greer, L. Tian, F.-X. Vialard, R. Kwitt, R. San Jose Estepar, M. Niethammer: CARL: A Framework for "
+    "Equivariant Image Registration. CVPR 2025."
+)
+_NO_PAPER_WEIGHTS = (
+    "No official CARL weights are published. Give a state dict of the authors' network (`regis_net.state_dict()` of "
+    "icon_registration) that you trained or were given."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a network costs, measured on two CPU cores.
+
+    memory_mb: of a prediction, at a grid of 128 voxels for networks that take any size. extra_seconds: of a
+    prediction, beyond the default model's. step_seconds: of one optimization step of the network's weights.
+    """
+
+    memory_mb: float
+    extra_seconds: float
+    step_seconds: float
+
+
+_COMPACT_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
+_PUBLISHED_COST = Cost(memory_mb=6000.0, extra_seconds=80.0, step_seconds=40.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """One entry of the catalog.
+
+    title: for a list to choose from. summary: one line on what it is.
+    published_weights: for weights that others published: in their coordinates (`align_corners`), images stretched to
+        `trained_shape_dhw`. trained_shape_dhw: None for a network that takes any size.
+    normalization: what the training did to intensities (`ct-mr`: CT clamped to [-1000, 1000], MR minimum to 99th
+        percentile; `maximum`: divided by the maximum; `compact`: the engine's own).
+    parameters: of the whole network. attention_parameters: of its attention alone, 0 without.
+    weights: where they come from. license: of the weights. citation: who made it.
+    """
+
+    name: str
+    title: str
+    summary: str
+    published_weights: bool
+    trained_shape_dhw: tuple[int, int, int] | None = None
+    normalization: str = "compact"
+    parameters: int
+    attention_parameters: int
+    weights: str
+    license: str
+    citation: str
+    cost: Cost
+
+    @property
+    def shipped_file(self) -> Path | None:
+        """The weights file inside the package, when there is one."""
+        path = WEIGHTS_FOLDER / f"{self.name}.safetensors"
+        return path if path.is_file() else None
+
+    @property
+    def shipped(self) -> bool:
+        return self.shipped_file is not None
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the shipped file; None for a user's own."""
+        return checksums().get(f"{self.name}.safetensors")
+
+
+def checksums() -> dict[str, str]:
+    """SHA-256 by name of each file that the package's weights folder ships."""
+    path = WEIGHTS_FOLDER / CHECKSUMS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _compact(name: str, summary: str) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        title=name,
+        summary=summary,
+        published_weights=False,
+        parameters=1_065_099,
+        attention_parameters=771_937,
+        weights="Shipped with carlreg.",
+        license="Apache-2.0",
+        citation=_CARL,
+        cost=_COMPACT_COST,
+    )
+
+
+def _paper(name: str, title: str, summary: str, shape: tuple[int, int, int], **counts: int) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        title=title,
+        summary=summary,
+        published_weights=True,
+        trained_shape_dhw=shape,
+        normalization="maximum",
+        weights=_NO_PAPER_WEIGHTS,
+        license="the weights' own",
+        citation=_CARL,
+        cost=_PUBLISHED_COST,
+        **counts,
+    )
+
+
+def _gradicon(name: str, title: str, summary: str, release: str, citation: str) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        title=title,
+        summary=summary,
+        published_weights=True,
+        trained_shape_dhw=(175, 175, 175),
+        normalization="ct-mr",
+        parameters=70_680_916,
+        attention_parameters=0,
+        weights=f"Download https://github.com/uncbiag/uniGradICON/releases/download/{release}/Step_2_final.trch",
+        license="MIT (uniGradICON project)",
+        citation=citation,
+        cost=_PUBLISHED_COST,
+    )
+
+
+MODELS: dict[str, ModelInfo] = {
+    info.name: info
+    for info in (
+        _compact(
+            "carl-compact",
+            "Coordinate attention at 1/8 resolution, local attention at 1/4 and 1/2; the default",
+        ),
+        _compact(
+            "carl-compact-rotation",
+            "As carl-compact, with an encoder equivariant to turns by 180 degrees, trained with turned pairs",
+        ),
+        _paper(
+            "carl-paper-abdomen",
+            "CARL as published, abdomen",
+            "CARL as published for abdomen CT (Learn2Reg, Abdomen1K): attention at 1/4 resolution, three U-Nets",
+            (175, 175, 175),
+            parameters=56_997_503,
+            attention_parameters=3_986_816,
+        ),
+        _paper(
+            "carl-paper-brain",
+            "CARL as published, brain and lung",
+            "CARL as published for brain MR and lung CT: as for the abdomen, joined in another order",
+            (130, 155, 130),
+            parameters=56_997_503,
+            attention_parameters=3_986_816,
+        ),
+        _paper(
+            "carl-paper-rotation",
+            "CARL with rotations, as published",
+            "CARL{ROT} as published: an encoder equivariant to turns by 180 degrees",
+            (130, 155, 130),
+            parameters=58_324_991,
+            attention_parameters=5_314_304,
+        ),
+        _gradicon(
+            "unigradicon",
+            "uniGradICON",
+            "GradICON trained on many regions, CT and MR (four U-Nets, no attention)",
+            "unigradicon_weights",
+            "L. Tian, H. Greer, R. Kwitt, F.-X. Vialard, R. San Jose Estepar, S. Bouix, R. Rushmore, M. Niethammer: "
+            "uniGradICON: A Foundation Model for Medical Image Registration. MICCAI 2024.",
+        ),
+        _gradicon(
+            "multigradicon",
+            "multiGradICON",
+            "As unigradicon, trained across modalities",
+            "multigradicon_weights",
+            "B. Demir, L. Tian, H. Greer, R. Kwitt, F.-X. Vialard, R. San Jose Estepar, S. Bouix, R. Rushmore, "
+            "E. Ebrahim, M. Niethammer: multiGradICON: A Foundation Model for Multimodal Medical Image Registration. "
+            "WBIR 2024.",
+        ),
+    )
+}
+
+
+def model_info(name: str) -> ModelInfo:
+    """The catalog's entry. Raises InputError for an unknown name."""
+    if name not in MODELS:
+        raise InputError(f"Model: expected one of {', '.join(MODELS)}; got {name!r}.")
+    return MODELS[name]
