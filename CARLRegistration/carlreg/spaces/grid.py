@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import GeometryError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 _AXES_REVERSED = np.array([[0.0, 0, 1], [0, 1, 0], [1, 0, 0]])
 
@@ -22,6 +26,11 @@ _AXES_REVERSED = np.array([[0.0, 0, 1], [0, 1, 0], [1, 0, 0]])
 def lps_from_ras() -> np.ndarray:
     """4x4 matrix between LPS and RAS; it is its own inverse."""
     return np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def apply_affine(matrix: np.ndarray, points) -> np.ndarray:
+    """(..., 3) points under a 4x4 matrix `a_from_b`: points given in b, found in a."""
+    return np.asarray(points) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +84,51 @@ class VolumeGrid:
     @property
     def ijk_from_lps(self) -> np.ndarray:
         return np.linalg.inv(self.lps_from_ijk)
+
+    def points(self, ijk) -> np.ndarray:
+        """(..., 3) LPS mm of continuous voxel indices (i, j, k)."""
+        return apply_affine(self.lps_from_ijk, ijk)
+
+    def index(self, lps) -> np.ndarray:
+        """(..., 3) continuous voxel indices (i, j, k) of LPS points."""
+        return apply_affine(self.ijk_from_lps, lps)
+
+    def contains(self, lps) -> np.ndarray:
+        """(...) bool: which (..., 3) LPS points lie in the volume, its faces included (ITK's rule)."""
+        index = self.index(lps)
+        return ((index >= -0.5) & (index <= np.asarray(self.size_ijk) - 0.5)).all(axis=-1)
+
+    def indices(self, start: int = 0, stop: int | None = None, step=1) -> np.ndarray:
+        """(D, H, W, 3) voxel indices (i, j, k), float64, of the planes start to stop along k.
+
+        step: take every step-th voxel only (one number, or one per array axis k, j, i).
+        """
+        first, last = (start, 0, 0), (stop, None, None)
+        steps = np.broadcast_to(step, (3,))
+        axes = [
+            np.arange(count, dtype=np.float64)[a:b:s]
+            for count, a, b, s in zip(self.shape_dhw, first, last, steps, strict=True)
+        ]
+        return np.stack(np.meshgrid(*axes, indexing="ij")[::-1], axis=-1)
+
+    def centers(self, start: int = 0, stop: int | None = None, step=1) -> np.ndarray:
+        """(D, H, W, 3) LPS mm of the voxel centers; of some planes or voxels only, see `indices`."""
+        return self.points(self.indices(start, stop, step))
+
+    def image(self, array: np.ndarray) -> sitk.Image:
+        """A SimpleITK image (a copy) of a (D, H, W) array on this grid, or of (D, H, W, C) with C values per voxel.
+
+        Raises GeometryError when the array's shape is not the grid's.
+        """
+        import SimpleITK as sitk  # here, so that grids need NumPy alone
+
+        if array.shape[:3] != self.shape_dhw or array.ndim not in (3, 4):
+            raise GeometryError(f"Expected an array of shape {self.shape_dhw}, got {array.shape}.")
+        image = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
+        image.SetSpacing(self.spacing.tolist())
+        image.SetOrigin(self.origin_lps.tolist())
+        image.SetDirection(self.direction.ravel().tolist())
+        return image
 
     @property
     def lps_from_unit(self) -> np.ndarray:
@@ -165,7 +219,7 @@ class VolumeGrid:
         """8 x 3 centers of the corner voxels."""
         last = np.asarray(self.size_ijk) - 1
         corners = np.array([[(c >> a) & 1 for a in range(3)] for c in range(8)]) * last
-        return corners @ self.lps_from_ijk[:3, :3].T + self.origin_lps
+        return self.points(corners)
 
     def as_dict(self) -> dict:
         """Plain numbers for JSON."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg.errors import GeometryError
-from carlreg.spaces import VolumeGrid, lps_from_ras
+from carlreg.spaces import VolumeGrid, apply_affine, lps_from_ras
 
 ANGLE = math.radians(27)
 DIRECTIONS = {
@@ -37,6 +37,63 @@ def test_indices_and_points_agree_with_sitk(image):
         point = image.TransformContinuousIndexToPhysicalPoint(index)
         np.testing.assert_allclose((grid.lps_from_ijk @ [*index, 1])[:3], point, atol=1e-9)
         np.testing.assert_allclose((grid.ijk_from_lps @ [*point, 1])[:3], index, atol=1e-9)
+
+
+def test_points_and_index_take_any_number_of_points(image):
+    grid = VolumeGrid.of(image)
+    index = np.random.default_rng(0).uniform(-3, 12, (2, 4, 3))
+    expected = [[image.TransformContinuousIndexToPhysicalPoint(one) for one in row] for row in index.tolist()]
+    np.testing.assert_allclose(grid.points(index), expected, atol=1e-9)
+    np.testing.assert_allclose(grid.index(expected), index, atol=1e-9)
+    np.testing.assert_allclose(grid.points(index[0, 0]), expected[0][0], atol=1e-9)
+
+
+def test_centers_are_simpleitks_points_of_the_voxels(image):
+    grid = VolumeGrid.of(image)
+    centers = grid.centers()
+    assert centers.shape == (5, 11, 7, 3)
+    for i, j, k in ((0, 0, 0), (6, 10, 4), (2, 7, 3)):
+        np.testing.assert_allclose(centers[k, j, i], image.TransformIndexToPhysicalPoint((i, j, k)), atol=1e-9)
+        np.testing.assert_array_equal(grid.indices()[k, j, i], (i, j, k))
+    np.testing.assert_array_equal(grid.centers(1, 3), centers[1:3])
+    np.testing.assert_array_equal(grid.centers(step=2), centers[::2, ::2, ::2])
+    np.testing.assert_array_equal(grid.centers(1, step=(1, 3, 2)), centers[1:, ::3, ::2])
+
+
+def test_what_lies_in_the_volume_is_where_simpleitk_finds_data(image):
+    grid = VolumeGrid.of(image)
+    other = sitk.Image((9, 8, 7), sitk.sitkUInt8)
+    other.SetSpacing((2.1, 2.9, 2.3))
+    other.SetOrigin((grid.center_lps - [8, 9, 7]).tolist())
+    points = [[[other.TransformIndexToPhysicalPoint((i, j, k)) for i in range(9)] for j in range(8)] for k in range(7)]
+    found = sitk.GetArrayFromImage(sitk.Resample(image + 1, other, sitk.Transform(), sitk.sitkNearestNeighbor))
+    assert 20 < found.sum() < 480
+    np.testing.assert_array_equal(grid.contains(points), found > 0)
+    assert bool(grid.contains(grid.center_lps))
+
+
+def test_an_array_becomes_an_image_in_its_place(image):
+    grid = VolumeGrid.of(image)
+    array = np.random.default_rng(2).random((5, 11, 7)).astype(np.float32)
+    made = grid.image(array)
+    for read in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(made, read)(), getattr(image, read)(), atol=1e-12)
+    assert made.GetPixel(2, 7, 3) == array[3, 7, 2]
+    vectors = grid.image(np.stack([array, 2 * array, 3 * array], axis=-1))
+    assert vectors.GetNumberOfComponentsPerPixel() == 3
+    np.testing.assert_allclose(vectors.GetPixel(2, 7, 3), array[3, 7, 2] * np.array([1, 2, 3]), rtol=1e-6)
+    with pytest.raises(GeometryError, match="shape"):
+        grid.image(array.transpose(2, 1, 0))
+
+
+def test_an_affine_acts_on_points_as_simpleitks_does():
+    rng = np.random.default_rng(3)
+    matrix = np.eye(4)
+    matrix[:3] = rng.normal(size=(3, 4))
+    points = rng.normal(size=(2, 5, 3))
+    transform = sitk.AffineTransform(matrix[:3, :3].ravel().tolist(), matrix[:3, 3].tolist())
+    expected = [[transform.TransformPoint(one) for one in row] for row in points.tolist()]
+    np.testing.assert_allclose(apply_affine(matrix, points), expected, atol=1e-12)
 
 
 def test_unit_coordinates_have_faces_at_0_and_1_in_tensor_order(image):
