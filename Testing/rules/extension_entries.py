@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ CMAKE, S4EXT, JSON = (ROOT / name for name in ("CMakeLists.txt", "CARLRegistrati
 SCHEMA = (
     "https://raw.githubusercontent.com/Slicer/Slicer/main/Schemas/slicer-extension-catalog-entry-schema-v1.0.1.json#"
 )
+TEXT_FILES = (".md", ".txt", ".s4ext", ".json", ".py", ".toml", ".ui", ".yml", ".yaml", ".cff")
 CATEGORY, REVISION, TIER = "Registration", "main", 1
 
 
@@ -61,11 +63,18 @@ def json_entry(values: dict[str, str]) -> dict:
     }
 
 
+def files_with_the_address() -> list[Path]:
+    """The tracked text files that may name the repository; both catalog entries are written from CMakeLists.txt."""
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, check=True).stdout
+    files = [ROOT / name for name in listed.decode().split("\0") if name]
+    return [path for path in files if path.suffix in TEXT_FILES and path.is_file() and path not in (S4EXT, JSON)]
+
+
 def main(arguments: list[str]) -> None:
     if arguments:
         old, new = cmake_values()["HOMEPAGE"], arguments[0].rstrip("/").removesuffix(".git")
         raw = [url.replace("https://github.com", "https://raw.githubusercontent.com") for url in (old, new)]
-        for path in (CMAKE, ROOT / "README.md"):
+        for path in files_with_the_address():
             text = path.read_text(encoding="utf-8")
             path.write_text(text.replace(old, new).replace(*raw), encoding="utf-8")
     values = cmake_values()

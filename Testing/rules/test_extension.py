@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .extension_entries import CMAKE, JSON, ROOT, S4EXT, cmake_values, json_entry, s4ext_lines
+from .extension_entries import CMAKE, JSON, ROOT, S4EXT, TEXT_FILES, cmake_values, json_entry, s4ext_lines
 
 MODULE = ROOT / "CARLRegistration"
 MODULE_CMAKE = MODULE / "CMakeLists.txt"
@@ -49,7 +49,7 @@ def test_the_address_is_one():
     address = cmake_values()["HOMEPAGE"]
     owner = address.removeprefix("https://github.com/")
     for path in tracked():
-        if path.suffix in (".md", ".txt", ".s4ext", ".json", ".py", ".toml", ".ui"):
+        if path.suffix in TEXT_FILES:
             text = path.read_text("utf-8")
             for found in re.findall(r"github(?:usercontent)?\.com/([\w.-]+/\w*CARLRegistration)", text):
                 assert found == owner, path
@@ -75,7 +75,7 @@ def test_license_and_size():
 
 def test_lines_end_with_lf():
     for path in tracked():
-        if path.suffix in (".py", ".txt", ".md", ".ui", ".json", ".toml", ".s4ext", ".yaml", ".csv"):
+        if path.suffix in (*TEXT_FILES, ".csv"):
             assert b"\r\n" not in path.read_bytes(), path
 
 

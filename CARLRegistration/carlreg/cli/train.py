@@ -18,7 +18,7 @@ from .supervisor import StopPolicy
 
 NAME = "train"
 HELP = "Train a network on generated pairs or your own images; watch, export."
-EPILOG = "See TRAINING.md. carlreg train ACTION --help tells more about an action."
+EPILOG = "See docs/training.md. carlreg train ACTION --help tells more about an action."
 # A step and a checkpoint are waited for; the checkpoint holds the run.
 STOP_POLICY = StopPolicy(
     grace_seconds=180.0,

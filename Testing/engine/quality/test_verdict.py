@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from carlreg.quality.verdict import THRESHOLDS, WORDS, verdict
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "outputs.md"
 
 GOOD = {
     "similarity": {"before": {"ncc": 0.5, "lncc": 0.3, "mi": 0.4}, "after": {"ncc": 0.8, "lncc": 0.6, "mi": 0.8}},
@@ -120,8 +120,8 @@ def test_limits_are_documented_and_in_order():
     assert set(THRESHOLDS) >= {check["name"] for check in verdict(GOOD)["checks"]}
 
 
-def test_the_readme_names_the_limits():
-    table = README.read_text(encoding="utf-8").split("### Is it right?")[1].split("\n#")[0]
+def test_the_documents_name_the_limits():
+    table = PAGE.read_text(encoding="utf-8").split("## The verdict")[1].split("\n#")[0]
     rows = [row.split("|")[2:4] for row in table.splitlines() if row.startswith("| ")][1:]
     told = [
         sorted(float(n) for cell in row for n in re.findall(r"-?\d+\.?\d*", cell.replace("90 %", ""))) for row in rows
