@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with Supervisor(listen_stdin=getattr(args, "control", None) == "stdin") as supervisor:
             leftovers = COMMANDS[args.command].check(args)
-            return supervisor.run(arguments, leftovers, getattr(COMMANDS[args.command], "MANNER", StopPolicy()))
+            return supervisor.run(arguments, leftovers, getattr(COMMANDS[args.command], "STOP_POLICY", StopPolicy()))
     except CarlError as error:
         say_error(error)
         return error.exit_code

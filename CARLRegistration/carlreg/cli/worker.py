@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None, progress: Progress | None = None) ->
     progress = progress or Progress()
     progress.on_record = display.show
     command = COMMANDS[args.command]
-    return guarded(lambda: command.run(args, progress, display), display, getattr(command, "MANNER", StopPolicy()))
+    return guarded(lambda: command.run(args, progress, display), display, getattr(command, "STOP_POLICY", StopPolicy()))
 
 
 def guarded(job, display: Display, manner: StopPolicy = StopPolicy()) -> int:  # noqa: B008 (frozen)
