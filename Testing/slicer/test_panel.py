@@ -435,6 +435,22 @@ def test_a_crash_offers_the_log(host, panel, pair, tmp_path):
     assert "the engine fell over" in panel.ui.logText.plainText and not panel.ui.logCollapsibleButton.collapsed
 
 
+def test_nothing_follows_the_parameters_of_closed_scenes(host, panel):
+    """The node stays when a scene is closed; what listened to it for the former scene must not."""
+    import gc
+
+    def listeners():
+        gc.collect()
+        kind = type(panel.parameters)
+        return sum(type(found) is kind for found in gc.get_objects())
+
+    host.close_scene()
+    before = listeners()
+    for _ in range(3):
+        host.close_scene()
+    assert panel.parameters is not None and listeners() == before
+
+
 @pytest.mark.slow
 def test_closing_the_scene_ends_the_run(host, panel, pair, moduleWidget):
     panel.ui.ioStepsSlider.value = 500

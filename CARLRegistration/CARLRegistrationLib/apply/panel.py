@@ -71,14 +71,14 @@ class ApplyPanel(Section):
             self._abort()
             self._undo = None
             self._parameters.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
             for event in events:
                 self.removeObserver(scene, event, self._onScene)
             self._watch([])
         self._parameters = parameters
         if parameters is not None:
             self._guiTag = parameters.connectGui(self.ui)
-            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
             for event in events:
                 self.addObserver(scene, event, self._onScene)
             self._fill()

@@ -109,14 +109,14 @@ class InspectPanel(Section):
             self.leave()
             self._stopTask()
             self._parameters.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
         self._parameters = parameters
         scene, event = slicer.mrmlScene, slicer.mrmlScene.StartSaveEvent
         if self.hasObserver(scene, event, self._onSave):
             self.removeObserver(scene, event, self._onSave)
         if parameters is not None:
             self._guiTag = parameters.connectGui(self.ui)
-            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
             self.addObserver(scene, event, self._onSave)
             self._onParameters()
 

@@ -106,7 +106,7 @@ class Panel(VTKObservationMixin):
         """Follow another parameter node, or none."""
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
         self._parameters = parameters
         self._preset = None
         self.inspect.setParameterNode(parameters)
@@ -115,7 +115,7 @@ class Panel(VTKObservationMixin):
         if parameters is not None:
             self._guiTag = parameters.connectGui(self.ui)
             self._preset = parameters.preset
-            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
             self._onParameters()
 
     def cleanup(self) -> None:
