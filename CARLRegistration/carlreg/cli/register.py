@@ -69,7 +69,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
 def load_libraries(progress: Progress) -> None:
     """Import what takes seconds, saying so."""
     progress.on_record(ProgressRecord("load", 0.0, None, "loading libraries"))
-    from ..registration import run as pipeline  # noqa: F401
+    from .. import registration  # noqa: F401
 
     progress.check()
 
@@ -157,11 +157,10 @@ def register_and_write(
     report: bool = False,
 ) -> dict:
     """Register what `read_inputs` read and write the folder (with a picture sheet); returns the quality figures."""
-    from .. import outputs, volumes
-    from ..registration import run as pipeline
+    from .. import outputs, registration, volumes
 
     fixed, moving = inputs["fixed"], inputs["moving"]
-    result = pipeline.register_pair(
+    result = registration.register_pair(
         fixed,
         moving,
         settings,

@@ -48,6 +48,12 @@ class PhysicalTransform:
         object.__setattr__(self, "affine_lps", affine)
         object.__setattr__(self, "displacement_lps", field)
 
+    @classmethod
+    def from_affine(cls, affine_lps: np.ndarray) -> PhysicalTransform:
+        """An affine alone: its displacement is zero, on a grid of one cell."""
+        grid = VolumeGrid((2, 2, 2), np.ones(3), np.zeros(3), np.eye(3))
+        return cls(affine_lps, np.zeros((2, 2, 2, 3), dtype=np.float32), grid)
+
     @cached_property
     def field_cdhw(self) -> Tensor:
         """The displacements channel first (L, P, S), float32, as a tensor of its own."""
@@ -136,11 +142,7 @@ class PhysicalTransform:
                 )
         check_affine(affine)
         if field is None:
-            return cls(
-                affine,
-                np.zeros((2, 2, 2, 3), dtype=np.float32),
-                VolumeGrid((2, 2, 2), np.ones(3), np.zeros(3), np.eye(3)),
-            )
+            return cls.from_affine(affine)
         if field.GetDimension() != 3:
             raise InputError(f"Expected a 3-D displacement field, got {field.GetDimension()}-D.")
         return cls(affine, sitk.GetArrayFromImage(field).astype(np.float32), VolumeGrid.of(field))

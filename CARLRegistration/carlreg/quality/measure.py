@@ -301,7 +301,7 @@ def label_overlap(
     # Consecutive numbers: values can be large or negative.
     fixed, moving = (_renumbered(array, common) for array in (fixed, moving))
     numbers = range(1, len(common) + 1)
-    still = PhysicalTransform(before_lps, np.zeros((2, 2, 2, 3), np.float32), _unit_grid())
+    still = PhysicalTransform.from_affine(before_lps)
     out = {}
     for when, each in (("before", still), ("after", transform)):
         warped = warp_labels(each, grid, moving, moving_grid)
@@ -414,10 +414,6 @@ def _without_counterpart(fixed_labels, moving_labels) -> dict[str, list[int]]:
         _present(_label_array(getattr(image, "image", image))) - {0} for image in (fixed_labels, moving_labels)
     )
     return {"fixed": sorted(fixed - moving), "moving": sorted(moving - fixed)}
-
-
-def _unit_grid() -> VolumeGrid:
-    return VolumeGrid((2, 2, 2), np.ones(3), np.zeros(3), np.eye(3))
 
 
 def _check(progress: Progress | None) -> None:

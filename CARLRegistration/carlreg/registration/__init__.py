@@ -1,5 +1,6 @@
-"""One registration: `run.py` tells the whole story on a page."""
+"""One registration: `run.py` is the page that reads as the method does; each stage has a file of its own."""
 
-from .run import RegistrationResult, register, register_pair
+from .result import RegistrationResult
+from .run import register, register_pair
 
 __all__ = ["RegistrationResult", "register", "register_pair"]

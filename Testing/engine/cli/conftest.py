@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-# Loaded by every Python process of a test: replaces the pipeline and the output writer by what FAKE says.
+# Loaded by every Python process of a test: replaces the registration and the output writer by what FAKE says.
 _SITECUSTOMIZE = """
 import importlib.abc, importlib.machinery, sys
 
 class Fakes(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    code = {"carlreg.registration.run": PIPELINE, "carlreg.outputs": OUTPUTS}
+    code = {"carlreg.registration": REGISTRATION, "carlreg.outputs": OUTPUTS}
     def find_spec(self, name, path=None, target=None):
         return importlib.machinery.ModuleSpec(name, self) if name in self.code else None
     def exec_module(self, module):
@@ -19,15 +19,13 @@ class Fakes(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 sys.meta_path.insert(0, Fakes())
 """
-_PIPELINE = """
+_REGISTRATION = """
 import ctypes, os, signal, sys, time
 from types import SimpleNamespace
 def hold_the_interpreter(seconds):
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # as a kernel that does not release Python's lock
 def ready():
     print("READY", file=sys.stderr, flush=True)
-def estimate_memory_mb(*_):
-    return 1.0
 def register_pair(fixed, moving, settings, *, fixed_mask, moving_mask, initial_transform, progress):
     run(progress)
     return SimpleNamespace(fixed=fixed, moving=moving, warnings=[])
@@ -53,11 +51,11 @@ def write(folder, progress):
 
 @pytest.fixture
 def fakes(tmp_path_factory):
-    """fakes(pipeline=..., outputs=...): a folder that makes child processes use fakes with this code at their end."""
+    """fakes(registration=..., outputs=...): a folder by which child processes use fakes with this code at their end."""
 
-    def make(pipeline: str = "", outputs: str = ""):
+    def make(registration: str = "", outputs: str = ""):
         folder = tmp_path_factory.mktemp("fakes")
-        text = _SITECUSTOMIZE.replace("PIPELINE", repr(_PIPELINE + pipeline)).replace(
+        text = _SITECUSTOMIZE.replace("REGISTRATION", repr(_REGISTRATION + registration)).replace(
             "OUTPUTS", repr(_OUTPUTS + outputs)
         )
         (folder / "sitecustomize.py").write_text(text, encoding="utf-8")

@@ -126,7 +126,9 @@ def run(progress):
     with progress.stage('a', 'to "b"\\né'):
         pass
 """
-    outcome = carlreg("register", *pair, "--out", tmp_path / "out", "--progress", "json", fakes=fakes(pipeline=fake))
+    outcome = carlreg(
+        "register", *pair, "--out", tmp_path / "out", "--progress", "json", fakes=fakes(registration=fake)
+    )
     assert outcome.code == 0
     for record in outcome.records:
         assert set(record) == {"stage", "fraction", "seconds_left", "message"}

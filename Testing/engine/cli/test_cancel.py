@@ -14,11 +14,11 @@ from .command import finish, names, start
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
-# Where the run is when the cancel comes: fake code for the pipeline or the output writer.
+# Where the run is when the cancel comes: fake code for the registration or the output writer.
 MOMENTS = {
-    "while a library loads": {"pipeline": "ready(); hold_the_interpreter(60)"},
+    "while a library loads": {"registration": "ready(); hold_the_interpreter(60)"},
     "in a loop that asks": {
-        "pipeline": """
+        "registration": """
 def run(progress):
     ready()
     while True:
@@ -26,11 +26,13 @@ def run(progress):
         time.sleep(0.01)
 """
     },
-    "in a kernel": {"pipeline": "def run(progress):\n    ready(); time.sleep(60)"},
-    "in a kernel that holds Python's lock": {"pipeline": "def run(progress):\n    ready(); hold_the_interpreter(60)"},
+    "in a kernel": {"registration": "def run(progress):\n    ready(); time.sleep(60)"},
+    "in a kernel that holds Python's lock": {
+        "registration": "def run(progress):\n    ready(); hold_the_interpreter(60)"
+    },
     "while files are written": {"outputs": "def write(folder, progress):\n    ready(); time.sleep(60)"},
     "when errors are swallowed": {
-        "pipeline": """
+        "registration": """
 def run(progress):
     ready()
     while True:
@@ -125,7 +127,7 @@ def test_without_control_standard_input_is_left_alone(pair, tmp_path, fakes):
 
 def test_the_worker_ends_when_its_supervisor_is_killed(pair, tmp_path, fakes):
     code = "def run(progress):\n    print('PID', os.getpid(), file=sys.stderr, flush=True); time.sleep(60)"
-    process = start("register", *pair, "--out", tmp_path / "out", fakes=fakes(pipeline=code))
+    process = start("register", *pair, "--out", tmp_path / "out", fakes=fakes(registration=code))
     pid = next(int(line.split()[1]) for line in process.stderr if line.startswith("PID"))
     process.kill()
     finish(process, timeout=20)

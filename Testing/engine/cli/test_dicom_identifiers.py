@@ -5,16 +5,17 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import SimpleITK as sitk
-from carlreg import outputs
+from carlreg import outputs, registration
 from carlreg.cli.register import register_and_write
 from carlreg.progress import Progress
-from carlreg.registration import run as pipeline
 from carlreg.volumes import Volume
 
 
 def test_identifiers_reach_the_result_and_names_do_not(monkeypatch):
     seen = {}
-    monkeypatch.setattr(pipeline, "register_pair", lambda *_, **__: SimpleNamespace(info={"model": "m"}, warnings=[]))
+    monkeypatch.setattr(
+        registration, "register_pair", lambda *_, **__: SimpleNamespace(info={"model": "m"}, warnings=[])
+    )
     monkeypatch.setattr(outputs, "write_result", lambda result, *_, **__: seen.update(result.info))
     image = sitk.GaussianSource(size=[8, 8, 8])
     dicom = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from carlreg.cli import worker
-from carlreg.registration import run as pipeline
 
 from .command import carlreg, names
 
@@ -24,9 +23,9 @@ def assert_failed(outcome, tmp_path, pair, code=1):
 
 
 @pytest.mark.parametrize("raised", RAISED)
-@pytest.mark.parametrize("where", ["pipeline", "outputs"])
+@pytest.mark.parametrize("where", ["registration", "outputs"])
 def test_out_of_memory_or_disk(pair, tmp_path, fakes, raised, where):
-    head = {"pipeline": "def run(progress):", "outputs": "import errno\ndef write(folder, progress):"}[where]
+    head = {"registration": "def run(progress):", "outputs": "import errno\ndef write(folder, progress):"}[where]
     folder_of_fakes = fakes(**{where: f"{head}\n    raise {raised}\n"})
     outcome = carlreg("register", *pair, "--out", tmp_path / "out", "--progress", "none", fakes=folder_of_fakes)
     assert_failed(outcome, tmp_path, pair)
@@ -68,14 +67,14 @@ def test_what_libraries_print_is_shown_only_with_a_defect(pair, tmp_path, fakes)
 def test_typed_errors_keep_their_code(pair, tmp_path, fakes):
     for kind, code in (("CheckpointError", 2), ("OptimizationDiverged", 1), ("DeviceError", 2)):
         fake = f"from carlreg import errors\ndef run(progress):\n    raise errors.{kind}('said so')"
-        outcome = carlreg("register", *pair, "--out", tmp_path / "out", fakes=fakes(pipeline=fake))
+        outcome = carlreg("register", *pair, "--out", tmp_path / "out", fakes=fakes(registration=fake))
         assert_failed(outcome, tmp_path, pair, code)
         assert "Error: said so" in outcome.err
 
 
 def test_too_little_memory_is_refused_before_the_run(pair, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pipeline, "estimate_memory_mb", lambda *a: 1e9 if a[-1].grid > 100 else 1.0)
-    monkeypatch.setattr(pipeline, "prepare", lambda *_: pytest.fail("the run has begun"))
+    monkeypatch.setattr("carlreg.registration.machine.memory_mb", lambda *a: 1e9 if a[-1].grid > 100 else 1.0)
+    monkeypatch.setattr("carlreg.registration.run.prepare_pair", lambda *_: pytest.fail("the run has begun"))
     code = worker.main(["register", *map(str, pair), "--out", str(tmp_path / "out"), "--progress", "none"])
     assert code == 2 and names(tmp_path) == [pair[0].parent.name]
     said = capsys.readouterr().err

@@ -18,7 +18,7 @@ from .test_cancel import assert_cancelled
 
 FILES = ["inverse_transform.h5", "jacobian.nii.gz", "quality.json", "settings.json", "transform.h5"]
 FILES += ["uncertainty.nii.gz", "warped.nii.gz"]
-# Untrained: these tests are about the command line; the pipeline finds its start without the network.
+# Untrained: these tests are about the command line; the registration finds its start without the network.
 QUICK = ["--allow-untrained", "--io-steps", "12", "--threads", "1", "--seed", "3"]
 
 
@@ -193,7 +193,7 @@ def test_initial_transform_and_masks_are_taken(run, tmp_path):
     assert written["masks"] == {"fixed": True, "moving": True}
 
 
-def test_cancel_in_the_real_pipeline(run, tmp_path):
+def test_cancel_in_the_real_registration(run, tmp_path):
     process = start(
         *("register", *inputs(run[0], evidence=False), "--out", tmp_path / "out", *QUICK),
         *("--progress", "json", "--control", "stdin"),

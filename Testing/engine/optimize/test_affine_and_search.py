@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from carlreg.optimize.affine import AffineProblem, refine_affine
+from carlreg.optimize.candidates import AffineCandidate, distinct, fit_rigid, robust_affine, translation
 from carlreg.optimize.field import LevelImages, affine_map
 from carlreg.optimize.search import SearchImage, rotations, search
-from carlreg.optimize.starts import AffineCandidate, distinct, fit_rigid, robust_affine, translation
 from carlreg.spaces import VolumeGrid
 from scipy.spatial.transform import Rotation
 

@@ -1,0 +1,73 @@
+"""The deformation: instance optimization of a spline, and the displacement field that is delivered."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+
+from ..optimize.candidates import AffineCandidate
+from ..optimize.field import FieldResult, coefficients_from, optimize_field
+from ..optimize.levels import finest_spacing, level_images, level_spacings, schedule
+from ..physical import PhysicalTransform, repair_folds, to_fixed_grid
+from ..progress import Progress
+from ..settings import RegistrationSettings
+from ..spaces import VolumeGrid
+from .pair import PreparedPair
+from .predict import PointMap
+
+log = logging.getLogger(__name__)
+
+_REPAIRED_DETERMINANT = 0.05
+
+
+def optimized_field(
+    start: AffineCandidate,
+    residual: PointMap | None,
+    pair: PreparedPair,
+    settings: RegistrationSettings,
+    device: torch.device,
+    progress: Progress,
+) -> FieldResult:
+    """The displacement before the affine, as a spline over the fixed content."""
+    content = pair.fixed.content
+    finest = finest_spacing(pair.fixed)
+    steps = settings.steps if settings.io_method == "field" else 0
+    levels = schedule(steps, finest, settings.smoothness)
+    first = levels[0] if steps else levels[-1]
+    coefficients = None
+    if residual is not None:
+        along = content.direction[:, ::-1]
+        coefficients = coefficients_from(lambda points: residual(points) @ along, content, first.spacing_mm)
+    if not steps:
+        if coefficients is None:
+            first = levels[0]
+        levels = [first]
+    spacings = level_spacings(finest) if steps else [8 * finest]
+    return optimize_field(
+        (level_images(pair.fixed, pair.moving, spacing, device) for spacing in spacings),
+        levels,
+        start.matrix,
+        content,
+        similarity=settings.similarity,
+        start_13dhw=coefficients,
+        progress=progress,
+    )
+
+
+def delivered(
+    affine_lps: np.ndarray, spline: FieldResult, fixed_grid: VolumeGrid, field_spacing_mm: float | None
+) -> tuple[PhysicalTransform, int]:
+    """The transform, and how many of its nodes folded and were repaired.
+
+    The spline sampled at half its control spacing (or at `field_spacing_mm`), covering the fixed volume and a margin.
+    """
+    spacing = field_spacing_mm or spline.spacing_mm / 2
+    grid = spline.box.padded(spline.spacing_mm).with_spacing(spacing)
+    field_lps, report = repair_folds(
+        spline.displacement_lps(grid), grid.spacing, min_determinant=_REPAIRED_DETERMINANT, direction=grid.direction
+    )
+    if report["nodes"]:
+        log.info("%d folded nodes repaired", report["nodes"])
+    return to_fixed_grid(affine_lps, field_lps, grid, fixed_grid), report["nodes"]

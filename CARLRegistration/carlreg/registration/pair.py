@@ -1,0 +1,63 @@
+"""The two volumes of a registration: read, and prepared."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import SimpleITK as sitk
+
+from ..errors import InputError
+from ..preprocess import PreparedVolume, field_of_view, prepare
+from ..settings import RegistrationSettings
+from ..volumes import Volume, read_volume, volume_from_image
+
+
+@dataclass(frozen=True)
+class PreparedPair:
+    """fixed, moving: normalized, with their masks. fixed_view, moving_view: what they were made from, without padding
+    around the scanner's field of view."""
+
+    fixed: PreparedVolume
+    moving: PreparedVolume
+    fixed_view: Volume
+    moving_view: Volume
+
+    def modality_warnings(self, similarity: str) -> list[str]:
+        """What to say when the two look like different kinds of scans."""
+        fixed, moving = self.fixed.modality, self.moving.modality
+        if fixed == moving or similarity == "mind":
+            return []
+        return [
+            f"The fixed volume looks like {fixed.upper()}, the moving one like {moving.upper()}: for different "
+            "kinds of scans choose the similarity MIND (--similarity mind)."
+        ]
+
+
+def as_volume(given: sitk.Image | str | os.PathLike | Volume, name: str) -> Volume:
+    """An image, a path or a volume as a checked volume. Raises InputError for anything else."""
+    if isinstance(given, sitk.Image):
+        return volume_from_image(given, name)
+    if isinstance(given, (str, os.PathLike)):
+        return read_volume(given, name)
+    if not isinstance(given, Volume):
+        raise InputError(f"{name}: expected a SimpleITK image or a path, got {type(given).__name__}.")
+    return given
+
+
+def prepare_pair(
+    fixed: Volume,
+    moving: Volume,
+    fixed_mask: Volume | None,
+    moving_mask: Volume | None,
+    settings: RegistrationSettings,
+) -> PreparedPair:
+    """Both volumes without padding, their intensities in [0, 1]."""
+    fixed_view, fixed_view_mask = field_of_view(fixed, settings.fixed_modality, fixed_mask)
+    moving_view, moving_view_mask = field_of_view(moving, settings.moving_modality, moving_mask)
+    return PreparedPair(
+        prepare(fixed_view, settings.fixed_modality, fixed_view_mask),
+        prepare(moving_view, settings.moving_modality, moving_view_mask),
+        fixed_view,
+        moving_view,
+    )

@@ -1,0 +1,85 @@
+"""What the network says about a pair: correspondences, its map, and all that the uncertainty is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..maps import CoordinateMap
+from ..models.operators import TwoStep, without_refinement
+from ..models.predict import (
+    Correspondences,
+    NetworkImages,
+    correspondences,
+    mapped_lps,
+    network_images,
+    refined_from,
+    renormalized,
+)
+from ..models.registry import LoadedModel
+from ..uncertainty import NetworkAnswer
+from .pair import PreparedPair
+
+#: n x 3 points in LPS mm -> n x 3.
+PointMap = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class NetworkPrediction:
+    """A network's answer about a pair.
+
+    points: correspondences. map_lps: its map from fixed to moving points; None where only its attention is trained.
+    refine: what its refinements make of a 4x4 matrix instead; None where it has none that can. answer: all it said.
+    """
+
+    points: Correspondences
+    map_lps: PointMap | None
+    refine: Callable[[np.ndarray], PointMap] | None
+    answer: NetworkAnswer
+
+
+def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.device) -> NetworkPrediction | None:
+    """Both directions of the network; None for an untrained one. grid: largest edge of its grid, voxels."""
+    if not any(loaded.trained.values()):
+        return None
+    images = images_for(loaded, pair, grid, device)
+    network = loaded.network
+    # Attention alone answers anywhere where there is no structure: only its affine is used.
+    refined = loaded.trained.get("refinement", True)
+    refines_anything = refined and not loaded.legacy and isinstance(network, TwoStep)
+    with torch.no_grad():
+        if refines_anything:  # one direction suffices of what follows the attention
+            forward, backward = without_refinement(network).predict_both(images.moving_b1dhw, images.fixed_b1dhw)
+            found = network.refine(forward.map, images.moving_b1dhw, images.fixed_b1dhw)
+        else:
+            forward, backward = network.predict_both(images.moving_b1dhw, images.fixed_b1dhw)
+            found = forward.map
+    points = correspondences(images, forward, backward)
+    weights = (
+        points.weights * pair.fixed.mask_weight(points.fixed_lps) * pair.moving.mask_weight(points.moving_lps) + 1e-12
+    )
+
+    def on_lps(found: CoordinateMap) -> PointMap:
+        return lambda points: mapped_lps(found, images, points)
+
+    return NetworkPrediction(
+        Correspondences(points.fixed_lps, points.moving_lps, weights),
+        on_lps(found) if refined else None,
+        (lambda matrix: on_lps(refined_from(network, images, matrix))) if refines_anything else None,
+        NetworkAnswer(network, images, forward, backward, found),
+    )
+
+
+def images_for(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.device) -> NetworkImages:
+    """Both images as the network was trained to see them."""
+    style = loaded.info.normalization
+    return network_images(
+        loaded,
+        renormalized(pair.fixed, pair.fixed_view, style),
+        renormalized(pair.moving, pair.moving_view, style),
+        grid,
+        device,
+    )

@@ -1,0 +1,144 @@
+"""Where a registration starts: every affine worth trying, and which of them wins.
+
+Matrices are 4x4, moving_from_fixed, LPS mm; the algorithms are in `optimize.candidates` and `optimize.search`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from ..optimize.affine import AffineProblem, refine_affine
+from ..optimize.candidates import (
+    AffineCandidate,
+    distinct,
+    fit_affine,
+    refine_starts,
+    robust_affine,
+    translation,
+)
+from ..optimize.levels import level_images, search_spacing
+from ..optimize.search import SearchImage, rotations, search
+from ..preprocess import PreparedVolume, resample_on_axes
+from ..progress import Progress
+from ..settings import RegistrationSettings
+from ..spaces import VolumeGrid, apply_affine
+from .pair import PreparedPair
+from .predict import NetworkPrediction, PointMap
+
+log = logging.getLogger(__name__)
+
+# Poses tried in rotation mode, and voxels along the longer image there and where shifts alone are searched.
+_ROTATIONS, _ROTATION_SIZE, _COARSE_SIZE = 800, 26, 40
+# Share of the best start's score from which others are looked at more closely; different contrasts score alike.
+_LEADING, _LEADING_CONTRASTS = 0.9, 0.75
+INITIAL = "initial transform"
+
+
+def affine_candidates(
+    pair: PreparedPair,
+    prediction: NetworkPrediction | None,
+    initial_transform: sitk.Transform | None,
+    settings: RegistrationSettings,
+    progress: Progress,
+) -> list[AffineCandidate]:
+    """Everything worth trying, before any refinement: the given transform, the network, the headers, searches."""
+    fixed, moving = pair.fixed, pair.moving
+    found = []
+    if initial_transform is not None:
+        points = _lattice(fixed.content, 12)
+        mapped = transform_points(initial_transform, points)
+        found.append(AffineCandidate(INITIAL, fit_affine(points, mapped, np.ones(len(points)))))
+    if prediction is not None:
+        matrix, agreement = robust_affine(
+            prediction.points.fixed_lps, prediction.points.moving_lps, prediction.points.weights
+        )
+        log.info("network affine: %.0f %% of the weighted correspondences agree", 100 * agreement)
+        found.append(AffineCandidate("network", matrix))
+    found.append(AffineCandidate("header", np.eye(4)))
+    found.append(AffineCandidate("content centers", translation(moving.content.center_lps - fixed.content.center_lps)))
+    spacing = search_spacing(fixed, moving, _COARSE_SIZE)
+    for padding_is_background in (True, False):
+        images = [_search_image(volume, spacing, padding_is_background) for volume in (fixed, moving)]
+        found += [AffineCandidate("translation search", entry.matrix) for entry in search(*images, rotations(1))]
+    if settings.robustness == "rotation":
+        spacing = search_spacing(fixed, moving, _ROTATION_SIZE)
+        images = [_search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving)]
+        poses = search(*images, rotations(_ROTATIONS), keep=16, progress=progress)
+        found += [AffineCandidate("rotation search", entry.matrix) for entry in poses]
+    radius_mm = float(np.linalg.norm(fixed.content.extent_mm)) / 2
+    return distinct(found, fixed.content.center_lps, radius_mm, closer_than_mm=0.5)
+
+
+def _search_image(prepared: PreparedVolume, spacing_mm: float, padding_is_background: bool) -> SearchImage:
+    grid = prepared.content.with_spacing(spacing_mm)
+    values = resample_on_axes(prepared.voxels_dhw, prepared.grid, grid)[0, 0]
+    weight = prepared.weight_at(grid, padding_is_background=padding_is_background)
+    return SearchImage(values, torch.ones_like(values) if weight is None else weight[0, 0], grid)
+
+
+def best_candidates(
+    candidates: list[AffineCandidate],
+    pair: PreparedPair,
+    settings: RegistrationSettings,
+    device: torch.device,
+    progress: Progress,
+) -> list[AffineCandidate]:
+    """The most promising candidates after a short descent on coarse images, best first."""
+    spacing = search_spacing(pair.fixed, pair.moving, _COARSE_SIZE)
+    images = level_images(pair.fixed, pair.moving, spacing, device)
+    coarse = AffineProblem(images, window_mm=5 * spacing, similarity=settings.similarity)
+    turned = settings.robustness == "rotation"
+    dof = "rigid" if turned else "translation"
+    return refine_starts(candidates, coarse, keep=8 if turned else 3, first_dof=dof, progress=progress)
+
+
+def fine_problem(pair: PreparedPair, settings: RegistrationSettings, device: torch.device) -> AffineProblem:
+    """The pair at twice the resolution of the search, where the winner is chosen and maps are compared with it."""
+    spacing = search_spacing(pair.fixed, pair.moving, 2 * _COARSE_SIZE)
+    images = level_images(pair.fixed, pair.moving, spacing, device)
+    return AffineProblem(images, window_mm=7 * spacing, similarity=settings.similarity)
+
+
+def winner(starts: list[AffineCandidate], problem: AffineProblem) -> AffineCandidate:
+    """The candidate that is refined: the best of the leading ones on finer images. starts: best first."""
+    contrasts = problem.similarity == "mind"
+    least = (_LEADING_CONTRASTS if contrasts else _LEADING) * starts[0].score
+    leading = [
+        AffineCandidate(start.name, start.matrix, problem.score(start.matrix).score, start.overlap)
+        for start in [start for start in starts if start.score > least][:3]
+    ]
+    if contrasts:
+        # Between modalities anything smooth correlates somewhat: starts that are all wrong come close to the right one.
+        return min(leading, key=lambda start: problem.descriptor_distance(affine_map(start.matrix), start.matrix))
+    return max(leading, key=lambda start: start.score)
+
+
+def refined_winner(
+    starts: list[AffineCandidate], problem: AffineProblem, settings: RegistrationSettings, progress: Progress
+) -> AffineCandidate:
+    """The winner, refined; an initial transform that wins is kept as it is where no optimization follows."""
+    best = winner(starts, problem)
+    if settings.steps == 0 and best.name == INITIAL:
+        return best
+    matrix = refine_affine(problem, best.matrix, steps=30, rate_mm=1.0, progress=progress)
+    return AffineCandidate(best.name, matrix, problem.score(matrix).score, best.overlap)
+
+
+def affine_map(matrix: np.ndarray) -> PointMap:
+    return lambda points: apply_affine(matrix, points)
+
+
+def transform_points(transform: sitk.Transform, points_lps: np.ndarray) -> np.ndarray:
+    """n x 3 points through an ITK transform."""
+    return np.array([transform.TransformPoint(point) for point in points_lps.tolist()])
+
+
+def _lattice(grid: VolumeGrid, count: int) -> np.ndarray:
+    """count^3 x 3 LPS points spread over a grid's box."""
+    axis = (np.arange(count) + 0.5) / count
+    unit = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    return apply_affine(grid.lps_from_unit, unit)
