@@ -57,8 +57,8 @@ def anatomy(seed: int, size: int = 64, voxel_mm: float = 2.5) -> KnownPair:
     way = one_way(views, moving=0, fixed=1)
     chosen = (way.seen_b1dhw * way.body_b1dhw)[0, 0].flatten() > 0
     points, true = (
-        array_from_tensor(unit[0].flatten(1)[:, chosen].T).astype(np.float64) @ grid.lps_from_unit[:3, :3].T
-        + grid.lps_from_unit[:3, 3]
+        array_from_tensor(unit[0].flatten(1)[:, chosen].T).astype(np.float64) @ grid.lps_from_normalized[:3, :3].T
+        + grid.lps_from_normalized[:3, 3]
         for unit in (identity_map(way.true_b3dhw.shape[2:]), way.true_b3dhw)
     )
     return KnownPair(

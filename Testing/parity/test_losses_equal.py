@@ -37,7 +37,7 @@ def pair():
     moving, fixed = smooth_image(SHAPE, 11), smooth_image(SHAPE, 12)
     forward, backward = field(1), field(5)
     given = Given({id(moving): forward, id(fixed): backward})
-    maps = DisplacementMap(forward, legacy=True), DisplacementMap(backward, legacy=True)
+    maps = DisplacementMap(forward, align_corners=True), DisplacementMap(backward, align_corners=True)
     return moving, fixed, given, maps
 
 

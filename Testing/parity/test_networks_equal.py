@@ -15,7 +15,7 @@ from carlreg.models.unet import UNet
 from .conftest import make_live, sharpen, smooth_image
 
 SHARPER = 16.0
-TOLERANCE = 1e-4  # unit coordinates
+TOLERANCE = 1e-4  # normalized coordinates
 
 AUTHORS = {
     "carl-paper-abdomen": authors.make_network_final_final,
@@ -62,7 +62,7 @@ def assert_maps_equal(theirs, loaded, shape, directions=2):
     assert steps and min(steps) > 1, f"a refinement moves by {steps} voxels only"
     attention = ours[0].attention_map_b3dhw
     if attention is not None:
-        displacement = attention - identity_map(attention.shape[2:], legacy=True)
+        displacement = attention - identity_map(attention.shape[2:], align_corners=True)
         assert float((displacement * voxels).norm(dim=1).mean()) > 1
 
 
@@ -71,7 +71,7 @@ def assert_maps_equal(theirs, loaded, shape, directions=2):
     ("name", "directions"), [("carl-paper-abdomen", 2), ("carl-paper-brain", 1), ("carl-paper-rotation", 1)]
 )
 def test_carl_equals_the_authors(name, directions, tmp_path):
-    shape = (48, 50, 53)  # odd sizes: pooling in the legacy convention rounds up
+    shape = (48, 50, 53)  # odd sizes: pooling in the align_corners convention rounds up
     theirs = with_psi3(AUTHORS[name]([1, 1, *shape], dimension=3).regis_net, [1, 1, *shape])
     make_live(theirs)
     sharpen(theirs, SHARPER)
@@ -80,7 +80,7 @@ def test_carl_equals_the_authors(name, directions, tmp_path):
 
     loaded = load(name, file)
 
-    assert loaded.legacy and loaded.trained == {"attention": True, "refinement": True}
+    assert loaded.network.align_corners and loaded.trained == {"attention": True, "refinement": True}
     assert sum(p.numel() for p in loaded.network.parameters()) == MODELS[name].parameters
     for module in loaded.network.modules():
         if hasattr(module, "encoder"):

@@ -10,12 +10,12 @@ import SimpleITK as sitk
 from ..errors import GeometryError, InputError
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..physical import PhysicalTransform
-from ..physical.interpolate import gather
+from ..physical.interpolate import trilinear_at
 from ..physical.transform import affine_from_sitk, field_image, flatten, slab_ranges
 from ..spaces import VolumeGrid
 
 _SLAB_VOXELS = 2**18
-_ERROR_EDGE = 32
+_ERROR_SIZE = 32
 # Where nothing names a grid: a field of the fixed volume's own voxels up to so many nodes, a coarser one above.
 _MOST_NODES = 8_000_000
 
@@ -118,14 +118,14 @@ def require_overlap(first: VolumeGrid, second: VolumeGrid, first_name: str, seco
         )
 
 
-def lattice(grid: VolumeGrid, edge: int) -> VolumeGrid:
-    """At most edge^3 points spread evenly over a grid's box."""
-    return grid.resized(np.minimum(np.asarray(grid.size_ijk), edge))
+def lattice(grid: VolumeGrid, max_size: int) -> VolumeGrid:
+    """At most max_size^3 points spread evenly over a grid's box."""
+    return grid.resized(np.minimum(np.asarray(grid.size_ijk), max_size))
 
 
 def spread_points(over: VolumeGrid) -> np.ndarray:
     """N x 3 points (LPS mm) all over a box, each anywhere in a cell of its own, so that no lattice is favored."""
-    cells = lattice(over, _ERROR_EDGE)
+    cells = lattice(over, _ERROR_SIZE)
     index = _indices(cells) + np.random.default_rng(0).uniform(-0.5, 0.5, (cells.voxel_count, 3))
     return index @ cells.lps_from_ijk[:3, :3].T + cells.origin_lps
 
@@ -152,7 +152,7 @@ def sampling_error(
     x = spread_points(over)
     matrix = grid.ijk_from_lps
     rows = tensor_from_array(field_dhw3).reshape(-1, 3)
-    found = gather(rows, grid.shape_dhw, tensor_from_array(x @ matrix[:3, :3].T + matrix[:3, 3]))
+    found = trilinear_at(rows, grid.shape_dhw, tensor_from_array(x @ matrix[:3, :3].T + matrix[:3, 3]))
     mapped = (x + array_from_tensor(found.contiguous())) @ affine_lps[:3, :3].T + affine_lps[:3, 3]
     return statistics(np.linalg.norm(mapped - map_points(transform, x), axis=1))
 

@@ -16,7 +16,7 @@ from .similarity import mind_descriptor, mind_distance
 
 SIGMA_VOXELS = 4.0
 REGULARIZER_WEIGHT = 1.5
-_DELTA = 1e-3  # step of the difference quotients, unit coordinates
+_DELTA = 1e-3  # step of the difference quotients, normalized coordinates
 _VARIANCE_FLOOR = 1e-5
 
 
@@ -87,7 +87,7 @@ def gradicon(
         generator: CPU generator of the noise; None = the global one.
     """
     noise = torch.randn((1, 3, *shape_dhw), generator=generator)
-    points = identity_map(shape_dhw, legacy=backward.legacy, device=backward.device)
+    points = identity_map(shape_dhw, align_corners=backward.align_corners, device=backward.device)
     points = points + noise.to(points) * ((2.0 if sparse else 1.0) / shape_dhw[-1])
     if sparse:
         points = points[:, :, ::2, ::2, ::2]
@@ -110,7 +110,7 @@ def diffusion(found: CoordinateMap, shape_dhw) -> Tensor:
     Meant for images of one shape, as the paper's.
     """
     values = found.on_grid(shape_dhw)
-    displacement = values - identity_map(shape_dhw, legacy=found.legacy, device=values.device)
+    displacement = values - identity_map(shape_dhw, align_corners=found.align_corners, device=values.device)
     return sum((displacement.diff(dim=axis) ** 2).mean() for axis in (2, 3, 4)) * shape_dhw[0] ** 2
 
 
@@ -142,7 +142,7 @@ def paper_loss(
         similarity: see `dissimilarity`. regularizer: 'gradicon', 'gradicon-sparse' or 'diffusion' (the mean of both
             directions; the authors take one and count its dissimilarity twice).
         masks: where an image has data that count; None = all of it. Voxel-centered maps also leave out what lies
-            beyond the other image; legacy ones continue it by its edge, as in the weights' training.
+            beyond the other image; those with published weights continue it by its edge, as in the weights' training.
     """
     unlike = dissimilarity_both_ways(
         moving_from_fixed,
@@ -188,11 +188,11 @@ def dissimilarity_both_ways(
 
 def _one_direction(found: CoordinateMap, moving, fixed, similarity, moving_mask, fixed_mask) -> Tensor:
     points = found.on_grid(fixed.shape[2:])
-    warped = sample(moving, points, legacy=found.legacy)
+    warped = sample(moving, points, align_corners=found.align_corners)
     weight = fixed_mask
-    if moving_mask is not None or not found.legacy:
+    if moving_mask is not None or not found.align_corners:
         with torch.no_grad():
             data = torch.ones_like(moving) if moving_mask is None else moving_mask
-            seen = (sample(data, points, padding="zeros", legacy=found.legacy) > 0.5).to(fixed.dtype)
+            seen = (sample(data, points, padding="zeros", align_corners=found.align_corners) > 0.5).to(fixed.dtype)
         weight = seen if weight is None else weight * seen
     return dissimilarity(warped, fixed, similarity, weight)

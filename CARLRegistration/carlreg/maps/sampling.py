@@ -1,8 +1,8 @@
 """Coordinates of voxel lattices, and sampling of images at coordinates.
 
 Shape suffixes: b batch, c channels, d h w tensor axes. Maps are b3dhw (or b3n11 for point lists), channel order
-(d, h, w), unit coordinates of the sampled image: voxel faces at 0 and 1; with `legacy=True` the published weights'
-convention, first center 0 and last center 1.
+(d, h, w), normalized coordinates of the sampled image: voxel faces at 0 and 1; with `align_corners=True` the
+published weights' convention, first center 0 and last center 1.
 """
 
 from __future__ import annotations
@@ -12,30 +12,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def axis_coordinates(count: int, *, legacy: bool = False, device=None, dtype=torch.float32) -> Tensor:
-    """Unit coordinates of `count` voxel centers along one axis."""
+def axis_coordinates(count: int, *, align_corners: bool = False, device=None, dtype=torch.float32) -> Tensor:
+    """Normalized coordinates of `count` voxel centers along one axis."""
     index = torch.arange(count, device=device, dtype=dtype)
-    if legacy:
+    if align_corners:
         return index / max(count - 1, 1)
     return (index + 0.5) / count
 
 
-def identity_map(shape_dhw, *, legacy: bool = False, device=None, dtype=torch.float32) -> Tensor:
-    """1 x 3 x D x H x W unit coordinates of every voxel center of a lattice."""
-    axes = [axis_coordinates(n, legacy=legacy, device=device, dtype=dtype) for n in shape_dhw]
+def identity_map(shape_dhw, *, align_corners: bool = False, device=None, dtype=torch.float32) -> Tensor:
+    """1 x 3 x D x H x W normalized coordinates of every voxel center of a lattice."""
+    axes = [axis_coordinates(n, align_corners=align_corners, device=device, dtype=dtype) for n in shape_dhw]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
 
 
 def sample(
-    image_bcdhw: Tensor, map_b3dhw: Tensor, *, mode: str = "linear", padding: str = "border", legacy: bool = False
+    image_bcdhw: Tensor,
+    map_b3dhw: Tensor,
+    *,
+    mode: str = "linear",
+    padding: str = "border",
+    align_corners: bool = False,
 ) -> Tensor:
-    """Values of an image at unit coordinates.
+    """Values of an image at normalized coordinates.
 
     Args:
         image_bcdhw: the image; float32.
-        map_b3dhw: where to look, unit coordinates of `image_bcdhw`, channel order (d, h, w).
+        map_b3dhw: where to look, normalized coordinates of `image_bcdhw`, channel order (d, h, w).
         mode: 'linear' or 'nearest'. padding: 'border' (edge value) or 'zeros' outside.
-        legacy: read coordinates in the published weights' convention.
+        align_corners: read coordinates in the published weights' convention.
     Returns: b c d h w on the map's lattice.
     """
     grid = (map_b3dhw * 2 - 1).permute(0, 2, 3, 4, 1).flip(-1)
@@ -47,9 +52,13 @@ def sample(
         padded = F.pad(grid, (0, 0, 0, 0, 0, 0, 0, -depth % slabs)) if depth % slabs else grid
         grid_slabs = padded.reshape(slabs, -1, *grid.shape[2:])
         out = F.grid_sample(
-            image_bcdhw.expand(slabs, -1, -1, -1, -1), grid_slabs, mode=mode, padding_mode=padding, align_corners=legacy
+            image_bcdhw.expand(slabs, -1, -1, -1, -1),
+            grid_slabs,
+            mode=mode,
+            padding_mode=padding,
+            align_corners=align_corners,
         )
         return out.transpose(0, 1).reshape(1, image_bcdhw.shape[1], -1, *grid.shape[2:4])[:, :, :depth]
     if image_bcdhw.shape[0] != grid.shape[0]:
         image_bcdhw = image_bcdhw.expand(grid.shape[0], -1, -1, -1, -1)
-    return F.grid_sample(image_bcdhw, grid, mode=mode, padding_mode=padding, align_corners=legacy)
+    return F.grid_sample(image_bcdhw, grid, mode=mode, padding_mode=padding, align_corners=align_corners)

@@ -83,7 +83,7 @@ def _in_pieces(queries_bnc: Tensor, keys_bmc: Tensor, values_bmk: Tensor) -> Ten
 class Match:
     """What attention says about each query.
 
-    map_b3dhw: the mean position of the attention, unit coordinates of the moving image.
+    map_b3dhw: the mean position of the attention, normalized coordinates of the moving image.
     certainty_b1dhw: 0..1; how much of the attention lies inside the moving image, divided by one plus its variance
         there (squared token spacings, summed over axes). A place without structure answers anywhere: near 0.
     spread_b1dhw: the root of that variance, token spacings of the moving image.
@@ -99,7 +99,7 @@ def match(
     fixed_tokens_bcdhw: Tensor,
     padding_cells: int,
     *,
-    legacy: bool,
+    align_corners: bool,
     background: tuple[Tensor, float] | None = None,
 ) -> Match:
     """Coordinate attention between two token lattices, both with `padding_cells` cells around their image.
@@ -128,7 +128,7 @@ def match(
     variance = (square - (position**2).sum(1, keepdim=True)).clamp_min(0)
     certainty = inside.clamp(0, 1) / (1 + variance)
     shape = position.new_tensor(moving_shape).view(1, 3, 1, 1, 1)
-    unit = 0.5 + position / ((shape - 1).clamp_min(1) if legacy else shape)
+    unit = 0.5 + position / ((shape - 1).clamp_min(1) if align_corners else shape)
     return Match(unit, certainty, variance.sqrt())
 
 
@@ -210,17 +210,22 @@ class CoordinateAttention(RegistrationNetwork):
             tokens is the logit.
         extrapolate: see `maps.DisplacementMap`. fill_sigma_cells: see `fill_uncertain`; 0 = the
             attention's answer as it is (published).
-        legacy: the published weights' coordinates.
+        align_corners: the published weights' coordinates.
     """
 
     def __init__(
-        self, encoder: nn.Module, *, extrapolate: bool = False, fill_sigma_cells: float = 0.0, legacy: bool = False
+        self,
+        encoder: nn.Module,
+        *,
+        extrapolate: bool = False,
+        fill_sigma_cells: float = 0.0,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.extrapolate = extrapolate
         self.fill_sigma_cells = fill_sigma_cells
-        self.legacy = legacy
+        self.align_corners = align_corners
 
     @property
     def stride(self) -> int:
@@ -241,14 +246,16 @@ class CoordinateAttention(RegistrationNetwork):
             moving_tokens,
             fixed_tokens,
             self.encoder.settings.padding_cells,
-            legacy=self.legacy,
+            align_corners=self.align_corners,
             background=self.encoder.background(),
         )
         # Where nothing is known, go on voxel by voxel: both images have one voxel size.
         scale = [f / m for f, m in zip(fixed.shape[2:], moving.shape[2:], strict=True)]
-        identity = identity_map(found.map_b3dhw.shape[2:], legacy=self.legacy, device=fixed.device)
+        identity = identity_map(found.map_b3dhw.shape[2:], align_corners=self.align_corners, device=fixed.device)
         displacement = found.map_b3dhw - identity * identity.new_tensor(scale).view(1, 3, 1, 1, 1)
         if self.fill_sigma_cells > 0:
             displacement = fill_uncertain(displacement, found.certainty_b1dhw, self.fill_sigma_cells)
-        field = DisplacementMap(displacement, scale=scale, extrapolate=self.extrapolate, legacy=self.legacy)
+        field = DisplacementMap(
+            displacement, scale=scale, extrapolate=self.extrapolate, align_corners=self.align_corners
+        )
         return Prediction(field, found.map_b3dhw, found.certainty_b1dhw, found.spread_b1dhw)

@@ -94,30 +94,30 @@ COMPACT_ROTATION = _compact(Attention(CompactEncoderSettings(rotations=True), ex
 UNETS = Two(Half(Refinement(HALF_WIDTH)), Refinement(HALF_WIDTH))
 
 
-def assemble(composition: Composition, *, legacy: bool = False) -> RegistrationNetwork:
+def assemble(composition: Composition, *, align_corners: bool = False) -> RegistrationNetwork:
     """The network of a composition, with fresh random weights.
 
-    legacy: the published weights' coordinate convention, with all that hangs on it (their pooling at odd sizes, border
-    extension, displacement in fractions of the image); False: voxel-centered and exactly equivariant.
+    align_corners: the published weights' coordinate convention, with all that hangs on it (their pooling at odd
+        sizes, border extension, displacement in fractions of the image); False: voxel-centered and exactly equivariant.
     """
     match composition:
         case Attention(encoder=settings, extrapolate=extrapolate, fill_sigma_cells=fill_sigma_cells):
             make = CompactEncoder if isinstance(settings, CompactEncoderSettings) else PaperEncoder
             if fill_sigma_cells is None:
-                fill_sigma_cells = 0.0 if legacy else SETTLE_CELLS
+                fill_sigma_cells = 0.0 if align_corners else SETTLE_CELLS
             return CoordinateAttention(
-                make(settings), extrapolate=extrapolate, fill_sigma_cells=fill_sigma_cells, legacy=legacy
+                make(settings), extrapolate=extrapolate, fill_sigma_cells=fill_sigma_cells, align_corners=align_corners
             )
         case Refinement(unet=settings):
-            return UNetRegistration(UNet(settings), legacy=legacy)
+            return UNetRegistration(UNet(settings), align_corners=align_corners)
         case Local(settings=settings):
             return LocalAttention(settings)
         case Half(net=net):
-            return AtHalfResolution(assemble(net, legacy=legacy))
+            return AtHalfResolution(assemble(net, align_corners=align_corners))
         case Two(first=first, second=second, repeats=repeats, relax_voxels=relax_voxels):
             return TwoStep(
-                assemble(first, legacy=legacy),
-                assemble(second, legacy=legacy),
+                assemble(first, align_corners=align_corners),
+                assemble(second, align_corners=align_corners),
                 repeats=repeats,
                 relax_voxels=relax_voxels,
             )

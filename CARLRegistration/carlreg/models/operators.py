@@ -2,7 +2,8 @@
 
 A registration network takes a moving and a fixed image (b1dhw, values 0..1) and predicts a map of fixed points to
 moving points. Voxel-centered networks accept images of different shapes but one voxel size, every axis a multiple of
-`stride`; legacy ones take two images of one shape and read coordinates in the published weights' convention.
+`stride`; those with `align_corners` take two images of one shape and read coordinates in the published weights'
+convention.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ class Prediction:
     """What a network says about one direction.
 
     map: fixed points to moving points.
-    attention_map_b3dhw: the attention's own answer on its lattice over the fixed image, unit coordinates of the moving
-        image; None for networks without attention. certainty_b1dhw: 0..1, spread_b1dhw: token spacings; on the same
-        lattice (see `attention.Match`).
+    attention_map_b3dhw: the attention's own answer on its lattice over the fixed image, normalized coordinates of the
+        moving image; None for networks without attention. certainty_b1dhw: 0..1, spread_b1dhw: token spacings; on
+        the same lattice (see `attention.Match`).
     """
 
     map: CoordinateMap
@@ -38,7 +39,7 @@ class Prediction:
 class RegistrationNetwork(nn.Module, ABC):
     """A network that registers two images; calling it predicts both directions."""
 
-    legacy: bool = False
+    align_corners: bool = False
 
     @property
     def stride(self) -> int:
@@ -74,7 +75,7 @@ class TwoStep(RegistrationNetwork):
         self.second = second
         self.repeats = repeats
         self.relax_voxels = relax_voxels
-        self.legacy = first.legacy
+        self.align_corners = first.align_corners
 
     @property
     def stride(self) -> int:
@@ -116,25 +117,25 @@ def warped_by(
     if relax_voxels > 0:
         found = relaxed(found, moving_b1dhw.shape[2:], fixed_shape, relax_voxels)
     # Beyond a voxel-centered image lies background, as when it is padded; the published weights saw the edge.
-    padding = "border" if found.legacy else "zeros"
-    return found, sample(moving_b1dhw, found.on_grid(fixed_shape), padding=padding, legacy=found.legacy)
+    padding = "border" if found.align_corners else "zeros"
+    return found, sample(moving_b1dhw, found.on_grid(fixed_shape), padding=padding, align_corners=found.align_corners)
 
 
 class AtHalfResolution(RegistrationNetwork):
     """Runs a network on images average-pooled by 2 (Down).
 
     Pooling is cell-centered. With voxel-centered coordinates the half-resolution map means the same points; in the
-    legacy convention it is off by up to half a voxel at the border, as in the published weights' training.
+    align_corners convention it is off by up to half a voxel at the border, as in the published weights' training.
     """
 
     def __init__(self, net: RegistrationNetwork) -> None:
         super().__init__()
         self.net = net
-        self.legacy = net.legacy
+        self.align_corners = net.align_corners
 
     @property
     def stride(self) -> int:
-        return 1 if self.legacy else 2 * self.net.stride
+        return 1 if self.align_corners else 2 * self.net.stride
 
     def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
         return self.net.predict(self._half(moving_b1dhw), self._half(fixed_b1dhw))
@@ -143,7 +144,7 @@ class AtHalfResolution(RegistrationNetwork):
         return self.net.predict_both(self._half(moving_b1dhw), self._half(fixed_b1dhw))
 
     def _half(self, image_b1dhw: Tensor) -> Tensor:
-        if not self.legacy and any(n % 2 for n in image_b1dhw.shape[2:]):
+        if not self.align_corners and any(n % 2 for n in image_b1dhw.shape[2:]):
             raise InputError(
                 f"Network: expected image axes that are multiples of {self.stride}, got a level of shape "
                 f"{tuple(image_b1dhw.shape[2:])}. Pad the image with zeros first."
@@ -169,14 +170,14 @@ def relaxed(found: CoordinateMap, moving_shape, fixed_shape, sigma_voxels: float
     """The map's displacement on the fixed image's grid, smoothed by a Gaussian; affine maps stay as they are."""
     scale = [f / m for f, m in zip(fixed_shape, moving_shape, strict=True)]
     values = found.on_grid(fixed_shape)
-    identity = identity_map(fixed_shape, legacy=found.legacy, device=values.device)
+    identity = identity_map(fixed_shape, align_corners=found.align_corners, device=values.device)
     displacement = values - identity * identity.new_tensor(scale).view(1, 3, 1, 1, 1)
     b, c, d, h, w = displacement.shape
     along_d, along_h, along_w = (_smoothing(n, sigma_voxels, displacement) for n in (d, h, w))
     # Products with band matrices: on CPUs several times faster than convolutions with long thin kernels.
     smooth = along_h @ (displacement @ along_w.T)
     smooth = (along_d @ smooth.reshape(b, c, d, h * w)).reshape(b, c, d, h, w)
-    return DisplacementMap(smooth, scale=scale, legacy=found.legacy)
+    return DisplacementMap(smooth, scale=scale, align_corners=found.align_corners)
 
 
 def _smoothing(count: int, sigma: float, like: Tensor) -> Tensor:

@@ -24,22 +24,22 @@ _LATTICE = 24  # correspondences per axis taken from a network without attention
 class NetworkImages:
     """Both images as a network sees them, and where their voxels lie.
 
-    unit coordinates of both become LPS mm by `*_lps_from_unit`.
+    normalized coordinates of both become LPS mm by `*_lps_from_normalized`.
     """
 
     moving_b1dhw: Tensor
     fixed_b1dhw: Tensor
     moving_grid: VolumeGrid
     fixed_grid: VolumeGrid
-    legacy: bool
+    align_corners: bool
 
     @property
-    def moving_lps_from_unit(self) -> np.ndarray:
-        return self.moving_grid.lps_from_legacy_unit if self.legacy else self.moving_grid.lps_from_unit
+    def moving_lps_from_normalized(self) -> np.ndarray:
+        return self.moving_grid.lps_from_align_corners if self.align_corners else self.moving_grid.lps_from_normalized
 
     @property
-    def fixed_lps_from_unit(self) -> np.ndarray:
-        return self.fixed_grid.lps_from_legacy_unit if self.legacy else self.fixed_grid.lps_from_unit
+    def fixed_lps_from_normalized(self) -> np.ndarray:
+        return self.fixed_grid.lps_from_align_corners if self.align_corners else self.fixed_grid.lps_from_normalized
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Correspondences:
 def network_images(
     loaded: LoadedModel, fixed: PreparedVolume, moving: PreparedVolume, edge: int, device
 ) -> NetworkImages:
-    """Both contents at one isotropic spacing, each on its own grid; stretched to the trained shape for legacy ones.
+    """Both contents at one isotropic spacing, each on its own grid; with published weights, stretched to their shape.
 
-    Both are stored along the same axes, however their files are: those nearest to L, P, S, or for legacy networks,
-    which know files as they come, those of the fixed image.
+    Both are stored along the same axes, however their files are: those nearest to L, P, S, or for networks with
+    published weights, which know files as they come, those of the fixed image.
     """
-    if loaded.legacy:
+    if loaded.network.align_corners:
         shape = loaded.info.trained_shape_dhw
         f, f_grid = stretched_image(fixed, shape)
         direction = fixed.grid.direction
@@ -68,7 +68,7 @@ def network_images(
         spacing = network_spacing(fixed, moving, edge)
         f, f_grid = stored_along(*network_image(fixed, spacing, loaded.network.stride))
         m, m_grid = stored_along(*network_image(moving, spacing, loaded.network.stride), f_grid.direction)
-    return NetworkImages(m.to(device), f.to(device), m_grid, f_grid, loaded.legacy)
+    return NetworkImages(m.to(device), f.to(device), m_grid, f_grid, loaded.network.align_corners)
 
 
 def renormalized(prepared: PreparedVolume, volume, normalization: str) -> PreparedVolume:
@@ -97,25 +97,25 @@ def correspondences(images: NetworkImages, forward: Prediction, backward: Predic
     """
     fixed_shape = images.fixed_b1dhw.shape[2:]
     if forward.attention_map_b3dhw is not None:
-        moving_unit = forward.attention_map_b3dhw
-        shape = moving_unit.shape[2:]
+        moving_normalized = forward.attention_map_b3dhw
+        shape = moving_normalized.shape[2:]
         back_map = backward.attention_map_b3dhw
-        returned = sample(back_map, moving_unit, legacy=images.legacy)
+        returned = sample(back_map, moving_normalized, align_corners=images.align_corners)
         certainty = forward.certainty_b1dhw.square()
     else:
         shape = tuple(min(_LATTICE, n) for n in fixed_shape)
-        points = identity_map(shape, legacy=images.legacy, device=images.fixed_b1dhw.device)
-        moving_unit = forward.map(points)
-        returned = backward.map(moving_unit)
+        points = identity_map(shape, align_corners=images.align_corners, device=images.fixed_b1dhw.device)
+        moving_normalized = forward.map(points)
+        returned = backward.map(moving_normalized)
         certainty = torch.ones_like(points[:, :1])
-    fixed_unit = identity_map(shape, legacy=images.legacy, device=moving_unit.device)
-    cells = moving_unit.new_tensor(list(shape)).view(1, 3, 1, 1, 1)
-    round_trip = ((returned - fixed_unit) * cells).square().sum(1, keepdim=True)
+    fixed_normalized = identity_map(shape, align_corners=images.align_corners, device=moving_normalized.device)
+    cells = moving_normalized.new_tensor(list(shape)).view(1, 3, 1, 1, 1)
+    round_trip = ((returned - fixed_normalized) * cells).square().sum(1, keepdim=True)
     content = F.adaptive_avg_pool3d(images.fixed_b1dhw, shape)
     weights = certainty / (1 + round_trip) ** 2 * (content > 0.02)
     return Correspondences(
-        _points_lps(fixed_unit, images.fixed_lps_from_unit),
-        _points_lps(moving_unit, images.moving_lps_from_unit),
+        _points_lps(fixed_normalized, images.fixed_lps_from_normalized),
+        _points_lps(moving_normalized, images.moving_lps_from_normalized),
         array_from_tensor(weights.flatten()).astype(np.float64) + 1e-9,
     )
 
@@ -123,23 +123,25 @@ def correspondences(images: NetworkImages, forward: Prediction, backward: Predic
 @torch.no_grad()
 def refined_from(network: TwoStep, images: NetworkImages, lps_from_lps: np.ndarray) -> CoordinateMap:
     """What the network's refinements make of an affine start (4x4 moving_from_fixed, LPS mm)."""
-    matrix = np.linalg.inv(images.moving_lps_from_unit) @ lps_from_lps @ images.fixed_lps_from_unit
-    start = Affine(tensor_from_array(matrix.astype(np.float32)).to(images.fixed_b1dhw.device), legacy=images.legacy)
+    matrix = np.linalg.inv(images.moving_lps_from_normalized) @ lps_from_lps @ images.fixed_lps_from_normalized
+    start = Affine(
+        tensor_from_array(matrix.astype(np.float32)).to(images.fixed_b1dhw.device), align_corners=images.align_corners
+    )
     return network.refine(start, images.moving_b1dhw, images.fixed_b1dhw)
 
 
-def _points_lps(unit_13dhw: Tensor, lps_from_unit: np.ndarray) -> np.ndarray:
-    points = array_from_tensor(unit_13dhw[0].flatten(1).T).astype(np.float64)
-    return points @ lps_from_unit[:3, :3].T + lps_from_unit[:3, 3]
+def _points_lps(normalized_13dhw: Tensor, lps_from_normalized: np.ndarray) -> np.ndarray:
+    points = array_from_tensor(normalized_13dhw[0].flatten(1).T).astype(np.float64)
+    return points @ lps_from_normalized[:3, :3].T + lps_from_normalized[:3, 3]
 
 
 @torch.no_grad()
 def mapped_lps(coordinate_map: CoordinateMap, images: NetworkImages, points_lps: np.ndarray) -> np.ndarray:
     """n x 3 fixed points (LPS mm) through a network's map, n x 3 moving points; outside its grid the edge continues."""
-    unit = points_lps @ np.linalg.inv(images.fixed_lps_from_unit)[:3, :3].T
-    unit = unit + np.linalg.inv(images.fixed_lps_from_unit)[:3, 3]
+    unit = points_lps @ np.linalg.inv(images.fixed_lps_from_normalized)[:3, :3].T
+    unit = unit + np.linalg.inv(images.fixed_lps_from_normalized)[:3, 3]
     inside = np.clip(unit, 0.0, 1.0)
     points = tensor_from_array(np.ascontiguousarray(inside.T, dtype=np.float32))[None, :, :, None, None]
-    moved = _points_lps(coordinate_map(points.to(images.fixed_b1dhw.device)), images.moving_lps_from_unit)
+    moved = _points_lps(coordinate_map(points.to(images.fixed_b1dhw.device)), images.moving_lps_from_normalized)
     # beyond the grid go on parallel to the edge
-    return moved + (unit - inside) @ images.fixed_lps_from_unit[:3, :3].T
+    return moved + (unit - inside) @ images.fixed_lps_from_normalized[:3, :3].T

@@ -52,17 +52,18 @@ class LoadedModel:
     name: str
     weights_sha256: str | None
     trained: dict[str, bool]
-    legacy: bool
     info: ModelInfo
 
 
-def build(name: str, *, legacy: bool | None = None) -> RegistrationNetwork:
+def build(name: str, *, align_corners: bool | None = None) -> RegistrationNetwork:
     """The network with fresh random weights, whose refinements do nothing yet.
 
-    legacy: the coordinate convention; None = the one its weights were trained in.
+    align_corners: the coordinate convention; None = the one its weights were trained in.
     """
     info = model_info(name)
-    return assemble(COMPOSITIONS[name][0], legacy=info.published_weights if legacy is None else legacy)
+    return assemble(
+        COMPOSITIONS[name][0], align_corners=info.published_weights if align_corners is None else align_corners
+    )
 
 
 def load(
@@ -90,7 +91,7 @@ def load(
         network = build(name)
         trained = dict.fromkeys(sorted(set(checkpoints.part_of_names(network).values())), False)
         log.warning("%s runs with random weights: its result means nothing.", name)
-        return LoadedModel(_ready(network, device), name, None, trained, info.published_weights, info)
+        return LoadedModel(_ready(network, device), name, None, trained, info)
 
     file = checkpoints.read_weights(path, info.sha256 if weights is None else None)
     if file.metadata is not None:
@@ -102,7 +103,7 @@ def load(
     trained = {part: part in parts for part in sorted(set(checkpoints.part_of_names(network).values()))}
     if trained.get(checkpoints.REFINEMENT) is False:
         network = without_refinement(network)  # it would cost time and change nothing
-    return LoadedModel(_ready(network, device), name, file.sha256, trained, info.published_weights, info)
+    return LoadedModel(_ready(network, device), name, file.sha256, trained, info)
 
 
 def _from_authors(info: ModelInfo, file: checkpoints.WeightsFile) -> RegistrationNetwork:
@@ -112,11 +113,11 @@ def _from_authors(info: ModelInfo, file: checkpoints.WeightsFile) -> Registratio
             f"Weights: expected a safetensors file made by carlreg for {info.name}, got another file: {file.path}."
         )
     with torch.device("meta"):  # names only: no memory, no random numbers
-        candidates = [assemble(composition, legacy=True) for composition in COMPOSITIONS[info.name]]
+        candidates = [assemble(composition, align_corners=True) for composition in COMPOSITIONS[info.name]]
     renamed = [checkpoints.AuthorsNames.renamed(network, file.tensors) for network in candidates]
     fits = [set(tensors) == set(network.state_dict()) for network, tensors in zip(candidates, renamed, strict=True)]
     chosen = fits.index(True) if True in fits else 0
-    network = assemble(COMPOSITIONS[info.name][chosen], legacy=True)
+    network = assemble(COMPOSITIONS[info.name][chosen], align_corners=True)
     checkpoints.put_weights(network, renamed[chosen], network.state_dict(), file.path)
     return network
 

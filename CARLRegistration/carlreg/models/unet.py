@@ -70,20 +70,20 @@ def _add_channels(wide: Tensor, narrow: Tensor) -> Tensor:
 class UNetRegistration(RegistrationNetwork):
     """Registration by a U-Net: its output is the displacement.
 
-    In legacy networks one unit of output is a tenth of the image's edge. A voxel-centered network must not let the
-    size of the field of view change what it sees as far, so there one unit is `VOXELS_PER_OUTPUT` voxels.
+    In networks with published weights an output of one is a tenth of the image's edge. A voxel-centered network must
+    not let the size of the field of view change what it sees as far, so there it is `VOXELS_PER_OUTPUT` voxels.
     """
 
     VOXELS_PER_OUTPUT = 10.0
 
-    def __init__(self, unet: UNet, *, legacy: bool = False) -> None:
+    def __init__(self, unet: UNet, *, align_corners: bool = False) -> None:
         super().__init__()
         self.unet = unet
-        self.legacy = legacy
+        self.align_corners = align_corners
 
     def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
         output = self.unet(moving_b1dhw, fixed_b1dhw)
-        if self.legacy:
-            return Prediction(DisplacementMap(output / 10, legacy=True))
+        if self.align_corners:
+            return Prediction(DisplacementMap(output / 10, align_corners=True))
         voxel = self.VOXELS_PER_OUTPUT / output.new_tensor(output.shape[2:]).view(1, 3, 1, 1, 1)
         return Prediction(DisplacementMap(output * voxel))

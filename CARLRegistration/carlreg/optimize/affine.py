@@ -55,12 +55,14 @@ class AffineProblem:
         self.total = float(structure.sum())
         device = images.fixed_11dhw.device
         self.units = [(torch.arange(n, dtype=torch.float32, device=device) + 0.5) / n for n in fixed.shape_dhw]
-        self.moving_unit_from_lps = tensor_from_array(images.moving_grid.unit_from_lps)
-        self.fixed_lps_from_unit = tensor_from_array(fixed.lps_from_unit)
+        self.moving_normalized_from_lps = tensor_from_array(images.moving_grid.normalized_from_lps)
+        self.fixed_lps_from_normalized = tensor_from_array(fixed.lps_from_normalized)
 
     def map(self, matrix: Tensor) -> Tensor:
-        """1 x 3 x D x H x W moving unit coordinates; differentiable in the 4x4 LPS matrix (float64)."""
-        unit = (self.moving_unit_from_lps @ matrix @ self.fixed_lps_from_unit).float().to(self.units[0].device)
+        """1 x 3 x D x H x W moving normalized coordinates; differentiable in the 4x4 LPS matrix (float64)."""
+        unit = (
+            (self.moving_normalized_from_lps @ matrix @ self.fixed_lps_from_normalized).float().to(self.units[0].device)
+        )
         d, h, w = self.units
         return (
             unit[:3, 0, None, None, None] * d[None, :, None, None]
@@ -107,11 +109,11 @@ class AffineProblem:
         return float(mind_distance(moving, mind_descriptor(self.images.fixed_11dhw), self._weight(map_13dhw)))
 
     def _sampled(self, moving_from_fixed: Callable[[np.ndarray], np.ndarray]) -> Tensor:
-        """1 x 3 x D x H x W moving unit coordinates."""
+        """1 x 3 x D x H x W moving normalized coordinates."""
         grid = self.images.fixed_grid
         units = np.stack(np.meshgrid(*[array_from_tensor(u) for u in self.units], indexing="ij"), -1).reshape(-1, 3)
-        mapped = moving_from_fixed(units @ grid.lps_from_unit[:3, :3].T + grid.lps_from_unit[:3, 3])
-        from_lps = self.images.moving_grid.unit_from_lps
+        mapped = moving_from_fixed(units @ grid.lps_from_normalized[:3, :3].T + grid.lps_from_normalized[:3, 3])
+        from_lps = self.images.moving_grid.normalized_from_lps
         unit = (mapped @ from_lps[:3, :3].T + from_lps[:3, 3]).T.astype(np.float32)
         return tensor_from_array(unit.reshape(1, 3, *grid.shape_dhw)).to(self.units[0].device)
 
@@ -130,7 +132,7 @@ def _weighted_center(image_11dhw: Tensor, grid: VolumeGrid, weight: Tensor | Non
         / total
         for a, n in enumerate(values.shape)
     ]
-    return (grid.lps_from_unit @ [*unit, 1.0])[:3]
+    return (grid.lps_from_normalized @ [*unit, 1.0])[:3]
 
 
 def refine_affine(

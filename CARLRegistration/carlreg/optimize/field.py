@@ -134,10 +134,10 @@ class LevelLoss:
         device = images.fixed_11dhw.device
         self._calls, self._weight, self.stiffness = 0, None, None
         self.matrices = [m.to(device) for m in axis_matrices(fixed, box, level.spacing_mm)]
-        moving_unit_from_fixed_unit = moving.unit_from_lps @ affine_lps @ fixed.lps_from_unit
-        self.base_map = affine_map(moving_unit_from_fixed_unit, fixed.shape_dhw).to(device)
-        unit_from_mm = (moving.unit_from_lps @ affine_lps)[:3, :3] @ box.direction[:, ::-1]
-        self.unit_from_mm = _tensor(unit_from_mm, device)
+        moving_from_fixed_normalized = moving.normalized_from_lps @ affine_lps @ fixed.lps_from_normalized
+        self.base_map = affine_map(moving_from_fixed_normalized, fixed.shape_dhw).to(device)
+        normalized_from_mm = (moving.normalized_from_lps @ affine_lps)[:3, :3] @ box.direction[:, ::-1]
+        self.normalized_from_mm = _tensor(normalized_from_mm, device)
         if similarity == "mind":
             self.fixed_descriptor = mind_descriptor(images.fixed_11dhw)
             axes = steps_in_moving(fixed, moving, affine_lps)
@@ -147,9 +147,9 @@ class LevelLoss:
             self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=similarity == "lncc2")
 
     def map(self, coefficients_13dhw: Tensor) -> Tensor:
-        """1 x 3 x D x H x W moving unit coordinates of the fixed level grid's voxels."""
-        in_unit = torch.einsum("uc,bcdhw->budhw", self.unit_from_mm, coefficients_13dhw)
-        return self.base_map + bspline.along_axes(in_unit, *self.matrices)
+        """1 x 3 x D x H x W moving normalized coordinates of the fixed level grid's voxels."""
+        in_normalized = torch.einsum("uc,bcdhw->budhw", self.normalized_from_mm, coefficients_13dhw)
+        return self.base_map + bspline.along_axes(in_normalized, *self.matrices)
 
     def weight(self, map_13dhw: Tensor) -> Tensor:
         """1 where both images have data, times both given weights."""
@@ -191,10 +191,10 @@ def _tensor(matrix: np.ndarray, device) -> Tensor:
     return tensor_from_array(np.ascontiguousarray(matrix, dtype=np.float32)).to(device)
 
 
-def affine_map(unit_from_unit: np.ndarray, shape_dhw) -> Tensor:
-    """1 x 3 x D x H x W: an affine of the lattice's unit coordinates, built by broadcasting."""
+def affine_map(normalized_from_normalized: np.ndarray, shape_dhw) -> Tensor:
+    """1 x 3 x D x H x W: an affine of the lattice's normalized coordinates, built by broadcasting."""
     axes = [(torch.arange(n, dtype=torch.float64) + 0.5) / n for n in shape_dhw]
-    matrix = tensor_from_array(np.ascontiguousarray(unit_from_unit, dtype=np.float64))
+    matrix = tensor_from_array(np.ascontiguousarray(normalized_from_normalized, dtype=np.float64))
     rows = []
     for r in range(3):
         along = [matrix[r, a] * axes[a] for a in range(3)]

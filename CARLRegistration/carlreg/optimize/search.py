@@ -120,11 +120,11 @@ def search(
 
 
 def _turned_map(rotation: np.ndarray, moving: VolumeGrid, turned: VolumeGrid) -> Tensor:
-    """Where each voxel of the turned image lies in the moving image, moving unit coordinates."""
+    """Where each voxel of the turned image lies in the moving image, moving normalized coordinates."""
     backward = np.eye(4)
     backward[:3, :3] = rotation.T
     backward[:3, 3] = moving.center_lps - rotation.T @ moving.center_lps
-    return affine_map(moving.unit_from_lps @ backward @ turned.lps_from_unit, turned.shape_dhw)
+    return affine_map(moving.normalized_from_lps @ backward @ turned.lps_from_normalized, turned.shape_dhw)
 
 
 def _found(rotation, shift_dhw, fixed, moving, turned, ncc, overlap, place, least) -> Found:

@@ -59,18 +59,18 @@ def default_margins(volume_grid: VolumeGrid, spacing) -> np.ndarray:
     return np.repeat(np.maximum(MARGIN * volume_grid.extent_mm, 4 * np.asarray(spacing))[:, None], 2, axis=1)
 
 
-def sufficient_margins(volume_grid: VolumeGrid, spacing, edge_displacement: np.ndarray) -> np.ndarray:
+def sufficient_margins(volume_grid: VolumeGrid, spacing, border_displacement: np.ndarray) -> np.ndarray:
     """Margins grown where the field is large at the volume's faces: a steep fade would fold.
 
-    edge_displacement: 3 axes x 2 sides x (along the axis, largest of all), mm.
+    border_displacement: 3 axes x 2 sides x (along the axis, largest of all), mm.
     """
     # A cosine ramp over a length m has a slope of pi / (2 m): half of what would fold is allowed.
-    needed = np.maximum(math.pi * edge_displacement[..., 0], 0.5 * math.pi * edge_displacement[..., 1])
+    needed = np.maximum(math.pi * border_displacement[..., 0], 0.5 * math.pi * border_displacement[..., 1])
     needed = np.minimum(needed, _MAX_MARGIN * volume_grid.extent_mm[:, None]) + np.asarray(spacing)[:, None]
     return np.maximum(default_margins(volume_grid, spacing), needed)
 
 
-def edge_displacements(field_3dhw: Tensor, grid: VolumeGrid, weights: list[np.ndarray]) -> np.ndarray:
+def border_displacements(field_3dhw: Tensor, grid: VolumeGrid, weights: list[np.ndarray]) -> np.ndarray:
     """3 x 2 x 2: largest displacement (along the axis, and at all) of the nodes that fade, per axis and side."""
     to_axes = torch.tensor(grid.direction.T.tolist(), dtype=field_3dhw.dtype)
     magnitude = field_3dhw.norm(dim=0)
@@ -126,10 +126,10 @@ def to_fixed_grid(
 
     coarse = Fade(fixed_grid, spacing * 4, inner, default_margins(fixed_grid, spacing), phase)
     sampled = _sampled(residual, residual_grid, coarse.grid)
-    edges = edge_displacements(sampled, coarse.grid, coarse.axis_weights)
+    borders = border_displacements(sampled, coarse.grid, coarse.axis_weights)
     # Where the working field ends inside the volume the fade has the rest of the volume for its ramp as well.
     room = np.maximum(np.stack([inner[:, 0] - (low - spacing), high + spacing - inner[:, 1]], axis=1), 0.0)
-    margins = sufficient_margins(fixed_grid, spacing, edges) - room
+    margins = sufficient_margins(fixed_grid, spacing, borders) - room
     fade = Fade(fixed_grid, spacing, inner, np.maximum(margins, default_margins(fixed_grid, spacing)), phase)
     weight = fade.weight_dhw
     field = array_from_tensor((_sampled(residual, residual_grid, fade.grid) * weight).permute(1, 2, 3, 0))

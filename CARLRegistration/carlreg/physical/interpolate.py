@@ -103,7 +103,7 @@ def sample_at_index(
     return torch.where(inside, values, torch.tensor(outside, dtype=values.dtype))
 
 
-def gather(rows: Tensor, shape_dhw, index: Tensor, gradient: bool = False):
+def trilinear_at(rows: Tensor, shape_dhw, index: Tensor, gradient: bool = False):
     """Trilinear values, and their exact derivatives, of a field at scattered points.
 
     Args:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid
-from .delivery import Fade, default_margins, edge_displacements, sufficient_margins
-from .interpolate import LatticeSampler, gather, lattice_affine
+from .delivery import Fade, border_displacements, default_margins, sufficient_margins
+from .interpolate import LatticeSampler, lattice_affine, trilinear_at
 from .jacobian import determinant
 from .transform import PhysicalTransform, slab_ranges
 from .workers import in_threads
@@ -63,8 +63,8 @@ def invert(
     coarse_v, coarse_failed = solver.solve(index_from_moving @ coarse_fade.grid.lps_from_ijk, coarse_fade.grid, None)
     coarse_v = _filled(coarse_v, coarse_failed)
     e_from_v = transform.affine_lps[:3, :3] @ transform.grid.lps_from_ijk[:3, :3]
-    edges = edge_displacements(_linear(e_from_v, coarse_v), coarse_fade.grid, coarse_fade.axis_weights)
-    fade = Fade(moving_grid, spacing, inner, sufficient_margins(moving_grid, spacing, edges), phase)
+    borders = border_displacements(_linear(e_from_v, coarse_v), coarse_fade.grid, coarse_fade.axis_weights)
+    fade = Fade(moving_grid, spacing, inner, sufficient_margins(moving_grid, spacing, borders), phase)
 
     start = LatticeSampler(coarse_v, coarse_fade.grid, fade.grid, continued=True)
     v, failed = solver.solve(index_from_moving @ fade.grid.lps_from_ijk, fade.grid, start)
@@ -131,7 +131,7 @@ class _Solver:
     def _relaxed(self, target: Tensor) -> Tensor:
         v = torch.zeros_like(target)
         for _ in range(60):
-            v = torch.lerp(v, -gather(self.rows, self.shape_dhw, target + v), 0.35)
+            v = torch.lerp(v, -trilinear_at(self.rows, self.shape_dhw, target + v), 0.35)
         return v
 
     def _newton(self, target: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,7 +160,7 @@ class _Solver:
         return v_out, error_out
 
     def _residual(self, v: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = gather(self.rows, self.shape_dhw, target + v, gradient=True)
+        value, slope = trilinear_at(self.rows, self.shape_dhw, target + v, gradient=True)
         return v + value, slope
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import GeometryError, InputError
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid
-from .interpolate import LatticeSampler, gather, lattice_affine
+from .interpolate import LatticeSampler, lattice_affine, trilinear_at
 from .workers import in_threads
 
 SLAB_VOXELS = 2**17
@@ -67,7 +67,7 @@ class PhysicalTransform:
         for begin in range(0, len(points), _POINT_CHUNK):
             part = points[begin : begin + _POINT_CHUNK]
             index = tensor_from_array(part @ matrix[:3, :3].T + matrix[:3, 3])
-            part += array_from_tensor(gather(rows, self.grid.shape_dhw, index))
+            part += array_from_tensor(trilinear_at(rows, self.grid.shape_dhw, index))
         return points @ self.affine_lps[:3, :3].T + self.affine_lps[:3, 3]
 
     def over_slabs(

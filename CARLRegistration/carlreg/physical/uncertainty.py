@@ -10,7 +10,7 @@ import torch
 from ..errors import InputError
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid
-from .interpolate import LatticeSampler, gather, inside_index
+from .interpolate import LatticeSampler, inside_index, trilinear_at
 from .transform import PhysicalTransform
 
 #: What may be asked for, and what it is.
@@ -57,7 +57,7 @@ class Uncertainty:
         matrix = self.grid.ijk_from_lps
         index = tensor_from_array(points @ matrix[:3, :3].T + matrix[:3, 3])
         rows = tensor_from_array(np.repeat(values_dhw.reshape(-1, 1), 3, axis=1))
-        return array_from_tensor(gather(rows, self.grid.shape_dhw, index)[:, 0])
+        return array_from_tensor(trilinear_at(rows, self.grid.shape_dhw, index)[:, 0])
 
     def on_grid(self, grid: VolumeGrid, quantity: str = "bound") -> np.ndarray:
         """(D, H, W) float32 mm at the voxels of a grid within the fixed volume; NaN where unknown. In slabs."""

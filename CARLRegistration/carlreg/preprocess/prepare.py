@@ -15,7 +15,7 @@ from .resample import resample_on_axes
 
 #: Normalized intensity above which a voxel counts as content, not as air or background.
 CONTENT_LEVEL = 0.05
-_DATA_EDGE = 128
+_DATA_SIZE = 128
 # Share of a face of the field of view that shows something, and slices that must remain; see `field_of_view`. Measured:
 # abdomen and chest scans 0.12 to 0.99, heads cut out of their background 0.00 to 0.02.
 _FLAT_FACE, _FEWEST_SLICES = 0.1, 4
@@ -78,7 +78,7 @@ class PreparedVolume:
 
     def is_valid(self, points_lps: np.ndarray) -> np.ndarray:
         """n: True where an n x 3 LPS point lies inside the volume, for CT also outside its filling."""
-        unit = points_lps @ self.grid.unit_from_lps[:3, :3].T + self.grid.unit_from_lps[:3, 3]
+        unit = points_lps @ self.grid.normalized_from_lps[:3, :3].T + self.grid.normalized_from_lps[:3, 3]
         inside = ((unit > 0) & (unit < 1)).all(1)
         if self.valid_dhw is None or self.modality != "ct":
             return inside
@@ -190,7 +190,7 @@ def filled_parts(voxels_dhw: Tensor, grid: VolumeGrid) -> tuple[Tensor | None, V
     filled = voxels_dhw == 0
     if float(filled[::2, ::2, ::2].float().mean()) < 0.01:
         return None, None
-    coarse = grid.with_spacing(np.maximum(grid.spacing, float(grid.extent_mm.max()) / _DATA_EDGE))
+    coarse = grid.with_spacing(np.maximum(grid.spacing, float(grid.extent_mm.max()) / _DATA_SIZE))
     share = resample_on_axes(filled, grid, coarse)
     around = torch.nn.functional.pad(share, (1,) * 6, value=1.0)
     mostly = (torch.nn.functional.avg_pool3d(around, 3, 1) > 0.7).float()
@@ -257,8 +257,8 @@ def stored_along(image_11dhw: Tensor, grid: VolumeGrid, direction=None) -> tuple
     return turned.contiguous(), grid.reordered(order, signs)
 
 
-def network_spacing(fixed: PreparedVolume, moving: PreparedVolume, edge: int) -> float:
-    """The common isotropic spacing (mm) at which neither content exceeds `edge` voxels; never below 1 mm or native."""
+def network_spacing(fixed: PreparedVolume, moving: PreparedVolume, max_size: int) -> float:
+    """The common isotropic spacing (mm) at which no content exceeds `max_size` voxels; at least 1 mm and native."""
     extent = max(float(fixed.content.extent_mm.max()), float(moving.content.extent_mm.max()))
     finest = max(float(fixed.grid.spacing.min()), float(moving.grid.spacing.min()), 1.0)
-    return max(extent / edge, finest)
+    return max(extent / max_size, finest)

@@ -49,7 +49,7 @@ def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.de
     network = loaded.network
     # Attention alone answers anywhere where there is no structure: only its affine is used.
     refined = loaded.trained.get("refinement", True)
-    refines_anything = refined and not loaded.legacy and isinstance(network, TwoStep)
+    refines_anything = refined and not loaded.network.align_corners and isinstance(network, TwoStep)
     with torch.no_grad():
         if refines_anything:  # one direction suffices of what follows the attention
             forward, backward = without_refinement(network).predict_both(images.moving_b1dhw, images.fixed_b1dhw)

@@ -106,8 +106,8 @@ def _continued_beyond(
     are drawn by what lies beyond; how far, the similarity tells (not the score: what is pulled in adds overlap).
     """
     grid = pair.fixed.content.with_spacing(search_spacing(pair.fixed, pair.moving, _CONTINUED_SIZE))
-    points = tensor_from_array(grid.lps_from_unit[:3, :3]).float() @ identity_map(grid.shape_dhw).reshape(3, -1)
-    points = array_from_tensor(points).T.astype(np.float64) + grid.lps_from_unit[:3, 3]
+    points = tensor_from_array(grid.lps_from_normalized[:3, :3]).float() @ identity_map(grid.shape_dhw).reshape(3, -1)
+    points = array_from_tensor(points).T.astype(np.float64) + grid.lps_from_normalized[:3, 3]
     seen = pair.fixed.is_valid(points)
     for mapped in (apply_affine(affine, points), mapping(points)):
         seen &= pair.moving.is_valid(mapped)
@@ -122,7 +122,7 @@ def _continued_beyond(
         field = torch.cat([fill_uncertain(values, support, 1.0), support], dim=1)
 
         def continued(at: np.ndarray) -> np.ndarray:
-            unit = apply_affine(grid.unit_from_lps, at)
+            unit = apply_affine(grid.normalized_from_lps, at)
             where = tensor_from_array(np.ascontiguousarray(unit.T.astype(np.float32)))[None, :, :, None, None]
             found = array_from_tensor(sample(field, where)[0, :, :, 0, 0]).T.astype(np.float64)
             share = found[:, 3:]

@@ -1,7 +1,7 @@
 """A voxel grid in patient space, with the coordinate systems the engine uses.
 
 `_ijk`   continuous voxel index, ITK order, center of the first voxel = 0
-`_unit`  network coordinate of a grid, tensor order (d, h, w) = (k, j, i), voxel faces at 0 and 1
+`_normalized`  network coordinate of a grid, tensor order (d, h, w) = (k, j, i), voxel faces at 0 and 1
 `_lps`   patient position in mm (left, posterior, superior)
 
 Matrices are 4x4 float64, act on column vectors and are named `a_from_b`.
@@ -131,27 +131,27 @@ class VolumeGrid:
         return image
 
     @property
-    def lps_from_unit(self) -> np.ndarray:
-        """Maps unit coordinates in tensor order (d, h, w), faces at 0 and 1, to LPS mm."""
-        ijk_from_unit = np.eye(4)
-        ijk_from_unit[:3, :3] = np.diag(np.asarray(self.size_ijk, dtype=np.float64)) @ _AXES_REVERSED
-        ijk_from_unit[:3, 3] = -0.5
-        return self.lps_from_ijk @ ijk_from_unit
+    def lps_from_normalized(self) -> np.ndarray:
+        """Maps normalized coordinates in tensor order (d, h, w), faces at 0 and 1, to LPS mm."""
+        ijk_from_normalized = np.eye(4)
+        ijk_from_normalized[:3, :3] = np.diag(np.asarray(self.size_ijk, dtype=np.float64)) @ _AXES_REVERSED
+        ijk_from_normalized[:3, 3] = -0.5
+        return self.lps_from_ijk @ ijk_from_normalized
 
     @property
-    def unit_from_lps(self) -> np.ndarray:
-        return np.linalg.inv(self.lps_from_unit)
+    def normalized_from_lps(self) -> np.ndarray:
+        return np.linalg.inv(self.lps_from_normalized)
 
     @property
-    def lps_from_legacy_unit(self) -> np.ndarray:
-        """As `lps_from_unit` for the published weights' coordinate: first center 0, last center 1."""
-        ijk_from_unit = np.eye(4)
-        ijk_from_unit[:3, :3] = np.diag(np.asarray(self.size_ijk, dtype=np.float64) - 1.0) @ _AXES_REVERSED
-        return self.lps_from_ijk @ ijk_from_unit
+    def lps_from_align_corners(self) -> np.ndarray:
+        """As `lps_from_normalized` for the published weights' coordinate: first center 0, last center 1."""
+        ijk_from_normalized = np.eye(4)
+        ijk_from_normalized[:3, :3] = np.diag(np.asarray(self.size_ijk, dtype=np.float64) - 1.0) @ _AXES_REVERSED
+        return self.lps_from_ijk @ ijk_from_normalized
 
     @property
     def center_lps(self) -> np.ndarray:
-        return self.lps_from_unit[:3, :3] @ np.full(3, 0.5) + self.lps_from_unit[:3, 3]
+        return self.lps_from_normalized[:3, :3] @ np.full(3, 0.5) + self.lps_from_normalized[:3, 3]
 
     @property
     def extent_mm(self) -> np.ndarray:

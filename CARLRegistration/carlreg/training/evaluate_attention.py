@@ -116,7 +116,7 @@ def common_spacing(pair: Pair, edge: int, stride: int) -> float:
 def on_grid(image_dhw: Tensor, grid: VolumeGrid, target: VolumeGrid) -> Tensor:
     """1 1 d h w at the target's spacing; zero where the volume has no data."""
     image = resample_on_axes(image_dhw, grid, target)
-    matrix = grid.unit_from_lps @ target.lps_from_unit
+    matrix = grid.normalized_from_lps @ target.lps_from_normalized
     points = torch.from_numpy(matrix[:3, :3]).float() @ identity_map(target.shape_dhw).reshape(3, -1)
     points = (points + torch.from_numpy(matrix[:3, 3:]).float()).reshape(1, 3, *target.shape_dhw)
     return image * ((points >= 0) & (points <= 1)).all(1, keepdim=True)
@@ -168,8 +168,8 @@ def attention_affine(encoder: CompactEncoder, pair: Pair, edge: int, shift_mm: f
     padding = encoder.settings.padding_cells
     fixed_tokens, moving_tokens = encoder(fixed), encoder(moving)
     background = encoder.background()
-    forward = match(moving_tokens, fixed_tokens, padding, legacy=False, background=background)
-    backward = match(fixed_tokens, moving_tokens, padding, legacy=False, background=background)
+    forward = match(moving_tokens, fixed_tokens, padding, align_corners=False, background=background)
+    backward = match(fixed_tokens, moving_tokens, padding, align_corners=False, background=background)
     seconds = time.perf_counter() - begin
     cells = torch.tensor([n / encoder.stride for n in fixed.shape[2:]])
     points = identity_map(forward.map_b3dhw.shape[2:])
@@ -178,7 +178,7 @@ def attention_affine(encoder: CompactEncoder, pair: Pair, edge: int, shift_mm: f
     weight = forward.certainty_b1dhw.flatten().numpy() ** 2 / (1 + round_trip**2) ** 2
     weight = weight * (torch.nn.functional.avg_pool3d(fixed, encoder.stride).flatten().numpy() > 0.02) + 1e-9
     fixed_lps, moving_lps = (
-        (grid.lps_from_unit[:3, :3] @ p.reshape(3, -1).double().numpy()).T + grid.lps_from_unit[:3, 3]
+        (grid.lps_from_normalized[:3, :3] @ p.reshape(3, -1).double().numpy()).T + grid.lps_from_normalized[:3, 3]
         for grid, p in ((fixed_grid, points), (moving_grid, forward.map_b3dhw))
     )
     cell_mm = spacing * encoder.stride

@@ -102,9 +102,9 @@ def _listed(path: Path) -> list[Entry]:
 def load_images(settings: ImageSettings, network: RegistrationNetwork, info: ModelInfo | None) -> list[TrainingImage]:
     """Read all images and put them on the training grid, as prediction does: content, normalization, spacing, padding.
 
-    All volumes get one isotropic spacing, the coarsest that any two of them would be registered with; a legacy network
-    gets them stretched to its shape. Raises InputError, GeometryError, when a volume cannot be read (unless they are to
-    be skipped) or fewer than two can.
+    All volumes get one isotropic spacing, the coarsest that any two of them would be registered with; a network with
+    published weights gets them stretched to its shape. Raises InputError, GeometryError, when a volume cannot be read
+    (unless they are to be skipped) or fewer than two can.
     """
     kept: list[tuple[Entry, PreparedVolume]] = []
     unreadable: list[str] = []
@@ -119,7 +119,7 @@ def load_images(settings: ImageSettings, network: RegistrationNetwork, info: Mod
     if len(kept) < 2:
         skipped = f" ({len(unreadable)} could not be read: {', '.join(unreadable[:5])})" if unreadable else ""
         raise InputError(f"data.images.source: expected at least two volumes to pair, got {len(kept)}{skipped}.")
-    if network.legacy:
+    if network.align_corners:
         shape = info.trained_shape_dhw
         log.info("Training grid: every volume stretched to %s voxels.", shape)
         axes = kept[0][1].grid.direction

@@ -104,7 +104,7 @@ def diffusion(found: CoordinateMap, fixed_shape, moving_shape) -> Tensor:
     """
     values = found.on_grid(fixed_shape)
     voxels = values.new_tensor(list(moving_shape)).view(1, 3, 1, 1, 1)
-    identity = identity_map(fixed_shape, legacy=found.legacy, device=values.device)
+    identity = identity_map(fixed_shape, align_corners=found.align_corners, device=values.device)
     displacement = values * voxels - identity * voxels.new_tensor(list(fixed_shape)).view(1, 3, 1, 1, 1)
     return sum((displacement.diff(dim=axis) ** 2).mean() for axis in (2, 3, 4))
 
@@ -127,13 +127,13 @@ def random_rotation(largest_degrees: float, generator: Generator) -> Tensor:
     )
 
 
-def rotation_map(turn_33: Tensor, shape, *, legacy: bool = False) -> Affine:
-    """The map of an image's points that turns them, as voxels, about the image's center; unit coordinates."""
+def rotation_map(turn_33: Tensor, shape, *, align_corners: bool = False) -> Affine:
+    """The map of an image's points that turns them, as voxels, about the image's center; normalized coordinates."""
     size = turn_33.new_tensor(list(shape))
     matrix = torch.eye(4, dtype=turn_33.dtype, device=turn_33.device)
     matrix[:3, :3] = turn_33 * size / size[:, None]
     matrix[:3, 3] = 0.5 - matrix[:3, :3].sum(1) * 0.5
-    return Affine(matrix, legacy=legacy)
+    return Affine(matrix, align_corners=align_corners)
 
 
 def turned_inside(
@@ -152,10 +152,14 @@ def turned_inside(
     maps = []
     for image, turn in ((moving_b1dhw, of_moving), (fixed_b1dhw, of_fixed)):
         shape = image.shape[2:]
-        maps.append([rotation_map(matrix, shape, legacy=network.legacy) for matrix in (turn, turn.T)])
+        maps.append([rotation_map(matrix, shape, align_corners=network.align_corners) for matrix in (turn, turn.T)])
     (r, r_back), (q, q_back) = maps
-    seen_moving = sample(moving_b1dhw, r.on_grid(moving_b1dhw.shape[2:]), padding="zeros", legacy=network.legacy)
-    seen_fixed = sample(fixed_b1dhw, q.on_grid(fixed_b1dhw.shape[2:]), padding="zeros", legacy=network.legacy)
+    seen_moving = sample(
+        moving_b1dhw, r.on_grid(moving_b1dhw.shape[2:]), padding="zeros", align_corners=network.align_corners
+    )
+    seen_fixed = sample(
+        fixed_b1dhw, q.on_grid(fixed_b1dhw.shape[2:]), padding="zeros", align_corners=network.align_corners
+    )
     forward, backward = network(seen_moving, seen_fixed)
     return (
         CompositeMap(outer=r, inner=CompositeMap(outer=forward.map, inner=q_back)),

@@ -5,7 +5,7 @@ network's own steps then run one after another, each on what the one before it l
 at every place (the point that the map so far sends to the true match), so each is taught directly: cross-entropy of
 its window against the true offset, the end-point error of its answer, and the gradient of that error.
 
-Shape suffixes: b batch, c channels, k offsets of a window, d h w axes; unit coordinates as in `maps.sampling`.
+Shape suffixes: b batch, c channels, k offsets of a window, d h w axes; normalized coordinates as in `maps.sampling`.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def make_task(views: Views, moving: int, fixed: int, largest_voxels: float, gene
 
 
 def point_sent_to(found: CoordinateMap, target_b3dhw: Tensor, linear_33: Tensor, iterations: int = 8) -> Tensor:
-    """The fixed point that `found` sends to each target; both unit coordinates, lattice of the targets.
+    """The fixed point that `found` sends to each target; both normalized coordinates, lattice of the targets.
 
     linear_33: about the linear part of `found`. Begins at the same place of the lattice.
     """

@@ -5,7 +5,7 @@ contrasts. A *view* is a cube cut from the canvas in its own position, size, pos
 The map from any view to any other is known: into the canvas and out again. Several views of one anatomy give all
 their ordered pairs for the price of one anatomy.
 
-Coordinates: unit coordinates (voxel faces at 0 and 1, order d, h, w) of the canvas and of each view; points b3dhw.
+Coordinates: normalized (voxel faces at 0 and 1, order d, h, w) of the canvas and of each view; points b3dhw.
 Shape suffixes: k views, c channels, d h w axes.
 """
 
@@ -111,7 +111,7 @@ class Views:
     contrast: tuple[int, ...] = ()
 
     def moving_from_fixed(self, moving: int, fixed: int, points_b3dhw: Tensor) -> Tensor:
-        """The true map: unit coordinates of the fixed view to those of the moving view (indices of views)."""
+        """The true map: normalized coordinates of the fixed view to those of the moving view (indices of views)."""
         return self.views[moving].view_from_canvas(self.views[fixed].canvas_from_view(points_b3dhw))
 
 

@@ -23,7 +23,7 @@ _EVERY = 2  # voxels between the nodes of true maps
 class OneWay:
     """What is known about one direction.
 
-    true_b3dhw: where points of the fixed image lie in the moving one, unit coordinates, on the coarse lattice.
+    true_b3dhw: where points of the fixed image lie in the moving one, normalized coordinates, on the coarse lattice.
     seen_b1dhw: 1 where the fixed image has data and the match lies within the moving image's; same lattice.
     body_b1dhw: 1 where the fixed image shows the body; same lattice.
     """

@@ -90,7 +90,7 @@ class Validation:
 
     def _real_pairs(self, network: RegistrationNetwork, device) -> dict[str, float]:
         name = self.config.model.name
-        loaded = LoadedModel(network, name, None, {}, network.legacy, info_of(name))
+        loaded = LoadedModel(network, name, None, {}, info_of(name))
         values: dict[str, list[float]] = {}
         for pair in self.real:
             images = pair.images(loaded, self.config.validation.edge, device)

@@ -1,6 +1,6 @@
 """Views of a canvas: where a view lies (an exact, invertible map), what the scanner sees, and how it spoils it.
 
-Coordinates: unit coordinates (voxel faces at 0 and 1, order d, h, w) of the canvas and of each view; points b3dhw.
+Coordinates: normalized (voxel faces at 0 and 1, order d, h, w) of the canvas and of each view; points b3dhw.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def draw_view(random: Random, reach: Reach, orientation_33: Tensor, slide_axis: 
 
 
 def _steepest(field_3dhw: Tensor, matrix_33: Tensor) -> float:
-    """Largest Frobenius norm of matrix^-1 times the gradient of a displacement sampled over the unit cube."""
+    """Largest Frobenius norm of matrix^-1 times the gradient of a displacement sampled over the normalized cube."""
     n = field_3dhw.shape[1]
     relative = torch.einsum("xy,ydhw->xdhw", torch.linalg.inv(matrix_33), field_3dhw) * n
     total = torch.zeros(())

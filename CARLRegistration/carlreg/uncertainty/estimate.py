@@ -68,8 +68,8 @@ def _known(
 
 def _moved_into(grid: VolumeGrid, points_lps: np.ndarray) -> np.ndarray:
     """n x 3 points, those beyond a grid's box moved to the nearest place in it."""
-    unit = points_lps @ grid.unit_from_lps[:3, :3].T + grid.unit_from_lps[:3, 3]
-    return np.clip(unit, 1e-6, 1 - 1e-6) @ grid.lps_from_unit[:3, :3].T + grid.lps_from_unit[:3, 3]
+    unit = points_lps @ grid.normalized_from_lps[:3, :3].T + grid.normalized_from_lps[:3, 3]
+    return np.clip(unit, 1e-6, 1 - 1e-6) @ grid.lps_from_normalized[:3, :3].T + grid.lps_from_normalized[:3, 3]
 
 
 def uncertainty_of(

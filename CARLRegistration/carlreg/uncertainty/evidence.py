@@ -66,14 +66,14 @@ def collect_evidence(answer: NetworkAnswer, transform: PhysicalTransform, grid: 
     images, voxel = answer.images, answer.voxel_mm
     points = centers_lps(grid)
     mapped = transform.apply(points)
-    here = _unit_points(points, images.fixed_grid, images.fixed_b1dhw)
-    landed = _unit_points(mapped, images.moving_grid, images.moving_b1dhw)
+    here = _normalized_points(points, images.fixed_grid, images.fixed_b1dhw)
+    landed = _normalized_points(mapped, images.moving_grid, images.moving_b1dhw)
 
     def at(values: Tensor, where: Tensor) -> np.ndarray:
         return array_from_tensor(sample(values, where)[0, :, :, 0, 0]).astype(np.float64)
 
     def lps(unit: np.ndarray, of: VolumeGrid) -> np.ndarray:
-        return unit.T @ of.lps_from_unit[:3, :3].T + of.lps_from_unit[:3, 3]
+        return unit.T @ of.lps_from_normalized[:3, :3].T + of.lps_from_normalized[:3, 3]
 
     found = {"attention": without_refinement(answer.network).stride * at(answer.forward.spread_b1dhw, here)[0]}
 
@@ -98,18 +98,18 @@ def collect_evidence(answer: NetworkAnswer, transform: PhysicalTransform, grid: 
 
 def centers_lps(grid: VolumeGrid) -> np.ndarray:
     """n x 3 LPS positions of a grid's nodes, in array order."""
-    points = tensor_from_array(grid.lps_from_unit[:3, :3]).float() @ identity_map(grid.shape_dhw).reshape(3, -1)
-    return array_from_tensor(points).T.astype(np.float64) + grid.lps_from_unit[:3, 3]
+    points = tensor_from_array(grid.lps_from_normalized[:3, :3]).float() @ identity_map(grid.shape_dhw).reshape(3, -1)
+    return array_from_tensor(points).T.astype(np.float64) + grid.lps_from_normalized[:3, 3]
 
 
 def depths_mm(points_lps: np.ndarray, grid: VolumeGrid) -> np.ndarray:
     """n x 3: how deep n x 3 points lie in a grid's box, mm to its nearer face along each axis; negative outside."""
-    unit = points_lps @ grid.unit_from_lps[:3, :3].T + grid.unit_from_lps[:3, 3]
+    unit = points_lps @ grid.normalized_from_lps[:3, :3].T + grid.normalized_from_lps[:3, 3]
     return np.minimum(unit, 1 - unit) * grid.extent_mm[::-1]
 
 
-def _unit_points(points_lps: np.ndarray, grid: VolumeGrid, like: Tensor) -> Tensor:
-    unit = points_lps @ grid.unit_from_lps[:3, :3].T + grid.unit_from_lps[:3, 3]
+def _normalized_points(points_lps: np.ndarray, grid: VolumeGrid, like: Tensor) -> Tensor:
+    unit = points_lps @ grid.normalized_from_lps[:3, :3].T + grid.normalized_from_lps[:3, 3]
     flat = np.ascontiguousarray(np.clip(unit, 0, 1).T, dtype=np.float32)
     return tensor_from_array(flat)[None, :, :, None, None].to(like.device)
 
@@ -122,7 +122,7 @@ def _warped(answer: NetworkAnswer, transform: PhysicalTransform) -> Tensor:
     """The moving network image on the fixed network grid, under the transform."""
     images = answer.images
     mapped = transform.on_grid(images.fixed_grid).reshape(-1, 3)
-    matrix = images.moving_grid.unit_from_lps
+    matrix = images.moving_grid.normalized_from_lps
     unit = tensor_from_array(matrix[:3, :3]).float() @ tensor_from_array(mapped).T
     unit = unit + tensor_from_array(matrix[:3, 3:].copy()).float()
     unit = unit.reshape(1, 3, *images.fixed_grid.shape_dhw).to(images.moving_b1dhw.device)
@@ -166,6 +166,6 @@ def usable(network: RegistrationNetwork) -> bool:
     """True for a network whose evidence can be gathered: coordinate attention, then local attention."""
     return (
         isinstance(network, TwoStep)
-        and not network.legacy
+        and not network.align_corners
         and any(isinstance(net, LocalAttention) for net, _ in network.refinements())
     )

@@ -74,12 +74,12 @@ def test_gradicon_is_zero_for_inverses_and_known_for_scalings(sparse):
     )
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_diffusion_of_a_linear_displacement(legacy):
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_diffusion_of_a_linear_displacement(align_corners):
     shape = (12, 12, 12)
     matrix = torch.diag(torch.tensor([1.2, 1.0, 1.0, 1.0]))
-    step = 0.2 / (11 if legacy else 12)
-    found = float(diffusion(Affine(matrix, legacy=legacy), shape))
+    step = 0.2 / (11 if align_corners else 12)
+    found = float(diffusion(Affine(matrix, align_corners=align_corners), shape))
     assert found == pytest.approx(step**2 / 3 * 12**2, rel=1e-4)
 
 

@@ -14,25 +14,25 @@ def points(seed=0, low=0.0, high=1.0):
     return torch.rand(1, 3, 4, 5, 6, generator=torch.Generator().manual_seed(seed)) * (high - low) + low
 
 
-@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("shape", [(5, 6, 7), (8, 8, 8), (3, 9, 4)])
-def test_displaced_is_linear_interpolation_between_centers_and_constant_beyond(shape, legacy):
+def test_displaced_is_linear_interpolation_between_centers_and_constant_beyond(shape, align_corners):
     field = random_field(shape)
     at = points(1, -0.2, 1.2)
-    found = DisplacementMap(field, legacy=legacy)(at)
+    found = DisplacementMap(field, align_corners=align_corners)(at)
     count = np.array(shape).reshape(3, 1)
     unit = at[0].reshape(3, -1).double().numpy()
-    index = unit * (count - 1) if legacy else unit * count - 0.5
+    index = unit * (count - 1) if align_corners else unit * count - 0.5
     for axis in range(3):
         expected = unit[axis] + map_coordinates(field[0, axis].double().numpy(), index, order=1, mode="nearest")
         assert np.abs(found[0, axis].reshape(-1).numpy() - expected).max() < 1e-5
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_on_grid_equals_calling_at_the_centers(legacy):
-    field = DisplacementMap(random_field((5, 6, 7)), legacy=legacy, scale=(0.5, 1.0, 2.0))
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_on_grid_equals_calling_at_the_centers(align_corners):
+    field = DisplacementMap(random_field((5, 6, 7)), align_corners=align_corners, scale=(0.5, 1.0, 2.0))
     for shape in ((5, 6, 7), (10, 4, 7)):
-        called = field(identity_map(shape, legacy=legacy))
+        called = field(identity_map(shape, align_corners=align_corners))
         assert float((field.on_grid(shape) - called).abs().max()) < 1e-6
 
 
@@ -49,7 +49,7 @@ def test_composed_applies_the_inner_map_first():
 
 
 def test_composed_equals_simpleitk_on_two_lattices():
-    """Voxel-centered unit coordinates on different shapes, against ITK's displacement fields in voxels."""
+    """Voxel-centered normalized coordinates on different shapes, against ITK's displacement fields in voxels."""
     outer_shape, inner_shape = (9, 8, 7), (6, 10, 8)
     outer, inner = random_field(outer_shape, 1, 0.02), random_field(inner_shape, 2, 0.02)
     maps = CompositeMap(outer=DisplacementMap(outer), inner=DisplacementMap(inner))
@@ -70,16 +70,18 @@ def test_composed_equals_simpleitk_on_two_lattices():
     assert found.shape == at.shape
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_extrapolation_continues_a_rotation(legacy):
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_extrapolation_continues_a_rotation(align_corners):
     turn = torch.tensor([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
     shape = (6, 7, 8)
-    identity = identity_map(shape, legacy=legacy)
+    identity = identity_map(shape, align_corners=align_corners)
     field = torch.einsum("ij,bjdhw->bidhw", turn - torch.eye(3), identity)
     at = points(4, -0.3, 1.3)
     expected = torch.einsum("ij,bjdhw->bidhw", turn, at)
-    assert float((DisplacementMap(field, extrapolate=True, legacy=legacy)(at) - expected).abs().max()) < 1e-5
-    assert float((DisplacementMap(field, legacy=legacy)(at) - expected).abs().max()) > 0.05
+    assert (
+        float((DisplacementMap(field, extrapolate=True, align_corners=align_corners)(at) - expected).abs().max()) < 1e-5
+    )
+    assert float((DisplacementMap(field, align_corners=align_corners)(at) - expected).abs().max()) > 0.05
 
 
 def test_gradient_reaches_the_displacement_and_the_points():

@@ -273,13 +273,13 @@ def test_the_published_convention_is_not_exactly_equivariant():
     (moving, _), (fixed, inside) = content((40, 40, 40), 1), content((40, 40, 40), 1)
     shape = (72, 48, 48)
 
-    def shifted_by(legacy):
-        network = assemble(Half(Half(Attention(SMALL))), legacy=legacy).eval()
+    def shifted_by(align_corners):
+        network = assemble(Half(Half(Attention(SMALL))), align_corners=align_corners).eval()
         with torch.no_grad():
             found = network.predict(view(moving, shape, (20, 4, 4)), view(fixed, shape, (4, 4, 4))).map
-        voxels = torch.tensor(shape).view(1, 3, 1, 1, 1) - (1 if legacy else 0)
-        values = (found.on_grid(shape) - identity_map(shape, legacy=legacy)) * voxels
+        voxels = torch.tensor(shape).view(1, 3, 1, 1, 1) - (1 if align_corners else 0)
+        values = (found.on_grid(shape) - identity_map(shape, align_corners=align_corners)) * voxels
         return values[0, 0, 4:44, 4:44, 4:44][inside].median()
 
-    assert float(shifted_by(legacy=False)) == pytest.approx(16.0, abs=0.05)
-    assert float(shifted_by(legacy=True)) == pytest.approx(16 * (71 / 72) / (17 / 18), abs=0.1)
+    assert float(shifted_by(align_corners=False)) == pytest.approx(16.0, abs=0.05)
+    assert float(shifted_by(align_corners=True)) == pytest.approx(16 * (71 / 72) / (17 / 18), abs=0.1)

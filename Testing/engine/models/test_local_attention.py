@@ -90,7 +90,7 @@ def test_finds_a_shift_by_cells_even_untrained(settings, shift):
     difference = (found.displacement_b3dhw[0] - expected)[(slice(None), *middle)]
     assert float(difference.abs().max()) < 0.02
     assert float(found.certainty_b1dhw[0, 0][middle].min()) > 0.9
-    # and the map says so in unit coordinates
+    # and the map says so in normalized coordinates
     with torch.no_grad():
         unit = net.predict(image, fixed).map.on_grid(fixed.shape[2:])
     here = torch.stack(torch.meshgrid(*[(torch.arange(n) + 0.5) / n for n in fixed.shape[2:]], indexing="ij"))

@@ -14,9 +14,9 @@ from carlreg.models.unet import UNet, UNetSettings
 class Fixed(RegistrationNetwork):
     """Predicts a given map and remembers what it saw."""
 
-    def __init__(self, found, stride=1, legacy=False):
+    def __init__(self, found, stride=1, align_corners=False):
         super().__init__()
-        self.found, self._stride, self.legacy, self.seen = found, stride, legacy, []
+        self.found, self._stride, self.align_corners, self.seen = found, stride, align_corners, []
 
     @property
     def stride(self):
@@ -69,28 +69,28 @@ def test_both_directions_agree_with_one_at_a_time():
 def test_strides_multiply_and_join():
     assert AtHalfResolution(Fixed(None, 4)).stride == 8
     assert TwoStep(Fixed(None, 4), AtHalfResolution(Fixed(None, 3))).stride == 12
-    assert AtHalfResolution(Fixed(None, 4, legacy=True)).stride == 1
+    assert AtHalfResolution(Fixed(None, 4, align_corners=True)).stride == 1
 
 
-def test_odd_sizes_are_refused_unless_legacy():
+def test_odd_sizes_are_refused_unless_align_corners():
     odd = torch.rand(1, 1, 9, 8, 8)
     with pytest.raises(InputError, match="multiples of 2"):
         AtHalfResolution(Fixed(shift(0))).predict(odd, odd)
-    legacy = Fixed(shift(0), legacy=True)
-    AtHalfResolution(legacy).predict(odd, odd)
-    assert legacy.seen[0][0].shape == (1, 1, 5, 4, 4)
+    published = Fixed(shift(0), align_corners=True)
+    AtHalfResolution(published).predict(odd, odd)
+    assert published.seen[0][0].shape == (1, 1, 5, 4, 4)
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_half_resolution_means_the_same_points_unless_legacy(legacy):
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_half_resolution_means_the_same_points_unless_align_corners(align_corners):
     """A ramp of the coordinate itself, pooled, reads off by half a voxel at the ends in the published convention."""
     count = 16
-    ramp = identity_map((count, 4, 4), legacy=legacy)[:, :1]
+    ramp = identity_map((count, 4, 4), align_corners=align_corners)[:, :1]
     pooled = halved(ramp)
-    read = identity_map((count // 2, 2, 2), legacy=legacy)[:, :1]
-    voxels = ((pooled - read) * (count - 1 if legacy else count))[0, 0, :, 0, 0]
-    assert float(voxels[0]) == pytest.approx(0.5 if legacy else 0, abs=1e-5)
-    assert float(voxels[-1]) == pytest.approx(-0.5 if legacy else 0, abs=1e-5)
+    read = identity_map((count // 2, 2, 2), align_corners=align_corners)[:, :1]
+    voxels = ((pooled - read) * (count - 1 if align_corners else count))[0, 0, :, 0, 0]
+    assert float(voxels[0]) == pytest.approx(0.5 if align_corners else 0, abs=1e-5)
+    assert float(voxels[-1]) == pytest.approx(-0.5 if align_corners else 0, abs=1e-5)
 
 
 def test_pooling_averages_what_there_is():
@@ -121,15 +121,15 @@ def test_unet_starts_as_the_identity_and_takes_any_size():
 
 
 def test_unet_displacement_means_the_same_number_of_voxels_in_every_field_of_view():
-    """Voxel-centered: a larger field of view must not make the same output mean more voxels; legacy: a tenth of it."""
+    """Voxel-centered: a larger field of view must not make an output mean more voxels; align_corners: a tenth of it."""
     small = UNetSettings(down_channels=(2, 4, 4), up_channels=(4, 4))
-    for legacy in (False, True):
-        network = assemble(Refinement(small), legacy=legacy)
+    for align_corners in (False, True):
+        network = assemble(Refinement(small), align_corners=align_corners)
         torch.nn.init.constant_(network.unet.last.bias, 0.5)
         for n in (16, 32):
             image = torch.rand(1, 1, n, n, n)
             unit = network.predict(image, image).map.displacement_b3dhw[0, 0, 0, 0, 0].item()
-            assert unit == pytest.approx(0.05 if legacy else 5 / n)
+            assert unit == pytest.approx(0.05 if align_corners else 5 / n)
 
 
 def test_rotation_encoder_turns_with_the_image():

@@ -79,7 +79,7 @@ def test_map_is_affine_after_displacement():
     unit = loss.map(constant)[0, :, 5, 7, 9].double().numpy()
     point = GRID.lps_from_ijk @ [9, 7, 5, 1]
     moved = affine @ (point + np.append(GRID.direction @ [3.0, -2.0, 1.0], 0))
-    assert np.abs((GRID.lps_from_unit @ [*unit, 1])[:3] - moved[:3]).max() < 1e-3
+    assert np.abs((GRID.lps_from_normalized @ [*unit, 1])[:3] - moved[:3]).max() < 1e-3
 
 
 def test_coefficients_reproduce_a_smooth_field():

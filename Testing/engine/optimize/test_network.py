@@ -26,7 +26,7 @@ def images(shape=(24, 24, 24)):
 def loaded_unets():
     torch.manual_seed(0)
     network = assemble(Two(Half(Refinement(SMALL)), Refinement(SMALL))).eval()
-    return LoadedModel(network, "test", None, {"refinement": True}, False, MODELS["carl-compact"])
+    return LoadedModel(network, "test", None, {"refinement": True}, MODELS["carl-compact"])
 
 
 def snapshot(network):

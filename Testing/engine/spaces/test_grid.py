@@ -99,14 +99,14 @@ def test_an_affine_acts_on_points_as_simpleitks_does():
 def test_unit_coordinates_have_faces_at_0_and_1_in_tensor_order(image):
     grid = VolumeGrid.of(image)
     face = image.TransformContinuousIndexToPhysicalPoint((-0.5, -0.5, -0.5))
-    np.testing.assert_allclose((grid.lps_from_unit @ [0, 0, 0, 1])[:3], face, atol=1e-9)
+    np.testing.assert_allclose((grid.lps_from_normalized @ [0, 0, 0, 1])[:3], face, atol=1e-9)
     along_d = image.TransformContinuousIndexToPhysicalPoint((-0.5, -0.5, 4.5))
-    np.testing.assert_allclose((grid.lps_from_unit @ [1, 0, 0, 1])[:3], along_d, atol=1e-9)
-    np.testing.assert_allclose(grid.lps_from_unit @ grid.unit_from_lps, np.eye(4), atol=1e-12)
-    legacy = grid.lps_from_legacy_unit
-    np.testing.assert_allclose((legacy @ [0, 0, 0, 1])[:3], image.GetOrigin(), atol=1e-9)
+    np.testing.assert_allclose((grid.lps_from_normalized @ [1, 0, 0, 1])[:3], along_d, atol=1e-9)
+    np.testing.assert_allclose(grid.lps_from_normalized @ grid.normalized_from_lps, np.eye(4), atol=1e-12)
+    corners = grid.lps_from_align_corners
+    np.testing.assert_allclose((corners @ [0, 0, 0, 1])[:3], image.GetOrigin(), atol=1e-9)
     last = image.TransformIndexToPhysicalPoint((6, 10, 4))
-    np.testing.assert_allclose((legacy @ [1, 1, 1, 1])[:3], last, atol=1e-9)
+    np.testing.assert_allclose((corners @ [1, 1, 1, 1])[:3], last, atol=1e-9)
 
 
 def test_center_is_the_middle_of_the_box(image):

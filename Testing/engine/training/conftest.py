@@ -18,7 +18,7 @@ def _one_thread():
 
 
 class Known(RegistrationNetwork):
-    """Answers with given 4 x 4 matrices (unit coordinates), whatever it sees; remembers what it saw."""
+    """Answers with given 4 x 4 matrices (normalized coordinates), whatever it sees; remembers what it saw."""
 
     def __init__(self, forward: torch.Tensor, backward: torch.Tensor) -> None:
         super().__init__()

@@ -137,8 +137,8 @@ def test_images_and_masks_stored_along_other_axes_are_seen_alike(folder, model):
     assert seen.moving_grid.same_as(seen.fixed_grid, 0.01)
 
 
-def test_legacy_networks_get_their_own_shape_and_normalization(folder):
-    network = networks.assemble(registry.COMPOSITIONS["unigradicon"][1], legacy=True)
+def test_published_networks_get_their_own_shape_and_normalization(folder):
+    network = networks.assemble(registry.COMPOSITIONS["unigradicon"][1], align_corners=True)
     info = registry.MODELS["unigradicon"]
     first, _ = load_images(ImageSettings(source=str(folder)), network, info)
     assert first.image_b1dhw.shape[2:] == info.trained_shape_dhw

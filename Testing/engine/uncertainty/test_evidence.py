@@ -35,7 +35,7 @@ def test_spread_of_attention_is_its_second_moment():
     generator = torch.Generator().manual_seed(0)
     moving = torch.randn(1, 6, 6, 5, 7, generator=generator)
     fixed = torch.randn(1, 6, 4, 5, 6, generator=generator)
-    found = match(moving, fixed, 1, legacy=False).spread_b1dhw[0, 0]
+    found = match(moving, fixed, 1, align_corners=False).spread_b1dhw[0, 0]
     # By the book, in float64: softmax over all keys, each at its index.
     keys, queries = (x[0].flatten(1).T.double().numpy() for x in (moving, fixed[:, :, 1:-1, 1:-1, 1:-1]))
     scores = np.exp(queries @ keys.T)
