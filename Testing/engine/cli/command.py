@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.warm_engine import Popen
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -33,7 +35,7 @@ def start(*arguments, fakes: Path | None = None, **options) -> subprocess.Popen:
         environment["PYTHONPATH"] = os.pathsep.join([str(fakes), environment["PYTHONPATH"]])
     pipe = subprocess.PIPE
     options = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "encoding": "utf-8", "env": environment, **options}
-    return subprocess.Popen([sys.executable, "-m", "carlreg", *map(str, arguments)], **options)
+    return Popen([sys.executable, "-m", "carlreg", *map(str, arguments)], **options)
 
 
 def finish(process: subprocess.Popen, timeout: float = 300.0) -> Outcome:
