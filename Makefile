@@ -2,6 +2,7 @@
 # make test [ARGS="-k name"]                   set up, run the tests that a change must pass
 # make test-all                                the same with the slow tests and other tools' own programs
 # make benchmark [CASE=... PEER=...]           ours and the peers on the evaluation volumes
+# make docs                                    the documents as a web site, in site/
 # make lint | format | clean
 #
 # PYTHON=python3.12 make ...  chooses the interpreter (3.10 or newer).
@@ -12,12 +13,13 @@ BIN := $(VENV)/bin
 ENGINE := $(VENV)/.engine-installed
 TESTS := $(VENV)/.tests-installed
 TOOLS := $(VENV)/.tools-installed
+SITE := $(VENV)/.site-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PINS := $(VENV)/pins.txt
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-all benchmark lint format clean
+.PHONY: demo test test-all benchmark docs lint format clean
 .DELETE_ON_ERROR:
 
 demo: $(ENGINE)
@@ -35,6 +37,9 @@ test-all: $(TESTS) $(TOOLS)
 benchmark: $(TESTS)
 	$(BIN)/python Testing/benchmarks/run.py $(if $(CASE),--case "$(CASE)") $(if $(PEER),--peer "$(PEER)") $(ARGS)
 
+docs: $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 lint: $(TESTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,7 +49,7 @@ format: $(TESTS)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo_output build dist CARLRegistration/*.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo_output site build dist CARLRegistration/*.egg-info .pytest_cache .ruff_cache
 	find CARLRegistration Testing -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PyTorch first: on Linux the package index has only the CUDA build (2 GB more), so without an NVIDIA card the CPU build
@@ -87,4 +92,8 @@ $(TOOLS): Testing/engine/formats/tools.txt | $(ENGINE)
 	@$(BIN)/python -m venv $(VENV)/tools
 	@for tool in $$(cat $<); do $(VENV)/tools/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile $$tool \
 	    || echo "$$tool could not be installed: its tests will be skipped." >&2; done
+	@touch $@
+
+$(SITE): $(ENGINE)
+	@$(PIP) install --quiet -c $(PINS) -e ".[docs]"
 	@touch $@
