@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 _LAZY = {
     "register": "registration",
     "register_pair": "registration",
+    "finish": "registration",
+    "write_result": "outputs",
     "RegistrationResult": "registration",
     "RegistrationSettings": "settings",
     "Progress": "progress",

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "optimize": NETWORKS | {"losses"},
     "physical": FILES | TENSORS,
     "quality": FILES | TENSORS | {"physical"},
-    "outputs": RESULTS,
+    "outputs": RESULTS | {"registration"},  # what a result is
     "uncertainty": NETWORKS | {"physical"},
     "formats": RESULTS | {"outputs"},
     "registration": RUN | {"resources"},

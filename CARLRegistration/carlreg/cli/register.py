@@ -157,31 +157,22 @@ def register_and_write(
     report: bool = False,
 ) -> dict:
     """Register what `read_inputs` read and write the folder (with a picture sheet); returns the quality figures."""
-    from .. import outputs, registration, volumes
+    from .. import outputs, registration
 
-    fixed, moving = inputs["fixed"], inputs["moving"]
     result = registration.register_pair(
-        fixed,
-        moving,
+        inputs["fixed"],
+        inputs["moving"],
         settings,
         fixed_mask=inputs.get("fixed_mask"),
         moving_mask=inputs.get("moving_mask"),
         initial_transform=inputs.get("initial_transform"),
         progress=progress,
     )
-    dicom = {side: volumes.dicom_references(volume.dicom) for side, volume in (("fixed", fixed), ("moving", moving))}
-    if any(dicom.values()):
-        result.info = {**result.info, "dicom": dicom}
-    result.warnings.extend(note for note in volumes.pair_warnings(fixed, moving) if note not in result.warnings)
-    return outputs.write_result(
+    result = registration.finish(
         result,
-        out,
-        settings=settings,
         labels=inputs.get("labels"),
         label_names=inputs.get("label_names"),
         landmarks=inputs.get("landmarks"),
-        overwrite=overwrite,
-        sheet=sheet,
-        report=report,
         progress=progress,
     )
+    return outputs.write_result(result, out, overwrite=overwrite, sheet=sheet, report=report, progress=progress)

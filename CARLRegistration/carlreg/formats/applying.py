@@ -12,8 +12,9 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..io.checks import existing_path, read_error
-from ..outputs.apply import INTERPOLATORS, resample, sample_transform
+from ..outputs.resample import INTERPOLATORS, resample
 from ..physical import jacobian_determinant
+from ..physical.general import sample_transform
 from ..spaces import VolumeGrid
 from ..volumes import read_volume, write_image
 from . import points, surfaces

@@ -9,8 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..outputs.apply import sample_transform
 from ..physical import invert
+from ..physical.general import sample_transform
 from ..physical.transform import slab_ranges
 from ..spaces import VolumeGrid
 from .fields import affine_after_field, displacement, is_linear, map_points, statistics

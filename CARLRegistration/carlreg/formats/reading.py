@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from ..errors import GeometryError, InputError
 from ..io import nifti_field, nifti_header
 from ..io.checks import existing_path, read_error
-from ..outputs.apply import load_transform
+from ..physical.general import load_transform
 from ..physical.transform import affine_to_sitk, check_affine
 from ..spaces import VolumeGrid
 from ..spaces.grid import lps_from_ras

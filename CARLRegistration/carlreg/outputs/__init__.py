@@ -1,8 +1,8 @@
-"""What a registration leaves: transform files, warped volume, Jacobian, quality figures, picture sheet."""
+"""What a registration leaves: transform files, warped volume, Jacobian, quality, picture sheet, report."""
 
-from .apply import apply_to_image, apply_to_points, evaluate
+from .evaluate import evaluate
 from .report import write_report
 from .sheet import write_sheet
 from .write import write_result
 
-__all__ = ["apply_to_image", "apply_to_points", "evaluate", "write_report", "write_result", "write_sheet"]
+__all__ = ["evaluate", "write_report", "write_result", "write_sheet"]

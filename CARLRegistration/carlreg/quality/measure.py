@@ -22,11 +22,10 @@ from ..progress import Progress
 from ..spaces import VolumeGrid
 from ..volumes import Volume
 from . import metrics, segments
+from .limits import NO_OVERLAP_PERCENT, UNLIKE_BEFORE_PERCENT
 
-FIGURE_VOXELS = 8_000_000
+MEASURED_VOXELS = 8_000_000
 _INVERSE_POINTS = 100_000
-_ENOUGH_OVERLAP = 0.05
-SUSPICIOUS_OVERLAP = 5.0  # percent; below it the transform may be one of other volumes, or the inverse one
 _AIR_HU = -1024.0
 
 
@@ -37,7 +36,7 @@ class Measured:
     warped: np.ndarray
     jacobian: np.ndarray
     body: np.ndarray
-    quality: dict
+    metrics: dict
     before_lps: np.ndarray  # 4x4, the alignment that 'before' means
 
 
@@ -54,7 +53,7 @@ def measure(
     apply: Callable[[np.ndarray], np.ndarray] | None = None,
     progress: Progress | None = None,
 ) -> Measured:
-    """Warp, differentiate and judge.
+    """Warp, differentiate and measure.
 
     labels: fixed and moving label maps; without a moving one the segments' volume changes are all they give.
     label_names: names of segments by value, beside those that a .seg.nrrd file brings along.
@@ -91,7 +90,7 @@ def measure(
     quality = {
         "similarity": similarity,
         "jacobian": {
-            **metrics.jacobian_figures(jacobian, body),
+            **metrics.jacobian_metrics(jacobian, body),
             **metrics.fold_regions(jacobian, body, fixed_grid),
         },
         "inverse_error_mm": None,
@@ -113,7 +112,7 @@ def measure(
         quality["inverse_error_mm"] = inverse_error(transform, inverse, fixed_grid, moving_grid, body)
     points = body_points(body, fixed_grid)
     quality["notes"]["field_covers_percent"] = field_cover(transform, points)
-    if inverse is not None and overlap_percent < SUSPICIOUS_OVERLAP:
+    if inverse is not None and overlap_percent < NO_OVERLAP_PERCENT:
         quality["notes"]["overlap_percent_of_inverse"] = 100.0 * float(
             _within(inverse.apply(points), moving_grid).mean()
         )
@@ -156,7 +155,7 @@ def read_uncertainty(path: str | os.PathLike, fixed_grid: VolumeGrid) -> np.ndar
 
 def lattice_step(grid: VolumeGrid) -> int:
     """Similarity is measured on every n-th voxel of volumes above 8 million."""
-    return max(1, int(np.ceil((grid.voxel_count / FIGURE_VOXELS) ** (1 / 3) - 1e-9)))
+    return max(1, int(np.ceil((grid.voxel_count / MEASURED_VOXELS) ** (1 / 3) - 1e-9)))
 
 
 def subsampled(grid: VolumeGrid, step: int) -> VolumeGrid:
@@ -212,7 +211,7 @@ def alignment_before(
     index = _index_on(subsampled(lattice, coarse), moving_grid, np.eye(4))
     inside = array_from_tensor(inside_index(index, moving_grid.size_ijk))
     body = body[::coarse, ::coarse, ::coarse]
-    if np.count_nonzero(inside & body) >= _ENOUGH_OVERLAP * max(np.count_nonzero(body), 1):
+    if np.count_nonzero(inside & body) >= UNLIKE_BEFORE_PERCENT / 100 * max(np.count_nonzero(body), 1):
         return np.eye(4), "headers as they are"
     shift = np.eye(4)
     shift[:3, 3] = moving_grid.center_lps - fixed_grid.center_lps
@@ -343,8 +342,8 @@ def landmark_errors(apply, before_lps: np.ndarray, landmarks: tuple[np.ndarray, 
     fixed_points, moving_points = (np.asarray(points, dtype=np.float64).reshape(-1, 3) for points in landmarks)
     before = fixed_points @ before_lps[:3, :3].T + before_lps[:3, 3]
     return {
-        "before": metrics.error_figures(np.linalg.norm(before - moving_points, axis=1)),
-        "after": metrics.error_figures(np.linalg.norm(apply(fixed_points) - moving_points, axis=1)),
+        "before": metrics.error_metrics(np.linalg.norm(before - moving_points, axis=1)),
+        "after": metrics.error_metrics(np.linalg.norm(apply(fixed_points) - moving_points, axis=1)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Quality figures from arrays: similarity, overlap of labels, landmark errors. Data in, numbers out."""
+"""Quality metrics from arrays: similarity, overlap of labels, landmark errors. Data in, numbers out."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def dice_per_label(fixed: np.ndarray, moving: np.ndarray, labels) -> dict[int, f
     return {int(label): float(2 * both[n] / sizes[n]) if sizes[n] else 0.0 for n, label in enumerate(labels)}
 
 
-def jacobian_figures(jacobian: np.ndarray, body: np.ndarray) -> dict:
+def jacobian_metrics(jacobian: np.ndarray, body: np.ndarray) -> dict:
     """How the map changes volume in the body.
 
     fold_percent, min, max, sd_log (of the natural logarithm, over determinants above 0), mean, sd, p1 to p99, and a
@@ -185,7 +185,8 @@ def fold_regions(jacobian: np.ndarray, body: np.ndarray, grid: VolumeGrid) -> di
     return {"folds": listed, "fold_regions": len(found)}
 
 
-def error_figures(errors_mm: np.ndarray) -> dict:
+def error_metrics(errors_mm: np.ndarray) -> dict:
+    """mean_mm, max_mm, n and all of them, errors_mm."""
     return {
         "mean_mm": float(errors_mm.mean()),
         "max_mm": float(errors_mm.max()),
@@ -194,7 +195,7 @@ def error_figures(errors_mm: np.ndarray) -> dict:
     }
 
 
-def uncertainty_figures(uncertainty_mm: np.ndarray, body: np.ndarray) -> dict | None:
+def uncertainty_metrics(uncertainty_mm: np.ndarray, body: np.ndarray) -> dict | None:
     """mean_mm, median_mm, p90_mm of what is known in the body, and unknown_percent (NaN); None where nothing is."""
     values = uncertainty_mm[body]
     known = values[np.isfinite(values)]

@@ -1,7 +1,8 @@
 """The verdict on a registration in one word, with its reasons: `good`, `check` (look before you trust) or `poor`.
 
-Each figure is held against two limits, THRESHOLDS; the worst figure decides. What was not measured does not count. The
-limits say what deserves a look, not what is right: figures can be good where the map is wrong, so look at the pictures.
+Each figure is held against two limits, see `limits.LIMITS`; the worst figure decides. What was not measured does not
+count. The limits say what deserves a look, not what is right: figures can be good where the map is wrong, so look at
+the pictures.
 """
 
 from __future__ import annotations
@@ -9,91 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-WORDS = ("good", "check", "poor")
-
-# [check, poor]: beyond the first limit the word is `check`, beyond the second `poor`; "below" says in which direction.
-THRESHOLDS: dict[str, dict] = {
-    "fold_percent": {
-        "check": 0.0,
-        "poor": 0.5,
-        "unit": "% of the body",
-        "meaning": "voxels whose Jacobian determinant is 0 or less",
-    },
-    "overlap_percent": {
-        "check": 30.0,
-        "poor": 5.0,
-        "below": True,
-        "unit": "% of the body",
-        "meaning": "part of the fixed body that lies in the moving volume",
-    },
-    "similarity_gain": {
-        "check": 0.005,
-        "poor": -0.02,
-        "below": True,
-        "unit": "",
-        "meaning": "largest gain of local correlation (LNCC) and mutual information (nats); not asked for where LNCC "
-        "reaches 0.8",
-    },
-    "mutual_information": {
-        "check": 0.1,
-        "poor": 0.02,
-        "below": True,
-        "unit": "nats",
-        "meaning": "mutual information after registration, where the correlation (NCC) is below 0.2 as well",
-    },
-    "inverse_error_voxels": {
-        "check": 0.5,
-        "poor": 3.0,
-        "unit": "voxels",
-        "meaning": "mean distance after there and back, in the moving volume's smallest voxel edge",
-    },
-    "dice_mean": {
-        "check": 0.6,
-        "poor": 0.3,
-        "below": True,
-        "unit": "",
-        "meaning": "mean Dice of the labels that both label maps have",
-    },
-    "dice_change": {
-        "check": -0.005,
-        "poor": -0.05,
-        "below": True,
-        "unit": "",
-        "meaning": "mean Dice after minus before",
-    },
-    "landmarks_mean_mm": {
-        "check": 3.0,
-        "poor": 10.0,
-        "unit": "mm",
-        "meaning": "mean landmark error",
-    },
-    "landmarks_mm_change": {
-        "check": 0.2,
-        "poor": 2.0,
-        "unit": "mm",
-        "meaning": "mean landmark error after minus before",
-    },
-    "uncertainty_median_mm": {
-        "check": 5.0,
-        "poor": 15.0,
-        "unit": "mm",
-        "meaning": "half of the body, where it is known, is less uncertain than this",
-    },
-    "uncertainty_p90_mm": {
-        "check": 12.0,
-        "poor": 40.0,
-        "unit": "mm",
-        "meaning": "90 % of the body, where it is known, is less uncertain than this",
-    },
-    "unknown_percent": {
-        "check": 70.0,
-        "poor": 97.0,
-        "unit": "% of the body",
-        "meaning": "part of the body whose uncertainty is unknown because the moving image does not show it",
-    },
-}
-_ALIKE = 0.8  # LNCC from which on no gain is asked for
-_CORRELATED = 0.2
+from .limits import ENOUGH_LNCC, LIMITS, LOW_NCC, WORDS, word_of
 
 
 @dataclass(frozen=True)
@@ -118,7 +35,7 @@ def verdict(quality: dict) -> dict:
         value = check.value(quality)
         if value is None:
             continue
-        word = _word(value, THRESHOLDS[check.name])
+        word = word_of(check.name, value)
         text = (check.fine if word == "good" else check.bad).format(value=value, **_words(quality))
         checks.append({"name": check.name, "word": word, "value": value, "text": text})
     if (quality.get("similarity") or {}).get("after", {}).get("ncc", 0.0) is None:
@@ -130,12 +47,7 @@ def verdict(quality: dict) -> dict:
     deciding = deciding or [check for check in checks if not check["name"].endswith("_change")]
     deciding = sorted(deciding, key=lambda check: -WORDS.index(check["word"]))
     reasons = [check["text"] for check in deciding] or ["Nothing was measured."]
-    return {"word": word, "reasons": reasons, "checks": checks, "thresholds": THRESHOLDS}
-
-
-def _word(value: float, limits: dict) -> str:
-    beyond = (lambda limit: value < limit) if limits.get("below") else (lambda limit: value > limit)
-    return "poor" if beyond(limits["poor"]) else "check" if beyond(limits["check"]) else "good"
+    return {"word": word, "reasons": reasons, "checks": checks, "thresholds": LIMITS}
 
 
 def _block(quality: dict, *keys: str):
@@ -147,7 +59,7 @@ def _block(quality: dict, *keys: str):
 def _similarity_gain(quality: dict) -> float | None:
     before, after = (_block(quality, "similarity", when) or {} for when in ("before", "after"))
     gains = [after[k] - before[k] for k in ("lncc", "mi") if None not in (before.get(k), after.get(k))]
-    if not gains or (after.get("lncc") or 0.0) >= _ALIKE:
+    if not gains or (after.get("lncc") or 0.0) >= ENOUGH_LNCC:
         return None
     return max(gains)
 
@@ -156,7 +68,7 @@ def _weak_similarity(quality: dict) -> float | None:
     after = _block(quality, "similarity", "after") or {}
     if after.get("mi") is None or after.get("ncc") is None:
         return None
-    return after["mi"] if abs(after["ncc"]) < _CORRELATED else None
+    return after["mi"] if abs(after["ncc"]) < LOW_NCC else None
 
 
 def _inverse_voxels(quality: dict) -> float | None:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..preprocess import PreparedVolume, field_of_view, prepare
 from ..settings import RegistrationSettings
-from ..volumes import Volume, read_volume, volume_from_image
+from ..volumes import Volume, dicom_references, read_volume, volume_from_image
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,12 @@ def as_volume(given: sitk.Image | str | os.PathLike | Volume, name: str) -> Volu
     if not isinstance(given, Volume):
         raise InputError(f"{name}: expected a SimpleITK image or a path, got {type(given).__name__}.")
     return given
+
+
+def dicom_info(fixed: Volume, moving: Volume) -> dict[str, dict]:
+    """The identifiers of DICOM series that other programs need, by side; empty where neither volume has any."""
+    found = {"fixed": dicom_references(fixed.dicom), "moving": dicom_references(moving.dicom)}
+    return {"dicom": found} if any(found.values()) else {}
 
 
 def prepare_pair(

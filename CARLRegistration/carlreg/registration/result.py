@@ -4,27 +4,47 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..physical import PhysicalTransform
 from ..progress import StageTiming
+from ..quality.measure import Measured
+from ..settings import RegistrationSettings
 from ..uncertainty import Uncertainty
 from ..volumes import Volume
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finished:
+    """What is computed once a transform stands, and only on demand: its inverse and its quality.
+
+    inverse: moving points to fixed points. inverse_report: see `physical.invert`. measured: warped volume, Jacobian,
+    body and metrics on the fixed grid. bound_mm: (D, H, W) the uncertainty there, NaN where unknown; None without one.
+    quality: what `quality.json` holds: metrics, verdict, warnings.
+    """
+
+    inverse: PhysicalTransform
+    inverse_report: dict
+    measured: Measured
+    bound_mm: np.ndarray | None
+    quality: dict
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RegistrationResult:
     """What one registration found.
 
-    transform: fixed points to moving points. inverse: None until it is computed for the output folder.
-    start: the candidate that won. info: what is needed to repeat the run.
+    transform: fixed points to moving points. start: the candidate that won. info: what is needed to repeat the run.
     uncertainty: how far the map may be off, mm (see `uncertainty.Uncertainty`); None with the reason in
         `uncertainty_reason`.
+    finished: inverse and quality; None until `finish` computes them.
     """
 
     transform: PhysicalTransform
     fixed: Volume
     moving: Volume
+    settings: RegistrationSettings
     start: str
-    inverse: PhysicalTransform | None = None
     fixed_mask: Volume | None = None
     moving_mask: Volume | None = None
     warnings: list[str] = field(default_factory=list)
@@ -32,3 +52,4 @@ class RegistrationResult:
     timings: list[StageTiming] = field(default_factory=list)
     uncertainty: Uncertainty | None = None
     uncertainty_reason: str | None = None
+    finished: Finished | None = None

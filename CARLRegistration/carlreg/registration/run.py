@@ -1,7 +1,7 @@
 """One registration, from two volumes to a transform:
 
 read -> prepare -> predict both directions -> candidate starts -> affine refined -> what the network knows beyond it
--> instance optimization -> displacement field in LPS mm -> its uncertainty.
+-> instance optimization -> displacement field in LPS mm -> its uncertainty. (Inverse and quality: `finishing.py`.)
 
 Everything here is in LPS mm; maps are moving_from_fixed.
 """
@@ -19,7 +19,7 @@ from ..uncertainty import uncertainty_of
 from ..volumes import Volume, pair_warnings
 from . import machine
 from .field import delivered, optimized_field
-from .pair import as_volume, prepare_pair
+from .pair import as_volume, dicom_info, prepare_pair
 from .predict import predict
 from .residual import network_residual, residual_of
 from .result import RegistrationResult
@@ -102,6 +102,7 @@ def register_pair(
         transform=transform,
         fixed=fixed,
         moving=moving,
+        settings=settings,
         start=start.name,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
@@ -121,8 +122,9 @@ def register_pair(
             "deformation_start": deformation_start,
             "control_spacing_mm": spline.spacing_mm,
             "repaired_nodes": repaired,
+            **dicom_info(fixed, moving),
         },
-        timings=progress.timings,
+        timings=list(progress.timings),
         uncertainty=uncertainty,
         uncertainty_reason=reason,
     )

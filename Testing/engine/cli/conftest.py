@@ -22,13 +22,16 @@ sys.meta_path.insert(0, Fakes())
 _REGISTRATION = """
 import ctypes, os, signal, sys, time
 from types import SimpleNamespace
+from carlreg.volumes import pair_warnings
 def hold_the_interpreter(seconds):
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # as a kernel that does not release Python's lock
 def ready():
     print("READY", file=sys.stderr, flush=True)
 def register_pair(fixed, moving, settings, *, fixed_mask, moving_mask, initial_transform, progress):
     run(progress)
-    return SimpleNamespace(fixed=fixed, moving=moving, warnings=[])
+    return SimpleNamespace(quality={"warnings": pair_warnings(fixed, moving)})
+def finish(result, *, labels, label_names, landmarks, progress):
+    return result
 def run(progress):
     pass
 """
@@ -37,13 +40,12 @@ import errno, json, os, sys, time
 from carlreg.atomic import staged_folder
 def ready():
     print("READY", file=sys.stderr, flush=True)
-def write_result(result, out, *, settings, overwrite, progress, **more):
+def write_result(result, out, *, overwrite, progress, **more):
     with staged_folder(out, overwrite) as folder:
         (folder / "warped.nii.gz").write_text("half")
         write(folder, progress)
-        quality = {"warnings": result.warnings}
-        (folder / "quality.json").write_text(json.dumps(quality))
-    return quality
+        (folder / "quality.json").write_text(json.dumps(result.quality))
+    return result.quality
 def write(folder, progress):
     pass
 """

@@ -187,6 +187,16 @@ def test_points_and_markups_of_every_kind(oblique, opened, tmp_path):
     assert said == "moving to fixed points" and np.linalg.norm(backward - points, axis=1).max() < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a,b\n1,2\n", "x, y, z"), ("x,y,z\n", "at least one point"), ("x,y,z\n1,2,far\n", "line 2")],
+)
+def test_tables_without_points_are_refused(opened, tmp_path, text, message):
+    (tmp_path / "points.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        formats.apply_to_file(plan(opened), tmp_path / "points.csv", tmp_path / "out.csv")
+
+
 def test_markups_that_cannot_be_bent_are_refused(opened, tmp_path):
     (tmp_path / "roi.mrk.json").write_text(json.dumps({"markups": [{"type": "ROI", "controlPoints": []}]}))
     with pytest.raises(InputError, match="'ROI' are not points or curves"):

@@ -1,14 +1,17 @@
-"""A small pair with a known map, and a stand-in for the pipeline's result."""
+"""A small pair with a known map, and results to write of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from carlreg.outputs import write_result
 from carlreg.physical import PhysicalTransform, to_fixed_grid
 from carlreg.progress import StageTiming
+from carlreg.registration import RegistrationResult, finish
+from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import Volume, volume_from_image
 
@@ -45,25 +48,29 @@ def tissue(points: np.ndarray) -> np.ndarray:
     return np.select([radius < 0.4, (radius < 1) & (x[..., 2] > 3), radius < 1], [7, 300, 2], 0)
 
 
-@dataclass
-class Result:
-    """The fields of the pipeline's result that the outputs use."""
+def result_of(transform: PhysicalTransform, fixed: Volume, moving: Volume) -> RegistrationResult:
+    """As if a registration had found this transform."""
+    return RegistrationResult(
+        transform=transform,
+        fixed=fixed,
+        moving=moving,
+        settings=RegistrationSettings(seed=5, io_steps=20),
+        start="attention",
+        warnings=["from the registration"],
+        info={"model": "carl-compact", "weights_sha256": "ab" * 32, "device": "cpu"},
+        timings=[StageTiming("predict", 1.25, 321.0)],
+    )
 
-    transform: PhysicalTransform
-    fixed: Volume
-    moving: Volume
-    inverse: PhysicalTransform | None = None
-    start: str = "attention"
-    warnings: list = field(default_factory=lambda: ["from the pipeline"])
-    info: dict = field(default_factory=lambda: {"model": "carl-compact", "weights_sha256": "ab" * 32, "device": "cpu"})
-    fixed_mask: object = None
-    moving_mask: object = None
-    timings: list = field(default_factory=lambda: [StageTiming("predict", 1.25, 321.0)])
+
+def write(result: RegistrationResult, out, *, labels=None, label_names=None, landmarks=None, **options) -> dict:
+    """The folder of a result, finished first."""
+    finished = finish(result, labels=labels, label_names=label_names, landmarks=landmarks)
+    return write_result(finished, out, **options)
 
 
 @dataclass
 class Case:
-    result: Result
+    result: RegistrationResult
     labels: tuple[sitk.Image, sitk.Image]
     landmarks: tuple[np.ndarray, np.ndarray]
 
@@ -102,5 +109,5 @@ def case(known_pair) -> Case:
     transform, fixed, moving, *labels = known_pair
     fixed_points = FIXED.center_lps + np.random.default_rng(0).uniform(-10, 10, (12, 3))
     moving_points = transform.apply(fixed_points) + np.array([0.3, 0.0, -0.4])
-    result = Result(transform, volume_from_image(fixed, "fixed image"), volume_from_image(moving, "moving image"))
+    result = result_of(transform, volume_from_image(fixed, "fixed image"), volume_from_image(moving, "moving image"))
     return Case(result, tuple(labels), (fixed_points, moving_points))

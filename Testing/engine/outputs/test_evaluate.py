@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -11,7 +13,7 @@ from carlreg.physical import PhysicalTransform, invert
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import volume_from_image
 
-from .conftest import FIXED, to_image
+from .conftest import FIXED, to_image, write
 
 
 def evaluate(case, transform=None, **more) -> dict:
@@ -125,7 +127,7 @@ def test_uncertainty_is_judged_where_it_is_known(case, tmp_path):
 
 def test_warped_and_jacobian_are_written(case, tmp_path):
     found = evaluate(case, warped_path=tmp_path / "w.nii.gz", jacobian_path=tmp_path / "j.nii.gz")
-    outputs.write_result(case.result, tmp_path / "out", settings={})
+    write(case.result, tmp_path / "out")
     for name, other in (("w", "warped"), ("j", "jacobian")):
         ours, theirs = (
             sitk.ReadImage(str(p)) for p in (tmp_path / f"{name}.nii.gz", tmp_path / "out" / f"{other}.nii.gz")
@@ -133,3 +135,65 @@ def test_warped_and_jacobian_are_written(case, tmp_path):
         np.testing.assert_array_equal(sitk.GetArrayFromImage(ours), sitk.GetArrayFromImage(theirs))
         assert VolumeGrid.of(ours).same_as(FIXED)
     assert found["jacobian"]["fold_regions"] == 0
+
+
+def test_what_is_not_a_transform(case, tmp_path):
+    for name in ("transform.h5", "transform.tfm"):
+        (tmp_path / name).write_text("not a transform")
+        with pytest.raises(InputError, match="transform"):
+            evaluate(case, tmp_path / name)
+
+
+def test_singular_affines_are_refused_alone_and_in_composites(case, tmp_path):
+    flat = sitk.AffineTransform(3)
+    flat.SetMatrix((1, 0, 0, 0, 1, 0, 0, 1e-9, 1e-9))
+    for name, transform in (("alone.tfm", flat), ("joined.h5", sitk.CompositeTransform([sitk.Transform(), flat]))):
+        sitk.WriteTransform(transform, str(tmp_path / name))
+        with pytest.raises(GeometryError):
+            evaluate(case, tmp_path / name)
+
+
+def test_evaluate_agrees_with_the_written_figures(case, tmp_path):
+    out = tmp_path / "out"
+    written = write(case.result, out, labels=case.labels, landmarks=case.landmarks)
+    found = evaluate(case, out / "transform.h5", labels=case.labels, landmarks=case.landmarks)
+    assert set(found) == set(written)
+    for key in ("similarity", "jacobian", "labels", "overlap_percent"):
+        assert json.dumps(found[key]) == json.dumps(written[key]), key
+    for key in ("mean_mm", "max_mm", "n", "errors_mm"):
+        assert found["landmarks"]["after"][key] == pytest.approx(written["landmarks"]["after"][key], abs=1e-9)
+    assert found["inverse_error_mm"]["mean"] == pytest.approx(written["inverse_error_mm"]["mean"], rel=1e-3)
+
+
+def test_evaluate_takes_any_transform(case):
+    """A B-spline, which is no affine and field, is sampled on the fixed grid."""
+    fixed, moving = case.result.fixed, case.result.moving
+    bspline = sitk.BSplineTransformInitializer(fixed.image, (4, 4, 4))
+    rng = np.random.default_rng(0)
+    bspline.SetParameters(rng.normal(scale=1.5, size=len(bspline.GetParameters())).tolist())
+    euler = sitk.Euler3DTransform()
+    euler.SetCenter(fixed.grid.center_lps.tolist())
+    euler.SetRotation(0.1, 0.2, 2.5)
+    transform = sitk.CompositeTransform([bspline, euler])
+    found = outputs.evaluate(transform, fixed, moving, labels=case.labels, landmarks=case.landmarks)
+    mapped = np.array([transform.TransformPoint(point) for point in case.landmarks[0].tolist()])
+    expected = np.linalg.norm(mapped - case.landmarks[1], axis=1).mean()
+    assert found["landmarks"]["after"]["mean_mm"] == pytest.approx(expected)
+    warped = sitk.Resample(case.labels[1], fixed.image, transform, sitk.sitkNearestNeighbor, 0, sitk.sitkUInt16)
+    oracle = sitk.LabelOverlapMeasuresImageFilter()
+    oracle.Execute(case.labels[0], warped)
+    for label in (2, 7, 300):
+        dice = found["labels"]["after"]["per_label"][str(label)]
+        assert dice == pytest.approx(oracle.GetDiceCoefficient(label), abs=5e-3)
+    assert found["notes"]["sampled_at_mm"] == 2.0
+    assert found["inverse_error_mm"]["mean"] < 0.3
+
+
+def test_evaluate_of_a_rigid_transform(case):
+    euler = sitk.Euler3DTransform()
+    euler.SetRotation(0.0, 0.0, np.pi)
+    euler.SetCenter(case.result.fixed.grid.center_lps.tolist())
+    found = outputs.evaluate(euler, case.result.fixed, case.result.moving)
+    assert found["jacobian"]["min"] == pytest.approx(1.0, abs=1e-5)
+    assert found["jacobian"]["max"] == pytest.approx(1.0, abs=1e-5)
+    assert found["inverse_error_mm"]["mean"] < 1e-6

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import struct
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -20,7 +21,7 @@ from carlreg.outputs.report import charts, pictures
 from carlreg.settings import RegistrationSettings
 from carlreg.volumes import read_volume
 
-from .conftest import FIXED, to_image
+from .conftest import FIXED, to_image, write
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)> & <b>.nii.gz'
 VOID = {"meta", "link", "img", "br", "input", "path", "use", "rect", "circle", "line", "polyline", "polygon"}
@@ -63,22 +64,21 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def folder(known_pair, tmp_path_factory):
     """A result folder whose inputs lie beside it as files, with labels, landmarks and an uncertainty."""
-    from .conftest import Case, Result
+    from .conftest import Case, result_of
 
     transform, fixed, moving, *labels = known_pair
     place = tmp_path_factory.mktemp("home") / "jane.doe"
     place.mkdir()
     sitk.WriteImage(fixed, str(place / "fixed.nii.gz"))
     sitk.WriteImage(moving, str(place / "moving.nii.gz"))
-    result = Result(transform, *(read_volume(place / f"{n}.nii.gz", f"{n} image") for n in ("fixed", "moving")))
+    result = result_of(transform, *(read_volume(place / f"{n}.nii.gz", f"{n} image") for n in ("fixed", "moving")))
     points = FIXED.center_lps + np.random.default_rng(0).uniform(-10, 10, (12, 3))
     case = Case(result, tuple(labels), (points, transform.apply(points) + 0.5))
     out = place / "result"
     result.warnings.append(f"{place / 'fixed.nii.gz'}: a warning that names a folder")
     settings = RegistrationSettings(weights=str(place / "weights.safetensors"))
-    outputs.write_result(
-        result, out, settings=settings, labels=case.labels, label_names={7: "liver <b>"}, landmarks=case.landmarks
-    )
+    result = replace(result, settings=settings)
+    write(result, out, labels=case.labels, label_names={7: "liver <b>"}, landmarks=case.landmarks)
     uncertainty = np.full(FIXED.shape_dhw, 2.0, np.float32)
     uncertainty[:8] = np.nan
     sitk.WriteImage(to_image(uncertainty, FIXED), str(out / "uncertainty.nii.gz"))
@@ -240,7 +240,7 @@ def test_folders_that_are_no_results(folder, tmp_path):
 
 def test_results_without_labels_uncertainty_or_verdict(case, tmp_path, monkeypatch):
     """As earlier versions wrote them, without matplotlib, from volumes in memory."""
-    outputs.write_result(case.result, tmp_path / "out", settings=RegistrationSettings(), report=True)
+    write(case.result, tmp_path / "out", report=True)
     parsed = Page((tmp_path / "out" / report.NAME).read_text(encoding="utf-8"))
     assert "uncertainty" not in [a.get("id") for _, a in parsed.elements]
     quality = json.loads((tmp_path / "out" / "quality.json").read_text())
@@ -259,8 +259,8 @@ def test_folds_are_listed_with_their_place(case, tmp_path):
     points = np.stack([i, j, k], axis=-1) @ transform.grid.lps_from_ijk[:3, :3].T + transform.grid.origin_lps
     near = np.linalg.norm(points - FIXED.center_lps, axis=-1) < 7
     collapse = np.where(near[..., None], -1.8 * (points - FIXED.center_lps), 0).astype(np.float32)
-    case.result.transform = type(transform)(np.eye(4), collapse, transform.grid)
-    outputs.write_result(case.result, tmp_path / "out", settings=RegistrationSettings(), report=True)
+    case.result = replace(case.result, transform=type(transform)(np.eye(4), collapse, transform.grid))
+    write(case.result, tmp_path / "out", report=True)
     text = Page((tmp_path / "out" / report.NAME).read_text(encoding="utf-8")).text
     fold = json.loads((tmp_path / "out" / "quality.json").read_text())["jacobian"]["folds"][0]
     letters = [pair[x < 0] for pair, x in zip(("LR", "PA", "SI"), fold["center_lps"], strict=True)]

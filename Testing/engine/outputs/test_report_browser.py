@@ -12,9 +12,8 @@ import pytest
 import SimpleITK as sitk
 from carlreg import outputs
 from carlreg.outputs import sheet
-from carlreg.settings import RegistrationSettings
 
-from .conftest import FIXED, Case, Result, to_image
+from .conftest import FIXED, Case, result_of, to_image, write
 
 pytest.importorskip("selenium", reason="needs selenium")
 pytest.importorskip("PIL", reason="needs Pillow")
@@ -27,8 +26,8 @@ def report(known_pair, tmp_path_factory):
     folder = tmp_path_factory.mktemp("Größe 3 mm") / "out"
     transform, fixed, moving, *labels = known_pair
     volumes = [outputs.write.Volume(image, name=name) for image, name in ((fixed, "fixed"), (moving, "moving"))]
-    case = Case(Result(transform, *volumes), tuple(labels), (np.zeros((1, 3)), np.zeros((1, 3))))
-    outputs.write_result(case.result, folder, settings=RegistrationSettings(), labels=case.labels)
+    case = Case(result_of(transform, *volumes), tuple(labels), (np.zeros((1, 3)), np.zeros((1, 3))))
+    write(case.result, folder, labels=case.labels)
     uncertainty = np.full(FIXED.shape_dhw, 1.0, np.float32)
     uncertainty[:, :, 18:], uncertainty[:5] = 8.0, np.nan
     sitk.WriteImage(to_image(uncertainty, FIXED), str(folder / "uncertainty.nii.gz"))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from carlreg import outputs
 from carlreg.physical import PhysicalTransform, Uncertainty
-from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
 
-from .conftest import FIXED, positions
+from .conftest import FIXED, positions, write
 
 UNMOVED = PhysicalTransform(
     np.eye(4), np.zeros((2, 2, 2, 3), np.float32), VolumeGrid((2, 2, 2), np.ones(3), np.zeros(3), np.eye(3))
@@ -26,13 +25,13 @@ def stated(case):
     grid = FIXED.with_spacing(6.0)
     points = positions(grid) - FIXED.center_lps
     bound = 60.0 + points[..., 2]
-    known, found = points[..., 0], case.result
-    found.uncertainty = Uncertainty(grid, bound / 2, bound, known, UNMOVED, FIXED, "what it means")
+    stated = Uncertainty(grid, bound / 2, bound, points[..., 0], UNMOVED, FIXED, "what it means")
+    case.result = replace(case.result, uncertainty=stated)
     return case
 
 
 def test_file_and_figures(stated, tmp_path):
-    quality = outputs.write_result(stated.result, tmp_path / "out", settings=RegistrationSettings())
+    quality = write(stated.result, tmp_path / "out")
     path = tmp_path / "out" / "uncertainty.nii.gz"
     image = sitk.ReadImage(str(path))
     assert image.GetSize() == FIXED.size_ijk
@@ -60,13 +59,13 @@ def test_file_and_figures(stated, tmp_path):
 
 def test_nothing_known_is_said_without_figures(stated, tmp_path):
     stated.result.uncertainty.known[:] = -1
-    block = outputs.write_result(stated.result, tmp_path / "out", settings=RegistrationSettings())["uncertainty"]
+    block = write(stated.result, tmp_path / "out")["uncertainty"]
     assert block["unknown_percent"] == 100.0 and block["mean_mm"] is None
 
 
 def test_without_uncertainty_the_reason_is_noted(case, tmp_path):
-    case.result.uncertainty_reason = "No uncertainty: because."
-    quality = outputs.write_result(case.result, tmp_path / "out", settings=RegistrationSettings())
+    case.result = replace(case.result, uncertainty_reason="No uncertainty: because.")
+    quality = write(case.result, tmp_path / "out")
     assert quality["uncertainty"] is None and quality["notes"]["uncertainty"] == "No uncertainty: because."
     assert not (tmp_path / "out" / "uncertainty.nii.gz").exists()
     assert "uncertainty.nii.gz" not in json.loads((tmp_path / "out" / "settings.json").read_text())["files"]

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from carlreg import outputs
 from carlreg.errors import Cancelled, InputError, ResourceError
-from carlreg.outputs import write
+from carlreg.outputs import write_result
 from carlreg.physical import PhysicalTransform
 from carlreg.progress import Progress
+from carlreg.registration import finish
 from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
 
+from .conftest import write
+
 FILES = ["inverse_transform.h5", "jacobian.nii.gz", "quality.json", "settings.json", "transform.h5", "warped.nii.gz"]
-SETTINGS = RegistrationSettings(seed=5, io_steps=20)
 
 
 def names(folder) -> list[str]:
@@ -27,7 +29,7 @@ def names(folder) -> list[str]:
 @pytest.fixture
 def written(case, tmp_path):
     out = tmp_path / "with space and ümlaut"
-    quality = outputs.write_result(case.result, out, settings=SETTINGS, labels=case.labels, landmarks=case.landmarks)
+    quality = write(case.result, out, labels=case.labels, landmarks=case.landmarks)
     return out, quality
 
 
@@ -64,7 +66,7 @@ def test_quality_has_the_named_keys_and_true_figures(written, case):
     assert all(set(stage) == {"name", "seconds", "peak_mb"} for stage in quality["stages"])
     assert quality["stages"][0]["name"] == "predict"
     assert quality["start"] == "attention"
-    assert quality["warnings"] == ["from the pipeline"]
+    assert quality["warnings"] == ["from the registration"]
 
     # The map is the true one, so everything must be better after it, and nearly perfect.
     similarity = quality["similarity"]
@@ -131,7 +133,7 @@ def test_settings_repeat_the_run_without_naming_folders(written, case):
     out, _ = written
     text = (out / "settings.json").read_text(encoding="utf-8")
     content = json.loads(text)
-    assert RegistrationSettings.from_dict(content["settings"]) == SETTINGS
+    assert RegistrationSettings.from_dict(content["settings"]) == case.result.settings
     assert content["seed"] == 5
     assert content["device"] == "cpu"
     assert content["weights_sha256"] == "ab" * 32
@@ -154,9 +156,9 @@ def test_non_empty_folder_is_refused_and_replaced_only_on_demand(written, case):
     out, _ = written
     before = (out / "quality.json").stat().st_mtime_ns
     with pytest.raises(InputError, match="not empty"):
-        outputs.write_result(case.result, out, settings=SETTINGS)
+        write(case.result, out)
     assert (out / "quality.json").stat().st_mtime_ns == before
-    quality = outputs.write_result(case.result, out, settings=SETTINGS, overwrite=True)
+    quality = write(case.result, out, overwrite=True)
     assert quality["labels"] is None
     assert quality["landmarks"] is None
     assert names(out) == FILES
@@ -175,14 +177,14 @@ def test_full_disk_leaves_nothing_and_keeps_an_earlier_result(written, case, mon
     def full_nifti(path, *_):
         full(None, path)
 
-    monkeypatch.setattr(write, where, full_nifti if where == "write_nifti_gz" else full)
+    monkeypatch.setattr(f"carlreg.outputs.write.{where}", full_nifti if where == "write_nifti_gz" else full)
     with pytest.raises(ResourceError, match="No space left on device"):
-        outputs.write_result(case.result, out, settings=SETTINGS, overwrite=True)
+        write(case.result, out, overwrite=True)
     assert names(out) == FILES
     assert (out / "settings.json").read_bytes() == earlier
     fresh = out.parent / "fresh"
     with pytest.raises(ResourceError):
-        outputs.write_result(case.result, fresh, settings=SETTINGS)
+        write(case.result, fresh)
     assert names(out.parent) == [out.name]
 
 
@@ -192,7 +194,7 @@ def test_sitk_failing_to_write_is_a_full_disk(case, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sitk, "WriteTransform", fail)
     with pytest.raises(ResourceError, match=r"transform\.h5"):
-        outputs.write_result(case.result, tmp_path / "out", settings=SETTINGS)
+        write(case.result, tmp_path / "out")
     assert names(tmp_path) == []
 
 
@@ -205,12 +207,27 @@ def test_cancel_leaves_nothing(case, tmp_path):
 
     progress.on_record = on_record
     with pytest.raises(Cancelled):
-        outputs.write_result(case.result, tmp_path / "out", settings=SETTINGS, progress=progress)
+        write(case.result, tmp_path / "out", progress=progress)
     assert names(tmp_path) == []
 
 
+def test_only_a_finished_result_is_written(case, tmp_path):
+    with pytest.raises(InputError, match="call carlreg"):
+        write_result(case.result, tmp_path / "out")
+    assert names(tmp_path) == []
+
+
+def test_what_a_result_has_is_not_computed_again(case, tmp_path, monkeypatch):
+    finished = finish(case.result, landmarks=case.landmarks)
+    monkeypatch.setattr("carlreg.registration.finishing.invert", lambda *_: pytest.fail("there is an inverse"))
+    again = finish(finished, labels=case.labels).finished
+    assert again.inverse is finished.finished.inverse
+    assert again.quality["labels"] is not None and again.quality["landmarks"] is None
+    assert case.result.finished is None
+
+
 def test_sheet_is_drawn_on_demand(case, tmp_path):
-    outputs.write_result(case.result, tmp_path / "out", settings=SETTINGS, sheet=True)
+    write(case.result, tmp_path / "out", sheet=True)
     assert names(tmp_path / "out") == sorted([*FILES, "sheet.png"])
 
 
@@ -222,10 +239,13 @@ def test_volumes_far_apart_are_compared_by_their_centers(case, tmp_path):
     moved = sitk.Image(case.result.moving.image)
     moved.SetOrigin((grid.origin_lps + shift[:3, 3]).tolist())
     transform = case.result.transform
-    case.result.moving = type(case.result.moving)(moved, name="moving image")
-    case.result.transform = PhysicalTransform(shift @ transform.affine_lps, transform.displacement_lps, transform.grid)
+    case.result = replace(
+        case.result,
+        moving=type(case.result.moving)(moved, name="moving image"),
+        transform=PhysicalTransform(shift @ transform.affine_lps, transform.displacement_lps, transform.grid),
+    )
     landmarks = (case.landmarks[0], case.landmarks[1] + shift[:3, 3])
-    quality = outputs.write_result(case.result, tmp_path / "out", settings=SETTINGS, landmarks=landmarks)
+    quality = write(case.result, tmp_path / "out", landmarks=landmarks)
     assert quality["notes"]["before"] == "centers aligned"
     offset = case.result.moving.grid.center_lps - case.result.fixed.grid.center_lps
     expected = np.linalg.norm(landmarks[0] + offset - landmarks[1], axis=1).mean()
@@ -241,8 +261,8 @@ def test_a_bad_map_is_warned_about(case, tmp_path):
     collapse = np.zeros_like(transform.displacement_lps)
     near = np.linalg.norm(points - center, axis=-1) < 9
     collapse[near] = -1.8 * (points - center)[near]
-    case.result.transform = PhysicalTransform(np.eye(4), collapse, transform.grid)
-    quality = outputs.write_result(case.result, tmp_path / "out", settings=SETTINGS)
+    case.result = replace(case.result, transform=PhysicalTransform(np.eye(4), collapse, transform.grid))
+    quality = write(case.result, tmp_path / "out")
     assert quality["jacobian"]["fold_percent"] > 1.0
     assert any("folds" in warning for warning in quality["warnings"])
     assert any("no point that maps" in warning for warning in quality["warnings"])
@@ -253,8 +273,8 @@ def test_no_overlap_is_warned_about_and_still_valid_json(case, tmp_path):
     away = np.eye(4)
     away[:3, 3] = 400.0
     transform = case.result.transform
-    case.result.transform = PhysicalTransform(away, transform.displacement_lps, transform.grid)
-    quality = outputs.write_result(case.result, tmp_path / "out", settings=SETTINGS, labels=case.labels)
+    case.result = replace(case.result, transform=PhysicalTransform(away, transform.displacement_lps, transform.grid))
+    quality = write(case.result, tmp_path / "out", labels=case.labels)
     assert quality["overlap_percent"] == 0.0
     assert quality["similarity"]["after"] == {"ncc": None, "lncc": None, "mi": None}
     assert quality["inverse_error_mm"] is None
@@ -267,8 +287,8 @@ def test_no_overlap_is_warned_about_and_still_valid_json(case, tmp_path):
 
 def test_mask_is_the_body(case, tmp_path):
     mask = sitk.Cast(case.labels[0] == 7, sitk.sitkUInt8)
-    case.result.fixed_mask = mask
-    quality = outputs.write_result(case.result, tmp_path / "out", settings=SETTINGS)
+    case.result = replace(case.result, fixed_mask=mask)
+    quality = write(case.result, tmp_path / "out")
     assert quality["notes"]["body"] == "fixed mask"
     determinant = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "jacobian.nii.gz")))
     inside = determinant[sitk.GetArrayFromImage(mask) > 0]

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from carlreg.physical import PhysicalTransform
 from carlreg.physical.jacobian import jacobian_determinant
-from carlreg.quality import metrics as figures
+from carlreg.quality import metrics
 from carlreg.spaces import VolumeGrid
 from engine.outputs.conftest import OBLIQUE
 from scipy import ndimage
@@ -22,16 +22,16 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
 
 def test_ncc(pair):
     fixed, moving = pair
-    assert figures.ncc(fixed.ravel(), moving.ravel()) == pytest.approx(
+    assert metrics.ncc(fixed.ravel(), moving.ravel()) == pytest.approx(
         np.corrcoef(fixed.ravel().astype(float), moving.ravel())[0, 1], abs=1e-5
     )
-    assert figures.ncc(fixed.ravel(), np.full(fixed.size, 3.0, np.float32)) is None
-    assert figures.ncc(np.zeros(0, np.float32), np.zeros(0, np.float32)) is None
+    assert metrics.ncc(fixed.ravel(), np.full(fixed.size, 3.0, np.float32)) is None
+    assert metrics.ncc(np.zeros(0, np.float32), np.zeros(0, np.float32)) is None
 
 
 def test_mutual_information(pair):
     fixed, moving = (array.ravel().astype(float) for array in pair)
-    ranges = (figures.percentiles(pair[0]), figures.percentiles(pair[1]))
+    ranges = (metrics.percentiles(pair[0]), metrics.percentiles(pair[1]))
     counts, _, _ = np.histogram2d(np.clip(fixed, *ranges[0]), np.clip(moving, *ranges[1]), bins=32, range=ranges)
     p = counts / counts.sum()
 
@@ -39,10 +39,10 @@ def test_mutual_information(pair):
         return -(q[q > 0] * np.log(q[q > 0])).sum()
 
     expected = entropy(p.sum(axis=0)) + entropy(p.sum(axis=1)) - entropy(p)
-    found = figures.mutual_information(fixed, moving, *ranges)
+    found = metrics.mutual_information(fixed, moving, *ranges)
     assert found == pytest.approx(expected, abs=2e-3)
     # Of an image with itself it is the entropy of its histogram.
-    own = figures.mutual_information(fixed, fixed, ranges[0], ranges[0])
+    own = metrics.mutual_information(fixed, fixed, ranges[0], ranges[0])
     assert own == pytest.approx(entropy(p.sum(axis=1)), abs=2e-3)
 
 
@@ -55,7 +55,7 @@ def test_mutual_information_as_scikit_image_counts_it(pair):
     p = joint / joint.sum()
     joint_entropy = -(p[p > 0] * np.log(p[p > 0])).sum()
     expected = (normalized - 1.0) * joint_entropy
-    assert figures.mutual_information(fixed.ravel(), moving.ravel(), *ranges) == pytest.approx(expected, abs=5e-3)
+    assert metrics.mutual_information(fixed.ravel(), moving.ravel(), *ranges) == pytest.approx(expected, abs=5e-3)
 
 
 def test_lncc_is_the_mean_over_windows(pair):
@@ -73,12 +73,12 @@ def test_lncc_is_the_mean_over_windows(pair):
                 if centers[k, j, i] and use.sum() >= 0.5 * 343:
                     a, b = fixed[window][use].astype(float), moving[window][use].astype(float)
                     expected.append(np.corrcoef(a, b)[0, 1])
-    found = figures.lncc(fixed, moving, valid, centers)
+    found = metrics.lncc(fixed, moving, valid, centers)
     assert len(expected) > 50
     assert found == pytest.approx(np.mean(expected), abs=1e-3)
-    assert figures.lncc(fixed, fixed * 3 + 7, valid, centers) == pytest.approx(1.0, abs=1e-4)
-    assert figures.lncc(fixed, -fixed, valid, centers) == pytest.approx(-1.0, abs=1e-4)
-    assert figures.lncc(fixed, moving, np.zeros_like(valid), centers) is None
+    assert metrics.lncc(fixed, fixed * 3 + 7, valid, centers) == pytest.approx(1.0, abs=1e-4)
+    assert metrics.lncc(fixed, -fixed, valid, centers) == pytest.approx(-1.0, abs=1e-4)
+    assert metrics.lncc(fixed, moving, np.zeros_like(valid), centers) is None
 
 
 def test_dice_as_sitk_counts_it():
@@ -88,16 +88,16 @@ def test_dice_as_sitk_counts_it():
     moving[moving == 5] = 0
     oracle = sitk.LabelOverlapMeasuresImageFilter()
     oracle.Execute(sitk.GetImageFromArray(fixed), sitk.GetImageFromArray(moving))
-    found = figures.dice_per_label(fixed, moving, [1, 2, 3, 4, 5])
+    found = metrics.dice_per_label(fixed, moving, [1, 2, 3, 4, 5])
     for label in (1, 2, 3, 4):
         assert found[label] == pytest.approx(oracle.GetDiceCoefficient(label), abs=1e-12)
     assert found[5] == 0.0
 
 
-def test_jacobian_figures():
+def test_jacobian_metrics():
     values = np.array([[[-0.5, 0.0, 0.5, 1.0, 2.0, 99.0]]], dtype=np.float32)
     body = np.array([[[True, True, True, True, True, False]]])
-    found = figures.jacobian_figures(values, body)
+    found = metrics.jacobian_metrics(values, body)
     assert found["fold_percent"] == pytest.approx(40.0)
     assert (found["min"], found["max"]) == (-0.5, 2.0)
     assert found["sd_log"] == pytest.approx(np.std(np.log([0.5, 1.0, 2.0])), abs=1e-6)
@@ -107,7 +107,7 @@ def test_body_is_above_the_first_percentile_plus_a_twentieth():
     rng = np.random.default_rng(0)
     fixed = np.full((20, 20, 20), -1000.0, np.float32)
     fixed[5:15, 5:15, 5:15] = rng.uniform(-100, 300, (10, 10, 10))
-    body = figures.body_of(fixed)
+    body = metrics.body_of(fixed)
     low, high = np.percentile(fixed, (1, 99))
     np.testing.assert_array_equal(body, fixed > low + 0.05 * (high - low))
     assert body.sum() == 1000
@@ -118,7 +118,7 @@ def test_histogram_and_percentiles_of_the_determinant():
     values[0, 0, :5] = [-1.0, 0.0, 1e-9, 1e9, 1.0]
     body = np.ones_like(values, dtype=bool)
     body[:, :, 20:] = False
-    found = figures.jacobian_figures(values, body)
+    found = metrics.jacobian_metrics(values, body)
     inside = values[body].astype(float)
     edges = np.array(found["histogram"]["log2_edges"])
     assert edges[0] == -edges[-1] and 0.0 in edges and len(edges) == len(found["histogram"]["counts"]) + 1
@@ -149,7 +149,7 @@ def test_a_planted_fold_is_found_where_it_is_with_its_volume(direction):
     for center, width in zip(centers, widths, strict=True):
         displacement[..., 0] += push(points, center, width)
     determinant = jacobian_determinant(PhysicalTransform(np.eye(4), displacement, grid), grid)
-    found = figures.fold_regions(determinant, np.ones(grid.shape_dhw, bool), grid)
+    found = metrics.fold_regions(determinant, np.ones(grid.shape_dhw, bool), grid)
     assert found["fold_regions"] == len(found["folds"]) == 2
     for fold, center, width in zip(found["folds"], centers, widths, strict=True):
         # The analytic determinant on a fine lattice around the center.
@@ -162,7 +162,7 @@ def test_a_planted_fold_is_found_where_it_is_with_its_volume(direction):
         np.testing.assert_allclose(fold["center_lps"], center, atol=0.35)
     # What lies outside the body does not count.
     near_second = np.linalg.norm(points - centers[1], axis=-1) < 10
-    assert figures.fold_regions(determinant, near_second, grid)["fold_regions"] == 1
+    assert metrics.fold_regions(determinant, near_second, grid)["fold_regions"] == 1
 
 
 def test_many_folds_are_counted_and_the_largest_listed():
@@ -170,17 +170,17 @@ def test_many_folds_are_counted_and_the_largest_listed():
     determinant[::2, ::2, ::2] = -1  # 3375 single voxels, none touching another
     determinant[10:13, 10:13, 10:13] = -1
     grid = VolumeGrid((30, 30, 30), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), np.eye(3))
-    found = figures.fold_regions(determinant, np.ones(determinant.shape, bool), grid)
+    found = metrics.fold_regions(determinant, np.ones(determinant.shape, bool), grid)
     oracle, count = ndimage.label(determinant <= 0, np.ones((3, 3, 3)))
     sizes = np.sort(np.bincount(oracle.ravel())[1:])[::-1]
     assert found["fold_regions"] == count > 100
     assert [fold["voxels"] for fold in found["folds"]] == sizes[:100].tolist()
-    assert figures.fold_regions(np.abs(determinant), np.ones(determinant.shape, bool), grid)["folds"] == []
+    assert metrics.fold_regions(np.abs(determinant), np.ones(determinant.shape, bool), grid)["folds"] == []
 
 
-def test_uncertainty_figures_leave_out_what_is_unknown():
+def test_uncertainty_metrics_leave_out_what_is_unknown():
     values = np.array([[[1.0, 2.0, 3.0, np.nan, 99.0]]], np.float32)
-    found = figures.uncertainty_figures(values, np.array([[[True, True, True, True, False]]]))
+    found = metrics.uncertainty_metrics(values, np.array([[[True, True, True, True, False]]]))
     assert found["mean_mm"] == found["median_mm"] == pytest.approx(2.0)
     assert found["p90_mm"] == pytest.approx(2.8) and found["unknown_percent"] == pytest.approx(25.0)
-    assert figures.uncertainty_figures(values * np.nan, values > 0) is None
+    assert metrics.uncertainty_metrics(values * np.nan, values > 0) is None

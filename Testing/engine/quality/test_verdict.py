@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
-from carlreg.quality.verdict import THRESHOLDS, WORDS, verdict
+from carlreg.quality.limits import LIMITS, WORDS
+from carlreg.quality.verdict import verdict
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "outputs.md"
 
@@ -112,12 +113,12 @@ def test_what_was_not_measured_does_not_count(absent):
 
 
 def test_limits_are_documented_and_in_order():
-    for name, limits in THRESHOLDS.items():
+    for name, limits in LIMITS.items():
         assert limits["meaning"], name
         first, second = limits["check"], limits["poor"]
         assert first > second if limits.get("below") else first < second
     assert WORDS == ("good", "check", "poor")
-    assert set(THRESHOLDS) >= {check["name"] for check in verdict(GOOD)["checks"]}
+    assert set(LIMITS) >= {check["name"] for check in verdict(GOOD)["checks"]}
 
 
 def test_the_documents_name_the_limits():
@@ -127,4 +128,4 @@ def test_the_documents_name_the_limits():
         sorted(float(n) for cell in row for n in re.findall(r"-?\d+\.?\d*", cell.replace("90 %", ""))) for row in rows
     ]
     numbers = sorted(number for row in told for number in row)
-    assert numbers == sorted(limit for limits in THRESHOLDS.values() for limit in (limits["check"], limits["poor"]))
+    assert numbers == sorted(limit for limits in LIMITS.values() for limit in (limits["check"], limits["poor"]))

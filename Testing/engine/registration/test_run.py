@@ -14,7 +14,7 @@ from carlreg.progress import Progress
 from carlreg.registration.run import STAGE_WEIGHTS
 from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
-from carlreg.volumes import volume_from_image
+from carlreg.volumes import Volume, volume_from_image
 from scipy.spatial.transform import Rotation
 
 QUICK = RegistrationSettings(io_steps=40)
@@ -221,8 +221,13 @@ def test_untrained_weights_are_refused_unless_allowed(pair):
     settings = dataclasses.replace(QUICK, model="carl-paper-brain", io_steps=0)
     with pytest.raises(CheckpointError, match="needs a weights file"):
         carlreg.register(pair.fixed, pair.moving, settings)
-    allowed = carlreg.register(pair.fixed, pair.moving, dataclasses.replace(settings, allow_untrained=True))
+    moving = Volume(pair.moving, dicom={"FrameOfReferenceUID": "1.2.3"}, warnings=["A slice is missing."])
+    allowed = carlreg.register(pair.fixed, moving, dataclasses.replace(settings, allow_untrained=True))
     assert "untrained" in " ".join(allowed.warnings)
+    # What the volumes bring along stays with the result.
+    assert "A slice is missing." in allowed.warnings
+    assert allowed.info["dicom"] == {"fixed": {}, "moving": {"FrameOfReferenceUID": "1.2.3"}}
+    assert allowed.finished is None
 
 
 def test_missing_device_and_wrong_inputs_are_told(pair):

@@ -1,0 +1,99 @@
+"""What a good registration looks like in numbers: the one table of limits, for verdicts and warnings. Plain data."""
+
+from __future__ import annotations
+
+WORDS = ("good", "check", "poor")
+
+#: Beyond the first limit the word is `check`, beyond the second `poor`; "below" says in which direction.
+LIMITS: dict[str, dict] = {
+    "fold_percent": {
+        "check": 0.0,
+        "poor": 0.5,
+        "unit": "% of the body",
+        "meaning": "voxels whose Jacobian determinant is 0 or less",
+    },
+    "overlap_percent": {
+        "check": 30.0,
+        "poor": 5.0,
+        "below": True,
+        "unit": "% of the body",
+        "meaning": "part of the fixed body that lies in the moving volume",
+    },
+    "similarity_gain": {
+        "check": 0.005,
+        "poor": -0.02,
+        "below": True,
+        "unit": "",
+        "meaning": "largest gain of local correlation (LNCC) and mutual information (nats); not asked for where LNCC "
+        "reaches 0.8",
+    },
+    "mutual_information": {
+        "check": 0.1,
+        "poor": 0.02,
+        "below": True,
+        "unit": "nats",
+        "meaning": "mutual information after registration, where the correlation (NCC) is below 0.2 as well",
+    },
+    "inverse_error_voxels": {
+        "check": 0.5,
+        "poor": 3.0,
+        "unit": "voxels",
+        "meaning": "mean distance after there and back, in the moving volume's smallest voxel edge",
+    },
+    "dice_mean": {
+        "check": 0.6,
+        "poor": 0.3,
+        "below": True,
+        "unit": "",
+        "meaning": "mean Dice of the labels that both label maps have",
+    },
+    "dice_change": {
+        "check": -0.005,
+        "poor": -0.05,
+        "below": True,
+        "unit": "",
+        "meaning": "mean Dice after minus before",
+    },
+    "landmarks_mean_mm": {
+        "check": 3.0,
+        "poor": 10.0,
+        "unit": "mm",
+        "meaning": "mean landmark error",
+    },
+    "landmarks_mm_change": {
+        "check": 0.2,
+        "poor": 2.0,
+        "unit": "mm",
+        "meaning": "mean landmark error after minus before",
+    },
+    "uncertainty_median_mm": {
+        "check": 5.0,
+        "poor": 15.0,
+        "unit": "mm",
+        "meaning": "half of the body, where it is known, is less uncertain than this",
+    },
+    "uncertainty_p90_mm": {
+        "check": 12.0,
+        "poor": 40.0,
+        "unit": "mm",
+        "meaning": "90 % of the body, where it is known, is less uncertain than this",
+    },
+    "unknown_percent": {
+        "check": 70.0,
+        "poor": 97.0,
+        "unit": "% of the body",
+        "meaning": "part of the body whose uncertainty is unknown because the moving image does not show it",
+    },
+}
+ENOUGH_LNCC = 0.8  # from which on no gain of similarity is asked for
+LOW_NCC = 0.2  # below which mutual information has to tell whether the volumes have anything in common
+LITTLE_COVER_PERCENT = 50.0  # of the body: a displacement field that covers less may belong to other volumes
+NO_OVERLAP_PERCENT = 5.0  # of the body: below it the transform may be one of other volumes, or the inverse one
+UNLIKE_BEFORE_PERCENT = 5.0  # of the body: headers with less overlap say nothing about the alignment before
+
+
+def word_of(name: str, value: float) -> str:
+    """The word for a metric of LIMITS."""
+    limits = LIMITS[name]
+    beyond = (lambda limit: value < limit) if limits.get("below") else (lambda limit: value > limit)
+    return "poor" if beyond(limits["poor"]) else "check" if beyond(limits["check"]) else "good"

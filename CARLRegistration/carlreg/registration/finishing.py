@@ -1,0 +1,71 @@
+"""The last steps of a result: its inverse, its metrics, its verdict and warnings. What writes it only writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..physical import invert
+from ..progress import Progress
+from ..quality.judged import judged
+from ..quality.measure import measure
+from ..quality.metrics import uncertainty_metrics
+from .result import Finished, RegistrationResult
+
+_NOTHING_KNOWN = {"mean_mm": None, "median_mm": None, "p90_mm": None, "unknown_percent": 100.0}
+
+
+def finish(
+    result: RegistrationResult,
+    *,
+    labels: tuple[sitk.Image, sitk.Image | None] | None = None,
+    label_names: Mapping[int, str] | None = None,
+    landmarks: tuple[np.ndarray, np.ndarray] | None = None,
+    progress: Progress | None = None,
+) -> RegistrationResult:
+    """The same result with its inverse and its quality, in `finished`; an inverse that is there is kept.
+
+    Args:
+        labels: fixed and moving label maps (the fixed one alone: volume changes only). label_names: by value.
+        landmarks: fixed and moving points (N, 3), LPS mm.
+    """
+    progress = progress or Progress()
+    already = len(progress.timings)
+    if result.finished is not None:
+        inverse, inverse_report = result.finished.inverse, result.finished.inverse_report
+    else:
+        with progress.stage("inverse"):
+            inverse, inverse_report = invert(result.transform, result.moving.grid)
+    with progress.stage("measure"):
+        measured = measure(
+            result.transform,
+            inverse,
+            result.fixed,
+            result.moving,
+            fixed_mask=result.fixed_mask,
+            labels=labels,
+            label_names=label_names,
+            landmarks=landmarks,
+            progress=progress,
+        )
+        bound_mm = None
+        if result.uncertainty is not None:
+            bound_mm = result.uncertainty.on_grid(result.fixed.grid, "bound")
+            known = uncertainty_metrics(bound_mm, measured.body) or _NOTHING_KNOWN
+            measured.metrics["uncertainty"] = {**known, "meaning": result.uncertainty.meaning}
+    timings = [*result.timings, *progress.timings[already:]]
+    quality = judged(
+        measured.metrics,
+        start=result.start,
+        timings=timings,
+        warnings=result.warnings,
+        inverse_report=inverse_report,
+        notes={"uncertainty": result.uncertainty_reason} if result.uncertainty_reason else None,
+    )
+    finished = Finished(
+        inverse=inverse, inverse_report=inverse_report, measured=measured, bound_mm=bound_mm, quality=quality
+    )
+    return replace(result, timings=timings, finished=finished)
