@@ -102,16 +102,17 @@ def _true_errors(pair: PhantomPair, transform: Path) -> dict:
     import numpy as np
     import SimpleITK as sitk
 
+    from ..formats import map_points
     from ..spaces import VolumeGrid
 
     fixed_grid, moving_grid = VolumeGrid.of(pair.fixed), VolumeGrid.of(pair.moving)
     voxels = np.argwhere(sitk.GetArrayFromImage(pair.fixed_body))[:, ::-1]
     voxels = voxels[:: max(1, len(voxels) // _TRUE_POINTS)]
-    points = voxels @ fixed_grid.lps_from_ijk[:3, :3].T + fixed_grid.origin_lps
+    points = fixed_grid.points(voxels)
     true = pair.moving_from_fixed(points)
-    index = true @ moving_grid.ijk_from_lps[:3, :3].T + moving_grid.ijk_from_lps[:3, 3]
+    index = moving_grid.index(true)
     seen = np.all((index >= 0) & (index <= np.array(moving_grid.size_ijk) - 1), axis=1)
     found = sitk.ReadTransform(str(transform))
-    mapped = np.array([found.TransformPoint(point) for point in points[seen].tolist()])
+    mapped = map_points(found, points[seen])
     errors = np.linalg.norm(mapped - true[seen], axis=1)
     return {"mean_mm": float(errors.mean()), "p95_mm": float(np.percentile(errors, 95)), "n": int(seen.sum())}

@@ -176,11 +176,7 @@ def _output_grid(plan: Applying, image: sitk.Image) -> VolumeGrid:
 def _modulation(plan: Applying, grid: VolumeGrid) -> sitk.Image:
     physical = affine_after_field(plan.opened.transform) or sample_transform(plan.opened.transform, grid)
     values = np.abs(jacobian_determinant(physical, grid))
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.origin_lps.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
-    return image
+    return grid.image(values)
 
 
 def _beyond_is_zero(frame: sitk.Image, plan: Applying, grid: VolumeGrid) -> sitk.Image:

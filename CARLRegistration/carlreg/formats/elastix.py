@@ -138,14 +138,11 @@ def _bspline(values: dict, numbers, file: Path) -> sitk.Transform:
     if values.get("UseCyclicTransform", ["false"])[0] == "true":
         raise InputError(f"{file.name}: a cyclic B-spline cannot be read.")
     parameters = np.array(numbers("TransformParameters", 3 * int(np.prod(size)))).reshape(3, *size[::-1])
-    images = []
-    for component in parameters:
-        image = sitk.GetImageFromArray(component)
-        image.SetSpacing(spacing.tolist())
-        image.SetOrigin(origin.tolist())
-        image.SetDirection(direction.ravel().tolist())
-        images.append(image)
-    return sitk.BSplineTransform(images, order)
+    try:
+        grid = VolumeGrid(tuple(size), spacing, origin, direction)
+    except GeometryError as error:
+        raise GeometryError(f"{file.name}: {error}") from error
+    return sitk.BSplineTransform([grid.image(component) for component in parameters], order)
 
 
 def parameter_text(transform_lines: list[str], grid: VolumeGrid, initial: str | None) -> str:

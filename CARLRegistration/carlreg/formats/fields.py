@@ -12,7 +12,7 @@ from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..physical import PhysicalTransform
 from ..physical.interpolate import trilinear_at
 from ..physical.transform import affine_from_sitk, field_image, flatten, slab_ranges
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, apply_affine
 
 _SLAB_VOXELS = 2**18
 _ERROR_SIZE = 32
@@ -39,15 +39,6 @@ def _slab(transform: sitk.Transform, grid: VolumeGrid, start: int, stop: int) ->
     size = grid.size_ijk
     part = grid.cropped((0, 0, start), (size[0], size[1], stop))
     return sitk.GetArrayFromImage(field_image(transform, part))
-
-
-def vector_image(field_dhw3: np.ndarray, grid: VolumeGrid) -> sitk.Image:
-    """A vector image of displacements (a copy)."""
-    image = sitk.GetImageFromArray(field_dhw3, isVector=True)
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.origin_lps.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
-    return image
 
 
 def field_transform(image: sitk.Image) -> sitk.DisplacementFieldTransform:
@@ -108,7 +99,7 @@ def default_grid(
 
 def require_overlap(first: VolumeGrid, second: VolumeGrid, first_name: str, second_name: str) -> None:
     """Raise GeometryError when the boxes of two grids have nothing in common."""
-    index = (second.corners_lps() - first.origin_lps) @ first.ijk_from_lps[:3, :3].T
+    index = first.index(second.corners_lps())
     low, high = index.min(axis=0), index.max(axis=0)
     if np.any(high < -0.5) or np.any(low > np.asarray(first.size_ijk) - 0.5):
         a, b = np.round(first.center_lps, 1).tolist(), np.round(second.center_lps, 1).tolist()
@@ -126,8 +117,8 @@ def lattice(grid: VolumeGrid, max_size: int) -> VolumeGrid:
 def spread_points(over: VolumeGrid) -> np.ndarray:
     """N x 3 points (LPS mm) all over a box, each anywhere in a cell of its own, so that no lattice is favored."""
     cells = lattice(over, _ERROR_SIZE)
-    index = _indices(cells) + np.random.default_rng(0).uniform(-0.5, 0.5, (cells.voxel_count, 3))
-    return index @ cells.lps_from_ijk[:3, :3].T + cells.origin_lps
+    index = cells.indices().reshape(-1, 3) + np.random.default_rng(0).uniform(-0.5, 0.5, (cells.voxel_count, 3))
+    return cells.points(index)
 
 
 def map_points(transform: sitk.Transform, points_lps) -> np.ndarray:
@@ -137,7 +128,7 @@ def map_points(transform: sitk.Transform, points_lps) -> np.ndarray:
         matrix = np.eye(4)
         for part in flatten(transform):
             matrix = matrix @ affine_from_sitk(part)
-        return points @ matrix[:3, :3].T + matrix[:3, 3]
+        return apply_affine(matrix, points)
     return np.array([transform.TransformPoint(point) for point in points.tolist()]).reshape(-1, 3)
 
 
@@ -150,21 +141,10 @@ def sampling_error(
 ) -> dict:
     """How far an affine after a field, read linearly between its nodes, is off a transform: mm over a box."""
     x = spread_points(over)
-    matrix = grid.ijk_from_lps
     rows = tensor_from_array(field_dhw3).reshape(-1, 3)
-    found = trilinear_at(rows, grid.shape_dhw, tensor_from_array(x @ matrix[:3, :3].T + matrix[:3, 3]))
-    mapped = (x + array_from_tensor(found.contiguous())) @ affine_lps[:3, :3].T + affine_lps[:3, 3]
+    found = trilinear_at(rows, grid.shape_dhw, tensor_from_array(grid.index(x)))
+    mapped = apply_affine(affine_lps, x + array_from_tensor(found.contiguous()))
     return statistics(np.linalg.norm(mapped - map_points(transform, x), axis=1))
-
-
-def _indices(grid: VolumeGrid) -> np.ndarray:
-    k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape_dhw), indexing="ij")
-    return np.stack([i, j, k], axis=-1).reshape(-1, 3).astype(np.float64)
-
-
-def positions(grid: VolumeGrid) -> np.ndarray:
-    """N x 3: the voxel centers of a grid, LPS mm, i fastest."""
-    return _indices(grid) @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
 
 
 def difference(first: sitk.Transform, second: sitk.Transform, over: VolumeGrid) -> dict:

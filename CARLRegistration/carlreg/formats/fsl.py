@@ -6,13 +6,11 @@ Source: FSL's FLIRT and FNIRT user guides ("What is the format of the matrix", "
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from ..errors import GeometryError, InputError
 from ..physical.transform import check_affine, slab_ranges
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, apply_affine
 
 _SLAB_VOXELS = 2**18
 
@@ -48,10 +46,11 @@ def relative_warp(field_dhw3: np.ndarray, fixed: VolumeGrid, moving: VolumeGrid)
     """
     to_moving = np.linalg.inv(_lps_from_fsl(moving))
     to_fixed = fsl_from_ijk(fixed)
-    for (start, stop), index in _indices(fixed):
-        lps = index @ fixed.lps_from_ijk[:3, :3].T + fixed.origin_lps + field_dhw3[start:stop]
-        own = index @ to_fixed[:3, :3].T + to_fixed[:3, 3]
-        field_dhw3[start:stop] = lps @ to_moving[:3, :3].T + to_moving[:3, 3] - own
+    for start, stop in slab_ranges(fixed, _SLAB_VOXELS):
+        index = fixed.indices(start, stop)
+        lps = fixed.points(index) + field_dhw3[start:stop]
+        own = apply_affine(to_fixed, index)
+        field_dhw3[start:stop] = apply_affine(to_moving, lps) - own
     return np.moveaxis(field_dhw3, 3, 0)
 
 
@@ -72,19 +71,13 @@ def displacement_from_warp(
                 "--convention fsl-absolute."
             )
     out = np.moveaxis(warp_3dhw, 0, 3).astype(np.float64)
-    for (start, stop), index in _indices(grid):
+    for start, stop in slab_ranges(grid, _SLAB_VOXELS):
+        index = grid.indices(start, stop)
         part = out[start:stop]
         if not absolute:
-            part += index @ to_fixed[:3, :3].T + to_fixed[:3, 3]
-        lps = index @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
-        out[start:stop] = part @ from_moving[:3, :3].T + from_moving[:3, 3] - lps
+            part += apply_affine(to_fixed, index)
+        out[start:stop] = apply_affine(from_moving, part) - grid.points(index)
     return out
-
-
-def _indices(grid: VolumeGrid) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-    for start, stop in slab_ranges(grid, _SLAB_VOXELS):
-        k, j, i = np.meshgrid(np.arange(start, stop), *(np.arange(n) for n in grid.shape_dhw[1:]), indexing="ij")
-        yield (start, stop), np.stack([i, j, k], axis=-1).astype(np.float64)
 
 
 def require_both(fixed: VolumeGrid | None, moving: VolumeGrid | None, what: str) -> tuple[VolumeGrid, VolumeGrid]:

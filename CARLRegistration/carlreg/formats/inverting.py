@@ -71,17 +71,12 @@ def _judged(transform, inverse, domain, target, tolerance_mm, check) -> tuple[di
         errors.append(error[inside].astype(np.float32))
     error = np.concatenate(errors)
     lost, count = 0, 0
-    index_from_lps = grid.ijk_from_lps
     for _, _, _, mapped, apart, inside in _round_trips(transform, inverse, _coarsened(domain), target, check):
         bad = inside & (apart > tolerance_mm)
         lost, count = lost + int(bad.sum()), count + int(inside.sum())
-        index = np.rint(mapped[bad] @ index_from_lps[:3, :3].T + index_from_lps[:3, 3]).astype(int)
+        index = np.rint(grid.index(mapped[bad])).astype(int)
         i, j, k = np.clip(index, 0, np.asarray(grid.size_ijk) - 1).T
         failed[k, j, i] = 1
-    image = sitk.GetImageFromArray(failed)
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.origin_lps.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
     shares = [float((error > tolerance_mm).mean()) if len(error) else 0.0, lost / max(count, 1)]
     report = {
         "error_mm": statistics(error[error <= tolerance_mm]),
@@ -89,7 +84,7 @@ def _judged(transform, inverse, domain, target, tolerance_mm, check) -> tuple[di
         "not_inverted_percent": 100.0 * max(shares),
         "not_inverted_box_lps": _box(failed, grid),
     }
-    return report, image
+    return report, grid.image(failed)
 
 
 def _coarsened(grid: VolumeGrid) -> VolumeGrid:
@@ -105,12 +100,10 @@ def _round_trips(first, second, grid: VolumeGrid, between: VolumeGrid, check):
         if check is not None:
             check()
         part = grid.cropped((0, 0, start), (*grid.size_ijk[:2], stop))
-        k, j, i = np.meshgrid(*(np.arange(n) for n in part.shape_dhw), indexing="ij")
-        points = np.stack([i, j, k], axis=-1) @ part.lps_from_ijk[:3, :3].T + part.origin_lps
+        points = part.centers()
         mapped = points + displacement(first, part)
-        index = mapped @ between.ijk_from_lps[:3, :3].T + between.ijk_from_lps[:3, 3]
-        inside = np.all((index >= -0.5) & (index <= np.asarray(between.size_ijk) - 0.5), axis=-1)
-        yield start, stop, points, mapped, np.linalg.norm(displacement(there_and_back, part), axis=-1), inside
+        apart = np.linalg.norm(displacement(there_and_back, part), axis=-1)
+        yield start, stop, points, mapped, apart, between.contains(mapped)
 
 
 def _box(mask: np.ndarray, grid: VolumeGrid) -> list[list[float]] | None:

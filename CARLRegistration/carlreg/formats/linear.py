@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..physical.transform import affine_to_sitk, check_affine
 from ..spaces import VolumeGrid
 from .catalog import LINEAR_KINDS
-from .fields import difference, displacement, lattice, positions
+from .fields import difference, displacement, lattice
 
 
 def linear_part(transform: sitk.Transform, over: VolumeGrid, kind: str = "affine") -> tuple[np.ndarray, dict]:
@@ -21,7 +21,7 @@ def linear_part(transform: sitk.Transform, over: VolumeGrid, kind: str = "affine
     if kind not in LINEAR_KINDS:
         raise InputError(f"--kind: expected one of {', '.join(LINEAR_KINDS)}; got {kind!r}.")
     points = lattice(over, 32)
-    x = positions(points)
+    x = points.centers().reshape(-1, 3)
     y = x + displacement(transform, points).reshape(-1, 3)
     matrix = np.eye(4)
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)

@@ -216,11 +216,7 @@ def _from_array(field_dhw3: np.ndarray, grid: VolumeGrid, kind: str, label: str)
     bad = int(field_dhw3.size - np.count_nonzero(np.isfinite(field_dhw3)))
     if bad:
         raise InputError(f"{label}: expected finite displacements, got {bad} that are NaN or infinite.")
-    image = sitk.GetImageFromArray(field_dhw3, isVector=True)
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.origin_lps.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
-    return Imported(field_transform(image), kind)
+    return Imported(field_transform(grid.image(field_dhw3)), kind)
 
 
 def _text(head: bytes) -> str | None:

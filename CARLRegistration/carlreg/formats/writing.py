@@ -21,7 +21,7 @@ from ..spaces import VolumeGrid
 from ..spaces.grid import lps_from_ras
 from . import elastix, fsl, scene
 from .catalog import PRECISIONS, Format, format_for, stem_of
-from .fields import affine_after_field, default_grid, displacement, is_linear, sampling_error, vector_image
+from .fields import affine_after_field, default_grid, displacement, is_linear, sampling_error
 from .reading import require_nitransforms
 
 
@@ -69,7 +69,7 @@ class _Content:
         """The field as an image; its array is given up, so that a large field is not held twice while it is written."""
         array = self.field_dhw3.astype(dtype, copy=False)
         self.field_dhw3 = None
-        return vector_image(array, self.grid)
+        return self.grid.image(array)
 
 
 def write(

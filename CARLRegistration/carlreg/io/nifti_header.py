@@ -20,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
-from ..spaces.grid import VolumeGrid, lps_from_ras
+from ..spaces import VolumeGrid, apply_affine, lps_from_ras
 from .checks import not_finite
 
 _SCANNER = 1
@@ -196,9 +196,8 @@ def geometry_notes(header: NiftiHeader, image: sitk.Image, name: str) -> list[st
     if header.ras_from_ijk is None or not header.in_mm:
         return []
     grid = VolumeGrid.of(image)
-    corners_ijk = np.array([[(c >> a) & 1 for a in range(3)] for c in range(8)]) * (np.array(grid.size_ijk) - 1)
     sform = lps_from_ras() @ header.ras_from_ijk
-    distance = np.linalg.norm(corners_ijk @ sform[:3, :3].T + sform[:3, 3] - grid.corners_lps(), axis=1).max()
+    distance = np.linalg.norm(apply_affine(sform, grid.corners_ijk()) - grid.corners_lps(), axis=1).max()
     if distance <= 0.5 * grid.spacing.min():
         return []
     far = f"{distance:.1f} mm" if math.isfinite(distance) else "not comparable"

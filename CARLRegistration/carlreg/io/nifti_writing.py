@@ -72,10 +72,8 @@ def nifti_header(
     Args: vectors: three components instead of one. sizes: all eight numbers of the header's `dim` (those of one 3-D
         volume).
     """
-    small = sitk.GetImageFromArray(np.zeros((2, 2, 2, 3) if vectors else (2, 2, 2), dtype=dtype), isVector=vectors)
-    small.SetSpacing(grid.spacing.tolist())
-    small.SetOrigin(grid.origin_lps.tolist())
-    small.SetDirection(grid.direction.ravel().tolist())
+    corner = grid.cropped((0, 0, 0), (2, 2, 2))
+    small = corner.image(np.zeros((2, 2, 2, 3) if vectors else (2, 2, 2), dtype=dtype))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header.nii"
         sitk.WriteImage(small, str(path))

@@ -13,7 +13,7 @@ from ..maps import Affine, CoordinateMap, identity_map, sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..preprocess.normalize import normalize
 from ..preprocess.prepare import PreparedVolume, network_image, network_spacing, stored_along, stretched_image
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, apply_affine
 from .operators import Prediction, TwoStep
 from .registry import LoadedModel
 
@@ -132,14 +132,13 @@ def refined_from(network: TwoStep, images: NetworkImages, lps_from_lps: np.ndarr
 
 def _points_lps(normalized_13dhw: Tensor, lps_from_normalized: np.ndarray) -> np.ndarray:
     points = array_from_tensor(normalized_13dhw[0].flatten(1).T).astype(np.float64)
-    return points @ lps_from_normalized[:3, :3].T + lps_from_normalized[:3, 3]
+    return apply_affine(lps_from_normalized, points)
 
 
 @torch.no_grad()
 def mapped_lps(coordinate_map: CoordinateMap, images: NetworkImages, points_lps: np.ndarray) -> np.ndarray:
     """n x 3 fixed points (LPS mm) through a network's map, n x 3 moving points; outside its grid the edge continues."""
-    unit = points_lps @ np.linalg.inv(images.fixed_lps_from_normalized)[:3, :3].T
-    unit = unit + np.linalg.inv(images.fixed_lps_from_normalized)[:3, 3]
+    unit = apply_affine(np.linalg.inv(images.fixed_lps_from_normalized), points_lps)
     inside = np.clip(unit, 0.0, 1.0)
     points = tensor_from_array(np.ascontiguousarray(inside.T, dtype=np.float32))[None, :, :, None, None]
     moved = _points_lps(coordinate_map(points.to(images.fixed_b1dhw.device)), images.moving_lps_from_normalized)

@@ -17,7 +17,7 @@ from ..losses.similarity import LocalCorrelation, mind_descriptor, mind_distance
 from ..maps import sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..progress import Progress
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, apply_affine
 from .field import LevelImages, steps_in_moving
 
 #: How much a smaller overlap costs in the score: similarity * overlap_share ** OVERLAP_POWER.
@@ -112,9 +112,8 @@ class AffineProblem:
         """1 x 3 x D x H x W moving normalized coordinates."""
         grid = self.images.fixed_grid
         units = np.stack(np.meshgrid(*[array_from_tensor(u) for u in self.units], indexing="ij"), -1).reshape(-1, 3)
-        mapped = moving_from_fixed(units @ grid.lps_from_normalized[:3, :3].T + grid.lps_from_normalized[:3, 3])
-        from_lps = self.images.moving_grid.normalized_from_lps
-        unit = (mapped @ from_lps[:3, :3].T + from_lps[:3, 3]).T.astype(np.float32)
+        mapped = moving_from_fixed(apply_affine(grid.lps_from_normalized, units))
+        unit = apply_affine(self.images.moving_grid.normalized_from_lps, mapped).T.astype(np.float32)
         return tensor_from_array(unit.reshape(1, 3, *grid.shape_dhw)).to(self.units[0].device)
 
     def _score(self, value: Tensor, overlap: float) -> AffineScore:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..progress import Progress
+from ..spaces import apply_affine
 from .affine import AffineProblem, refine_affine
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def robust_affine(
     rigid = matrix
     scale = None
     for iteration in range(iterations):
-        residual = np.linalg.norm(fixed_lps @ matrix[:3, :3].T + matrix[:3, 3] - moving_lps, axis=1)
+        residual = np.linalg.norm(apply_affine(matrix, fixed_lps) - moving_lps, axis=1)
         spread = 1.5 * float(_weighted_median(residual[:, None], weights)[0])
         scale = max(least_scale_mm, spread if scale is None else min(spread, 0.85 * scale))
         robust = weights / (1 + (residual / scale) ** 2) ** 2
@@ -67,7 +68,7 @@ def robust_affine(
     stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     if stretch.min() < 0.6 or stretch.max() > 1.6 or np.linalg.det(matrix[:3, :3]) <= 0:
         matrix = rigid
-    residual = np.linalg.norm(fixed_lps @ matrix[:3, :3].T + matrix[:3, 3] - moving_lps, axis=1)
+    residual = np.linalg.norm(apply_affine(matrix, fixed_lps) - moving_lps, axis=1)
     return matrix, float(weights[residual < 2 * scale].sum())
 
 
@@ -115,7 +116,7 @@ def distinct(
     probes = center_lps + radius_mm * np.concatenate([np.eye(3), -np.eye(3), np.zeros((1, 3))])
     kept: list[tuple[AffineCandidate, np.ndarray]] = []
     for start in starts:
-        mapped = probes @ start.matrix[:3, :3].T + start.matrix[:3, 3]
+        mapped = apply_affine(start.matrix, probes)
         if all(np.abs(mapped - other).max() > closer_than_mm for _, other in kept):
             kept.append((start, mapped))
     return [start for start, _ in kept]

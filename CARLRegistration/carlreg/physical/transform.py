@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import GeometryError, InputError
 from ..maps.exchange import array_from_tensor, tensor_from_array
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, apply_affine
 from .interpolate import LatticeSampler, lattice_affine, trilinear_at
 from .workers import in_threads
 
@@ -63,12 +63,11 @@ class PhysicalTransform:
         """N x 3 fixed points (LPS mm) to N x 3 moving points, float64."""
         points = np.array(points_lps, dtype=np.float64).reshape(-1, 3)
         rows = tensor_from_array(self.displacement_lps).reshape(-1, 3)
-        matrix = self.grid.ijk_from_lps
         for begin in range(0, len(points), _POINT_CHUNK):
             part = points[begin : begin + _POINT_CHUNK]
-            index = tensor_from_array(part @ matrix[:3, :3].T + matrix[:3, 3])
+            index = tensor_from_array(self.grid.index(part))
             part += array_from_tensor(trilinear_at(rows, self.grid.shape_dhw, index))
-        return points @ self.affine_lps[:3, :3].T + self.affine_lps[:3, 3]
+        return apply_affine(self.affine_lps, points)
 
     def over_slabs(
         self, grid: VolumeGrid, work: Callable[[int, int, Tensor], Any], halo: int = 0
@@ -117,11 +116,7 @@ class PhysicalTransform:
         return sitk.CompositeTransform([affine_to_sitk(self.affine_lps), self._field_to_sitk()])
 
     def _field_to_sitk(self) -> sitk.DisplacementFieldTransform:
-        image = sitk.GetImageFromArray(self.displacement_lps.astype(np.float64), isVector=True)
-        image.SetSpacing(self.grid.spacing.tolist())
-        image.SetOrigin(self.grid.origin_lps.tolist())
-        image.SetDirection(self.grid.direction.ravel().tolist())
-        return sitk.DisplacementFieldTransform(image)
+        return sitk.DisplacementFieldTransform(self.grid.image(self.displacement_lps.astype(np.float64)))
 
     @classmethod
     def from_sitk(cls, transform: sitk.Transform) -> PhysicalTransform:

@@ -46,16 +46,13 @@ class Uncertainty:
     def at(self, points_lps, quantity: str = "bound") -> np.ndarray:
         """N mm at N x 3 fixed points (LPS mm): the 'bound' or the 'expected' error; NaN where unknown."""
         known = self.of(self.known, points_lps) > 0  # `of` gives 0 beyond the grid
-        backward = self.moving_grid.ijk_from_lps
-        index = (self.transform.apply(points_lps) @ backward[:3, :3].T + backward[:3, 3]).T.reshape(3, 1, 1, -1)
-        known &= array_from_tensor(inside_index(tensor_from_array(index), self.moving_grid.size_ijk)).reshape(-1)
+        known &= self.moving_grid.contains(self.transform.apply(points_lps))
         return np.where(known, self.of(self._values(quantity), points_lps), np.nan)
 
     def of(self, values_dhw: np.ndarray, points_lps) -> np.ndarray:
         """N values at N x 3 points of anything on the lattice, evidence for example; 0 beyond it."""
         points = np.asarray(points_lps, dtype=np.float64).reshape(-1, 3)
-        matrix = self.grid.ijk_from_lps
-        index = tensor_from_array(points @ matrix[:3, :3].T + matrix[:3, 3])
+        index = tensor_from_array(self.grid.index(points))
         rows = tensor_from_array(np.repeat(values_dhw.reshape(-1, 1), 3, axis=1))
         return array_from_tensor(trilinear_at(rows, self.grid.shape_dhw, index)[:, 0])
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..maps.exchange import array_from_tensor, tensor_from_array
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, apply_affine
 from .normalize import guess_modality, normalize
 from .resample import resample_on_axes
 
@@ -78,7 +78,7 @@ class PreparedVolume:
 
     def is_valid(self, points_lps: np.ndarray) -> np.ndarray:
         """n: True where an n x 3 LPS point lies inside the volume, for CT also outside its filling."""
-        unit = points_lps @ self.grid.normalized_from_lps[:3, :3].T + self.grid.normalized_from_lps[:3, 3]
+        unit = apply_affine(self.grid.normalized_from_lps, points_lps)
         inside = ((unit > 0) & (unit < 1)).all(1)
         if self.valid_dhw is None or self.modality != "ct":
             return inside
@@ -87,7 +87,7 @@ class PreparedVolume:
 
 def _nearest(values_dhw: Tensor, grid: VolumeGrid, points_lps: np.ndarray) -> np.ndarray:
     """n: the nearest voxels' values at n x 3 LPS points, 0 beyond the grid."""
-    kji = np.rint(points_lps @ grid.ijk_from_lps[:3, :3].T + grid.ijk_from_lps[:3, 3]).astype(int)[:, ::-1]
+    kji = np.rint(grid.index(points_lps)).astype(int)[:, ::-1]
     inside = ((kji >= 0) & (kji < grid.shape_dhw)).all(1)
     found = np.zeros(len(points_lps))
     found[inside] = array_from_tensor(values_dhw)[tuple(kji[inside].T)]

@@ -215,11 +215,14 @@ class VolumeGrid:
             return False
         return bool(np.abs(self.corners_lps() - other.corners_lps()).max() <= tolerance_mm)
 
-    def corners_lps(self) -> np.ndarray:
-        """8 x 3 centers of the corner voxels."""
+    def corners_ijk(self) -> np.ndarray:
+        """8 x 3 voxel indices of the corner voxels."""
         last = np.asarray(self.size_ijk) - 1
-        corners = np.array([[(c >> a) & 1 for a in range(3)] for c in range(8)]) * last
-        return self.points(corners)
+        return np.array([[(c >> a) & 1 for a in range(3)] for c in range(8)]) * last
+
+    def corners_lps(self) -> np.ndarray:
+        """8 x 3 centers of the corner voxels, LPS mm."""
+        return self.points(self.corners_ijk())
 
     def as_dict(self) -> dict:
         """Plain numbers for JSON."""

@@ -147,11 +147,8 @@ def mean_dice(fixed_labels: sitk.Image, moving_labels: sitk.Image, moving_from_f
     fixed = sitk.GetArrayFromImage(fixed_labels)
     step = max(1, math.ceil((fixed.size / _MOST_LABEL_VOXELS) ** (1 / 3)))
     thinned = fixed[::step, ::step, ::step]
-    k, j, i = (step * index.reshape(-1) for index in np.indices(thinned.shape))
-    matrix = VolumeGrid.of(fixed_labels).lps_from_ijk
-    points = np.stack([i, j, k], 1) @ matrix[:3, :3].T + matrix[:3, 3]
-    inverse = VolumeGrid.of(moving_labels).ijk_from_lps
-    index = np.rint(moving_from_fixed(points) @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
+    points = VolumeGrid.of(fixed_labels).centers(step=step).reshape(-1, 3)
+    index = np.rint(VolumeGrid.of(moving_labels).index(moving_from_fixed(points))).astype(int)
     moving = sitk.GetArrayFromImage(moving_labels)
     inside = ((index >= 0) & (index < np.array(moving.shape[::-1]))).all(1)
     warped = np.zeros(len(points), dtype=moving.dtype)

@@ -7,7 +7,7 @@ import numpy as np
 from ..models.registry import LoadedModel
 from ..physical import PhysicalTransform, Uncertainty
 from ..preprocess import PreparedVolume
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, apply_affine
 from .calibration import Calibration, calibrations
 from .evidence import NetworkAnswer, centers_lps, collect_evidence, lattice, usable
 
@@ -68,8 +68,8 @@ def _known(
 
 def _moved_into(grid: VolumeGrid, points_lps: np.ndarray) -> np.ndarray:
     """n x 3 points, those beyond a grid's box moved to the nearest place in it."""
-    unit = points_lps @ grid.normalized_from_lps[:3, :3].T + grid.normalized_from_lps[:3, 3]
-    return np.clip(unit, 1e-6, 1 - 1e-6) @ grid.lps_from_normalized[:3, :3].T + grid.lps_from_normalized[:3, 3]
+    unit = apply_affine(grid.normalized_from_lps, points_lps)
+    return apply_affine(grid.lps_from_normalized, np.clip(unit, 1e-6, 1 - 1e-6))
 
 
 def uncertainty_of(

@@ -28,7 +28,7 @@ from ..models.local_attention import LocalAttention
 from ..models.operators import Prediction, RegistrationNetwork, TwoStep, halved, without_refinement
 from ..models.predict import NetworkImages
 from ..physical import PhysicalTransform
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, apply_affine
 
 # Nodes of the lattice: network voxels between them, and how many there may be at most.
 _CELL_VOXELS, _MOST_NODES = 4.0, 100_000
@@ -73,7 +73,7 @@ def collect_evidence(answer: NetworkAnswer, transform: PhysicalTransform, grid: 
         return array_from_tensor(sample(values, where)[0, :, :, 0, 0]).astype(np.float64)
 
     def lps(unit: np.ndarray, of: VolumeGrid) -> np.ndarray:
-        return unit.T @ of.lps_from_normalized[:3, :3].T + of.lps_from_normalized[:3, 3]
+        return apply_affine(of.lps_from_normalized, unit.T)
 
     found = {"attention": without_refinement(answer.network).stride * at(answer.forward.spread_b1dhw, here)[0]}
 
@@ -104,12 +104,12 @@ def centers_lps(grid: VolumeGrid) -> np.ndarray:
 
 def depths_mm(points_lps: np.ndarray, grid: VolumeGrid) -> np.ndarray:
     """n x 3: how deep n x 3 points lie in a grid's box, mm to its nearer face along each axis; negative outside."""
-    unit = points_lps @ grid.normalized_from_lps[:3, :3].T + grid.normalized_from_lps[:3, 3]
+    unit = apply_affine(grid.normalized_from_lps, points_lps)
     return np.minimum(unit, 1 - unit) * grid.extent_mm[::-1]
 
 
 def _normalized_points(points_lps: np.ndarray, grid: VolumeGrid, like: Tensor) -> Tensor:
-    unit = points_lps @ grid.normalized_from_lps[:3, :3].T + grid.normalized_from_lps[:3, 3]
+    unit = apply_affine(grid.normalized_from_lps, points_lps)
     flat = np.ascontiguousarray(np.clip(unit, 0, 1).T, dtype=np.float32)
     return tensor_from_array(flat)[None, :, :, None, None].to(like.device)
 
