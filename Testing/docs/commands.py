@@ -9,8 +9,7 @@ from pathlib import Path
 
 from carlreg.cli import worker
 from carlreg.cli.main import COMMANDS, build_parser
-
-from .pages import ROOT, Block
+from support.documents import ROOT, Block
 
 # Programs of others: what stands behind them is not run.
 NOT_RUN = {"git"}

@@ -7,9 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from support.documents import README, ROOT, blocks
 
 from .commands import Runner, command_lines
-from .pages import README, ROOT, blocks
 
 # What nearly every block needs; a block of the README.
 FIRST = "carlreg register fixed.nii.gz moving.nii.gz --out result"

@@ -7,10 +7,10 @@ import re
 
 import pytest
 from carlreg.cli.main import COMMANDS, build_parser
+from support.documents import PAGES, README, ROOT, Block, blocks, inline_code
 
 from .commands import NOT_RUN, Runner, command_lines
 from .conftest import FIRST
-from .pages import PAGES, README, ROOT, Block, blocks, inline_code
 
 ALL = [block for page in PAGES for block in blocks(page)]
 BASH = [block for block in ALL if block.language == "bash"]

@@ -6,8 +6,7 @@ import json
 import re
 
 import pytest
-
-from .pages import PAGES, README, ROOT, anchors, links, pictures
+from support.documents import PAGES, README, ROOT, anchors, links, pictures
 
 MOST_LINES = 160
 DOCS = ROOT / "docs"

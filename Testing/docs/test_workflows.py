@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from support.documents import ROOT
 
 from .commands import check_make, check_script
-from .pages import ROOT
 
 yaml = pytest.importorskip("yaml")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
