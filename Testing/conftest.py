@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from data_folder import MISSING, find_data_folder
 from support.computing_time import computing_seconds
+from support.warm_engine import COLD_START
 
 # Every core has a process of its own (pytest -n auto), so one thread is enough in each. Threads that sleep while they
 # wait: spinning ones take several times as long on a busy machine. Child processes of tests inherit this.
@@ -56,6 +57,13 @@ def data_folder() -> Path:
     if folder is None:
         pytest.skip(MISSING)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _cold_start(request, monkeypatch):
+    """A test marked `cold_start` gets no warm engine (support/warm_engine.py)."""
+    if request.node.get_closest_marker("cold_start"):
+        monkeypatch.setenv(COLD_START, "1")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.warm_engine import warm_subprocess
 
 MODULE_FILE = Path(__file__).resolve().parents[2] / "CARLRegistration" / "CARLRegistration.py"
 
@@ -15,6 +16,14 @@ def host():
     for name in ("slicer_core", "trame_slicer", "PySide6"):
         pytest.importorskip(name)
     return importlib.import_module("host").start()
+
+
+@pytest.fixture(autouse=True)
+def warmEngine(monkeypatch):
+    """The panel's engine starts warm; a test marked `cold_start` starts it as a user's computer does."""
+    from CARLRegistrationLib.engine import process
+
+    monkeypatch.setattr(process, "subprocess", warm_subprocess)
 
 
 @pytest.fixture

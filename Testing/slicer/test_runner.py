@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from CARLRegistrationLib.engine.process import CANCELLED, DONE, EngineProcess, engine_environment
 
+pytestmark = pytest.mark.cold_start
+
 
 def wait(process, seconds=60.0):
     """Poll to the end; all reports."""

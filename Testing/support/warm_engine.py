@@ -24,7 +24,7 @@ from .warm_jobs import Job, JobProcess, Subprocess, run
 
 _ENGINE = Path(__file__).resolve().parents[2] / "CARLRegistration"
 _TESTING = Path(__file__).resolve().parents[1]
-_COLD = "CARLREG_COLD_START"
+COLD_START = "CARLREG_COLD_START"
 # What a process reads when it starts and not again: jobs with other values of these start cold.
 _READ_ONCE = (
     "LC_ALL",
@@ -81,7 +81,7 @@ class Popen(JobProcess):
     """Starts the engine warm where that makes no difference, and everything else as always."""
 
     def _may_be_warm(self, environment: dict[str, str]) -> bool:
-        if not sys.platform.startswith("linux") or _COLD in environment or _COLD in os.environ:
+        if not sys.platform.startswith("linux") or COLD_START in environment or COLD_START in os.environ:
             return False
         if any(environment.get(name) != os.environ.get(name) for name in _READ_ONCE):
             return False

@@ -104,11 +104,16 @@ def test_refusing_imports_nothing_heavy(pair):
     assert (done.returncode, done.stdout.strip()) == (2, "")
 
 
-def test_help_and_version():
+@pytest.mark.cold_start
+def test_version():
     assert carlreg("--version").out.strip() == f"carlreg {__version__}"
-    for command in COMMANDS:
-        outcome = carlreg(command, "--help")
-        assert outcome.code == 0 and outcome.err == "" and COMMANDS[command].HELP[:30] in outcome.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(capfd, command):
+    assert main([command, "--help"]) == 0
+    out, err = capfd.readouterr()
+    assert err == "" and COMMANDS[command].HELP[:30] in out
 
 
 def test_defaults_are_those_of_the_settings():

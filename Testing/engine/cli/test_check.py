@@ -4,11 +4,13 @@ import importlib.metadata
 import json
 import sys
 
+import pytest
 from carlreg.cli import check
 
 from .command import carlreg
 
 
+@pytest.mark.cold_start  # the versions and devices of a process that has imported nothing yet
 def test_it_tells_versions_and_devices():
     outcome = carlreg("check", "--json")
     found = json.loads(outcome.out)

@@ -19,7 +19,7 @@ from .test_cancel import assert_cancelled
 FILES = ["inverse_transform.h5", "jacobian.nii.gz", "quality.json", "settings.json", "transform.h5"]
 FILES += ["uncertainty.nii.gz", "warped.nii.gz"]
 # Untrained: these tests are about the command line; the registration finds its start without the network.
-QUICK = ["--allow-untrained", "--io-steps", "12", "--threads", "1", "--seed", "3"]
+QUICK = ["--allow-untrained", "--grid", "64", "--io-steps", "12", "--threads", "1", "--seed", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,8 @@ def run(tmp_path_factory):
         writer = csv.writer(stream)
         writer.writerow([f"{side}_{axis}" for side in ("fixed", "moving") for axis in "xyz"])
         writer.writerows(np.hstack(pair.landmarks).tolist())
-    outcome = carlreg("register", *inputs(folder), "--out", folder / "a" / "out", *QUICK, "--progress", "json")
+    options = [*QUICK, "--progress", "json", "--report"]
+    outcome = carlreg("register", *inputs(folder), "--out", folder / "a" / "out", *options)
     return folder, pair, outcome
 
 
@@ -49,7 +50,8 @@ def test_register(run):
     folder, pair, outcome = run
     assert outcome.code == 0, outcome.err
     out = folder / "a" / "out"
-    assert names(out) == FILES and names(folder / "a") == ["out"]
+    assert names(out) == sorted([*FILES, "report.html"]) and names(folder / "a") == ["out"]
+    assert (out / "report.html").stat().st_size > 2_000_000
     quality = json.loads((out / "quality.json").read_text())
     assert quality["landmarks"]["before"]["mean_mm"] > 100  # the headers have nothing in common: centers
     assert quality["landmarks"]["after"]["mean_mm"] < 8.0  # a voxel
@@ -155,6 +157,7 @@ def test_report(run, tmp_path):
     assert names(tmp_path) == ["é.html"]
 
 
+@pytest.mark.slow  # a second whole run; the engine's own test of it is in registration/test_run.py
 def test_same_seed_same_result(run, tmp_path):
     folder, _, _ = run
     assert carlreg("register", *inputs(folder, evidence=False), "--out", tmp_path / "out", *QUICK).code == 0
@@ -182,20 +185,18 @@ def test_initial_transform_and_masks_are_taken(run, tmp_path):
         *QUICK,
         *("--io-steps", "0", "--initial-transform", tmp_path / "start.tfm"),
         *("--fixed-mask", folder / "fixed_labels.nii.gz", "--moving-mask", folder / "moving_labels.nii.gz"),
-        "--report",
     )
     assert outcome.code == 0, outcome.err
     quality = json.loads((tmp_path / "out" / "quality.json").read_text())
     assert quality["landmarks"]["after"]["mean_mm"] < 12
-    assert (tmp_path / "out" / "report.html").stat().st_size > 2_000_000
     written = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert "initial transform" in written["info"]["candidates"]  # one of the best; which wins is close here
     assert written["masks"] == {"fixed": True, "moving": True}
 
 
-def test_cancel_in_the_real_registration(run, tmp_path):
+def test_cancel_in_the_real_registration(pair, tmp_path):
     process = start(
-        *("register", *inputs(run[0], evidence=False), "--out", tmp_path / "out", *QUICK),
+        *("register", *pair, "--out", tmp_path / "out", *QUICK, "--io-steps", "4000"),
         *("--progress", "json", "--control", "stdin"),
     )
     for line in process.stdout:
@@ -206,35 +207,48 @@ def test_cancel_in_the_real_registration(run, tmp_path):
     process.stdin.flush()
     outcome = finish(process)
     assert_cancelled(outcome, time.monotonic() - begin)
-    assert names(tmp_path) == []
+    assert names(tmp_path) == [pair[0].parent.name]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits as on POSIX")
-def test_full_disk(run, tmp_path):
-    """Files may not grow beyond 200 kB: the first transform does not fit."""
+def test_full_disk(pair, tmp_path):
+    """Files may not grow beyond 20 kB: the first transform does not fit."""
     import resource
 
     outcome = carlreg(
-        *("register", *inputs(run[0], evidence=False), "--out", tmp_path / "out", *QUICK, "--progress", "none"),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
+        *("register", *pair, "--out", tmp_path / "out", *QUICK, "--progress", "none"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
     )
-    assert outcome.code == 1 and names(tmp_path) == []
+    assert outcome.code == 1 and names(tmp_path) == [pair[0].parent.name]
     assert "could not be written" in outcome.err and "free some space" in outcome.err
 
 
-def test_demo(tmp_path):
-    """The shipped model on the generated pair; an earlier result is replaced, another folder is not."""
+DEMO = ["demo", "--spacing", "8", "--threads", "1", "--progress", "none"]
+
+
+@pytest.fixture
+def demo_output(tmp_path):
+    """A folder where the demo writes, with a file of somebody's in it."""
     out = tmp_path / "demo_output"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    quick = ["--spacing", "8", "--threads", "1", "--progress", "none"]
-    outcome = carlreg("demo", *quick, cwd=tmp_path)
+    return out
+
+
+def test_the_demo_keeps_other_files(demo_output, tmp_path):
+    outcome = carlreg(*DEMO, cwd=tmp_path)
     assert outcome.code == 2 and "more than results of carlreg" in outcome.err
-    (out / "notes.txt").rename(out / "quality.json")
-    outcome = carlreg("demo", *quick, cwd=tmp_path)
+    assert names(demo_output) == ["notes.txt"]
+
+
+@pytest.mark.slow  # the shipped model's whole run; .ci/run makes the demo too
+def test_demo(demo_output, tmp_path):
+    """The shipped model on the generated pair; an earlier result is replaced."""
+    (demo_output / "notes.txt").rename(demo_output / "quality.json")
+    outcome = carlreg(*DEMO, cwd=tmp_path)
     assert outcome.code == 0, outcome.err
-    assert names(tmp_path) == ["demo_output"] and names(out) == sorted([*FILES, "input", "sheet.png"])
-    quality = json.loads((out / "quality.json").read_text())
+    assert names(tmp_path) == ["demo_output"] and names(demo_output) == sorted([*FILES, "input", "sheet.png"])
+    quality = json.loads((demo_output / "quality.json").read_text())
     assert quality["true_map"]["after"]["mean_mm"] < 8.0 and quality["true_map"]["after"]["n"] > 1000
     assert "true map, mean error" in outcome.out and "make demo FIXED=a.nii.gz MOVING=b.nii.gz" in outcome.out
 
