@@ -308,7 +308,7 @@ class CARLRegistrationTest(ScriptedLoadableModuleTest):
         import numpy as np
         from carlreg.phantom import make_pair
         from CARLRegistrationLib.engine.dependencies import missing
-        from CARLRegistrationLib.mrml.bridge import transformPoints
+        from CARLRegistrationLib.mrml.transforms import lpsPointsThrough
         from CARLRegistrationLib.register.sample_data import loadSamplePair
 
         if missing():
@@ -320,14 +320,13 @@ class CARLRegistrationTest(ScriptedLoadableModuleTest):
         self.delayDisplay("Registering")
         result = CARLRegistrationLogic().register(fixed, moving)
         self.assertLessEqual({"inverse_transform", "jacobian", "transform", "warped"}, set(result.nodes))
-        flip = np.array([-1.0, -1.0, 1.0])
         fixedPoints, movingPoints = truth.landmarks
         before = np.linalg.norm(fixedPoints - movingPoints, axis=1).mean()
-        found = transformPoints(result.nodes["transform"].GetTransformFromParent(), fixedPoints * flip) * flip
+        found = lpsPointsThrough(result.nodes["transform"], fixedPoints)
         after = np.linalg.norm(found - movingPoints, axis=1).mean()
         self.assertGreater(before, 50.0)
         self.assertLess(after, 4.0)
-        back = transformPoints(result.nodes["inverse_transform"].GetTransformFromParent(), found * flip) * flip
+        back = lpsPointsThrough(result.nodes["inverse_transform"], found)
         self.assertLess(np.linalg.norm(back - fixedPoints, axis=1).mean(), 1.0)
         jacobian = slicer.util.arrayFromVolume(result.nodes["jacobian"])
         self.assertEqual(result.quality["jacobian"]["fold_percent"], 0.0)

@@ -88,7 +88,7 @@ def below(pictures: list[Image.Image], gap: int = 8) -> Image.Image:
 
 
 def views_picture(studio: Studio) -> Image.Image:
-    from CARLRegistrationLib.common import views
+    from CARLRegistrationLib.mrml import views
 
     fixed, moving = studio.panel.parameters.fixedVolume, studio.panel.parameters.movingVolume
     former, tiles = views.remember(), []
@@ -181,8 +181,8 @@ def apply_picture(studio: Studio, spacing_mm: float) -> Image.Image:
     """Segments, landmarks, a model and a label map of the moving scan, before and after they were brought along."""
     import slicer
     from carlreg.phantom import make_pair
-    from CARLRegistrationLib.common import views
-    from CARLRegistrationLib.mrml.bridge import fillVolume
+    from CARLRegistrationLib.mrml import views
+    from CARLRegistrationLib.mrml.volumes import fillVolume
 
     panel, host = studio.panel, studio.host
     ui, main = panel.apply.ui, panel.ui

@@ -208,7 +208,7 @@ def test_the_study_is_found(case, scene):  # noqa: F811
 
 
 def test_an_imported_or_derived_transform_stands_there_too(case, scene):  # noqa: F811
-    from CARLRegistrationLib.transforms.files import setSides
+    from CARLRegistrationLib.mrml.transforms import setSides
 
     study = studies(case.fixed, case.moving)
     node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "imported")

@@ -252,7 +252,7 @@ def test_what_a_volume_is_under_counts(case):
     result = run(case.moving, transform=case.transform)
     assert "moving was resampled onto a regular grid" in result.notes[0]
     points = np.random.default_rng(2).uniform(-14, 14, (40, 3))
-    from CARLRegistrationLib.mrml.bridge import transformPoints
+    from CARLRegistrationLib.mrml.geometry import transformPoints
 
     inWarp = transformPoints(warp.GetTransformFromParent(), case.toMoving(points))
     original = imageOf(case.moving)

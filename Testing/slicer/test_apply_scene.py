@@ -118,7 +118,7 @@ def test_hardened_by_a_matrix_voxels_stay_as_they_are(case):  # noqa: F811
     transform = addLinear(shift, "rigid")
     made = run(case.moving, transform=transform, method=method("HARDEN")).made[0][1]
     assert np.array_equal(slicer.util.arrayFromVolume(made), slicer.util.arrayFromVolume(case.moving))
-    from CARLRegistrationLib.mrml.bridge import rasFromIjk
+    from CARLRegistrationLib.mrml.geometry import rasFromIjk
 
     assert np.allclose(rasFromIjk(made), shift @ rasFromIjk(case.moving))
     back = run(made, transform=transform, method=method("HARDEN"), direction=toMoving()).made[0][1]
@@ -127,7 +127,8 @@ def test_hardened_by_a_matrix_voxels_stay_as_they_are(case):  # noqa: F811
 
 def test_in_place_and_back(case, scene):  # noqa: F811
     import slicer
-    from CARLRegistrationLib.apply.run import Applying, ApplyJob, waitFor
+    from CARLRegistrationLib.apply.run import Applying, ApplyJob
+    from CARLRegistrationLib.register.run import waitFor
 
     fixed, moving = case.inMoving(9)
     organ, _grid = organs(case)
@@ -164,7 +165,8 @@ def test_in_place_and_back(case, scene):  # noqa: F811
 
 
 def test_placed_and_taken_out_again(case, scene):  # noqa: F811
-    from CARLRegistrationLib.apply.run import Applying, ApplyJob, waitFor
+    from CARLRegistrationLib.apply.run import Applying, ApplyJob
+    from CARLRegistrationLib.register.run import waitFor
 
     fixed, moving = case.inMoving(9)
     alone, other = landmarks(moving, "alone"), landmarks(moving, "couch points")
@@ -249,7 +251,8 @@ def sequence(case, count=3, browse=True, node=None):  # noqa: F811
 @pytest.mark.parametrize("browse", [True, False])
 def test_a_sequence_frame_by_frame(case, scene, browse):  # noqa: F811
     import slicer
-    from CARLRegistrationLib.apply.run import Applying, ApplyJob, waitFor
+    from CARLRegistrationLib.apply.run import Applying, ApplyJob
+    from CARLRegistrationLib.register.run import waitFor
 
     given, browser = sequence(case, browse=browse)
     before = ids(scene)
@@ -319,7 +322,8 @@ def test_a_sequence_of_points(case):  # noqa: F811
 
 
 def test_undo_removes_all_that_came(case, scene):  # noqa: F811
-    from CARLRegistrationLib.apply.run import Applying, ApplyJob, waitFor
+    from CARLRegistrationLib.apply.run import Applying, ApplyJob
+    from CARLRegistrationLib.register.run import waitFor
 
     _fixed, moving = case.inMoving(4)
     organ, _grid = organs(case)
@@ -473,7 +477,7 @@ def test_segments_that_fall_outside_are_named(case):  # noqa: F811
 def test_a_transform_that_files_cannot_hold_is_sampled_and_said(case):  # noqa: F811
     """A thin plate spline, to parent: no field at all."""
     import slicer
-    from CARLRegistrationLib.mrml.bridge import transformPoints
+    from CARLRegistrationLib.mrml.geometry import transformPoints
 
     warp = addWarp("spline", reach=120.0)
     grids = choices().ApplyGrid

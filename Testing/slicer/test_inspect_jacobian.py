@@ -87,7 +87,7 @@ def test_large_volumes_are_sampled_more_coarsely(scene, moduleWidget, monkeypatc
     monkeypatch.setattr(inspect_jacobian, "_LARGEST_LATTICE", 2000)
     node, note = inspect_jacobian.addJacobian(case)
     assert "every 2. voxel" in note or "every 3. voxel" in note
-    from CARLRegistrationLib.mrml.bridge import rasFromIjk
+    from CARLRegistrationLib.mrml.geometry import rasFromIjk
 
     values, grid = inspect_jacobian.slicer.util.arrayFromVolume(node), rasFromIjk(node)
     middle = tuple(n // 2 for n in values.shape)
@@ -176,7 +176,7 @@ def segments(scene, moduleWidget):
 
 def addSegment(segmentation, name, grid, part, size=SIZE):
     import slicer
-    from CARLRegistrationLib.mrml.bridge import matrixFrom
+    from CARLRegistrationLib.mrml.geometry import matrixFrom
     from vtk.util.numpy_support import numpy_to_vtk
 
     array = np.zeros(size[::-1], np.uint8)

@@ -127,7 +127,7 @@ def test_options_change_the_view(host, section, tmp_path):
     # the affine is all there is to this transform: without it, the grid is straight and still there
     assert all(a != b for a, b in itertools.pairwise(pictures))
     ui.linkCheckBox.click()
-    from CARLRegistrationLib.common import views
+    from CARLRegistrationLib.mrml import views
 
     assert not any(composite.GetLinkedControl() for _s, composite in views.sliceViews())
     ui.flickerModeButton.click()
@@ -146,7 +146,7 @@ def test_the_cursor_tells_displacement_and_jacobian(section):
 
 def test_folds_are_listed_and_visited(host, section, tmp_path):
     import slicer
-    from CARLRegistrationLib.common import views
+    from CARLRegistrationLib.mrml import views
 
     def displace(points):
         moved = np.zeros_like(points)

@@ -96,7 +96,7 @@ def test_overlay_is_aligned_at_all_of_the_transform_and_not_at_none(inspect, cas
 
 
 def pairs():
-    from CARLRegistrationLib.common import views
+    from CARLRegistrationLib.mrml import views
 
     return views.sliceViews()
 
@@ -416,7 +416,7 @@ def test_a_removed_volume_does_no_harm_to_leaving(inspect, case, shown):
 
 def test_part_of_a_turn_is_a_turn(case):
     from CARLRegistrationLib.inspect.case import Case, PartialMap
-    from CARLRegistrationLib.mrml.bridge import transformPoints
+    from CARLRegistrationLib.mrml.geometry import transformPoints
 
     from .volumes import rotation
 
@@ -433,7 +433,7 @@ def test_part_of_a_turn_is_a_turn(case):
 
 def test_the_way_begins_with_centers_aligned_when_little_overlaps(case):
     from CARLRegistrationLib.inspect.case import Case, PartialMap
-    from CARLRegistrationLib.mrml.bridge import transformPoints
+    from CARLRegistrationLib.mrml.geometry import transformPoints
 
     far = placed()
     far[:3, 3] += (500.0, 40.0, -300.0)
@@ -461,7 +461,8 @@ def test_resampled_equals_sitk(case, direction):
     """Another grid on the moving side, flipped or oblique: as SimpleITK resamples it."""
     import SimpleITK as sitk
     from CARLRegistrationLib.inspect.case import Case, resampled
-    from CARLRegistrationLib.mrml.bridge import rasFromIjk, worldImage
+    from CARLRegistrationLib.mrml.geometry import rasFromIjk
+    from CARLRegistrationLib.mrml.volumes import worldImage
 
     moving = addVolume(blob(), placed(direction=DIRECTIONS[direction]), "moving")
     other = Case(case.fixed, moving, case.transform)

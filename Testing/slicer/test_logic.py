@@ -58,7 +58,7 @@ def contents():
 
 
 def landmarkError(transformNode, truth) -> float:
-    from CARLRegistrationLib.mrml.bridge import transformPoints
+    from CARLRegistrationLib.mrml.geometry import transformPoints
 
     fixed, moving = truth.landmarks
     found = transformPoints(transformNode.GetTransformFromParent(), fixed * FLIP) * FLIP
@@ -97,7 +97,7 @@ def test_the_generated_pair(logic, pair, truth, temporary):
     # the warped volume is what SimpleITK makes with the node's transform
     warped = slicer.util.arrayFromVolume(result.nodes["warped"])
     assert warped.shape == before[0].shape
-    from CARLRegistrationLib.mrml.bridge import rasFromIjk, transformPoints
+    from CARLRegistrationLib.mrml.geometry import rasFromIjk, transformPoints
 
     indices = np.argwhere(before[0] > -500)[::211]
     grid = rasFromIjk(fixed)
@@ -132,7 +132,7 @@ def test_parents_are_respected(logic, pair, truth):
     moving.SetAndObserveTransformNodeID(warp.GetID())
     result = logic.register(fixed, moving, settings=settings(), placeMoving=True)
     assert "resampled" in " ".join(result.notes)
-    from CARLRegistrationLib.mrml.bridge import transformPoints, worldFromNode
+    from CARLRegistrationLib.mrml.geometry import transformPoints, worldFromNode
 
     fixedLps, movingLps = truth.landmarks
     fixedWorld = (fixedLps * FLIP) @ placedFixed[:3, :3].T + placedFixed[:3, 3]
@@ -214,7 +214,7 @@ def test_the_node_is_the_engines_file(logic, pair):
     Between the nodes ITK interpolates linearly and Slicer cubically: the finer the field, the less that matters.
     """
     import slicer
-    from CARLRegistrationLib.mrml.bridge import transformPoints
+    from CARLRegistrationLib.mrml.geometry import transformPoints
 
     result = logic.register(*pair, settings=settings(field_spacing_mm=2.0), keepJobFolder=True)
     written = sitk.ReadTransform(str(result.job_folder / "result" / "transform.h5"))

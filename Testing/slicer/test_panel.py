@@ -295,7 +295,7 @@ def test_apply_says_why_it_is_disabled(panel):
 @pytest.mark.slow
 def test_a_run_as_a_user_sees_it(host, panel, pair, tmp_path):
     import slicer
-    from CARLRegistrationLib.common import views
+    from CARLRegistrationLib.mrml import views
 
     ui = panel.ui
     for name in ("Red", "Green", "Yellow"):
@@ -368,7 +368,7 @@ def readPng(path):
 
 def test_folds_have_a_color_of_their_own(host, panel, tmp_path):
     """Rendered: a volume with a folded half. Magenta only there."""
-    from CARLRegistrationLib.common import views
+    from CARLRegistrationLib.mrml import views
 
     host.grab_view("Red", tmp_path / "first.png")
     values = np.full((10, 40, 40), 1.0, np.float32)

@@ -239,6 +239,7 @@ FORMATS = ("itk", "nifti", "ants", "elastix", "fsl", "flirt")
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_was_exported_comes_back(engine, subject, tmp_path, name):
+    from CARLRegistrationLib.mrml.transforms import sidesOf
     from CARLRegistrationLib.transforms import files as transforms_files
     from CARLRegistrationLib.transforms.choices import Convention, Direction, ExportFormat
 
@@ -259,7 +260,7 @@ def test_what_was_exported_comes_back(engine, subject, tmp_path, name):
     ).nodes[0]
     inside = 0.5 * POINTS  # FSL's warp ends with the fixed volume
     assert far(throughNode(back, inside), throughNode(node, inside)) < (1e-3 if linear else 0.05)
-    assert back.IsLinear() == linear and transforms_files.sidesOf(back) == (used.fixed, used.moving)
+    assert back.IsLinear() == linear and sidesOf(back) == (used.fixed, used.moving)
     assert back.GetName().startswith("out")
 
 
@@ -358,7 +359,8 @@ def test_files_that_cannot_be_read(engine, subject, tmp_path):
 
 
 def test_the_inverse_and_where_there_is_none(engine, subject):
-    from CARLRegistrationLib.transforms.files import TransformSelection, sidesOf
+    from CARLRegistrationLib.mrml.transforms import sidesOf
+    from CARLRegistrationLib.transforms.files import TransformSelection
 
     made = done(engine.startInvert(subject))
     (inverse,) = made.nodes
@@ -381,9 +383,9 @@ def test_the_inverse_and_where_there_is_none(engine, subject):
     values = slicer.util.arrayFromVolume(failed)
     assert failed.IsA("vtkMRMLLabelMapVolumeNode") and 0 < values.mean() < 0.2
     assert made.figures["inverse"]["not_inverted_percent"] > 0
-    from CARLRegistrationLib.mrml import bridge
+    from CARLRegistrationLib.mrml.geometry import rasFromIjk
 
-    ras = bridge.rasFromIjk(failed)
+    ras = rasFromIjk(failed)
     at = np.argwhere(values)[:, ::-1] @ ras[:3, :3].T + ras[:3, 3]
     assert np.linalg.norm(at - (8, -6, 4), axis=1).max() < 35 and np.linalg.norm(at.mean(axis=0) - (8, -6, 4)) < 6
 
@@ -410,7 +412,8 @@ def test_linear_parts_and_what_they_leave(engine, subject):
 
 
 def test_resampling_and_composing(engine, subject):
-    from CARLRegistrationLib.transforms.files import TransformSelection, sidesOf
+    from CARLRegistrationLib.mrml.transforms import sidesOf
+    from CARLRegistrationLib.transforms.files import TransformSelection
 
     made = done(engine.startResample(subject, 12.0))
     expected = throughNode(subject.transform)

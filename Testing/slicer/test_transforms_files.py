@@ -21,6 +21,13 @@ def files(scene, moduleWidget):
     return transforms_files
 
 
+@pytest.fixture
+def nodes(scene, moduleWidget):
+    from CARLRegistrationLib.mrml import transforms
+
+    return transforms
+
+
 def bump(points):
     """A gentle displacement, RAS mm."""
     weight = np.cos(np.pi * points / 160.0).prod(axis=1)
@@ -43,7 +50,7 @@ def volume(name="fixed", direction="oblique", edge=30):
 def throughNode(node, points=POINTS):
     """World points through a node and its parents, from the world."""
     import vtk
-    from CARLRegistrationLib.mrml.bridge import transformPoints
+    from CARLRegistrationLib.mrml.geometry import transformPoints
 
     made = vtk.vtkGeneralTransform()
     node.GetTransformFromWorld(made)
@@ -56,9 +63,9 @@ def throughFile(path, points=POINTS):
 
 
 def grid(node):
-    from CARLRegistrationLib.mrml import bridge
+    from CARLRegistrationLib.mrml.volumes import worldImage
 
-    return bridge.worldImage(node, "fixed volume")[0]
+    return worldImage(node, "fixed volume")[0]
 
 
 def off(node, path):
@@ -67,40 +74,40 @@ def off(node, path):
     return np.linalg.norm(throughFile(path) - expected, axis=1).max()
 
 
-def test_what_files_can_hold_is_written_as_it_is(files, tmp_path):
+def test_what_files_can_hold_is_written_as_it_is(nodes, tmp_path):
     path = tmp_path / "out.h5"
     for node, tolerance in ((addLinear(affine()), 1e-9), (addField(bump, reach=80, nodes=41), 0.05)):
-        assert files.writeNode(node, path, None) == ""
+        assert nodes.writeNode(node, path, None) == ""
         assert off(node, path) < tolerance
-    read = files.addTransform(path, "again")  # a file of Slicer's, back in Slicer
+    read = nodes.addTransform(path, "again")  # a file of Slicer's, back in Slicer
     assert np.abs(throughNode(read) - throughNode(node)).max() < 1e-3
     assert sitk.ReadTransform(str(path)).GetName() == "DisplacementFieldTransform"
 
 
-def test_chained_nodes_are_flattened_to_the_world(files, scene, tmp_path):
+def test_chained_nodes_are_flattened_to_the_world(nodes, scene, tmp_path):
     top, middle, bottom = addLinear(affine(), "top"), addField(bump, reach=90, nodes=46), addLinear(affine(-20), "low")
     middle.SetAndObserveTransformNodeID(top.GetID())
     bottom.SetAndObserveTransformNodeID(middle.GetID())
     path = tmp_path / "chain.h5"
-    assert files.writeNode(bottom, path, None) == ""
+    assert nodes.writeNode(bottom, path, None) == ""
     assert off(bottom, path) < 0.05
     bottom.SetAndObserveTransformNodeID(top.GetID())
-    assert files.writeNode(bottom, path, None) == ""
+    assert nodes.writeNode(bottom, path, None) == ""
     assert off(bottom, path) < 1e-9
 
 
-def test_the_rest_is_sampled_and_that_is_said(files, tmp_path):
+def test_the_rest_is_sampled_and_that_is_said(nodes, tmp_path):
     from CARLRegistrationLib.common.errors import RegistrationError
 
     warp, fixed, path = addWarp(), volume(), tmp_path / "warp.h5"
     with pytest.raises(RegistrationError, match="Choose the volume around which it is sampled"):
-        files.writeNode(warp, path, None)
-    note = files.writeNode(warp, path, grid(fixed))
+        nodes.writeNode(warp, path, None)
+    note = nodes.writeNode(warp, path, grid(fixed))
     said = float(note.split(":")[1].split("mm off")[0])
     assert "warp was sampled every" in note and off(warp, path) <= 1.2 * said < 0.05
     turned = addField(bump, reach=80, nodes=41)
     turned.Inverse()  # to parent now: the other tools' readers do not know it
-    assert "sampled" in files.writeNode(turned, path, grid(fixed)) and off(turned, path) < 0.05
+    assert "sampled" in nodes.writeNode(turned, path, grid(fixed)) and off(turned, path) < 0.05
 
 
 def test_singular_and_empty_transforms(files, scene, tmp_path):
@@ -133,11 +140,13 @@ def test_volumes_that_cannot_be_right(files):
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_grids_are_those_of_the_world(files, tmp_path, direction):
+    from CARLRegistrationLib.mrml.volumes import writeGrid
+
     node = volume(direction=direction)
     turn = np.eye(4)
     turn[:3, :3], turn[:3, 3] = OBLIQUE, (5, 6, 7)
     node.SetAndObserveTransformNodeID(addLinear(turn).GetID())
-    files.writeGrid(node, tmp_path / "grid.mha", "fixed volume")
+    writeGrid(node, tmp_path / "grid.mha", "fixed volume")
     found, expected = sitk.ReadImage(str(tmp_path / "grid.mha")), grid(node)
     assert found.GetSize() == expected.GetSize()
     for index in ((0, 0, 0), (29, 0, 0), (3, 29, 17)):
@@ -156,18 +165,18 @@ def test_a_moving_volume_under_the_transform_counts_where_it_was(files, tmp_path
     assert np.abs(np.array(found.GetOrigin()) - own * FLIP).max() < 1e-6
 
 
-def test_nodes_of_files_know_their_volumes(files, scene, tmp_path):
+def test_nodes_of_files_know_their_volumes(nodes, scene, tmp_path):
     fixed, moving = volume(), volume("moving")
     transform, _ = composite(20.0, bump=2.0)
     sitk.WriteTransform(transform, str(tmp_path / "both.h5"))
-    node = files.addTransform(tmp_path / "both.h5", "both", fixed, moving)
-    assert files.sidesOf(node) == (fixed, moving) and not node.IsLinear()
+    node = nodes.addTransform(tmp_path / "both.h5", "both", fixed, moving)
+    assert nodes.sidesOf(node) == (fixed, moving) and not node.IsLinear()
     assert np.linalg.norm(throughNode(node) - throughFile(tmp_path / "both.h5"), axis=1).max() < 0.05
     sitk.WriteTransform(sitk.TranslationTransform(3, (3.0, 4.0, 5.0)), str(tmp_path / "shift.tfm"))
-    shift = files.addTransform(tmp_path / "shift.tfm", "both")
+    shift = nodes.addTransform(tmp_path / "shift.tfm", "both")
     assert shift.GetClassName() == "vtkMRMLLinearTransformNode" and shift.GetName() == "both_1"
     assert np.abs(throughNode(shift) - POINTS - (-3, -4, 5)).max() < 1e-9
-    assert files.sidesOf(shift) == (None, None)
+    assert nodes.sidesOf(shift) == (None, None)
 
 
 def test_what_files_say_of_their_direction(files, tmp_path):

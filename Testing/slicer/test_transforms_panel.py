@@ -189,8 +189,8 @@ def test_the_initial_transform_is_what_the_moving_volume_is_under(host, section)
 @pytest.mark.slow
 def test_import_asks_what_the_file_does_not_say(host, panel, section, tmp_path):  # noqa: F811
     import qt
+    from CARLRegistrationLib.mrml.transforms import sidesOf
     from CARLRegistrationLib.transforms.choices import Convention, Direction
-    from CARLRegistrationLib.transforms.files import sidesOf
 
     ui, before = section.ui, transforms()
     path = tmp_path / "matrix.txt"

@@ -8,16 +8,17 @@ it was not, so that nothing is mapped twice.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import slicer
 import vtk
+from carlreg.spaces import apply_affine
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
-from ..inspect.case import parents
-from ..mrml import bridge
-from ..transforms import files
+from ..mrml.geometry import arrayFrom, lattice, parents, rasFromIjk, transformPoints, volumePoints
+from ..mrml.transforms import flatTransform, sidesOf
 from .nodes import Kind, kindOf
 
 _PROBE_NODES = 9  # per axis: where it is asked whether data and transform have anything in common
@@ -29,15 +30,15 @@ _INVERSE_WITHIN_MM = 0.5  # there and back again, for a node of the scene to cou
 class Sides:
     """Two volumes, where known: the data comes from the side of `source` and goes to the side of `target`."""
 
-    source: object = None
-    target: object = None
+    source: Any = None
+    target: Any = None
 
-
-def sidesOf(transform, toFixed: bool) -> Sides:
-    """The volumes that a transform node says it was made for."""
-    found = files.sidesOf(transform)
-    fixed, moving = (n if n is not None and n.GetImageData() is not None else None for n in found)
-    return Sides(moving, fixed) if toFixed else Sides(fixed, moving)
+    @classmethod
+    def of(cls, transform, toFixed: bool) -> Sides:
+        """The volumes that a transform node says it was made for."""
+        found = sidesOf(transform)
+        fixed, moving = (n if n is not None and n.GetImageData() is not None else None for n in found)
+        return cls(moving, fixed) if toFixed else cls(fixed, moving)
 
 
 def below(node, acting) -> list:
@@ -64,7 +65,7 @@ class Placed:
             if self.linear is not None and one.IsLinear():
                 matrix = vtk.vtkMatrix4x4()
                 one.GetMatrixTransformToParent(matrix)
-                self.linear = bridge.arrayFrom(matrix) @ self.linear
+                self.linear = arrayFrom(matrix) @ self.linear
             else:
                 self.linear = None
         self._parent = flatTransform(self.toWorld, self.linear) if chain else None
@@ -76,19 +77,6 @@ class Placed:
         return self._parent
 
 
-def flatTransform(toParent, linear: np.ndarray | None = None):
-    """A transform node outside the scene of a vtkAbstractTransform, or of its 4 x 4 when it has one."""
-    node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLTransformNode")
-    node.UnRegister(None)
-    if linear is not None:
-        node.SetMatrixTransformToParent(bridge.matrixFrom(linear))
-    else:
-        copy = vtk.vtkGeneralTransform()  # what the given one is made of may change later
-        copy.DeepCopy(toParent)
-        node.SetAndObserveTransformToParent(copy)
-    return node
-
-
 class MappingDirection:
     """A transform node in one direction: points of the data's side to the other, in the world.
 
@@ -97,14 +85,14 @@ class MappingDirection:
 
     def __init__(self, transform, toFixed: bool) -> None:
         self.transform, self.toFixed = transform, toFixed
-        self.sides = sidesOf(transform, toFixed)
+        self.sides = Sides.of(transform, toFixed)
         self.inverse = None if toFixed else knownInverse(transform)
         self.matrix = self._matrix()
 
     @staticmethod
     def targetOf(transform, toFixed: bool):
         """The volume that data is brought to, None where the transform does not say."""
-        return sidesOf(transform, toFixed).target
+        return Sides.of(transform, toFixed).target
 
     @property
     def acting(self):
@@ -134,7 +122,7 @@ class MappingDirection:
             return None
         matrix = vtk.vtkMatrix4x4()
         self.transform.GetMatrixTransformToWorld(matrix)
-        found = bridge.arrayFrom(matrix)
+        found = arrayFrom(matrix)
         return found if self.toFixed else np.linalg.inv(found)
 
 
@@ -143,16 +131,16 @@ def knownInverse(transform):
 
     It says that it was made for the same volumes, exchanged, and there and back again it is close to where it began.
     """
-    sides = sidesOf(transform, True)
+    sides = Sides.of(transform, True)
     if None in (sides.source, sides.target):
         return None
     points = volumePoints(sides.target, _PROBE_NODES)
-    there = bridge.transformPoints(_world(transform, False), points)
+    there = transformPoints(_world(transform, False), points)
     for node in slicer.util.getNodesByClass("vtkMRMLTransformNode"):
-        other = sidesOf(node, True)
+        other = Sides.of(node, True)
         if node is transform or other.source is not sides.target or other.target is not sides.source:
             continue
-        back = bridge.transformPoints(_world(node, False), there)
+        back = transformPoints(_world(node, False), there)
         if np.median(np.linalg.norm(back - points, axis=1)) < _INVERSE_WITHIN_MM:
             return node
     return None
@@ -170,20 +158,13 @@ def _world(transform, toParent: bool):
 # --- do they have anything in common? --------------------------------------------------------------------------------
 
 
-def volumePoints(volume, nodes: int) -> np.ndarray:
-    """(nodes^3, 3) points that fill a volume, in the world."""
-    own = bridge.rasFromIjk(volume)
-    index = _lattice(np.zeros(3), np.array(volume.GetImageData().GetDimensions()) - 1.0, nodes)
-    return bridge.transformPoints(bridge.worldFromNode(volume), index @ own[:3, :3].T + own[:3, 3])
-
-
 def ownPoints(node) -> np.ndarray:
     """Points that stand for a node, in its own space."""
     kind = kindOf(node)
     if kind in (Kind.VOLUME, Kind.LABELS):
-        own = bridge.rasFromIjk(node)
-        index = _lattice(np.zeros(3), np.array(node.GetImageData().GetDimensions()) - 1.0, _PROBE_NODES)
-        return index @ own[:3, :3].T + own[:3, 3]
+        own = rasFromIjk(node)
+        index = lattice(np.zeros(3), np.array(node.GetImageData().GetDimensions()) - 1.0, _PROBE_NODES)
+        return apply_affine(own, index)
     if kind is Kind.MARKUPS:
         count = node.GetNumberOfControlPoints()
         return np.array([node.GetNthControlPointPosition(n) for n in range(count)], dtype=float)
@@ -193,7 +174,7 @@ def ownPoints(node) -> np.ndarray:
     else:
         node.GetMesh().GetBounds(bounds)
     low, high = np.array(bounds)[::2], np.array(bounds)[1::2]
-    return _lattice(low, high, _PROBE_NODES)
+    return lattice(low, high, _PROBE_NODES)
 
 
 def checkOverlap(node, frame, way: MappingDirection, grid=None) -> None:
@@ -203,8 +184,8 @@ def checkOverlap(node, frame, way: MappingDirection, grid=None) -> None:
         that voxels are resampled onto, None when there is none.
     """
     names = {"name": node.GetName(), "transform": way.transform.GetName()}
-    points = bridge.transformPoints(Placed(node, way.acting).toWorld, ownPoints(frame))
-    mapped = bridge.transformPoints(way.map(), points)
+    points = transformPoints(Placed(node, way.acting).toWorld, ownPoints(frame))
+    mapped = transformPoints(way.map(), points)
     if not (np.all(np.isfinite(points)) and np.isfinite(mapped).any()):
         raise RegistrationError(
             _("{name}: {transform} gives no finite points here. Choose another transform.").format(**names)
@@ -218,7 +199,7 @@ def checkOverlap(node, frame, way: MappingDirection, grid=None) -> None:
             ).format(volume=source.GetName(), **names)
         )
     if grid is not None:
-        seen = bridge.transformPoints(way.back(), volumePoints(grid, 2 * _PROBE_NODES))
+        seen = transformPoints(way.back(), volumePoints(grid, 2 * _PROBE_NODES))
         if not np.isfinite(seen).all() or not _touch(points, seen):
             raise RegistrationError(
                 _(
@@ -230,7 +211,7 @@ def checkOverlap(node, frame, way: MappingDirection, grid=None) -> None:
 
 def _shown(volume, way: MappingDirection) -> np.ndarray:
     """Points that fill a volume of the data's side, in the world, the transform that acts left out."""
-    return bridge.transformPoints(Placed(volume, way.acting).toWorld, ownPoints(volume))
+    return transformPoints(Placed(volume, way.acting).toWorld, ownPoints(volume))
 
 
 def _touch(some: np.ndarray, others: np.ndarray, around: float = 0.0) -> bool:
@@ -241,20 +222,12 @@ def _touch(some: np.ndarray, others: np.ndarray, around: float = 0.0) -> bool:
     return bool(np.all(low <= high))
 
 
-def _lattice(low: np.ndarray, high: np.ndarray, nodes: int) -> np.ndarray:
-    axes = [np.linspace(a, b, nodes) for a, b in zip(low, high, strict=True)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-
-
 __all__ = [
     "Placed",
     "Sides",
     "MappingDirection",
     "below",
     "checkOverlap",
-    "flatTransform",
     "knownInverse",
     "ownPoints",
-    "sidesOf",
-    "volumePoints",
 ]

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
 from ..mrml import hierarchy
+from ..mrml.sequences import frames, proxyOf
 
 
 class Kind(enum.Enum):
@@ -51,29 +52,12 @@ def _holdsDirections(node) -> bool:
     return node.GetVoxelVectorType() == slicer.vtkMRMLVolumeNode.VoxelVectorTypeSpatial
 
 
-def frames(sequence) -> list:
-    """The nodes of a sequence, in order."""
-    return [sequence.GetNthDataNode(n) for n in range(sequence.GetNumberOfDataNodes())]
-
-
 def sample(node):
     """The node itself; of a sequence the first frame with something in it (landmarks are not seen in every frame)."""
     if kindOf(node) is not Kind.SEQUENCE:
         return node
     found = frames(node)
     return next((frame for frame in found if not _isEmpty(frame, kindOf(frame))), found[0])
-
-
-def browserOf(sequence):
-    """The browser that plays a sequence, or None."""
-    browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
-    return next((b for b in browsers if b.IsSynchronizedSequenceNode(sequence, True)), None)
-
-
-def proxyOf(sequence):
-    """The node that shows a sequence's present frame, or None."""
-    browser = browserOf(sequence)
-    return browser.GetProxyNode(sequence) if browser is not None else None
 
 
 def candidates() -> list:
@@ -182,14 +166,11 @@ def _isEmpty(node, kind: Kind) -> bool:
 
 __all__ = [
     "Kind",
-    "browserOf",
     "candidates",
     "checkNode",
     "describe",
-    "frames",
     "kindName",
     "kindOf",
-    "proxyOf",
     "sample",
     "together",
 ]

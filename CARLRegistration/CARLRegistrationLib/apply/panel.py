@@ -12,7 +12,7 @@ from ..common.section import Section
 from ..engine import dependencies
 from . import nodes as apply_nodes
 from .choices import ApplyDirection, ApplyGrid, ApplyMethod
-from .maps import Sides, sidesOf
+from .maps import Sides
 from .run import SOURCE_ROLE, Applying, ApplyJob, needsEngine, problemOf
 
 _POLL_MS = 60
@@ -250,7 +250,7 @@ class ApplyPanel(Section):
         p = self._parameters
         if p is None or p.applyTransform is None:
             return Sides()
-        return sidesOf(p.applyTransform, p.applyDirection is ApplyDirection.TO_FIXED)
+        return Sides.of(p.applyTransform, p.applyDirection is ApplyDirection.TO_FIXED)
 
     def _check(self) -> None:
         """Show what fits the choices, and why it cannot be started."""

@@ -16,16 +16,21 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationCancelled, RegistrationError
-from ..inspect.case import parents
 from ..inspect.evaluation import newFolder
-from ..mrml import bridge, hierarchy
-from ..register.run import Undo, waitFor
-from ..transforms import files as transforms_files
+from ..mrml import hierarchy
+from ..mrml.copies import newNode
+from ..mrml.display import showLike
+from ..mrml.geometry import parents
+from ..mrml.sequences import browserOf, checkNotSequence, frames, proxyOf
+from ..mrml.transforms import checkTransform, flatTransform
+from ..mrml.undo import Undo
+from ..mrml.volumes import checkVolume
+from ..register.run import waitFor
 from . import voxels as apply_voxels
 from .choices import ApplyDirection, ApplyGrid, ApplyInterpolation, ApplyMethod
-from .maps import MappingDirection, Placed, below, checkOverlap, flatTransform
-from .nodes import Kind, browserOf, checkNode, frames, kindOf, proxyOf, sample
-from .voxels import ResampleItem, newNode
+from .maps import MappingDirection, Placed, below, checkOverlap
+from .nodes import Kind, checkNode, kindOf, sample
+from .voxels import ResampleItem
 
 SOURCE_ROLE, TRANSFORM_ROLE = "CARLRegistration.Source", "CARLRegistration.Transform"
 ATTRIBUTE = "CARLRegistration.Applied"
@@ -62,48 +67,6 @@ class ApplyResult:
     seconds: float = 0.0
 
 
-class ApplyUndo(Undo):
-    """Also takes away all that came into the scene between `begin` and `end`: display nodes, proxies of sequences.
-
-    No events may be handled in between: what a user adds meanwhile would count, too.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._before: set | None = None
-        self._came: list[str] = []
-
-    def begin(self) -> None:
-        self._before = set(_allIds())
-
-    def end(self) -> None:
-        if self._before is not None:
-            self._came = [one for one in _allIds() if one not in self._before]
-            self._before = None
-
-    def apply(self) -> None:
-        self.end()
-        scene = slicer.mrmlScene
-        came = [scene.GetNodeByID(one) for one in self._came]
-        self._came = []
-        for node in (n for n in came if n is not None and n.IsA("vtkMRMLSequenceNode")):
-            browser = browserOf(node)
-            if browser is not None and browser.GetMasterSequenceNode() is not node:
-                browser.RemoveSynchronizedSequenceNode(node.GetID())
-        super().apply()  # what was placed under a transform that came along is taken out first
-        # Browsers first: they would make new nodes for the sequences that they show.
-        came = sorted((n for n in came if n is not None), key=lambda n: not n.IsA("vtkMRMLSequenceBrowserNode"))
-        for node in came:
-            if scene.IsNodePresent(node):
-                hierarchy.forget(node)
-                scene.RemoveNode(node)
-
-
-def _allIds() -> list[str]:
-    scene = slicer.mrmlScene
-    return [scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())]
-
-
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
@@ -117,7 +80,7 @@ def problemOf(job: ApplyJob) -> str:
 
 
 def _checkChoices(job: ApplyJob) -> None:
-    transforms_files.checkTransform(job.transform)
+    checkTransform(job.transform)
     if not job.nodes:
         raise RegistrationError(_("Nothing is chosen. Check at least one node in the list."))
     for node in job.nodes:
@@ -138,7 +101,7 @@ def _checkChoices(job: ApplyJob) -> None:
             )
     if job.method is ApplyMethod.HARDEN and job.inPlace:
         for node in job.nodes:
-            bridge.checkNotSequence(node, _("node to harden in place"))
+            checkNotSequence(node, _("node to harden in place"))
     if job.method is not ApplyMethod.RESAMPLE:
         return
     if job.massPreserving and job.interpolation is ApplyInterpolation.NEAREST:
@@ -187,7 +150,7 @@ class Applying:
 
     def __init__(self, job: ApplyJob, tell: Callable[[str, float], None] | None = None) -> None:
         self.job = job
-        self.undo = ApplyUndo()
+        self.undo = Undo()
         self._tell = tell or (lambda text, share: None)
         self._notes: list[str] = []
         self._folder = self._process = self._steps = None
@@ -260,7 +223,7 @@ class Applying:
             shown = _shownBy(node)
             grid = gridVolume(job, way) if job.method is ApplyMethod.RESAMPLE and _hasVoxels(node) else None
             if grid is not None:
-                bridge.checkVolume(grid, _("reference volume"))
+                checkVolume(grid, _("reference volume"))
                 if way.acting is not None and way.acting in parents(grid):
                     raise RegistrationError(
                         _(
@@ -447,7 +410,7 @@ class Applying:
             grid = gridVolume(self.job, self._way)
             if grid is not None:
                 made.SetReferenceImageGeometryParameterFromVolumeNode(grid)
-        _showLike(made, looksLike)
+        showLike(made, looksLike)
         self._remember(made, node)
         hierarchy.addImage(made, node, self._way.sides.target or gridVolume(self.job, self._way))
         return made
@@ -476,7 +439,7 @@ class Applying:
             browser.AddSynchronizedSequenceNode(made.GetID())
         shown = browser.GetProxyNode(made)
         if shown is not None:
-            _showLike(shown, proxy)
+            showLike(shown, proxy)
             hierarchy.addImage(shown, proxy or sequence, self._way.sides.target or gridVolume(self.job, self._way))
         return made
 
@@ -530,18 +493,6 @@ def _unique(name: str) -> str:
     return slicer.mrmlScene.GenerateUniqueName(name)
 
 
-def _showLike(made, source) -> None:
-    """Colors, window, level, glyphs of another node of the same kind."""
-    made.CreateDefaultDisplayNodes()
-    one = source.GetDisplayNode() if source is not None and source.IsA("vtkMRMLDisplayableNode") else None
-    other = made.GetDisplayNode()
-    if one is None or other is None or one.GetClassName() != other.GetClassName():
-        return
-    other.CopyContent(one, True)
-    if one.GetColorNodeID():
-        other.SetAndObserveColorNodeID(one.GetColorNodeID())
-
-
 def apply(job: ApplyJob) -> ApplyResult:
     """Apply a transform and wait; for scripts. Raises RegistrationError."""
     applying = Applying(job)
@@ -555,11 +506,9 @@ __all__ = [
     "TRANSFORM_ROLE",
     "ApplyJob",
     "ApplyResult",
-    "ApplyUndo",
     "Applying",
     "apply",
     "gridVolume",
     "needsEngine",
-    "waitFor",
     "problemOf",
 ]

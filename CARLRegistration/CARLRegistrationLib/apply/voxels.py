@@ -13,11 +13,12 @@ from slicer.i18n import tr as _
 from ..common.errors import RegistrationError
 from ..engine import dependencies
 from ..engine.process import DONE, EngineProcess, engine_environment
-from ..inspect.evaluation import standIn
-from ..mrml import bridge
-from ..transforms import files as transforms_files
+from ..mrml.copies import newNode, withoutTransform
+from ..mrml.geometry import arrayFrom, matrixFrom, rasFromIjk, rasFromImage
+from ..mrml.transforms import flatTransform, writeNode
+from ..mrml.volumes import fillVolume, placedImage, writeGrid
 from .choices import ApplyGrid
-from .maps import MappingDirection, Placed, flatTransform
+from .maps import MappingDirection, Placed
 from .nodes import Kind
 
 # Of a node's attributes: they belong to the files it was read from, and what is made of it is something else.
@@ -56,7 +57,7 @@ def write(piece: ResampleItem, number: int, way: MappingDirection, placedBy, fol
     placed = Placed(placedBy, way.acting)
     notes = []
     for n, (voxels, own) in enumerate(_voxelsOf(piece)):
-        image, note = bridge.placedImage(placed, voxels, own, _("volume"), piece.labels)
+        image, note = placedImage(placed, voxels, own, _("volume"), piece.labels)
         notes += [note] if note else []
         piece.files.append(f"{number:04d}_{n}.mha")
         try:
@@ -74,7 +75,7 @@ def write(piece: ResampleItem, number: int, way: MappingDirection, placedBy, fol
 def _voxelsOf(piece: ResampleItem):
     """(vtkImageData, 4 x 4 of its indices to the node's RAS) of a volume, or of each layer of a segmentation."""
     if piece.kind is not Kind.SEGMENTATION:
-        yield piece.frame.GetImageData(), bridge.rasFromIjk(piece.frame)
+        yield piece.frame.GetImageData(), rasFromIjk(piece.frame)
         return
     segmentation = piece.frame.GetSegmentation()
     for layer in range(segmentation.GetNumberOfLayers()):
@@ -89,7 +90,7 @@ def _voxelsOf(piece: ResampleItem):
         pad.Update()
         matrix = vtk.vtkMatrix4x4()
         image.GetImageToWorldMatrix(matrix)
-        own = bridge.arrayFrom(matrix)
+        own = arrayFrom(matrix)
         own[:3, 3] += own[:3, :3] @ extent[::2]  # voxel numbers begin at the extent, arrays at 0
         yield pad.GetOutput(), own
 
@@ -101,25 +102,25 @@ def writeDirection(
 
     Raises: RegistrationError.
     """
-    target = transforms_files.writeGrid(gridVolume, folder / "target.mha", _("reference volume"))
+    target = writeGrid(gridVolume, folder / "target.mha", _("reference volume"))
     path = folder / "transform.h5"
     if way.matrix is not None:
-        note = transforms_files.writeNode(flatTransform(None, way.matrix), path, target)
+        note = writeNode(flatTransform(None, way.matrix), path, target)
     elif way.acting is not None:
-        note = transforms_files.writeNode(way.acting, path, target)
+        note = writeNode(way.acting, path, target)
     else:
         # The engine inverts, and says how well it can; it has to know where the data's side is.
         source = way.sides.source
         if source is not None:
-            with standIn(source, way.acting) as placed:
-                around = transforms_files.writeGrid(placed, folder / "source.mha", _("fixed volume"))
+            with withoutTransform(source, way.acting) as placed:
+                around = writeGrid(placed, folder / "source.mha", _("fixed volume"))
             name = "source.mha"
         else:
             import SimpleITK as sitk
 
             name = pieces[0].files[0]
             around = sitk.ReadImage(str(folder / name))
-        note = transforms_files.writeNode(way.transform, path, around)
+        note = writeNode(way.transform, path, around)
         return ["transform.h5", "--inverse", "--fixed", name, "--moving", "target.mha"], [note] if note else []
     return ["transform.h5", "--fixed", "target.mha"], [note] if note else []
 
@@ -179,7 +180,7 @@ def read(piece: ResampleItem, folder: Path) -> str:
     piece.made = newNode(piece.frame.GetClassName())
     if piece.frame.IsA("vtkMRMLVectorVolumeNode"):
         piece.made.SetVoxelVectorType(piece.frame.GetVoxelVectorType())
-    bridge.fillVolume(images[0], piece.made)
+    fillVolume(images[0], piece.made)
     keepMeaning(piece.made, piece.frame)
     return ""
 
@@ -194,13 +195,6 @@ def keepMeaning(made, source) -> None:
     if made.IsA("vtkMRMLScalarVolumeNode"):
         made.SetVoxelValueQuantity(source.GetVoxelValueQuantity())
         made.SetVoxelValueUnits(source.GetVoxelValueUnits())
-
-
-def newNode(className: str):
-    """A node that is not in the scene yet."""
-    node = slicer.mrmlScene.CreateNodeByClass(className)
-    node.UnRegister(None)
-    return node
 
 
 def _segmentation(source, images: list) -> tuple[object, list[str]]:
@@ -251,7 +245,7 @@ def _oriented(image) -> tuple[object, set]:
     array = sitk.GetArrayViewFromImage(image)
     found = slicer.vtkOrientedImageData()
     where = [np.flatnonzero(array.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
-    matrix = bridge.matrixFrom(bridge.rasFromImage(image))
+    matrix = matrixFrom(rasFromImage(image))
     if where[0].size == 0:
         found.SetImageToWorldMatrix(matrix)
         return found, set()
@@ -272,7 +266,6 @@ __all__ = [
     "arguments",
     "checkEnd",
     "keepMeaning",
-    "newNode",
     "read",
     "startEngine",
     "write",

@@ -11,10 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 import vtk
+from carlreg.spaces import apply_affine
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
-from ..mrml import bridge
+from ..mrml.geometry import (
+    linearWorldFromNode,
+    matrixFrom,
+    parents,
+    rasFromIjk,
+    rasFromImage,
+    transformPoints,
+    volumePoints,
+)
+from ..mrml.transforms import checkNotUnder, sidesOf
+from ..mrml.volumes import checkVolume, resliced, worldImage
 
 _PROBE_NODES = 20  # per axis: where it is asked whether fixed points land in the moving volume
 _FIELD_NODES = 48  # per axis: of the field that stands for the map between 0 and 100 %
@@ -37,13 +48,13 @@ class Case:
 
     def check(self) -> None:
         """Raise RegistrationError when the three do not make sense together."""
-        bridge.checkVolume(self.fixed, _("fixed volume"))
-        bridge.checkVolume(self.moving, _("moving volume"))
+        checkVolume(self.fixed, _("fixed volume"))
+        checkVolume(self.moving, _("moving volume"))
         if self.transform is None:
             raise RegistrationError(_("Choose a transform, or register first."))
         if self.fixed is self.moving:
             raise RegistrationError(_("Fixed and moving are the same volume. Choose two different ones."))
-        self._checkParents()
+        checkNotUnder(self.fixed, self.transform)
         share = self.commonShare()
         if share is None:
             raise RegistrationError(
@@ -61,23 +72,9 @@ class Case:
                 )
             )
 
-    def _checkParents(self) -> None:
-        for parent in parents(self.fixed):
-            if parent is self.transform:
-                raise RegistrationError(
-                    _(
-                        "{fixed} is itself placed under {name}. Choose the volume that stays as fixed, or take it out "
-                        "of the transform."
-                    ).format(fixed=self.fixed.GetName(), name=self.transform.GetName())
-                )
-
     def madeFor(self) -> str:
         """A hint when the transform says that it was made for other volumes, else ""."""
-        kind = slicer.vtkMRMLTransformNode
-        made = [
-            self.transform.GetNodeReference(role)
-            for role in (kind.GetFixedNodeReferenceRole(), kind.GetMovingNodeReferenceRole())
-        ]
+        made = sidesOf(self.transform)
         if None in made or (made[0] is self.fixed and made[1] is self.moving):
             return ""
         if made[0] is self.moving and made[1] is self.fixed:
@@ -90,8 +87,8 @@ class Case:
 
     def fixedMatrix(self) -> np.ndarray | None:
         """4 x 4 of the fixed voxels to the world; None where a parent transform is not linear."""
-        linear = bridge.linearWorldFromNode(self.fixed)
-        return None if linear is None else linear @ bridge.rasFromIjk(self.fixed)
+        linear = linearWorldFromNode(self.fixed)
+        return None if linear is None else linear @ rasFromIjk(self.fixed)
 
     def fixedInWorld(self) -> tuple[np.ndarray, np.ndarray]:
         """Voxels (k, j, i) of the fixed volume, and their 4 x 4 to the world; resampled when it cannot be said so."""
@@ -100,8 +97,8 @@ class Case:
             return slicer.util.arrayFromVolume(self.fixed), matrix
         import SimpleITK as sitk
 
-        image, _note = bridge.worldImage(self.fixed, _("fixed volume"))
-        return sitk.GetArrayFromImage(image), bridge.rasFromImage(image)
+        image, _note = worldImage(self.fixed, _("fixed volume"))
+        return sitk.GetArrayFromImage(image), rasFromImage(image)
 
     def worldMap(self):
         """The chosen transform: fixed to moving points, both in the world."""
@@ -132,16 +129,12 @@ class Case:
 
     def lattice(self, nodes: int) -> np.ndarray:
         """(nodes^3, 3) world points that fill the fixed volume."""
-        size = np.array(self.fixed.GetImageData().GetDimensions())
-        axes = [np.linspace(0, n - 1, nodes) for n in size]
-        index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-        own = bridge.rasFromIjk(self.fixed)
-        return bridge.transformPoints(bridge.worldFromNode(self.fixed), index @ own[:3, :3].T + own[:3, 3])
+        return volumePoints(self.fixed, nodes)
 
     def _inMoving(self, points: np.ndarray, through) -> np.ndarray | None:
         """Bool for each point: it lands in the moving volume. None when a point is not finite."""
-        inverse = np.linalg.inv(bridge.rasFromIjk(self.moving))
-        index = bridge.transformPoints(through, points) @ inverse[:3, :3].T + inverse[:3, 3]
+        inverse = np.linalg.inv(rasFromIjk(self.moving))
+        index = apply_affine(inverse, transformPoints(through, points))
         if not np.all(np.isfinite(index)):
             return None
         size = np.array(self.moving.GetImageData().GetDimensions())
@@ -162,9 +155,9 @@ class Case:
         shift = np.eye(4)
         if self.shareBefore() < _ENOUGH_BEFORE:
             size = np.array(self.moving.GetImageData().GetDimensions())
-            own = bridge.rasFromIjk(self.moving)
+            own = rasFromIjk(self.moving)
             center = own[:3, :3] @ ((size - 1) / 2) + own[:3, 3]
-            center = bridge.transformPoints(self.movingFromWorld().GetInverse(), center[None])[0]
+            center = transformPoints(self.movingFromWorld().GetInverse(), center[None])[0]
             shift[:3, 3] = center - self.lattice(3).mean(axis=0)
         return shift
 
@@ -180,16 +173,6 @@ class Case:
         if not chosen.any():
             chosen = np.ones(len(points), dtype=bool)
         return np.stack([points[chosen].min(axis=0), points[chosen].max(axis=0)])
-
-
-def parents(node) -> list:
-    """The transform nodes above a node, nearest first."""
-    found = []
-    parent = node.GetParentTransformNode() if node is not None else None
-    while parent is not None:
-        found.append(parent)
-        parent = parent.GetParentTransformNode()
-    return found
 
 
 class PartialMap:
@@ -212,7 +195,7 @@ class PartialMap:
         self._step = (high - self._low) / (self._count - 1)
         axes = [self._low[a] + self._step[a] * np.arange(self._count[a]) for a in range(3)]
         grid = np.stack(np.meshgrid(axes[2], axes[1], axes[0], indexing="ij"), axis=-1)[..., ::-1].reshape(-1, 3)
-        mapped = bridge.transformPoints(whole, grid)
+        mapped = transformPoints(whole, grid)
         self.displacement = mapped - grid
         homogeneous = np.column_stack([grid, np.ones(len(grid))])
         self._affine = np.eye(4)
@@ -227,7 +210,7 @@ class PartialMap:
         affine = self._affineAt(share)
         if share > 0.0:
             made.Concatenate(self._grid(share * self._rest @ np.linalg.inv(affine[:3, :3]).T))
-        made.Concatenate(bridge.matrixFrom(affine))
+        made.Concatenate(matrixFrom(affine))
         made.Concatenate(self._case.movingFromWorld())
         return made
 
@@ -294,10 +277,10 @@ def resampled(moving, through, matrix: np.ndarray, size, step: int = 1) -> tuple
     count = [-(-int(n) // step) for n in size]
     image = moving.GetImageData()
     outside = float(image.GetScalarRange()[0]) - 1e6
-    own = bridge.rasFromIjk(moving)
-    values = bridge.resliced(image, own, through, lattice, count, outside, scalarType=vtk.VTK_FLOAT)
+    own = rasFromIjk(moving)
+    values = resliced(image, own, through, lattice, count, outside, scalarType=vtk.VTK_FLOAT)
     inside = values > outside + 5e5
     return values, inside, lattice
 
 
-__all__ = ["Case", "PartialMap", "parents", "resampled"]
+__all__ = ["Case", "PartialMap", "resampled"]

@@ -17,8 +17,12 @@ from slicer.i18n import tr as _
 from ..common.errors import RegistrationError
 from ..engine import dependencies
 from ..engine.process import DONE, EngineProcess, engine_environment
-from ..mrml import bridge
-from .case import Case, parents
+from ..mrml.copies import withoutTransform
+from ..mrml.geometry import parents, swapRasLps, transformPoints
+from ..mrml.segmentations import segmentInside
+from ..mrml.transforms import writeNode
+from ..mrml.volumes import writeVolume
+from .case import Case
 
 _FIELD_NODES = 72  # per axis, of a transform that files cannot hold as it is
 
@@ -107,12 +111,12 @@ def startReport(jobFolder: Path, python: str | None = None) -> Task:
 
 def writeEvaluation(case: Case, folder: Path) -> EvaluationInput:
     """Write what `carlreg evaluate` reads."""
-    fixedImage, note = bridge.writeVolume(case.fixed, folder / "fixed.mha", _("fixed volume"))
+    fixedImage, note = writeVolume(case.fixed, folder / "fixed.mha", _("fixed volume"))
     notes = [note] if note else []
-    with standIn(case.moving, case.transform) as moving:
-        movingImage, note = bridge.writeVolume(moving, folder / "moving.mha", _("moving volume"))
+    with withoutTransform(case.moving, case.transform) as moving:
+        movingImage, note = writeVolume(moving, folder / "moving.mha", _("moving volume"))
     notes += [note] if note else []
-    _writeTransform(case, folder / "transform.h5", fixedImage)
+    writeNode(case.transform, folder / "transform.h5", fixedImage, _FIELD_NODES)
     arguments = ["evaluate", "transform.h5", "fixed.mha", "moving.mha", "--out", "quality.json"]
     names = {}
     if case.fixedSegmentation is not None:
@@ -129,73 +133,6 @@ def writeEvaluation(case: Case, folder: Path) -> EvaluationInput:
         _writePoints(case, folder / "landmarks.csv")
         arguments += ["--landmarks", "landmarks.csv"]
     return EvaluationInput([*arguments, "--progress", "json", "--control", "stdin"], names, notes)
-
-
-@contextmanager
-def standIn(node, transform):
-    """The node itself, or, when it is placed under the transform already, a temporary copy that is not."""
-    above = parents(node)
-    if transform not in above:
-        yield node
-        return
-    copy = slicer.mrmlScene.CreateNodeByClass(node.GetClassName())
-    copy.UnRegister(None)
-    copy.SetHideFromEditors(True)
-    copy.SetSaveWithScene(False)
-    copy.SetName(node.GetName())
-    copy = slicer.mrmlScene.AddNode(copy)
-    try:
-        if node.IsA("vtkMRMLSegmentationNode"):
-            copy.GetSegmentation().DeepCopy(node.GetSegmentation())
-        else:
-            copy.SetAndObserveImageData(node.GetImageData())
-            copy.SetIJKToRASMatrix(bridge.matrixFrom(bridge.rasFromIjk(node)))
-        below = above[: above.index(transform)]
-        if len(below) > 1:
-            raise RegistrationError(
-                _("{name} is under several transforms and {transform}. Harden them, or take it out of them.").format(
-                    name=node.GetName(), transform=transform.GetName()
-                )
-            )
-        if below:  # its own parent goes up to the transform: a copy of it stands alone
-            alone = slicer.mrmlScene.AddNode(_copyOfTransform(below[0]))
-            copy.SetAndObserveTransformNodeID(alone.GetID())
-        yield copy
-    finally:
-        alone = copy.GetParentTransformNode()
-        slicer.mrmlScene.RemoveNode(copy)
-        if alone is not None:
-            slicer.mrmlScene.RemoveNode(alone)
-
-
-def _copyOfTransform(node):
-    copy = slicer.mrmlScene.CreateNodeByClass(node.GetClassName())
-    copy.UnRegister(None)
-    copy.CopyContent(node, True)
-    copy.SetHideFromEditors(True)
-    copy.SetSaveWithScene(False)
-    return copy
-
-
-def _writeTransform(case: Case, path: Path, fixedImage) -> None:
-    """As Slicer stores it, where that is an affine and a field as any tool reads them; else sampled."""
-    import SimpleITK as sitk
-
-    node = case.transform
-    if node.GetParentTransformNode() is None and not node.IsTransformToWorldLinear():
-        storage = slicer.vtkMRMLTransformStorageNode()
-        storage.SetFileName(str(path))
-        try:
-            if storage.WriteData(node):
-                written = sitk.ReadTransform(str(path))
-                parts = [written.Downcast()]
-                if isinstance(parts[0], sitk.CompositeTransform):
-                    parts = [parts[0].GetNthTransform(n) for n in range(parts[0].GetNumberOfTransforms())]
-                if all(part.GetTransformEnum() in bridge.itkKinds() for part in parts):
-                    return
-        except RuntimeError:
-            pass
-    bridge.writeTransform(node, path, fixedImage, _FIELD_NODES)
 
 
 def _writeLabels(case: Case, folder: Path, fixedImage, movingImage) -> tuple[dict, list[str]]:
@@ -219,7 +156,7 @@ def _writeLabels(case: Case, folder: Path, fixedImage, movingImage) -> tuple[dic
             notes.append(_("Only on one side, and not compared: {names}.").format(names=", ".join(alone)))
         sides.append(("moving", case.movingSegmentation, movingIds, movingImage))
     for side, node, ids, onto in sides:
-        with standIn(node, case.transform) if side == "moving" else _itself(node) as placed:
+        with withoutTransform(node, case.transform) if side == "moving" else _itself(node) as placed:
             empty = _writeLabelMap(placed, ids, numbers, onto, folder / f"{side}_labels.mha")
         if empty:
             notes.append(_("{node}: empty, and left out: {names}.").format(node=node.GetName(), names=", ".join(empty)))
@@ -251,7 +188,7 @@ def _writeLabelMap(node, ids: dict, numbers: dict, onto, path: Path) -> list[str
         if name not in numbers:
             continue
         try:
-            inside = bridge.segmentInside(node, segmentId, onto, _("segmentation"))
+            inside = segmentInside(node, segmentId, onto, _("segmentation"))
         except RegistrationError:
             empty.append(name)
             continue
@@ -279,7 +216,7 @@ def _writePoints(case: Case, path: Path) -> None:
                 fixed=case.fixedPoints.GetName(), moving=case.movingPoints.GetName(), n=len(lists[0]), m=len(lists[1])
             )
         )
-    rows = np.hstack(lists) * np.array([-1.0, -1.0, 1.0] * 2)
+    rows = np.hstack([swapRasLps(points) for points in lists])
     header = "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
     np.savetxt(path, rows, fmt="%.6f", delimiter=",", header=header, comments="")
 
@@ -293,8 +230,16 @@ def _points(node, without) -> np.ndarray:
         if parent is without:
             break
         if len(points):
-            points = bridge.transformPoints(parent.GetTransformToParent(), points)
+            points = transformPoints(parent.GetTransformToParent(), points)
     return points
 
 
-__all__ = ["EvaluationInput", "Task", "newFolder", "standIn", "startEvaluation", "startReport", "writeEvaluation"]
+__all__ = [
+    "EvaluationInput",
+    "Task",
+    "newFolder",
+    "withoutTransform",
+    "startEvaluation",
+    "startReport",
+    "writeEvaluation",
+]

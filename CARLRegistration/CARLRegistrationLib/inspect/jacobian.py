@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import slicer
+from carlreg.spaces import apply_affine
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
-from ..mrml import bridge
+from ..mrml.geometry import rasFromIjk, transformPoints, worldFromNode
+from ..mrml.segmentations import segmentInside
+from ..mrml.volumes import worldImage
 
 # More points than these are not mapped while the user waits: then every n-th voxel is taken.
 _LARGEST_LATTICE = 700_000
@@ -61,7 +64,7 @@ def determinantOn(transform, matrix: np.ndarray, size) -> np.ndarray:
     """Determinants (k, j, i) of a map of world points (RAS mm) on a grid: matrix 4 x 4, size i, j, k."""
     i, j, k = (np.arange(int(n), dtype=float) for n in size)
     index = np.stack(np.meshgrid(k, j, i, indexing="ij"), axis=-1)[..., ::-1].reshape(-1, 3)
-    mapped = bridge.transformPoints(transform, index @ matrix[:3, :3].T + matrix[:3, 3])
+    mapped = transformPoints(transform, apply_affine(matrix, index))
     if not np.all(np.isfinite(mapped)):
         raise RegistrationError(_("The transform gives no finite points on the fixed volume. Choose another."))
     mapped = mapped.reshape(len(k), len(j), len(i), 3)
@@ -89,8 +92,8 @@ def folds(node) -> list[Fold]:
     folded = values <= 0
     if not folded.any():
         return []
-    matrix = bridge.rasFromIjk(node)
-    world = bridge.worldFromNode(node)
+    matrix = rasFromIjk(node)
+    world = worldFromNode(node)
     voxel_mm3 = abs(float(np.linalg.det(matrix[:3, :3])))
     where = np.argwhere(folded)
     low, high = where.min(axis=0), where.max(axis=0) + 1
@@ -109,7 +112,7 @@ def folds(node) -> list[Fold]:
         whole = voxels + low
         middle = whole[np.argmin(((whole - whole.mean(axis=0)) ** 2).sum(axis=1))]
         ras = matrix[:3, :3] @ middle[::-1].astype(float) + matrix[:3, 3]
-        ras = bridge.transformPoints(world, ras[None])[0]
+        ras = transformPoints(world, ras[None])[0]
         lowest = float(values[tuple(whole.T)].min())
         found.append(Fold(number, len(voxels), len(voxels) * voxel_mm3, tuple(float(x) for x in ras), lowest))
     return found
@@ -122,7 +125,7 @@ def segmentChanges(node, segmentation) -> tuple[list[SegmentChange], list[str]]:
     """
     import SimpleITK as sitk
 
-    onto, _note = bridge.worldImage(node, _("Jacobian"))
+    onto, _note = worldImage(node, _("Jacobian"))
     values = sitk.GetArrayViewFromImage(onto)
     voxel_mm3 = float(np.prod(onto.GetSpacing()))
     ids = list(segmentation.GetSegmentation().GetSegmentIDs())
@@ -134,7 +137,7 @@ def segmentChanges(node, segmentation) -> tuple[list[SegmentChange], list[str]]:
     for segmentId in ids:
         name = segmentation.GetSegmentation().GetSegment(segmentId).GetName()
         try:
-            inside = values[bridge.segmentInside(segmentation, segmentId, onto, _("segmentation"))]
+            inside = values[segmentInside(segmentation, segmentId, onto, _("segmentation"))]
         except RegistrationError:
             without.append(name)
             continue

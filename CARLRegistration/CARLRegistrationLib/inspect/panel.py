@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
 from ..common.section import Section
-from ..mrml import bridge
+from ..mrml.geometry import rasFromIjk, transformPoints, worldFromNode
 from . import evaluation, metrics
 from . import jacobian as inspect_jacobian
 from .case import Case
@@ -363,7 +363,7 @@ class InspectPanel(Section):
     def textAt(self, ras) -> str:
         """What is known at a point of the world (RAS mm), in a line."""
         point = np.asarray(ras, dtype=float)
-        moved = bridge.transformPoints(self._case.worldMap(), point[None])[0] - point
+        moved = transformPoints(self._case.worldMap(), point[None])[0] - point
         parts = [
             _("{length:.1f} mm displaced (R {r:+.1f}, A {a:+.1f}, S {s:+.1f})").format(
                 length=float(np.linalg.norm(moved)), r=moved[0], a=moved[1], s=moved[2]
@@ -628,9 +628,9 @@ def _valueAt(node, point: np.ndarray) -> float | None:
     """The value of the nearest voxel at a point of the world, None outside."""
     if node is None or node.GetImageData() is None:
         return None
-    fromWorld = bridge.worldFromNode(node).GetInverse()
-    own = bridge.transformPoints(fromWorld, point[None])[0]
-    inverse = np.linalg.inv(bridge.rasFromIjk(node))
+    fromWorld = worldFromNode(node).GetInverse()
+    own = transformPoints(fromWorld, point[None])[0]
+    inverse = np.linalg.inv(rasFromIjk(node))
     index = np.rint(inverse[:3, :3] @ own + inverse[:3, 3]).astype(int)
     size = node.GetImageData().GetDimensions()
     if not all(0 <= i < n for i, n in zip(index, size, strict=True)):

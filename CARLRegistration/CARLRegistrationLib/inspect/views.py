@@ -15,9 +15,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..common import views
-from ..mrml import colors as inspect_colors
-from ..mrml.bridge import arrayFrom, matrixFrom, rasFromIjk
+from ..mrml import colors, views
+from ..mrml.copies import hidden
+from ..mrml.display import copyDisplay, windowLevel
+from ..mrml.geometry import arrayFrom, matrixFrom, rasFromIjk
 from .case import Case, PartialMap, resampled
 
 TEMPORARY = "CARLRegistration.Temporary"
@@ -276,7 +277,7 @@ class InspectViews:
             self._makeDifference(2 if large else 1)
         node = self._nodes["difference"]
         self._layers(node, None, 0.0)
-        inspect_colors.showLegend(node, True)
+        colors.showLegend(node, True)
 
     def _show_side_by_side(self, layer) -> None:
         manager = slicer.app.layoutManager()
@@ -311,13 +312,13 @@ class InspectViews:
         self.center()
 
     def _show_jacobian(self, layer) -> None:
-        scale = inspect_colors.logScale() if self._look.log else inspect_colors.determinantScale()
-        make = inspect_colors.logLayer if self._look.log else inspect_colors.determinantLayer
+        scale = colors.logScale() if self._look.log else colors.determinantScale()
+        make = colors.logLayer if self._look.log else colors.determinantLayer
         self._showLayer(self._displayed("log" if self._look.log else "determinant", layer, scale, make))
 
     def _show_uncertainty(self, layer) -> None:
-        scale = inspect_colors.uncertaintyScale(inspect_colors.uncertaintyRange(layer))
-        self._showLayer(self._displayed("uncertainty", layer, scale, lambda v: inspect_colors.striped(v, scale)))
+        scale = colors.uncertaintyScale(colors.uncertaintyRange(layer))
+        self._showLayer(self._displayed("uncertainty", layer, scale, lambda v: colors.striped(v, scale)))
 
     def _displayed(self, key: str, layer, scale, make):
         """A copy of a layer for display, made once."""
@@ -327,13 +328,13 @@ class InspectViews:
             name = _("{name}, {title}").format(name=layer.GetName(), title=scale.title)
             node = self._volume(key, name, make(slicer.util.arrayFromVolume(layer)), layer)
             node.SetAttribute(TEMPORARY, layer.GetID())
-            inspect_colors.style(node, scale, True)
+            colors.style(node, scale, True)
         return node
 
     def _showLayer(self, node) -> None:
         self._hideLegends()
         self._layers(self._case.fixed, node, self._look.layerOpacity)
-        inspect_colors.showLegend(node, True)  # last: the legend looks for a view that shows its volume
+        colors.showLegend(node, True)  # last: the legend looks for a view that shows its volume
         self._legendOf = node
 
     _legendOf = None
@@ -341,7 +342,7 @@ class InspectViews:
     def _hideLegends(self) -> None:
         for node in (self._legendOf, self._nodes.get("difference")):
             if node is not None and slicer.mrmlScene.IsNodePresent(node):
-                inspect_colors.showLegend(node, False)
+                colors.showLegend(node, False)
         self._legendOf = None
 
     def _onFlicker(self) -> None:
@@ -363,7 +364,7 @@ class InspectViews:
             transform = slicer.mrmlScene.CreateNodeByClass("vtkMRMLTransformNode")
             transform.UnRegister(None)
             transform.SetName(_("Inspect: share of the transform"))
-            self._nodes["share"] = _hidden(transform)
+            self._nodes["share"] = hidden(transform)
             node.SetAndObserveTransformNodeID(self._nodes["share"].GetID())
         return self._nodes["warped"]
 
@@ -384,7 +385,7 @@ class InspectViews:
         """A copy in shades of one color whose black is 0, as which views show what lies outside a volume."""
         if side not in self._nodes:
             source = getattr(self._case, side)
-            window, level = _windowLevel(source)
+            window, level = windowLevel(source)
             values = slicer.util.arrayFromVolume(source)
             black, (low, high) = round(level - window / 2), source.GetImageData().GetScalarRange()
             fits = values.dtype == np.int16 and min(black, low - black) >= -32768 and max(black, high - black) <= 32767
@@ -420,7 +421,7 @@ class InspectViews:
             slicer.util.updateVolumeFromArray(self._nodes[key], shown)
         else:
             node = self._volume(key, _("{name} (checkerboard)").format(name=fixed.GetName()), shown, fixed)
-            _copyDisplay(fixed, node)
+            copyDisplay(fixed, node, interpolation=True)
             node.GetDisplayNode().SetApplyThreshold(True)
             node.GetDisplayNode().SetThreshold(low - 1.0, high + 1.0)
         self._checkers_made[key] = made
@@ -431,15 +432,15 @@ class InspectViews:
         values, matrix = case.fixedInWorld()
         warped, inside, lattice = self._warpedLike(values, matrix, step)
         difference, unit = differenceOf(values[::step, ::step, ::step], warped, inside)
-        half = 0.5 * _windowLevel(case.fixed)[0] if unit == HOUNSFIELD else 50.0
-        scale = inspect_colors.differenceScale(inspect_colors.niceAbove(half), unit)
+        half = 0.5 * windowLevel(case.fixed)[0] if unit == HOUNSFIELD else 50.0
+        scale = colors.differenceScale(colors.niceAbove(half), unit)
         # Not in both: far below the threshold, so that nothing is shown there and its edge is sharp.
         np.clip(difference, -4.0 * scale.high, 4.0 * scale.high, out=difference)
         difference[~inside] = -1e4 * scale.high
         self._remove("difference")
         name = _("Difference, {moving} - {fixed}").format(moving=case.moving.GetName(), fixed=case.fixed.GetName())
         node = self._volume("difference", name, difference, None, lattice)
-        inspect_colors.style(node, scale, True)
+        colors.style(node, scale, True)
         display = node.GetDisplayNode()
         display.SetInterpolate(True)
         display.SetApplyThreshold(True)
@@ -466,10 +467,10 @@ class InspectViews:
         node.UnRegister(None)
         node.SetName(name)
         node.SetIJKToRASMatrix(matrixFrom(rasFromIjk(source)))
-        node = _hidden(node)
+        node = hidden(node)
         _ownDisplay(node)
         node.SetAndObserveImageData(source.GetImageData())
-        _copyDisplay(source, node)
+        copyDisplay(source, node, interpolation=True)
         self._nodes[key] = node
         return node
 
@@ -478,7 +479,7 @@ class InspectViews:
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
         node.UnRegister(None)
         node.SetName(name)
-        node = _hidden(node)
+        node = hidden(node)
         node.SetIJKToRASMatrix(matrixFrom(rasFromIjk(like) if matrix is None else matrix))
         _ownDisplay(node)
         slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(values))
@@ -543,14 +544,6 @@ def _percent(values: np.ndarray, of: np.ndarray) -> np.ndarray:
     return ((values.astype(np.float32) - low) * (100.0 / max(high - low, 1e-6))).astype(np.float32)
 
 
-def _hidden(node):
-    """Add a node that is neither listed nor saved."""
-    node.SetHideFromEditors(True)
-    node.SetSaveWithScene(False)
-    node.SetAttribute(TEMPORARY, "1")
-    return slicer.mrmlScene.AddNode(node)
-
-
 def _compose(composite, background, foreground, opacity: float, compositing=None) -> None:
     composite.SetCompositing(slicer.vtkMRMLSliceCompositeNode.Alpha if compositing is None else compositing)
     composite.SetBackgroundVolumeID(background.GetID() if background is not None else None)
@@ -565,23 +558,6 @@ def _ownDisplay(node) -> None:
     display.SetSaveWithScene(False)
     display.SetAutoWindowLevel(False)
     display.SetAutoThreshold(False)
-
-
-def _copyDisplay(source, target) -> None:
-    one, other = source.GetDisplayNode(), target.GetDisplayNode()
-    other.SetWindowLevel(*_windowLevel(source))
-    if one is not None and one.IsA("vtkMRMLScalarVolumeDisplayNode"):
-        other.SetInterpolate(one.GetInterpolate())
-        if one.GetColorNodeID():
-            other.SetAndObserveColorNodeID(one.GetColorNodeID())
-
-
-def _windowLevel(node) -> tuple[float, float]:
-    display = node.GetDisplayNode()
-    if display is not None and display.IsA("vtkMRMLScalarVolumeDisplayNode") and display.GetWindow() > 0:
-        return display.GetWindow(), display.GetLevel()
-    low, high = node.GetImageData().GetScalarRange()
-    return max(high - low, 1e-6), 0.5 * (low + high)
 
 
 # --- the deformation -------------------------------------------------------------------------------------------------
@@ -613,7 +589,7 @@ class Deformation:
                 node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLTransformNode")
                 node.UnRegister(None)
                 node.SetName(_("Inspect: deformation of {name}").format(name=case.transform.GetName()))
-                self._temporary = _hidden(node)
+                self._temporary = hidden(node)
                 self._temporary.SetAndObserveTransformToParent(partial.local())
             transform = self._temporary if local else case.transform
             self._display = transform.GetDisplayNode()
@@ -663,4 +639,4 @@ def usefulSpacing(box: np.ndarray) -> float:
     return float(min((1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 100), key=lambda step: abs(np.log(step / max(wanted, 0.1)))))
 
 
-__all__ = ["TEMPORARY", "Deformation", "InspectViews", "Look", "Mode", "Snapshot", "differenceOf", "usefulSpacing"]
+__all__ = ["Deformation", "InspectViews", "Look", "Mode", "Snapshot", "differenceOf", "usefulSpacing"]

@@ -22,10 +22,10 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ..apply.panel import ApplyPanel
-from ..common import views
 from ..common.errors import RegistrationCancelled, RegistrationError
 from ..engine import dependencies
 from ..inspect.panel import InspectPanel
+from ..mrml import colors, views
 from ..transforms.panel import TransformsPanel
 from .parameters import PRESETS, Model, Preset, Robustness, applyPreset, jobFrom, presetChanged, settingsFrom
 from .run import Result, Status, problemOf
@@ -564,7 +564,7 @@ class Panel(VTKObservationMixin):
         self._jacobianShown = wanted
         self.inspect.leave()
         views.showLayers(self._result.job.fixedVolume, jacobian if wanted else warped)
-        views.showLegend(jacobian, wanted)  # last: the legend looks for a view that shows its volume
+        colors.showLegend(jacobian, wanted)  # last: the legend looks for a view that shows its volume
 
     # --- time
 

@@ -19,7 +19,13 @@ from slicer.i18n import tr as _
 from ..common.errors import RegistrationCancelled, RegistrationError
 from ..engine import dependencies
 from ..engine.process import BAD_INPUT, CANCELLED, DONE, EngineProcess, engine_environment
-from ..mrml import bridge, colors, hierarchy
+from ..mrml import colors, hierarchy
+from ..mrml.display import copyDisplay
+from ..mrml.segmentations import writeMask
+from ..mrml.sequences import checkNotSequence
+from ..mrml.transforms import readTransform, writeInitialTransform
+from ..mrml.undo import Undo
+from ..mrml.volumes import checkVolume, notANumber, readVolumeInto, writeVolume
 from .parameters import Job, engineArguments
 
 log = logging.getLogger("CARLRegistration")
@@ -104,55 +110,6 @@ class Result:
         return ", ".join(parts) + "."
 
 
-class Undo:
-    """What a run changed in the scene, to take it back: new nodes go, nodes that were filled get their content back."""
-
-    def __init__(self) -> None:
-        self._new: list = []
-        self._filled: list = []
-        self._placed: list = []
-
-    def isNew(self, node) -> None:
-        self._new.append(node.GetID())
-
-    def willFill(self, node) -> None:
-        backup = slicer.mrmlScene.CreateNodeByClass(node.GetClassName())
-        backup.UnRegister(None)  # owned by Python alone now
-        backup.CopyContent(node, True)
-        references = {role: node.GetNodeReferenceID(role) for role in _referenceRoles(node)}
-        self._filled.append((node.GetID(), backup, node.GetTransformNodeID(), references))
-
-    def willPlace(self, node) -> None:
-        self._placed.append((node.GetID(), node.GetTransformNodeID()))
-
-    def apply(self) -> None:
-        scene = slicer.mrmlScene
-        for nodeId, parentId in self._placed:
-            node = scene.GetNodeByID(nodeId)
-            if node is not None:
-                node.SetAndObserveTransformNodeID(parentId)
-        for nodeId, backup, parentId, references in self._filled:
-            node = scene.GetNodeByID(nodeId)
-            if node is not None:
-                node.CopyContent(backup, True)
-                node.SetAndObserveTransformNodeID(parentId)
-                for role, reference in references.items():
-                    node.SetNodeReferenceID(role, reference)
-        for nodeId in self._new:
-            node = scene.GetNodeByID(nodeId)
-            if node is not None:
-                hierarchy.forget(node)
-                scene.RemoveNode(node)
-        self._new, self._filled, self._placed = [], [], []
-
-
-def _referenceRoles(node) -> list[str]:
-    if not node.IsA("vtkMRMLTransformNode"):
-        return []
-    kind = slicer.vtkMRMLTransformNode
-    return [kind.GetFixedNodeReferenceRole(), kind.GetMovingNodeReferenceRole()]
-
-
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
@@ -168,8 +125,8 @@ def problemOf(job: Job) -> str:
 def checkJob(job: Job) -> None:
     """Raise RegistrationError for what can be seen to be wrong without reading voxels."""
     fixed, moving = job.fixedVolume, job.movingVolume
-    bridge.checkVolume(fixed, _("fixed volume"))
-    bridge.checkVolume(moving, _("moving volume"))
+    checkVolume(fixed, _("fixed volume"))
+    checkVolume(moving, _("moving volume"))
     if fixed is moving:
         raise RegistrationError(_("Fixed and moving are the same volume. Choose two different ones."))
     if not any(wanted for _kind, wanted, _node in job.outputs()):
@@ -198,7 +155,7 @@ def checkJob(job: Job) -> None:
                 )
             )
     for what, node in ((_("fixed volume"), fixed), (_("moving volume"), moving)):
-        bridge.checkNotSequence(node, what)
+        checkNotSequence(node, what)
     if job.settings.weights and not Path(job.settings.weights).expanduser().is_file():
         raise RegistrationError(
             _("Weights file: {path} is not there. Choose another.").format(path=job.settings.weights)
@@ -357,9 +314,9 @@ class RegistrationRun:
 
     def _writeInputs(self) -> list[str]:
         job, folder = self.job, self._folder
-        fixedImage, note = bridge.writeVolume(job.fixedVolume, folder / "fixed.mha", _("fixed volume"))
+        fixedImage, note = writeVolume(job.fixedVolume, folder / "fixed.mha", _("fixed volume"))
         self._notes += [note] if note else []
-        movingImage, note = bridge.writeVolume(job.movingVolume, folder / "moving.mha", _("moving volume"))
+        movingImage, note = writeVolume(job.movingVolume, folder / "moving.mha", _("moving volume"))
         self._notes += [note] if note else []
         arguments = ["register", "fixed.mha", "moving.mha", "--out", "result", "--progress", "json"]
         arguments += ["--control", "stdin"]
@@ -369,11 +326,11 @@ class RegistrationRun:
         ):
             if node is not None:
                 what = _("fixed mask") if side == "fixed" else _("moving mask")
-                bridge.writeMask(node, segment, folder / f"{side}_mask.mha", image, what)
+                writeMask(node, segment, folder / f"{side}_mask.mha", image, what)
                 arguments += [f"--{side}-mask", f"{side}_mask.mha"]
         if job.initialTransform is not None:
             path = folder / "initial.h5"
-            bridge.writeInitialTransform(job.initialTransform, path, fixedImage, job.movingVolume)
+            writeInitialTransform(job.initialTransform, path, fixedImage, job.movingVolume)
             arguments += ["--initial-transform", path.name]
         return arguments + engineArguments(job.settings)
 
@@ -433,17 +390,17 @@ class RegistrationRun:
             self.undo.willFill(node)
         if transform:
             node.SetAndObserveTransformNodeID(None)
-            node.SetAndObserveTransformFromParent(bridge.readTransform(path))
+            node.SetAndObserveTransformFromParent(readTransform(path))
             first, second = (fixed, moving) if kind == "transform" else (moving, fixed)
             hierarchy.addTransform(node, first, second)  # DICOM spatial registration export asks for it
         else:
-            bridge.readVolumeInto(path, node)
+            readVolumeInto(path, node)
             node.CreateDefaultDisplayNodes()
             if kind == "warped":
-                _copyDisplay(moving, node)
+                copyDisplay(moving, node)
             elif kind == "uncertainty":  # views cannot show NaN
                 values = slicer.util.arrayFromVolume(node).astype("float32")
-                values[bridge.notANumber(path)] = colors.UNKNOWN
+                values[notANumber(path)] = colors.UNKNOWN
                 slicer.util.updateVolumeFromArray(node, colors.knownUncertainty(values))
                 colors.style(node, colors.uncertaintyScale(colors.uncertaintyRange(node)))
             hierarchy.addImage(node, moving if kind == "warped" else fixed, fixed)
@@ -515,17 +472,6 @@ def _outputName(kind: str, fixed, moving) -> str:
         "jacobian": _("Jacobian, {moving} to {fixed}"),
         "uncertainty": _("Uncertainty, {moving} to {fixed}"),
     }[kind].format(**names)
-
-
-def _copyDisplay(source, target) -> None:
-    """Window, level and colors of another volume."""
-    one, other = source.GetDisplayNode(), target.GetDisplayNode()
-    if one is None or other is None:
-        return
-    other.SetAutoWindowLevel(False)
-    other.SetWindowLevel(one.GetWindow(), one.GetLevel())
-    if one.GetColorNodeID():
-        other.SetAndObserveColorNodeID(one.GetColorNodeID())
 
 
 def _passing(seconds: float | None, passed: float) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import slicer
 
-from ..mrml.bridge import fillVolume
+from ..mrml.volumes import fillVolume
 
 FIXED_NAME, MOVING_NAME = "CARLSampleFixed", "CARLSampleMoving"
 _SPACING_MM = 3.0

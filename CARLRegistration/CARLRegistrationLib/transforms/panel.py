@@ -16,10 +16,12 @@ from slicer.i18n import tr as _
 from ..common.errors import RegistrationCancelled, RegistrationError
 from ..common.section import Section
 from ..engine import dependencies
-from ..inspect.case import Case, parents
+from ..inspect.case import Case
+from ..mrml.geometry import parents
+from ..mrml.transforms import sidesOf
 from . import tasks as engine
 from .choices import Convention, Direction, Which
-from .files import TransformSelection, antsAffineBeside, directionOf, sidesOf
+from .files import TransformSelection, antsAffineBeside, directionOf
 from .tasks import Export, TaskResult
 
 _POLL_MS = 150

@@ -13,19 +13,14 @@ from carlreg.formats.catalog import FORMATS, stem_of
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationCancelled, RegistrationError
-from ..inspect.case import parents
 from ..inspect.evaluation import Task, newFolder
-from ..mrml import bridge
+from ..mrml.geometry import parents
+from ..mrml.transforms import addTransform, checkTransform, sidesOf, writeNode
+from ..mrml.volumes import addLabelMap, checkVolume, writeGrid
 from .choices import Convention, Direction, ExportFormat, LinearKind, Precision, Which
 from .files import (
     TransformSelection,
-    addLabelMap,
-    addTransform,
-    checkTransform,
-    sidesOf,
-    writeGrid,
     writeInitial,
-    writeNode,
     writeSubject,
     writeVolumes,
 )
@@ -289,7 +284,7 @@ def startImport(
     placed = []
     for node, what in ((fixed, _("fixed volume")), (moving, _("moving volume"))):
         if node is not None:
-            bridge.checkVolume(node, what)
+            checkVolume(node, what)
             placed += [node] if node.GetParentTransformNode() is not None else []
     notes = [
         _("It is taken to be of {name} as in its file, not as it is placed under {parent}.").format(

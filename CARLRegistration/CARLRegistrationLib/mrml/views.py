@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import slicer
+from carlreg.spaces import apply_affine
 
-from ..mrml import colors
-from ..mrml.bridge import arrayFrom, rasFromIjk
-from ..mrml.colors import showLegend
+from . import colors
+from .geometry import arrayFrom, rasFromIjk
 
 LAYER_OPACITY = 0.5
 
@@ -104,7 +104,7 @@ def commonBox(fixed, warped) -> np.ndarray:
     ranges = [np.flatnonzero(shown.any(axis=tuple(a for a in range(3) if a != axis)))[[0, -1]] for axis in (2, 1, 0)]
     corners = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
     matrix = rasFromIjk(warped)
-    points = corners @ matrix[:3, :3].T + matrix[:3, 3]
+    points = apply_affine(matrix, corners)
     return np.stack([points.min(axis=0), points.max(axis=0)])
 
 
@@ -126,7 +126,6 @@ __all__ = [
     "fitTo",
     "remember",
     "restore",
-    "showLegend",
     "showLayers",
     "sliceViews",
     "styleJacobian",

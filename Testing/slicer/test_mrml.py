@@ -10,10 +10,12 @@ SPACING, ORIGIN, SHAPE = (0.8, 1.5, 3.0), (12.0, -34.0, 56.0), (7, 9, 11)  # sha
 
 
 @pytest.fixture
-def bridge(scene, moduleWidget):
-    from CARLRegistrationLib.mrml import bridge as mrml_bridge
+def mrml(scene, moduleWidget):
+    """The room of nodes and files, with its parts."""
+    import CARLRegistrationLib.mrml as found
+    from CARLRegistrationLib.mrml import geometry, segmentations, transforms, volumes  # noqa: F401
 
-    return mrml_bridge
+    return found
 
 
 def numbered(shape=SHAPE):
@@ -33,7 +35,7 @@ def assertSamePlaces(image, array, rasFromIjk):
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("parent", [None, "linear"])
-def test_volume_is_written_where_it_is_seen(bridge, tmp_path, direction, parent):
+def test_volume_is_written_where_it_is_seen(mrml, tmp_path, direction, parent):
     rasFromIjk = matrix(DIRECTIONS[direction], SPACING, ORIGIN)
     node = addVolume(numbered(), rasFromIjk)
     if parent:
@@ -44,7 +46,7 @@ def test_volume_is_written_where_it_is_seen(bridge, tmp_path, direction, parent)
         node.SetAndObserveTransformNodeID(below.GetID())
         rasFromIjk = outer @ inner @ rasFromIjk
     modified = node.GetMTime()
-    _image, note = bridge.writeVolume(node, tmp_path / "a.mha", "fixed volume")
+    _image, note = mrml.volumes.writeVolume(node, tmp_path / "a.mha", "fixed volume")
     assertSamePlaces(sitk.ReadImage(str(tmp_path / "a.mha")), numbered(), rasFromIjk)
     assert note == "" and node.GetMTime() == modified
 
@@ -55,7 +57,7 @@ def smooth(shape):
 
 
 @pytest.mark.parametrize("case", ["tilted gantry", "not linear", "shear in a parent"])
-def test_what_files_cannot_hold_is_resampled(bridge, case):
+def test_what_files_cannot_hold_is_resampled(mrml, case):
     """The oracle: the value at a voxel's world position, interpolated by SimpleITK, is the voxel's value."""
     array = smooth((30, 32, 34))
     rasFromIjk = matrix(DIRECTIONS["LPS"], (2.0, 2.0, 3.0), (33.0, 30.0, -45.0))
@@ -68,27 +70,27 @@ def test_what_files_cannot_hold_is_resampled(bridge, case):
         sheared = np.eye(4)
         sheared[0, 1] = 0.3
         node.SetAndObserveTransformNodeID(addLinear(sheared).GetID())
-    image, note = bridge.worldImage(node, "fixed volume")
+    image, note = mrml.volumes.worldImage(node, "fixed volume")
     assert "resampled" in note and node.GetName() in note
     indices = np.random.default_rng(0).integers((4, 4, 4), np.array(array.shape) - 4, (300, 3))
     ras = indices[:, ::-1] @ rasFromIjk[:3, :3].T + rasFromIjk[:3, 3]
-    world = bridge.transformPoints(bridge.worldFromNode(node), ras)
+    world = mrml.geometry.transformPoints(mrml.geometry.worldFromNode(node), ras)
     expected = array[tuple(indices.T)]
     found = [image.EvaluateAtPhysicalPoint((p * FLIP).tolist(), sitk.sitkLinear) for p in world]
     assert np.abs(np.array(found) - expected).max() < 12  # of 1000: linear interpolation twice
     assert np.allclose(np.array(image.GetDirection()).reshape(3, 3), np.diag([-1, -1, 1]))
 
 
-def test_a_warped_parent_agrees_with_slicers_own_hardening(bridge):
+def test_a_warped_parent_agrees_with_slicers_own_hardening(mrml):
     """What Slicer makes of the same volume when the user hardens the transform."""
     import slicer
 
     array = smooth((30, 32, 34))
     node = addVolume(array, matrix(np.eye(3), (2.0, 2.0, 3.0), (-33.0, -30.0, -45.0)))
     node.SetAndObserveTransformNodeID(addWarp().GetID())
-    image, _note = bridge.worldImage(node, "fixed volume")
+    image, _note = mrml.volumes.worldImage(node, "fixed volume")
     node.HardenTransform()
-    hardened = bridge.rasFromIjk(node)
+    hardened = mrml.geometry.rasFromIjk(node)
     values = slicer.util.arrayFromVolume(node)
     indices = np.argwhere(values > 200)[::97]
     ras = indices[:, ::-1] @ hardened[:3, :3].T + hardened[:3, 3]
@@ -113,7 +115,7 @@ def segmentationOf(volume, box, name="organ"):
 
 
 @pytest.mark.parametrize("parent", [False, True])
-def test_segments_become_masks_on_the_volumes_grid(bridge, tmp_path, parent):
+def test_segments_become_masks_on_the_volumes_grid(mrml, tmp_path, parent):
     import slicer
 
     rasFromIjk = matrix(DIRECTIONS["LAS"], (2.0, 2.0, 3.0), (20.0, -15.0, 4.0))
@@ -127,10 +129,10 @@ def test_segments_become_masks_on_the_volumes_grid(bridge, tmp_path, parent):
         placed = addLinear(matrix(rotation((1, 0, 1), 50), (1, 1, 1), (9, 8, 7)))
         for one in (volume, node):
             one.SetAndObserveTransformNodeID(placed.GetID())
-    image, _note = bridge.worldImage(volume, "fixed volume")
+    image, _note = mrml.volumes.worldImage(volume, "fixed volume")
     before = scene_nodes()
     for chosen, expected in ((segmentId, array), ("", array | other), (second, other)):
-        bridge.writeMask(node, chosen, tmp_path / "m.mha", image, "fixed mask")
+        mrml.segmentations.writeMask(node, chosen, tmp_path / "m.mha", image, "fixed mask")
         mask = sitk.ReadImage(str(tmp_path / "m.mha"))
         assert mask.GetSize() == image.GetSize() and np.allclose(mask.GetOrigin(), image.GetOrigin())
         assert np.array_equal(sitk.GetArrayFromImage(mask), expected)
@@ -144,24 +146,24 @@ def scene_nodes():
     return sorted(scene.GetNthNode(i).GetID() for i in range(scene.GetNumberOfNodes()))
 
 
-def test_a_label_map_on_another_grid_becomes_a_mask(bridge, tmp_path):
+def test_a_label_map_on_another_grid_becomes_a_mask(mrml, tmp_path):
     volume = addVolume(np.zeros((10, 10, 10), np.int16), np.eye(4))
     labels = np.zeros((5, 5, 5), np.int16)
     labels[1:3, 1:3, 1:3] = 7
     node = addVolume(labels, matrix(np.eye(3), (2, 2, 2), (0.5, 0.5, 0.5)), "l", "vtkMRMLLabelMapVolumeNode")
-    image, _note = bridge.worldImage(volume, "fixed volume")
-    bridge.writeMask(node, "", tmp_path / "m.mha", image, "fixed mask")
+    image, _note = mrml.volumes.worldImage(volume, "fixed volume")
+    mrml.segmentations.writeMask(node, "", tmp_path / "m.mha", image, "fixed mask")
     expected = np.zeros((10, 10, 10), np.uint8)
     expected[2:6, 2:6, 2:6] = 1
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "m.mha"))), expected)
 
 
-def test_masks_that_cannot_serve(bridge, tmp_path):
+def test_masks_that_cannot_serve(mrml, tmp_path):
     import slicer
     from CARLRegistrationLib.common.errors import RegistrationError
 
     volume = addVolume(np.zeros((10, 10, 10), np.int16), np.eye(4))
-    image, _note = bridge.worldImage(volume, "fixed volume")
+    image, _note = mrml.volumes.worldImage(volume, "fixed volume")
     far = np.ones((3, 3, 3), np.int16)
     off = addVolume(far, matrix(np.eye(3), (1, 1, 1), (500, 0, 0)), "l", "vtkMRMLLabelMapVolumeNode")
     empty = addVolume(0 * far, np.eye(4), "e", "vtkMRMLLabelMapVolumeNode")
@@ -174,10 +176,10 @@ def test_masks_that_cannot_serve(bridge, tmp_path):
         (segmentation, "gone", "not there any more"),
     ):
         with pytest.raises(RegistrationError, match=message):
-            bridge.writeMask(node, segment, tmp_path / "m.mha", image, "fixed mask")
+            mrml.segmentations.writeMask(node, segment, tmp_path / "m.mha", image, "fixed mask")
     segmentation.GetSegmentation().AddEmptySegment("a", "a")
     with pytest.raises(RegistrationError, match="is empty"):
-        bridge.writeMask(segmentation, "a", tmp_path / "m.mha", image, "fixed mask")
+        mrml.segmentations.writeMask(segmentation, "a", tmp_path / "m.mha", image, "fixed mask")
     assert scene_nodes() == none and list(tmp_path.iterdir()) == []
 
 
@@ -197,47 +199,47 @@ def gridNodes(field):
     return np.array([field.TransformIndexToPhysicalPoint(index) for index in indices])
 
 
-def outputNode(bridge, path):
+def outputNode(mrml, path):
     import slicer
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "result")
-    node.SetAndObserveTransformFromParent(bridge.readTransform(path))
+    node.SetAndObserveTransformFromParent(mrml.transforms.readTransform(path))
     return node
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 90, 180])
-def test_transform_file_to_node(bridge, tmp_path, degrees):
+def test_transform_file_to_node(mrml, tmp_path, degrees):
     transform, field = composite(degrees)
     sitk.WriteTransform(transform, str(tmp_path / "t.h5"))
-    node = outputNode(bridge, tmp_path / "t.h5")
+    node = outputNode(mrml, tmp_path / "t.h5")
     for lps, tolerance in ((gridNodes(field), 1e-3), (points(), 0.05)):
         expected = np.array([transform.TransformPoint(p.tolist()) for p in lps])
-        found = bridge.transformPoints(node.GetTransformFromParent(), lps * FLIP) * FLIP
+        found = mrml.geometry.transformPoints(node.GetTransformFromParent(), lps * FLIP) * FLIP
         assert np.linalg.norm(found - expected, axis=1).max() < tolerance
     outside = points(50, 300.0)
     outside = outside[np.abs(outside).max(axis=1) > 150]
     expected = np.array([transform.TransformPoint(p.tolist()) for p in outside])
-    found = bridge.transformPoints(node.GetTransformFromParent(), outside * FLIP) * FLIP
+    found = mrml.geometry.transformPoints(node.GetTransformFromParent(), outside * FLIP) * FLIP
     assert np.linalg.norm(found - expected, axis=1).max() < 0.05
 
 
-def test_a_file_with_one_field_and_no_affine(bridge, tmp_path):
+def test_a_file_with_one_field_and_no_affine(mrml, tmp_path):
     _transform, field = composite(0)
     alone = sitk.DisplacementFieldTransform(sitk.Image(field))
     sitk.WriteTransform(alone, str(tmp_path / "t.h5"))
-    node = outputNode(bridge, tmp_path / "t.h5")
+    node = outputNode(mrml, tmp_path / "t.h5")
     expected = np.array([alone.TransformPoint(p.tolist()) for p in gridNodes(field)])
-    found = bridge.transformPoints(node.GetTransformFromParent(), gridNodes(field) * FLIP) * FLIP
+    found = mrml.geometry.transformPoints(node.GetTransformFromParent(), gridNodes(field) * FLIP) * FLIP
     assert np.linalg.norm(found - expected, axis=1).max() < 1e-3
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180])
-def test_moving_landmarks_under_the_node_land_on_the_fixed_ones(bridge, tmp_path, degrees):
+def test_moving_landmarks_under_the_node_land_on_the_fixed_ones(mrml, tmp_path, degrees):
     import slicer
 
     transform, _field = composite(degrees)
     sitk.WriteTransform(transform, str(tmp_path / "t.h5"))
-    node = outputNode(bridge, tmp_path / "t.h5")
+    node = outputNode(mrml, tmp_path / "t.h5")
     fixed = points(60, 30.0)
     moving = np.array([transform.TransformPoint(p.tolist()) for p in fixed])
     markups = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "moving landmarks")
@@ -247,13 +249,13 @@ def test_moving_landmarks_under_the_node_land_on_the_fixed_ones(bridge, tmp_path
     assert np.linalg.norm(seen - fixed, axis=1).max() < 0.1
 
 
-def test_node_saved_by_slicer_is_the_same_transform(bridge, tmp_path):
+def test_node_saved_by_slicer_is_the_same_transform(mrml, tmp_path):
     """As .h5 (composite), read back by SimpleITK and by Slicer."""
     import slicer
 
     transform, field = composite(90)
     sitk.WriteTransform(transform, str(tmp_path / "t.h5"))
-    node = outputNode(bridge, tmp_path / "t.h5")
+    node = outputNode(mrml, tmp_path / "t.h5")
     storage = slicer.vtkMRMLTransformStorageNode()
     storage.SetFileName(str(tmp_path / "saved.h5"))
     assert storage.WriteData(node)
@@ -262,24 +264,24 @@ def test_node_saved_by_slicer_is_the_same_transform(bridge, tmp_path):
         expected = np.array([transform.TransformPoint(p.tolist()) for p in lps])
         found = np.array([saved.TransformPoint(p.tolist()) for p in lps])
         assert np.linalg.norm(found - expected, axis=1).max() < tolerance
-    again = outputNode(bridge, tmp_path / "saved.h5")
+    again = outputNode(mrml, tmp_path / "saved.h5")
     lps = gridNodes(field)
     expected = np.array([transform.TransformPoint(p.tolist()) for p in lps])
-    found = bridge.transformPoints(again.GetTransformFromParent(), lps * FLIP) * FLIP
+    found = mrml.geometry.transformPoints(again.GetTransformFromParent(), lps * FLIP) * FLIP
     assert np.linalg.norm(found - expected, axis=1).max() < 1e-3
 
 
-def test_flattened_to_a_field_by_slicer(bridge, tmp_path):
+def test_flattened_to_a_field_by_slicer(mrml, tmp_path):
     """Slicer's Transforms module converts the node to a grid, which is saved as .nii.gz and read by SimpleITK."""
     import slicer
 
     transform, field = composite(20)
     sitk.WriteTransform(transform, str(tmp_path / "t.h5"))
-    node = outputNode(bridge, tmp_path / "t.h5")
+    node = outputNode(mrml, tmp_path / "t.h5")
     reference = addVolume(np.zeros(field.GetSize()[::-1], np.int16), np.diag([4.0, 4.0, 4.0, 1.0]), "reference")
     origin = np.array(field.GetOrigin())
     reference.SetIJKToRASMatrix(
-        bridge.matrixFrom(np.diag([-1.0, -1, 1, 1]) @ matrix(np.eye(3), field.GetSpacing(), origin))
+        mrml.geometry.matrixFrom(np.diag([-1.0, -1, 1, 1]) @ matrix(np.eye(3), field.GetSpacing(), origin))
     )
     logic = slicer.vtkSlicerTransformLogic()
     logic.SetMRMLScene(slicer.mrmlScene)
@@ -295,19 +297,19 @@ def test_flattened_to_a_field_by_slicer(bridge, tmp_path):
         assert np.allclose(flattened.TransformPoint(lps.tolist()), transform.TransformPoint(lps.tolist()), atol=2e-3)
 
 
-def test_initial_transforms(bridge, tmp_path):
+def test_initial_transforms(mrml, tmp_path):
     """Written as fixed to moving points; the oracle is where Slicer shows a moving point under the node."""
     import slicer
 
     fixed = addVolume(np.zeros((20, 20, 20), np.int16), matrix(np.eye(3), (4, 4, 4), (-38, -38, -38)), "fixed")
     moving = addVolume(np.zeros((20, 20, 20), np.int16), matrix(np.eye(3), (4, 4, 4), (-38, -38, -38)), "moving")
-    image, _note = bridge.worldImage(fixed, "fixed volume")
+    image, _note = mrml.volumes.worldImage(fixed, "fixed volume")
     chained = addLinear(matrix(rotation((1, 0, 1), 70), (1, 1, 1), (5, 6, 7)))
     warp = addWarp()
     below = addWarp("below")
     below.SetAndObserveTransformNodeID(chained.GetID())
     for node, tolerance in ((chained, 1e-6), (warp, 0.2), (below, 0.2)):
-        bridge.writeInitialTransform(node, tmp_path / "i.h5", image, moving)
+        mrml.transforms.writeInitialTransform(node, tmp_path / "i.h5", image, moving)
         written = sitk.ReadTransform(str(tmp_path / "i.h5"))
         markups = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "p")
         inFixed = points(40, 25.0)
@@ -318,21 +320,21 @@ def test_initial_transforms(bridge, tmp_path):
         assert np.linalg.norm(seen - inFixed, axis=1).max() < tolerance
 
 
-def test_initial_transform_that_is_there_already(bridge, tmp_path):
+def test_initial_transform_that_is_there_already(mrml, tmp_path):
     from CARLRegistrationLib.common.errors import RegistrationError
 
     fixed, moving = (addVolume(np.zeros((9, 9, 9), np.int16), np.eye(4), name) for name in ("fixed", "moving"))
-    image, _note = bridge.worldImage(fixed, "fixed volume")
+    image, _note = mrml.volumes.worldImage(fixed, "fixed volume")
     outer, inner = addLinear(np.eye(4), "outer"), addLinear(np.eye(4), "inner")
     inner.SetAndObserveTransformNodeID(outer.GetID())
     moving.SetAndObserveTransformNodeID(inner.GetID())
     with pytest.raises(RegistrationError, match="already placed under outer"):
-        bridge.writeInitialTransform(outer, tmp_path / "i.h5", image, moving)
+        mrml.transforms.writeInitialTransform(outer, tmp_path / "i.h5", image, moving)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_volume_file_to_node(bridge, tmp_path, direction):
+def test_volume_file_to_node(mrml, tmp_path, direction):
     import slicer
 
     rasFromIjk = matrix(DIRECTIONS[direction], SPACING, ORIGIN)
@@ -342,21 +344,21 @@ def test_volume_file_to_node(bridge, tmp_path, direction):
     image.SetDirection((np.diag(FLIP) @ DIRECTIONS[direction]).ravel().tolist())
     sitk.WriteImage(image, str(tmp_path / "v.nii.gz"))
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
-    bridge.readVolumeInto(tmp_path / "v.nii.gz", node)
-    assert np.allclose(bridge.rasFromIjk(node), rasFromIjk, atol=1e-4)
+    mrml.volumes.readVolumeInto(tmp_path / "v.nii.gz", node)
+    assert np.allclose(mrml.geometry.rasFromIjk(node), rasFromIjk, atol=1e-4)
     assert np.array_equal(slicer.util.arrayFromVolume(node), numbered())
     own = slicer.vtkMRMLVolumeArchetypeStorageNode()  # what Slicer itself makes of the file
     own.SetFileName(str(tmp_path / "v.nii.gz"))
     read = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
     assert own.ReadData(read)
-    assertSamePlaces(bridge.worldImage(read, "v")[0], numbered(), rasFromIjk)
+    assertSamePlaces(mrml.volumes.worldImage(read, "v")[0], numbered(), rasFromIjk)
 
 
 def test_nan_of_a_nifti_file_is_seen(moduleWidget, tmp_path):
     """ITK's reader gives 0 for NaN, which would say: perfectly certain."""
     import nibabel
     import SimpleITK as sitk
-    from CARLRegistrationLib.mrml.bridge import notANumber
+    from CARLRegistrationLib.mrml.volumes import notANumber
 
     values = np.arange(5 * 4 * 3, dtype=np.float32).reshape(5, 4, 3)  # i, j, k
     values[2:4, 1, 0] = np.nan
