@@ -102,7 +102,7 @@ def _true_errors(pair: PhantomPair, transform: Path) -> dict:
     import numpy as np
     import SimpleITK as sitk
 
-    from ..formats import map_points
+    from ..io.itk_transform import map_points
     from ..spaces import VolumeGrid
 
     fixed_grid, moving_grid = VolumeGrid.of(pair.fixed), VolumeGrid.of(pair.moving)

@@ -38,8 +38,8 @@ def check(args: argparse.Namespace):
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     from .. import volumes
-    from ..formats.fields import is_linear
     from ..formats.inverting import inverse_of, require_grids
+    from ..io.itk_transform import is_linear
 
     opened = open_source(args)
     domain, target = opened.sides.grids

@@ -28,7 +28,7 @@ def check(args: argparse.Namespace):
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     from .. import formats
     from ..formats.fields import field_of
-    from ..physical.transform import affine_to_sitk
+    from ..io.itk_transform import affine_to_sitk
     from ..spaces import VolumeGrid
 
     opened = open_source(args)

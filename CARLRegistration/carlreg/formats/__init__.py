@@ -19,7 +19,7 @@ _LAZY = {
     "compose": "opening",
     "Inverse": "inverting",
     "inverse_of": "inverting",
-    "map_points": "fields",
+    "map_points": ".io.itk_transform",
     "map_points_back": "inverting",
     "linear_part": "linear",
     "apply_to_file": "applying",

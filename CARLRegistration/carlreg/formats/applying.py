@@ -12,14 +12,16 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..io.checks import existing_path, read_error
+from ..io.itk_transform import is_linear, map_points
+from ..io.points import map_points_file
 from ..outputs.resample import INTERPOLATORS, resample
 from ..physical import jacobian_determinant
 from ..physical.general import sample_transform
 from ..spaces import VolumeGrid
 from ..volumes import read_volume, write_image
-from . import points, surfaces
+from . import surfaces
 from .catalog import kind_of
-from .fields import affine_after_field, is_linear, map_points, require_overlap
+from .fields import affine_after_field, require_overlap
 from .inverting import map_points_back
 from .opening import Opened, chosen
 
@@ -78,7 +80,7 @@ def apply_to_file(plan: Applying, path: str | os.PathLike, out: Path) -> str:
         return found
 
     if kind == "points":
-        out.write_text(points.mapped_points(file, mapping), encoding="utf-8")
+        out.write_text(map_points_file(file, mapping), encoding="utf-8")
     else:
         surfaces.map_surface(file, out, mapping, plan.model_space)
     way = f"{second} to {first}" if plan.points_follow else f"{first} to {second}"

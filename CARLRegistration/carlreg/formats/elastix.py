@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
-from ..physical.transform import affine_from_sitk, check_affine
+from ..io.itk_transform import affine_from_sitk, check_affine
 from ..spaces import VolumeGrid
 from .fields import field_transform
 

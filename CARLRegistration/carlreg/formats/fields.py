@@ -8,10 +8,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
+from ..io.itk_transform import field_image, flatten, map_points
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..physical import PhysicalTransform
 from ..physical.interpolate import trilinear_at
-from ..physical.transform import affine_from_sitk, field_image, flatten, slab_ranges
+from ..physical.transform import slab_ranges
 from ..spaces import VolumeGrid, apply_affine
 
 _SLAB_VOXELS = 2**18
@@ -60,10 +61,6 @@ def affine_after_field(transform: sitk.Transform) -> PhysicalTransform | None:
         raise
     except InputError:
         return None
-
-
-def is_linear(transform: sitk.Transform) -> bool:
-    return all(part.IsLinear() for part in flatten(transform))
 
 
 def default_grid(
@@ -119,17 +116,6 @@ def spread_points(over: VolumeGrid) -> np.ndarray:
     cells = lattice(over, _ERROR_SIZE)
     index = cells.indices().reshape(-1, 3) + np.random.default_rng(0).uniform(-0.5, 0.5, (cells.voxel_count, 3))
     return cells.points(index)
-
-
-def map_points(transform: sitk.Transform, points_lps) -> np.ndarray:
-    """N x 3 points through a transform, float64, LPS mm."""
-    points = np.asarray(points_lps, dtype=np.float64).reshape(-1, 3)
-    if is_linear(transform):
-        matrix = np.eye(4)
-        for part in flatten(transform):
-            matrix = matrix @ affine_from_sitk(part)
-        return apply_affine(matrix, points)
-    return np.array([transform.TransformPoint(point) for point in points.tolist()]).reshape(-1, 3)
 
 
 def sampling_error(

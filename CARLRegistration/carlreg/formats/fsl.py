@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import GeometryError, InputError
-from ..physical.transform import check_affine, slab_ranges
+from ..io.itk_transform import check_affine
+from ..physical.transform import slab_ranges
 from ..spaces import VolumeGrid, apply_affine
 
 _SLAB_VOXELS = 2**18

@@ -9,11 +9,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..io.itk_transform import is_linear, map_points
 from ..physical import invert
 from ..physical.general import sample_transform
 from ..physical.transform import slab_ranges
 from ..spaces import VolumeGrid
-from .fields import affine_after_field, displacement, is_linear, map_points, statistics
+from .fields import affine_after_field, displacement, statistics
 
 _MOST_CHECKED = 4_000_000
 _SLAB_VOXELS = 2**18

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..physical.transform import affine_to_sitk, check_affine
+from ..io.itk_transform import affine_to_sitk, check_affine
 from ..spaces import VolumeGrid
 from .catalog import LINEAR_KINDS
 from .fields import difference, displacement, lattice

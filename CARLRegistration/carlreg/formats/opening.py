@@ -11,6 +11,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..io.itk_transform import is_linear
 from ..spaces import VolumeGrid
 from ..volumes import read_volume
 from .inverting import inverse_of, require_grids
@@ -111,8 +112,6 @@ def chosen(
 
 
 def _computed_inverse(opened: Opened, check):
-    from .fields import is_linear
-
     if is_linear(opened.transform):
         return inverse_of(opened.transform, None, None)
     domain, target = require_grids(*opened.sides.grids, "Inverting a transform that is not linear")

@@ -18,14 +18,13 @@ import SimpleITK as sitk
 from ..errors import GeometryError, InputError
 from ..io import nifti_field, nifti_header
 from ..io.checks import existing_path, read_error
-from ..physical.general import load_transform
-from ..physical.transform import affine_to_sitk, check_affine
+from ..io.itk_transform import affine_to_sitk, check_affine, flatten, is_linear, read_transform
 from ..spaces import VolumeGrid
 from ..spaces.grid import lps_from_ras
 from ..volumes.memory import require_memory
 from . import elastix, fsl
 from .catalog import CONVENTIONS, DIRECTIONS
-from .fields import field_transform, is_linear, require_overlap
+from .fields import field_transform, require_overlap
 
 _TEXT = 65536
 _SITK_IMAGES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -109,7 +108,7 @@ def _read(file: Path, name: str, label: str, convention, fixed, moving) -> Impor
 def _itk(file: Path, label: str, convention, name: str) -> Imported:
     _only("lps", convention, label, "an ITK transform")
     try:
-        transform = load_transform(file, name)
+        transform = read_transform(file, name)
     except InputError as error:
         cause = str(error.__cause__ or "")
         if isinstance(error, GeometryError) or "Could not create an instance" not in cause:
@@ -134,12 +133,14 @@ def _ask(label: str, what: str, choices: tuple[str, ...]) -> InputError:
 
 
 def _nifti(file: Path, label: str, convention, fixed, moving) -> Imported:
-    sizes, intent = nifti_field.header_of(file, label)
+    header = nifti_header.read_header(file, label)
+    if header is None:
+        raise InputError(f"{label}: expected a NIfTI-1 file; this is not one, or it is damaged or cut off.")
+    sizes, intent = header.sizes, header.intent
     if intent in nifti_field.FSL_COEFFICIENTS:
         raise InputError(
             f"{label}: FNIRT spline coefficients. Make a warp of them: fnirtfileutils --in=FILE --out=WARP."
         )
-    header = nifti_header.read_header(file, label)
     nifti_header.check_geometry(header, label)
     require_memory(3 * 8 * math.prod(max(n, 1) for n in sizes) / 2**20, f"reading {label}", "Use a coarser field.")
     nifti_header.check_data(file, header, label)
@@ -277,8 +278,6 @@ def require_nitransforms(what: str):
 
 
 def _check_frame(found: Imported, grid: VolumeGrid | None, label: str, side: str) -> None:
-    from ..physical.transform import flatten
-
     parts = flatten(found.transform)
     if grid is None or "DisplacementField" not in parts[-1].GetName():
         return

@@ -16,12 +16,12 @@ from .. import __version__
 from ..atomic import check_file, staged_file
 from ..errors import InputError
 from ..io import nifti_field
-from ..physical.transform import affine_from_sitk, affine_to_sitk, check_affine, flatten
+from ..io.itk_transform import affine_to_sitk, check_affine, flatten, is_linear, linear_matrix
 from ..spaces import VolumeGrid
 from ..spaces.grid import lps_from_ras
 from . import elastix, fsl, scene
 from .catalog import PRECISIONS, Format, format_for, stem_of
-from .fields import affine_after_field, default_grid, displacement, is_linear, sampling_error
+from .fields import affine_after_field, default_grid, displacement, sampling_error
 from .reading import require_nitransforms
 
 
@@ -141,10 +141,7 @@ def _content(transform, entry: Format, sides, spacing_mm, like, precision, flatt
         )
     resampled = spacing_mm is not None or like is not None
     if linear and not (flatten_it or entry.parts == "field" or resampled):
-        matrix = np.eye(4)
-        for part in flatten(transform):
-            matrix = matrix @ affine_from_sitk(part)
-        return _Content(None, check_affine(matrix), None, None, sides, name)
+        return _Content(None, check_affine(linear_matrix(transform)), None, None, sides, name)
     if entry.name == "fsl":
         fixed, _ = fsl.require_both(*sides.grids, "An FSL warp")
         if resampled:

@@ -1,4 +1,4 @@
-"""What NIfTI headers say beside what the reader makes of them.
+"""NIfTI-1 headers: their fields, read and written, and what they say beside what the reader makes of them.
 
 A NIfTI file may hold two geometries (qform and sform). SimpleITK refuses a sheared sform when it stands alone,
 replaces it silently by the qform when there is one, and fills a cut-off .nii.gz with zeros; so the header is read
@@ -10,6 +10,8 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import struct
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,21 @@ from ..errors import GeometryError, InputError
 from ..spaces import VolumeGrid, apply_affine, lps_from_ras
 from .checks import not_finite
 
+HEADER_BYTES = 348
+DATA_OFFSET = 352  # of the files that are written here
+# Offset and struct format of the fields that are read or written here. Source: nifti1.h.
+_FIELDS = {
+    "dim": (40, "8h"),
+    "intent_code": (68, "h"),
+    "datatype": (70, "2h"),  # and bits per voxel
+    "vox_offset": (108, "f"),
+    "scl_slope": (112, "2f"),  # and intercept
+    "xyzt_units": (123, "B"),
+    "descrip": (148, "80s"),
+    "form_codes": (252, "2h"),  # qform, sform
+    "srow": (280, "12f"),
+    "intent_name": (328, "16s"),
+}
 _SCANNER = 1
 _FLOATS = {16: "f4", 64: "f8"}  # codes of float32 and float64
 # Headers are written in float32 and often rounded further; up to here the nearest right-angled axes are taken.
@@ -31,12 +48,15 @@ _SHEAR_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class NiftiHeader:
-    """The fields that matter for geometry and completeness.
+    """The fields that matter for geometry, completeness and meaning.
 
-    data_offset, data_bytes: where the voxels begin and end in the unpacked file. float_type: of floating-point voxels,
-    else None. ras_from_ijk: the sform (4x4), or None.
+    sizes: of all dimensions (i, j, k, ...). intent: NIfTI's code of what the values are. data_offset, data_bytes: where
+    the voxels begin and end in the unpacked file. float_type: of floating-point voxels, else None. ras_from_ijk: the
+    sform (4x4), or None.
     """
 
+    sizes: tuple[int, ...]
+    intent: int
     data_offset: int
     data_bytes: int
     voxel_count: int
@@ -75,34 +95,65 @@ def read_header(file: Path, name: str) -> NiftiHeader | None:
             head = stream.read(2)
         opener = gzip.open if head == b"\x1f\x8b" else open
         with opener(file, "rb") as stream:
-            raw = stream.read(348)
+            raw = stream.read(HEADER_BYTES)
     except (OSError, EOFError, zlib.error):
         return None  # the reader will say why
+    if len(raw) == HEADER_BYTES and 540 in struct.unpack_from("<i", raw) + struct.unpack_from(">i", raw):
+        raise InputError(
+            f"{name}: a NIfTI-2 file, which SimpleITK cannot read. Save it as NIfTI-1, with nibabel: "
+            "nibabel.save(nibabel.Nifti1Image.from_image(nibabel.load(FILE)), 'one.nii.gz')."
+        )
+    return parse(raw)
+
+
+def parse(raw: bytes) -> NiftiHeader | None:
+    """The header in a file's first (unpacked) bytes; None when they are not those of a NIfTI-1 file."""
     for order in "<>":
-        if len(raw) == 348 and np.frombuffer(raw, f"{order}i4", 1)[0] == 348:
-            return _parse(raw, order)
-        if len(raw) == 348 and np.frombuffer(raw, f"{order}i4", 1)[0] == 540:
-            raise InputError(
-                f"{name}: a NIfTI-2 file, which SimpleITK cannot read. Save it as NIfTI-1, with nibabel: "
-                "nibabel.save(nibabel.Nifti1Image.from_image(nibabel.load(FILE)), 'one.nii.gz')."
-            )
+        if len(raw) >= HEADER_BYTES and struct.unpack_from(f"{order}i", raw)[0] == HEADER_BYTES:
+            return _parsed(raw, order)
     return None
 
 
-def _parse(raw: bytes, order: str) -> NiftiHeader:
-    def field(offset: int, kind: str, count: int = 1) -> np.ndarray:
-        return np.frombuffer(raw, order + kind, count, offset)
+def put(header: bytearray, field: str, *values) -> None:
+    """Set a field (a key of `_FIELDS`) in a header in this machine's byte order, as SimpleITK writes it."""
+    offset, kind = _FIELDS[field]
+    struct.pack_into(f"={kind}", header, offset, *values)
 
-    sizes = field(40, "i2", 8)
-    count = math.prod(max(int(n), 1) for n in sizes[1 : 1 + min(max(int(sizes[0]), 0), 7)])
-    qform_code, sform_code = (int(code) for code in field(252, "i2", 2))
+
+def new_header(dtype: np.dtype, grid: VolumeGrid, *, vectors: bool = False, sizes=None) -> bytearray:
+    """The 352 bytes that SimpleITK writes before such an image, from a small one with the true sizes put in.
+
+    Args: vectors: three components instead of one. sizes: all eight numbers of the header's `dim` (those of one 3-D
+        volume).
+    """
+    corner = grid.cropped((0, 0, 0), (2, 2, 2))
+    small = corner.image(np.zeros((2, 2, 2, 3) if vectors else (2, 2, 2), dtype=dtype))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "header.nii"
+        sitk.WriteImage(small, str(path))
+        header = bytearray(path.read_bytes()[:DATA_OFFSET])
+    put(header, "dim", *(sizes or (3, *grid.size_ijk, 1, 1, 1, 1)))
+    return header
+
+
+def _parsed(raw: bytes, order: str) -> NiftiHeader:
+    def field(name: str) -> tuple:
+        offset, kind = _FIELDS[name]
+        return struct.unpack_from(order + kind, raw, offset)
+
+    dimensions, *sizes = field("dim")
+    sizes = tuple(sizes[: min(max(dimensions, 0), 7)])
+    count = math.prod(max(n, 1) for n in sizes)
+    qform_code, sform_code = field("form_codes")
     ras_from_ijk = None
     if sform_code > 0:
-        ras_from_ijk = np.vstack([field(280, "f4", 12).astype(np.float64).reshape(3, 4), [0.0, 0.0, 0.0, 1.0]])
-    offset = float(field(108, "f4")[0])
+        ras_from_ijk = np.vstack([np.array(field("srow")).reshape(3, 4), [0.0, 0.0, 0.0, 1.0]])
+    (offset,) = field("vox_offset")
     offset = int(offset) if math.isfinite(offset) and offset > 0 else 0
-    data_type, bits_per_voxel = (int(value) for value in field(70, "i2", 2))
+    data_type, bits_per_voxel = field("datatype")
     return NiftiHeader(
+        sizes=sizes,
+        intent=field("intent_code")[0],
         data_offset=offset,
         data_bytes=offset + count * bits_per_voxel // 8,
         voxel_count=count,
@@ -110,7 +161,7 @@ def _parse(raw: bytes, order: str) -> NiftiHeader:
         sform_code=sform_code,
         qform_code=qform_code,
         ras_from_ijk=ras_from_ijk,
-        in_mm=(raw[123] & 7) in (0, 2),
+        in_mm=(field("xyzt_units")[0] & 7) in (0, 2),
     )
 
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..spaces import VolumeGrid
+from .nifti_header import new_header, put
 
 _CHUNK_BYTES = 2**22
-_DIM_OFFSET = 40
-_DESCRIPTION_OFFSET = 148
-_DATA_OFFSET = 352
 _LEVEL = 1
 
 
@@ -29,7 +24,9 @@ def write_nifti_gz(path: str | os.PathLike, array: np.ndarray, grid: VolumeGrid,
     """
     if array.shape != grid.shape_dhw:
         raise ValueError(f"Expected an array of shape {grid.shape_dhw}, got {array.shape}.")
-    write_gz(path, nifti_header(array.dtype, grid, description=description), [array])
+    header = new_header(array.dtype, grid)
+    put(header, "descrip", description.encode("ascii")[:79])
+    write_gz(path, header, [array])
 
 
 def write_gz(path: str | os.PathLike, header: bytes, parts: Iterable[np.ndarray]) -> None:
@@ -57,31 +54,6 @@ def write_gz(path: str | os.PathLike, header: bytes, parts: Iterable[np.ndarray]
 def _deflated(data) -> bytes:
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15)
     return packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
-
-
-def nifti_header(
-    dtype: np.dtype,
-    grid: VolumeGrid,
-    *,
-    vectors: bool = False,
-    sizes: tuple[int, ...] | None = None,
-    description: str = "",
-) -> bytearray:
-    """The 352 bytes that SimpleITK writes before such an image, from a small one with the true sizes put in.
-
-    Args: vectors: three components instead of one. sizes: all eight numbers of the header's `dim` (those of one 3-D
-        volume).
-    """
-    corner = grid.cropped((0, 0, 0), (2, 2, 2))
-    small = corner.image(np.zeros((2, 2, 2, 3) if vectors else (2, 2, 2), dtype=dtype))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "header.nii"
-        sitk.WriteImage(small, str(path))
-        header = bytearray(path.read_bytes()[:_DATA_OFFSET])
-    struct.pack_into("=8h", header, _DIM_OFFSET, *(sizes or (3, *grid.size_ijk, 1, 1, 1, 1)))
-    if description:
-        struct.pack_into("80s", header, _DESCRIPTION_OFFSET, description.encode("ascii")[:79])
-    return header
 
 
 def rounded_mantissa(array: np.ndarray, bits: int = 12) -> np.ndarray:

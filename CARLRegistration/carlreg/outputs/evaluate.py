@@ -11,9 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
+from ..io.itk_transform import read_transform
 from ..io.nifti_writing import rounded_mantissa, write_nifti_gz
 from ..physical import PhysicalTransform, invert
-from ..physical.general import load_transform, sample_transform
+from ..physical.general import sample_transform
 from ..progress import Progress, StageTiming, peak_memory_mb
 from ..quality.judged import judged
 from ..quality.measure import measure, read_uncertainty
@@ -87,7 +88,7 @@ def _as_physical(
     if isinstance(transform, PhysicalTransform):
         return transform, transform.apply, None
     if not isinstance(transform, sitk.Transform):
-        transform = load_transform(transform)
+        transform = read_transform(transform)
     try:
         physical = PhysicalTransform.from_sitk(transform)
         return physical, physical.apply, None

@@ -15,7 +15,8 @@ import numpy as np
 import SimpleITK as sitk
 from torch import Tensor
 
-from ..errors import GeometryError, InputError
+from ..errors import InputError
+from ..io.itk_transform import affine_from_sitk, affine_to_sitk, check_affine, flatten
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid, apply_affine
 from .interpolate import LatticeSampler, lattice_affine, trilinear_at
@@ -148,55 +149,3 @@ def slab_ranges(grid: VolumeGrid, voxels: int = SLAB_VOXELS) -> list[tuple[int, 
     depth, height, width = grid.shape_dhw
     planes = max(1, voxels // (height * width))
     return [(start, min(start + planes, depth)) for start in range(0, depth, planes)]
-
-
-def check_affine(affine_lps) -> np.ndarray:
-    """The 4x4 matrix as float64, or GeometryError when it is not an invertible affine."""
-    affine = np.asarray(affine_lps, dtype=np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.abs(affine[3] - [0, 0, 0, 1]).max() > 1e-9:
-        raise GeometryError(f"Expected a finite 4x4 affine matrix with last row 0 0 0 1, got {affine.tolist()}.")
-    singular_values = np.linalg.svd(affine[:3, :3], compute_uv=False)
-    if singular_values[-1] < 1e-6 * max(singular_values[0], 1e-6):
-        raise GeometryError(
-            "Expected an invertible affine, got a singular one (it squeezes space flat): "
-            f"{np.round(affine[:3, :3], 6).tolist()}. Check the transform."
-        )
-    return affine
-
-
-def affine_to_sitk(affine_lps: np.ndarray) -> sitk.AffineTransform:
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(affine_lps[:3, :3].ravel().tolist())
-    transform.SetTranslation(affine_lps[:3, 3].tolist())
-    return transform
-
-
-def affine_from_sitk(transform: sitk.Transform) -> np.ndarray:
-    """4x4 matrix of any linear SimpleITK transform, by its action on four points."""
-    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    matrix = np.eye(4)
-    for axis in range(3):
-        matrix[:3, axis] = np.array(transform.TransformPoint(tuple(np.eye(3)[axis]))) - origin
-    matrix[:3, 3] = origin
-    return matrix
-
-
-def field_image(transform: sitk.Transform, grid: VolumeGrid) -> sitk.Image:
-    """Any ITK transform's displacements (LPS mm) at a grid's voxels, a float64 vector image, whole."""
-    return sitk.TransformToDisplacementField(
-        transform,
-        sitk.sitkVectorFloat64,
-        grid.size_ijk,
-        grid.origin_lps.tolist(),
-        grid.spacing.tolist(),
-        grid.direction.ravel().tolist(),
-    )
-
-
-def flatten(transform: sitk.Transform) -> list[sitk.Transform]:
-    """The parts of a transform as downcast transforms; the last one acts first."""
-    transform = transform.Downcast() if hasattr(transform, "Downcast") else transform
-    if transform.GetName() != "CompositeTransform":
-        return [transform]
-    composite = sitk.CompositeTransform(transform)
-    return [part for n in range(composite.GetNumberOfTransforms()) for part in flatten(composite.GetNthTransform(n))]

@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ..io.itk_transform import map_points
 from ..maps import identity_map, sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..models.attention import fill_uncertain
@@ -26,7 +27,7 @@ from ..spaces import apply_affine
 from ..volumes import Volume
 from .pair import PreparedPair
 from .predict import NetworkPrediction, PointMap, images_for
-from .starts import INITIAL, transform_points
+from .starts import INITIAL
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def _known_maps(
 ) -> dict[str, PointMap]:
     """Maps from fixed to moving points that may know more than the start's affine, by where they come from."""
     if start.name == INITIAL and initial_transform is not None and not initial_transform.IsLinear():
-        return {INITIAL: lambda points: transform_points(initial_transform, points)}
+        return {INITIAL: lambda points: map_points(initial_transform, points)}
     maps = {}
     if prediction is not None and prediction.map_lps is not None:
         maps["network"] = prediction.map_lps

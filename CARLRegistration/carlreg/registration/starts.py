@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ..io.itk_transform import map_points
 from ..optimize.affine import AffineProblem, refine_affine
 from ..optimize.candidates import (
     AffineCandidate,
@@ -50,7 +51,7 @@ def affine_candidates(
     found = []
     if initial_transform is not None:
         points = _lattice(fixed.content, 12)
-        mapped = transform_points(initial_transform, points)
+        mapped = map_points(initial_transform, points)
         found.append(AffineCandidate(INITIAL, fit_affine(points, mapped, np.ones(len(points)))))
     if prediction is not None:
         matrix, agreement = robust_affine(
@@ -130,11 +131,6 @@ def refined_winner(
 
 def affine_map(matrix: np.ndarray) -> PointMap:
     return lambda points: apply_affine(matrix, points)
-
-
-def transform_points(transform: sitk.Transform, points_lps: np.ndarray) -> np.ndarray:
-    """n x 3 points through an ITK transform."""
-    return np.array([transform.TransformPoint(point) for point in points_lps.tolist()])
 
 
 def _lattice(grid: VolumeGrid, count: int) -> np.ndarray:

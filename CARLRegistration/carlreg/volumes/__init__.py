@@ -1,7 +1,7 @@
 """Reading, writing and checking volumes, masks, label maps, landmarks and transforms (SimpleITK; never torch)."""
 
-from ..io.landmarks import read_landmarks
-from ..io.transform_file import read_transform
+from ..io.itk_transform import read_transform
+from ..io.points import read_landmarks
 from .dicom import references as dicom_references
 from .masks import read_labels, read_mask
 from .memory import available_memory_mb, require_memory

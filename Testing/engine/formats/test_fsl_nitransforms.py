@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from carlreg import formats
 from carlreg.errors import GeometryError, InputError
-from carlreg.physical.transform import affine_to_sitk
+from carlreg.io.itk_transform import affine_to_sitk
 
 from .geometry_cases import DIRECTIONS, GeometryCase, geometry_case
 

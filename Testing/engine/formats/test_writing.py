@@ -11,8 +11,8 @@ import pytest
 import SimpleITK as sitk
 from carlreg import formats
 from carlreg.errors import GeometryError, InputError
+from carlreg.io.itk_transform import affine_to_sitk
 from carlreg.physical import PhysicalTransform
-from carlreg.physical.transform import affine_to_sitk
 from carlreg.spaces import VolumeGrid
 
 from .geometry_cases import CENTER, rotation

@@ -5,19 +5,18 @@ from __future__ import annotations
 import base64
 import gzip
 import math
-import struct
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from ...io import nifti_header
 from ..sheet import BLUE, FOLD, RED, WHITE, window
 from .case import ReportCase
 from .pictures import UNCERTAIN, UNKNOWN, largest_shown
 
 EDGE = 128
-_SLOPE_OFFSET = 112  # of scl_slope and scl_inter in a NIfTI-1 header
 _MARK = 0  # the 8-bit value of a fold, or of what is unknown
 
 
@@ -122,7 +121,7 @@ def _nifti(codes: np.ndarray, like: sitk.Image, slope: float, intercept: float) 
         path = Path(folder) / "volume.nii"
         sitk.WriteImage(image, str(path))
         content = bytearray(path.read_bytes())
-    struct.pack_into("=2f", content, _SLOPE_OFFSET, slope, intercept)
+    nifti_header.put(content, "scl_slope", slope, intercept)
     return base64.b64encode(gzip.compress(bytes(content), compresslevel=6, mtime=0)).decode()
 
 
