@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from pathlib import Path
 
 import pytest
-from support.documents import PAGES, README, ROOT, anchors, links, pictures
+from support.documents import PAGES, README, ROOT, anchors, inline_code, links, pictures
 
 MOST_LINES = 160
 DOCS = ROOT / "docs"
@@ -82,3 +84,23 @@ def test_results_are_those_of_the_benchmark():
                 assert abs(found - float(told)) <= 0.51 * 10**-digits, (case, method)
                 compared += 1
     assert compared == 6 * 12 + 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_named_in_sentences_exist(page):
+    for code in inline_code(page):
+        if re.match(r"(carlreg|CARLRegistrationLib|CARLRegistration|Testing|docs)/[\w./*-]+$", code):
+            under = ROOT / "CARLRegistration" if code.startswith(("carlreg/", "CARLRegistrationLib/")) else ROOT
+            assert list(under.glob(code.rstrip("/"))), f"{page.name}: {code}"
+
+
+@pytest.mark.parametrize("package", ["carlreg", "CARLRegistrationLib"])
+def test_the_map_of_the_code_is_complete(package):
+    """The parts in the map of architecture.md are those on disk."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    lines = page.split(f"\nCARLRegistration/{package}/")[1].split("\n")[1:]
+    told = " ".join(line[:120].split("  ")[1] for line in itertools.takewhile(lambda line: line[:2] == "  ", lines))
+    parts = {Path(word).stem for word in told.split()}
+    folder = ROOT / "CARLRegistration" / package
+    there = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert parts == {name for name in there if not name.startswith("__")}
