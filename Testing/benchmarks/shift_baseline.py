@@ -1,6 +1,6 @@
 """Networks with and without coordinate attention while the moving content is shifted; no search, no optimization.
 
-    carlreg train run --config CARLRegistration/carlreg/training/configs/everything.toml --out runs/unet \\
+    carlreg train run --config CARLRegistration/carlreg/training/configs/joint.toml --out runs/unet \\
         --set model.name=unet --set model.weights=none --set data.synthetic.size=64 --set run.steps=612 \\
         --set optimizer.rate=5e-4 --set optimizer.final_rate=5e-5
     python Testing/benchmarks/shift_baseline.py --unet runs/unet/checkpoint.pt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -49,25 +50,42 @@ MAY_IMPORT = {
 MODULES = sorted(ENGINE.rglob("*.py"))
 
 
+MODULE_OF = {
+    ".".join(("carlreg", *path.relative_to(ENGINE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in MODULES
+}
+
+
 def part_of(path: Path) -> str:
     return path.relative_to(ENGINE).parts[0].removesuffix(".py")
 
 
 def imported_parts(path: Path) -> set[str]:
-    """The parts of the engine that a module imports, at its top or inside functions; type checking aside."""
+    """The parts of the engine that a module imports, wherever it does so."""
+    return {name[1] for name in imported_names(path) if name[0] == "carlreg" and len(name) > 1} - {"__version__"}
+
+
+def imported_names(path: Path) -> list[list[str]]:
+    """Everything that a module imports, at its top, inside functions or for type checking, as absolute names."""
     package = ("carlreg", *path.relative_to(ENGINE).parts[:-1])
-    parts = set()
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
+            found += [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = list(package[: len(package) - node.level + 1]) if node.level else []
             base += node.module.split(".") if node.module else []
-            names = [[*base, alias.name] for alias in node.names]
-        else:
-            continue
-        parts |= {name[1] for name in names if name[0] == "carlreg" and len(name) > 1}
-    return parts - {"__version__"}
+            found += [[*base, alias.name] for alias in node.names]
+    return found
+
+
+def imported_modules(path: Path) -> set[Path]:
+    """The engine's modules that a module names in its imports; a name in a package counts as the package's."""
+    found = set()
+    for name in map(".".join, imported_names(path)):
+        module = name if name in MODULE_OF else name.rpartition(".")[0]
+        found |= {MODULE_OF[module]} if module in MODULE_OF else set()
+    return found - {path}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ENGINE).as_posix())
@@ -88,6 +106,14 @@ def test_parts_have_an_order():
     for _ in above:
         above = {part: below.union(*(above[other] for other in below)) for part, below in above.items()}
     assert not [part for part, below in above.items() if part in below]
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports inside functions and for type checking count, too: they only hide a circle."""
+    try:
+        graphlib.TopologicalSorter({path: imported_modules(path) for path in MODULES}).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" <- ".join(path.relative_to(ENGINE).as_posix() for path in error.args[1]))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ENGINE).as_posix())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -21,27 +21,12 @@ from ..errors import InputError
 from ..maps.sampling import identity_map, sample
 from ..models.compact_encoder import CompactEncoder
 from ..models.operators import RegistrationNetwork
-from .schema import Range
-from .stage import Stage, StageSettings, Terms, bin_names
+from .settings import AttentionSettings
+from .stage import Stage, Terms, bin_names
 from .synthetic import Views, make_views
 from .synthetic_pair import turn_degrees
 
 CELL = 4  # voxels of a view per lattice cell, given by the encoder's two strides of 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionSettings(StageSettings):
-    """queries: rows of attention per ordered pair. padding_cells: background cells around the keys.
-
-    end_point_weight: weight of the error in cells. minimum_structure: local deviation that makes a voxel count.
-    """
-
-    kind: Literal["attention"] = "attention"
-    parts: Literal["attention"] = "attention"
-    queries: Annotated[int, Range(1, 1_000_000)] = 384
-    padding_cells: Annotated[int, Range(1, 32)] = 1
-    end_point_weight: Annotated[float, Range(0, 100)] = 0.1
-    minimum_structure: Annotated[float, Range(0, 1)] = 0.03
 
 
 @dataclass(frozen=True)
@@ -139,7 +124,7 @@ def encoder_of(network: RegistrationNetwork) -> CompactEncoder:
             return module
     raise InputError(
         "stage: expected a network with the compact encoder (carl-compact) for kind 'attention'; this one has none. "
-        "Train it with kind 'everything', 'similarity' or 'images'."
+        "Train it with kind 'joint', 'similarity' or 'images'."
     )
 
 

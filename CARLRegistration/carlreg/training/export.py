@@ -114,7 +114,7 @@ def model_card(name: str, sha256: str, size: int, metadata: dict[str, Any], para
         f"| {stage['stage']} | {stage['steps']:,} steps | {_duration(stage['seconds'])} |"
         for stage in metadata["stages"]
     ]
-    figures = [f"| {what} | {value:g} |" for what, value in metadata["validation"].items() if what != "seconds"]
+    metrics = [f"| {what} | {value:g} |" for what, value in metadata["validation"].items() if what != "seconds"]
     sections = [
         f"# Model card: {name.removesuffix('.safetensors')}",
         "| | |\n|---|---|\n" + "\n".join(f"| {what} | {text} |" for what, text in table),
@@ -127,9 +127,9 @@ def model_card(name: str, sha256: str, size: int, metadata: dict[str, Any], para
         "On pairs not trained on: `end_point_voxels` is the mean distance to the true map of generated pairs, "
         "`landmarks_mm` and `dice` are those of the network's map alone on real pairs; the others are the stage's loss "
         "terms on generated pairs."
-        if figures
+        if metrics
         else "None: the run ended before its first validation.",
-        "| figure | value |\n|---|---|\n" + "\n".join(figures) if figures else "",
+        "| figure | value |\n|---|---|\n" + "\n".join(metrics) if metrics else "",
         "## Limits",
         _LIMITS,
     ]

@@ -8,7 +8,6 @@ the regularizer ever seeing it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -16,27 +15,11 @@ from torch import Generator, Tensor
 from ..losses.paper import dissimilarity_both_ways, gradicon
 from ..maps import Affine, CompositeMap, CoordinateMap, identity_map, sample
 from ..models.operators import RegistrationNetwork
+from .images import Pairs, load_images
 from .joint_stage import sparse_gradicon
 from .networks import info_of
-from .schema import Range
-from .stage import Stage, StageSettings, Terms
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImagesSettings(StageSettings):
-    """similarity: what is maximized. weight: of the regularizer. sparse: GradICON on every second point per axis.
-
-    diffusion_steps: steps with diffusion as regularizer before GradICON takes over.
-    rotation: turn both images at random. rotation_degrees: the largest turn; 180 = all rotations, evenly.
-    """
-
-    kind: Literal["images"] = "images"
-    similarity: Literal["lncc", "lncc2", "mind"] = "lncc"
-    weight: Annotated[float, Range(0, 1000)] = 1.5
-    sparse: bool = True
-    diffusion_steps: Annotated[int, Range(0, 1e9)] = 1500
-    rotation: bool = False
-    rotation_degrees: Annotated[float, Range(0, 180)] = 180.0
+from .settings import ImagesSettings
+from .stage import Stage, Terms
 
 
 @dataclass(frozen=True)
@@ -57,8 +40,6 @@ class ImagesStage(Stage):
     synthetic = False
 
     def prepare(self, network: RegistrationNetwork, model: str) -> None:
-        from .images import Pairs, load_images  # reads files, which no other stage needs
-
         self.images = load_images(self.data.images, network, info_of(model))
         self.pairs = Pairs([image.group for image in self.images], self.data.images.pairs)
         self._diffusion = self.settings.diffusion_steps > 0

@@ -6,9 +6,6 @@ directions to be inverse to each other. Dice and error are means over both direc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -16,25 +13,14 @@ from torch import Generator, Tensor
 from ..losses.paper import gradicon
 from ..maps import CoordinateMap, sample
 from ..models.operators import RegistrationNetwork
-from .schema import Range
-from .stage import Stage, StageSettings, Terms, bin_names
+from .settings import JointSettings
+from .stage import Stage, Terms, bin_names
 from .synthetic_pair import KnownPair, OneWay, draw_pair
 
 
-@dataclass(frozen=True, kw_only=True)
-class EverythingSettings(StageSettings):
-    """Weights of the terms. labels: how many of the labels that both images show count, chosen anew for each pair."""
-
-    kind: Literal["everything"] = "everything"
-    dice_weight: Annotated[float, Range(0, 1000)] = 1.0
-    end_point_weight: Annotated[float, Range(0, 1000)] = 1.0
-    gradicon_weight: Annotated[float, Range(0, 1000)] = 1.5
-    labels: Annotated[int, Range(1, 1000)] = 12
-
-
-class EverythingStage(Stage):
-    Settings = EverythingSettings
-    settings: EverythingSettings
+class JointStage(Stage):
+    Settings = JointSettings
+    settings: JointSettings
 
     def draw(self, seed: int, device: torch.device) -> KnownPair:
         return draw_pair(seed, self.data.synthetic, device)

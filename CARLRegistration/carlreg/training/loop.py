@@ -31,7 +31,7 @@ from .saving import read_checkpoint, save_checkpoint, write_atomically
 from .schema import to_toml
 from .settings import TrainingConfig
 from .stage import Stage, Terms
-from .stages import stage_class
+from .stages import STAGES
 from .validation import Validation
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Run:
 
     def __init__(self, config: TrainingConfig, ranks: Ranks) -> None:
         self.config, self.ranks = config, ranks
-        self.stage = stage_class(config.stage.kind)(config.stage, config.data)
+        self.stage = STAGES[config.stage.kind](config.stage, config.data)
         self.network = networks.build(config.model.name, config.run.seed).to(ranks.device)
         self.stage.prepare(self.network, config.model.name)
         trained = {id(p) for p in self.stage.parameters(self.network)}
@@ -121,7 +121,7 @@ class Run:
         self.average = MovingAverage(self.network, o.ema)
         self.step, self.seconds = 0, 0.0
         self.best = math.inf
-        self.figures: dict[str, float] = {}  # of the last validation
+        self.metrics: dict[str, float] = {}  # of the last validation
         self.history: list[dict[str, Any]] = []  # what the weights that this run started from went through
 
     def start(self) -> None:
@@ -212,7 +212,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
-            "figures": self.figures,
+            "figures": self.metrics,
             "trained_parts": self.trained_parts,
             "history": self.history,
             "hardware": hardware(self.ranks.device, self.ranks.count),
@@ -239,7 +239,7 @@ class Run:
             ) from error
         self.average.average = {name: value.to(self.ranks.device) for name, value in state["average"].items()}
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
-        self.figures, self.trained_parts, self.history = state["figures"], state["trained_parts"], state["history"]
+        self.metrics, self.trained_parts, self.history = state["figures"], state["trained_parts"], state["history"]
 
 
 def set_training(network: nn.Module) -> None:
@@ -396,12 +396,12 @@ class _Files:
 
     def validate(self, run: Run) -> None:
         """Judge the averaged weights; keep them as best.pt when they are the best so far."""
-        run.figures = self.validation(run.averaged_network(), run.trained_parts)
+        run.metrics = self.validation(run.averaged_network(), run.trained_parts)
         self.validated = run.step
-        self.records.write(run.step, {f"val_{name}": value for name, value in run.figures.items()})
-        shown = ", ".join(f"{n} {v:.4g}" for n, v in run.figures.items() if "_turn_" not in n and "_overlap_" not in n)
+        self.records.write(run.step, {f"val_{name}": value for name, value in run.metrics.items()})
+        shown = ", ".join(f"{n} {v:.4g}" for n, v in run.metrics.items() if "_turn_" not in n and "_overlap_" not in n)
         log.info("Validation at step %d: %s", run.step, shown)
-        score = run.figures.get("score", math.inf)
+        score = run.metrics.get("score", math.inf)
         if score < run.best:
             run.best = score
             try:

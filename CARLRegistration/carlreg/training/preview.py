@@ -28,7 +28,7 @@ _OUTLINE, _LINES = (255, 196, 0), (70, 200, 255)
 
 
 @dataclass(frozen=True)
-class PairFigures:
+class PairMetrics:
     """How two views lie to each other.
 
     shift: distance between the moving view's center and the match of the fixed view's center, in view edges.
@@ -42,7 +42,7 @@ class PairFigures:
     overlap: float
 
     @classmethod
-    def of(cls, views: Views, moving: int, fixed: int) -> PairFigures:
+    def of(cls, views: Views, moving: int, fixed: int) -> PairMetrics:
         device = views.images_k1dhw.device
         center = torch.full((1, 3, 1, 1, 1), 0.5, device=device)
         shift = float((views.moving_from_fixed(moving, fixed, center) - 0.5).norm())
@@ -105,14 +105,14 @@ def _left(column: int, plane: int) -> int:
 
 
 def _title(seed: int, views: Views) -> str:
-    figures = PairFigures.of(views, 0, 1)
+    metrics = PairMetrics.of(views, 0, 1)
     (moving_kind, fixed_kind), same = views.modality, views.contrast[0] == views.contrast[1]
     contrast = (
         f"{fixed_kind.upper()}, same contrast" if same else f"{fixed_kind.upper()} - {moving_kind.upper()}, repainted"
     )
     return (
-        f"seed {seed}: {views.kind}, {contrast}; shift {figures.shift:.2f} of an edge, rotation {figures.degrees:.0f} "
-        f"degrees, zoom {figures.zoom:.2f}, overlap {100 * figures.overlap:.0f} %"
+        f"seed {seed}: {views.kind}, {contrast}; shift {metrics.shift:.2f} of an edge, rotation {metrics.degrees:.0f} "
+        f"degrees, zoom {metrics.zoom:.2f}, overlap {100 * metrics.overlap:.0f} %"
     )
 
 

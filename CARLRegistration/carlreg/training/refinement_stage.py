@@ -11,7 +11,6 @@ Shape suffixes: b batch, c channels, k offsets of a window, d h w axes; normaliz
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,25 +20,10 @@ from ..errors import InputError
 from ..maps import CompositeMap, CoordinateMap, DisplacementMap, identity_map
 from ..models.local_attention import LocalAttention
 from ..models.operators import RegistrationNetwork, TwoStep, warped_by
-from .schema import Range
-from .stage import Stage, StageSettings, Terms, bin_names
+from .settings import RefinementSettings
+from .stage import Stage, Terms, bin_names
 from .synthetic import Views, make_views
 from .synthetic_pair import OneWay, one_way, turn_degrees
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefinementSettings(StageSettings):
-    """largest_voxels: usual largest length of the disturbance. Weights of the terms beside the cross-entropy.
-
-    minimum_structure: local deviation that makes a place count in the cross-entropy.
-    """
-
-    kind: Literal["refinement"] = "refinement"
-    parts: Literal["refinement"] = "refinement"
-    largest_voxels: Annotated[float, Range(0, 100)] = 10.0
-    end_point_weight: Annotated[float, Range(0, 1000)] = 1.0
-    gradient_weight: Annotated[float, Range(0, 1000)] = 0.3
-    minimum_structure: Annotated[float, Range(0, 1)] = 0.03
 
 
 @dataclass(frozen=True)
@@ -76,7 +60,7 @@ class RefinementStage(Stage):
         if not steps or not all(isinstance(step, LocalAttention) for step, _ in steps):
             raise InputError(
                 f"stage: expected a network that refines by local attention (carl-compact) for kind 'refinement'; "
-                f"{model} does not. Train it with kind 'everything', 'similarity' or 'images'."
+                f"{model} does not. Train it with kind 'joint', 'similarity' or 'images'."
             )
 
     def draw(self, seed: int, device: torch.device) -> Task:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError, ResourceError
+from .settings import current_kind
 
 FORMAT = "carlreg training 1"
 
@@ -56,7 +57,10 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state of a run. Raises CheckpointError when the file is missing, damaged or something else."""
+    """The state of a run, with the present name of its stage.
+
+    Raises CheckpointError when the file is missing, damaged or something else.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: expected the checkpoint of a training run, found no file.")
     try:
@@ -69,4 +73,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: expected a checkpoint of `carlreg train`, got another PyTorch file.")
+    if "stage" in state:
+        state["stage"] = current_kind(state["stage"])
     return state

@@ -1,4 +1,7 @@
-"""The configuration of a training run: one TOML file, its sections, and what each key may be."""
+"""The configuration of a training run: one TOML file, its sections, and what each key may be.
+
+Every settings class of training is here, and this module imports none of the modules that use them.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 from ..errors import InputError
 from .schema import Range, Section, read_section, read_toml, with_overrides
-from .stage import StageSettings
-from .stages import stage_class
-from .synthetic import SyntheticSettings
+
+# Names of kinds in configurations and checkpoints of earlier versions, and what they are called now.
+_EARLIER_KINDS = {"everything": "joint"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,66 @@ class ImageSettings(Section):
     edge: Annotated[int, Range(16, 512)] = 128
     spacing_mm: Annotated[float, Range(0.05, 100)] | None = None
     pairs: Literal["any", "within", "across"] = "any"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticSettings:
+    """What the generator draws from.
+
+    size: voxels per edge of a view; a multiple of 8. views: views per anatomy.
+    canvas: edge of the canvas in view edges. rotation_degrees: largest turn of one view about a random axis; uniform
+    over all rotations from 180 on.
+    shift: largest shift of one view's center, in view edges (two views may differ by twice that).
+    zoom: largest factor of one view's voxel size (two views may differ by its square).
+    coarse_voxels, fine_voxels: largest amplitude of one view's deformation on its two scales, in view voxels.
+    sliding_voxels: largest motion of organs along a wall, in view voxels.
+    same_contrast: share of views painted with the anatomy's first contrast.
+    crop: largest share of an edge that a field of view may lose at one side. overlap: least share of a field of view
+    that every other view of the anatomy sees, too (approached as far as the other limits allow).
+    missing: share of anatomies with structures that only some views show.
+    abstract, trunk, head, limb: how often each kind of anatomy is drawn, relative to the others.
+    """
+
+    size: int = 64
+    views: int = 3
+    canvas: float = 1.5
+    rotation_degrees: float = 15.0
+    shift: float = 0.25
+    zoom: float = 1.12
+    coarse_voxels: float = 3.0
+    fine_voxels: float = 0.8
+    sliding_voxels: float = 3.0
+    same_contrast: float = 0.7
+    crop: float = 0.35
+    overlap: float = 0.4
+    missing: float = 0.4
+    abstract: float = 0.25
+    trunk: float = 0.35
+    head: float = 0.25
+    limb: float = 0.15
+
+    def __post_init__(self) -> None:
+        if self.size < 16 or self.size % 8 or self.views < 2:
+            raise InputError(
+                f"Synthetic pairs: expected a size that is a multiple of 8 and at least 16, and two or more views; "
+                f"got size {self.size}, {self.views} views."
+            )
+        kinds = (self.abstract, self.trunk, self.head, self.limb)
+        if min(kinds) < 0 or sum(kinds) <= 0:
+            raise InputError(f"Synthetic pairs: expected weights of anatomies of 0 or more, not all 0; got {kinds}.")
+        for name, low, high in (
+            ("rotation_degrees", 0, 360),
+            ("shift", 0, 0.5),
+            ("zoom", 1, 2),
+            ("canvas", 1, 4),
+            ("same_contrast", 0, 1),
+            ("crop", 0, 0.45),
+            ("overlap", 0, 1),
+            ("missing", 0, 1),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"Synthetic pairs: expected {name} from {low} to {high}, got {value}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +174,105 @@ class RunSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageSettings(Section):
+    """Numbers of a stage; each stage has its own and gives `kind` its name.
+
+    parts: which parts of the network are trained; the others keep their weights.
+    """
+
+    kind: str
+    parts: Literal["all", "attention", "refinement"] = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionSettings(StageSettings):
+    """queries: rows of attention per ordered pair. padding_cells: background cells around the keys.
+
+    end_point_weight: weight of the error in cells. minimum_structure: local deviation that makes a voxel count.
+    """
+
+    kind: Literal["attention"] = "attention"
+    parts: Literal["attention"] = "attention"
+    queries: Annotated[int, Range(1, 1_000_000)] = 384
+    padding_cells: Annotated[int, Range(1, 32)] = 1
+    end_point_weight: Annotated[float, Range(0, 100)] = 0.1
+    minimum_structure: Annotated[float, Range(0, 1)] = 0.03
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinementSettings(StageSettings):
+    """largest_voxels: usual largest length of the disturbance. Weights of the terms beside the cross-entropy.
+
+    minimum_structure: local deviation that makes a place count in the cross-entropy.
+    """
+
+    kind: Literal["refinement"] = "refinement"
+    parts: Literal["refinement"] = "refinement"
+    largest_voxels: Annotated[float, Range(0, 100)] = 10.0
+    end_point_weight: Annotated[float, Range(0, 1000)] = 1.0
+    gradient_weight: Annotated[float, Range(0, 1000)] = 0.3
+    minimum_structure: Annotated[float, Range(0, 1)] = 0.03
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointSettings(StageSettings):
+    """Weights of the terms. labels: how many of the labels that both images show count, chosen anew for each pair."""
+
+    kind: Literal["joint"] = "joint"
+    dice_weight: Annotated[float, Range(0, 1000)] = 1.0
+    end_point_weight: Annotated[float, Range(0, 1000)] = 1.0
+    gradicon_weight: Annotated[float, Range(0, 1000)] = 1.5
+    labels: Annotated[int, Range(1, 1000)] = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilaritySettings(StageSettings):
+    """similarity: what is maximized, see `losses.paper.dissimilarity`. weight: of GradICON."""
+
+    kind: Literal["similarity"] = "similarity"
+    similarity: Literal["lncc", "lncc2", "mind"] = "lncc2"
+    weight: Annotated[float, Range(0, 1000)] = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesSettings(StageSettings):
+    """similarity: what is maximized. weight: of the regularizer. sparse: GradICON on every second point per axis.
+
+    diffusion_steps: steps with diffusion as regularizer before GradICON takes over.
+    rotation: turn both images at random. rotation_degrees: the largest turn; 180 = all rotations, evenly.
+    """
+
+    kind: Literal["images"] = "images"
+    similarity: Literal["lncc", "lncc2", "mind"] = "lncc"
+    weight: Annotated[float, Range(0, 1000)] = 1.5
+    sparse: bool = True
+    diffusion_steps: Annotated[int, Range(0, 1e9)] = 1500
+    rotation: bool = False
+    rotation_degrees: Annotated[float, Range(0, 180)] = 180.0
+
+
+STAGE_SETTINGS: dict[str, type[StageSettings]] = {
+    "attention": AttentionSettings,
+    "refinement": RefinementSettings,
+    "joint": JointSettings,
+    "similarity": SimilaritySettings,
+    "images": ImagesSettings,
+}
+
+
+def current_kind(kind: str) -> str:
+    """The name that a kind of training has now; files of earlier versions may use another one."""
+    return _EARLIER_KINDS.get(kind, kind)
+
+
+def stage_settings(kind: object) -> type[StageSettings]:
+    """The settings class of a kind of training. Raises InputError."""
+    if not isinstance(kind, str) or kind not in STAGE_SETTINGS:
+        raise InputError(f"stage.kind: expected one of {', '.join(STAGE_SETTINGS)}; got {kind!r}.")
+    return STAGE_SETTINGS[kind]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Section):
     """Everything that a run depends on."""
 
@@ -128,8 +290,10 @@ def config_from_table(table: dict[str, Any]) -> TrainingConfig:
     for name in ("stage", "run"):
         if not isinstance(sections.get(name), dict):
             raise InputError(f"the configuration: expected a section [{name}]; got {sections.get(name)!r}.")
-    kind = stage_class(sections["stage"].get("kind"))
-    sections["stage"] = read_section(kind.Settings, sections["stage"], "stage")
+    stage = dict(sections["stage"])
+    if isinstance(stage.get("kind"), str):
+        stage["kind"] = current_kind(stage["kind"])
+    sections["stage"] = read_section(stage_settings(stage.get("kind")), stage, "stage")
     return read_section(TrainingConfig, sections)
 
 

@@ -1,12 +1,13 @@
 """Stage C: the whole network by image similarity, on synthetic pairs painted in one contrast.
 
-This is the loss that own images are trained with, and instance optimization works with: LNCC^2 + GradICON.
+Loss: dissimilarity (by default 1 - LNCC^2, in both directions) + weight x GradICON, the form of the loss that own
+images are trained with; `images_stage` takes 1 - LNCC by default. Instance optimization (`optimize.field`) is another
+matter: it has no second direction, and asks for a smooth displacement instead of GradICON.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from dataclasses import replace
 
 import torch
 from torch import Generator
@@ -14,18 +15,9 @@ from torch import Generator
 from ..losses.paper import dissimilarity_both_ways
 from ..models.operators import RegistrationNetwork
 from .joint_stage import end_point_bins, sparse_gradicon
-from .schema import Range
-from .stage import Stage, StageSettings, Terms
+from .settings import SimilaritySettings
+from .stage import Stage, Terms
 from .synthetic_pair import KnownPair, draw_pair
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimilaritySettings(StageSettings):
-    """similarity: what is maximized, see `losses.paper.dissimilarity`. weight: of GradICON."""
-
-    kind: Literal["similarity"] = "similarity"
-    similarity: Literal["lncc", "lncc2", "mind"] = "lncc2"
-    weight: Annotated[float, Range(0, 1000)] = 1.5
 
 
 class SimilarityStage(Stage):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -13,23 +12,9 @@ from torch import Generator, Tensor, nn
 from ..errors import InputError
 from ..models.checkpoints import part_of_names
 from ..models.operators import RegistrationNetwork
-from .schema import Section
-
-if TYPE_CHECKING:
-    from .settings import DataSettings
+from .settings import DataSettings, StageSettings
 
 Terms = dict[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageSettings(Section):
-    """Numbers of a stage; each stage has its own and gives `kind` its name.
-
-    parts: which parts of the network are trained; the others keep their weights.
-    """
-
-    kind: str
-    parts: Literal["all", "attention", "refinement"] = "all"
 
 
 class Stage(ABC):

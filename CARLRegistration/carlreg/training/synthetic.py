@@ -17,76 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError
 from ..maps.sampling import identity_map, sample
 from .anatomy import Anatomy, make_anatomy
-from .painting import Random, smooth_noise
+from .painting import Random
+from .settings import SyntheticSettings
 from .views import Field, Reach, View, degrade, draw_view, orientation, table
-
-__all__ = ["SyntheticSettings", "View", "Views", "local_deviation", "make_anatomy", "make_views", "smooth_noise"]
 
 _PROBE = 12  # points per axis at which fields of view are compared
 _ATTEMPTS = 8  # to place a view
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticSettings:
-    """What the generator draws from.
-
-    size: voxels per edge of a view; a multiple of 8. views: views per anatomy.
-    canvas: edge of the canvas in view edges. rotation_degrees: largest turn of one view about a random axis; uniform
-    over all rotations from 180 on.
-    shift: largest shift of one view's center, in view edges (two views may differ by twice that).
-    zoom: largest factor of one view's voxel size (two views may differ by its square).
-    coarse_voxels, fine_voxels: largest amplitude of one view's deformation on its two scales, in view voxels.
-    sliding_voxels: largest motion of organs along a wall, in view voxels.
-    same_contrast: share of views painted with the anatomy's first contrast.
-    crop: largest share of an edge that a field of view may lose at one side. overlap: least share of a field of view
-    that every other view of the anatomy sees, too (approached as far as the other limits allow).
-    missing: share of anatomies with structures that only some views show.
-    abstract, trunk, head, limb: how often each kind of anatomy is drawn, relative to the others.
-    """
-
-    size: int = 64
-    views: int = 3
-    canvas: float = 1.5
-    rotation_degrees: float = 15.0
-    shift: float = 0.25
-    zoom: float = 1.12
-    coarse_voxels: float = 3.0
-    fine_voxels: float = 0.8
-    sliding_voxels: float = 3.0
-    same_contrast: float = 0.7
-    crop: float = 0.35
-    overlap: float = 0.4
-    missing: float = 0.4
-    abstract: float = 0.25
-    trunk: float = 0.35
-    head: float = 0.25
-    limb: float = 0.15
-
-    def __post_init__(self) -> None:
-        if self.size < 16 or self.size % 8 or self.views < 2:
-            raise InputError(
-                f"Synthetic pairs: expected a size that is a multiple of 8 and at least 16, and two or more views; "
-                f"got size {self.size}, {self.views} views."
-            )
-        kinds = (self.abstract, self.trunk, self.head, self.limb)
-        if min(kinds) < 0 or sum(kinds) <= 0:
-            raise InputError(f"Synthetic pairs: expected weights of anatomies of 0 or more, not all 0; got {kinds}.")
-        for name, low, high in (
-            ("rotation_degrees", 0, 360),
-            ("shift", 0, 0.5),
-            ("zoom", 1, 2),
-            ("canvas", 1, 4),
-            ("same_contrast", 0, 1),
-            ("crop", 0, 0.45),
-            ("overlap", 0, 1),
-            ("missing", 0, 1),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"Synthetic pairs: expected {name} from {low} to {high}, got {value}.")
 
 
 @dataclass(frozen=True)

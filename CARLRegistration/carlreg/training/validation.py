@@ -130,13 +130,13 @@ class RealPair:
 
     def judged(self, found: CoordinateMap, images: NetworkImages) -> dict[str, float]:
         """landmarks_mm: mean error; dice: mean over the fixed labels."""
-        figures = {}
+        metrics = {}
         if self.points is not None:
             error = np.linalg.norm(mapped_lps(found, images, self.points[0]) - self.points[1], axis=1)
-            figures["landmarks_mm"] = float(error.mean())
+            metrics["landmarks_mm"] = float(error.mean())
         if self.labels is not None:
-            figures["dice"] = mean_dice(*self.labels, lambda points: mapped_lps(found, images, points))
-        return figures
+            metrics["dice"] = mean_dice(*self.labels, lambda points: mapped_lps(found, images, points))
+        return metrics
 
 
 def mean_dice(fixed_labels: sitk.Image, moving_labels: sitk.Image, moving_from_fixed) -> float:

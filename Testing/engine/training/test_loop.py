@@ -25,7 +25,7 @@ def rows(folder):
 
 
 @pytest.mark.parametrize(
-    "config", [small_config(), small_config("everything", steps=3, model="unet")], ids=lambda c: c.stage.kind
+    "config", [small_config(), small_config("joint", steps=3, model="unet")], ids=lambda c: c.stage.kind
 )
 def test_a_resumed_run_continues_bit_for_bit(tmp_path, config):
     """Also with BatchNorm, several samples per step, and data drawn by another process."""
@@ -147,7 +147,7 @@ def test_a_diverged_loss_ends_the_run_with_its_terms_and_leaves_the_weights():
 
 
 def test_frozen_parts_keep_weights_and_statistics():
-    config = small_config("everything", model="unet")
+    config = small_config("joint", model="unet")
     run = Run(config, CPU)
     norms = [m for m in run.network.modules() if isinstance(m, torch.nn.BatchNorm3d)]
     for parameter in norms[0].parameters():
@@ -155,8 +155,8 @@ def test_frozen_parts_keep_weights_and_statistics():
     set_training(run.network)
     assert not norms[0].training and all(m.training for m in norms[1:])
     with pytest.raises(InputError, match=r"stage\.parts.*refinement"):
-        Run(small_config("everything", model="unet", stage={"parts": "attention"}), CPU)
-    refined = Run(small_config("everything", stage={"parts": "refinement"}), CPU)
+        Run(small_config("joint", model="unet", stage={"parts": "attention"}), CPU)
+    refined = Run(small_config("joint", stage={"parts": "refinement"}), CPU)
     trained = {name for name, p in refined.network.named_parameters() if p.requires_grad}
     attention = {n for n, part in networks.part_of_names(refined.network).items() if part == "attention"}
     assert trained and not trained & attention and refined.trained_parts == ["refinement"]
@@ -173,10 +173,10 @@ def test_a_checkpoint_of_another_architecture_stage_or_parts_is_refused(tmp_path
     config = small_config(steps=1)
     train(config, tmp_path, CPU)
     before = (tmp_path / "checkpoint.pt").read_bytes()
-    with pytest.raises(CheckpointError, match="stage everything, got one of stage attention"):
-        train(small_config("everything"), tmp_path, CPU)
+    with pytest.raises(CheckpointError, match="stage joint, got one of stage attention"):
+        train(small_config("joint"), tmp_path, CPU)
     with pytest.raises(CheckpointError, match="model unet"):
-        train(small_config("everything", model="unet"), tmp_path, CPU)
+        train(small_config("joint", model="unet"), tmp_path, CPU)
     state = read_checkpoint(tmp_path / "checkpoint.pt")
     name = next(n for n, v in state["network"].items() if v.ndim == 5)
     state["network"][name] = state["network"][name][:, :2]
@@ -199,7 +199,7 @@ def test_a_run_starts_from_a_weights_file_a_checkpoint_or_the_encoder_of_another
     save_weights(network, file, {"carlreg_model": "carl-compact", "trained_parts": ["attention"], "steps": 1})
     parts = networks.part_of_names(network)
     for source, tolerance in ((tmp_path / "first" / "checkpoint.pt", 0.0), (file, 1e-3)):
-        run = Run(small_config("everything", model="carl-compact"), CPU)
+        run = Run(small_config("joint", model="carl-compact"), CPU)
         run.config = replace(run.config, model=replace(run.config.model, weights=str(source)))
         run.start()
         for name, value in run.network.state_dict().items():

@@ -43,7 +43,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-@pytest.mark.parametrize(("kind", "model"), [("attention", "carl-compact"), ("everything", "unet")])
+@pytest.mark.parametrize(("kind", "model"), [("attention", "carl-compact"), ("joint", "unet")])
 def test_two_processes_equal_one_with_the_double_batch(tmp_path, kind, model):
     code = _CHILD.format(folder=str(Path(__file__).parent), out=str(tmp_path), kind=kind, model=model)
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}

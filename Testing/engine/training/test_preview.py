@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from carlreg.errors import InputError
-from carlreg.training.preview import CELL, COLUMNS, PairFigures, _pictures, preview
+from carlreg.training.preview import CELL, COLUMNS, PairMetrics, _pictures, preview
 from carlreg.training.synthetic import SyntheticSettings, View, Views, make_views
 
 SMALL = SyntheticSettings(size=32)
@@ -48,14 +48,14 @@ def test_figures_of_a_known_pair():
     fixed = View(torch.eye(3) / 2, torch.full((3,), 0.5), still)
     moving = View(turned / 2.5, torch.tensor([0.5, 0.5, 0.5]), still)
     ones = torch.ones(2, 1, 8, 8, 8)
-    figures = PairFigures.of(Views(ones, ones, ones, ones, (moving, fixed), ones), 0, 1)
-    assert figures.degrees == pytest.approx(30, abs=0.01)
-    assert figures.zoom == pytest.approx(1.25, abs=1e-4)
-    assert figures.shift == pytest.approx(0, abs=1e-5)
-    backward = PairFigures.of(Views(ones, ones, ones, ones, (moving, fixed), ones), 1, 0)
+    metrics = PairMetrics.of(Views(ones, ones, ones, ones, (moving, fixed), ones), 0, 1)
+    assert metrics.degrees == pytest.approx(30, abs=0.01)
+    assert metrics.zoom == pytest.approx(1.25, abs=1e-4)
+    assert metrics.shift == pytest.approx(0, abs=1e-5)
+    backward = PairMetrics.of(Views(ones, ones, ones, ones, (moving, fixed), ones), 1, 0)
     assert backward.overlap == pytest.approx(1.0, abs=0.02)  # the smaller view lies within the other, all but two edges
     aside = View(torch.eye(3) / 2, torch.tensor([0.5, 0.5, 0.75]), still)
-    shifted = PairFigures.of(Views(ones, ones, ones, ones, (aside, fixed), ones), 0, 1)
+    shifted = PairMetrics.of(Views(ones, ones, ones, ones, (aside, fixed), ones), 0, 1)
     assert shifted.shift == pytest.approx(0.5, abs=1e-5)
     assert shifted.overlap == pytest.approx(0.5, abs=0.05)
 

@@ -25,6 +25,12 @@ def test_what_is_saved_is_read(tmp_path):
     assert is_checkpoint(tmp_path / "c.pt") and list(tmp_path.iterdir()) == [tmp_path / "c.pt"]
 
 
+def test_a_checkpoint_with_the_earlier_name_of_the_joint_stage_is_read(tmp_path):
+    for name, expected in (("everything", "joint"), ("joint", "joint"), ("images", "images")):
+        save_checkpoint(tmp_path / "c.pt", {"stage": name})
+        assert read_checkpoint(tmp_path / "c.pt")["stage"] == expected
+
+
 def full(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -32,6 +32,12 @@ def test_a_configuration_survives_being_written(kind):
     assert "minutes" not in tomllib.loads(text)["run"]
 
 
+def test_the_earlier_name_of_the_joint_stage_is_read():
+    earlier = config_from_table(changed(stage={"kind": "everything", "labels": 5}))
+    assert earlier == config_from_table(changed(stage={"kind": "joint", "labels": 5}))
+    assert earlier.stage.kind == "joint"
+
+
 @pytest.mark.parametrize(
     ("table", "parts"),
     [
@@ -110,4 +116,4 @@ def test_the_examples_are_valid(file):
 
 
 def test_there_are_examples():
-    assert {"attention", "everything", "similarity", "images", "rotation"} <= {file.stem for file in EXAMPLES}
+    assert {"attention", "joint", "similarity", "images", "rotation"} <= {file.stem for file in EXAMPLES}

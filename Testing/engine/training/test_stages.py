@@ -11,7 +11,7 @@ from carlreg.losses import paper
 from carlreg.maps import Affine, DisplacementMap, identity_map, sample
 from carlreg.training import networks
 from carlreg.training.images_stage import diffusion, random_rotation, rotation_map, turned_inside
-from carlreg.training.joint_stage import EverythingStage, common_labels, dice_loss, soft_dice, sparse_gradicon
+from carlreg.training.joint_stage import JointStage, common_labels, dice_loss, soft_dice, sparse_gradicon
 from carlreg.training.settings import config_from_table
 from carlreg.training.similarity_stage import SimilarityStage
 from carlreg.training.stage import bin_names
@@ -129,7 +129,7 @@ def test_sparse_gradicon_agrees_with_the_published_form():
     assert ours == pytest.approx(theirs, rel=0.1)
 
 
-@pytest.mark.parametrize("stage_class", [EverythingStage, SimilarityStage])
+@pytest.mark.parametrize("stage_class", [JointStage, SimilarityStage])
 def test_terms_and_gradient_of_the_synthetic_stages(stage_class):
     config = small_config(stage_class.Settings.kind)
     stage = stage_class(config.stage, config.data)
@@ -139,7 +139,7 @@ def test_terms_and_gradient_of_the_synthetic_stages(stage_class):
     first, again = (stage.losses(network, draw, torch.Generator().manual_seed(7)) for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     s = config.stage
-    if stage_class is EverythingStage:
+    if stage_class is JointStage:
         total = s.dice_weight * first["dice_loss"] + s.end_point_weight * first["end_point"]
         total = total + s.gradicon_weight * first["gradicon"]
     else:

@@ -74,7 +74,7 @@ def pairs(tmp_path):
     return list_file
 
 
-def validation(kind="everything", images=None, **more):
+def validation(kind="joint", images=None, **more):
     config = small_config(kind, validation={"every_steps": 1, "pairs": 2, "edge": 24, "images": images, **more})
     return Validation(config, STAGES[kind](config.stage, config.data))
 
@@ -82,18 +82,18 @@ def validation(kind="everything", images=None, **more):
 def test_real_pairs_are_judged_in_millimeters(pairs, known):
     judge = validation(images=str(pairs), pairs=0)
     identity = known(torch.eye(4), torch.eye(4))
-    figures = judge(identity, ["attention", "refinement"])
+    metrics = judge(identity, ["attention", "refinement"])
     # The contents' grids put one body onto the other: the identity between them is the right answer.
-    assert figures["landmarks_mm"] == pytest.approx(0.0, abs=0.01)
-    assert figures["dice"] == 1.0 and figures["score"] == figures["landmarks_mm"]
-    assert figures["landmarks_mm_f-m"] == figures["landmarks_mm"]
+    assert metrics["landmarks_mm"] == pytest.approx(0.0, abs=0.01)
+    assert metrics["dice"] == 1.0 and metrics["score"] == metrics["landmarks_mm"]
+    assert metrics["landmarks_mm_f-m"] == metrics["landmarks_mm"]
     pair = judge.real[0]
     size = pair.images(_loaded(identity), 24, "cpu").moving_grid.size_ijk
     spacing = pair.images(_loaded(identity), 24, "cpu").moving_grid.spacing[0]
     off = known(translation(0.0, 2 / size[1], 0.0), torch.eye(4))  # two voxels along y
-    figures = judge(off, ["attention", "refinement"])
-    assert figures["landmarks_mm"] == pytest.approx(2 * spacing, rel=1e-3)
-    assert 0.5 < figures["dice"] < 0.99
+    metrics = judge(off, ["attention", "refinement"])
+    assert metrics["landmarks_mm"] == pytest.approx(2 * spacing, rel=1e-3)
+    assert 0.5 < metrics["dice"] < 0.99
 
 
 def _loaded(network):
@@ -107,13 +107,13 @@ def test_generated_pairs_have_seeds_of_their_own_and_figures_by_bin(known):
     seeds = []
     draw = judge.stage.draw
     judge.stage.draw = lambda seed, device: seeds.append(seed) or draw(seed, device)
-    figures = judge(known(torch.eye(4), torch.eye(4)), ["refinement"])
+    metrics = judge(known(torch.eye(4), torch.eye(4)), ["refinement"])
     assert seeds == [FIRST_SEED, FIRST_SEED + 1]
-    assert figures["score"] == figures["end_point_voxels"] > 0
-    binned = [value for name, value in figures.items() if name.startswith("end_point_voxels_turn")]
-    assert min(binned) <= figures["end_point_voxels"] <= max(binned)
+    assert metrics["score"] == metrics["end_point_voxels"] > 0
+    binned = [value for name, value in metrics.items() if name.startswith("end_point_voxels_turn")]
+    assert min(binned) <= metrics["end_point_voxels"] <= max(binned)
     # the same error as the stage's own, which looks in both directions
-    assert figures["end_point"] == pytest.approx(figures["end_point_voxels"], rel=0.2)
+    assert metrics["end_point"] == pytest.approx(metrics["end_point_voxels"], rel=0.2)
     largest_training_seed = (2**31 - 1) * SEEDS_PER_RUN + 10**12
     assert largest_training_seed < FIRST_SEED < 2**63 - 10_000
 
