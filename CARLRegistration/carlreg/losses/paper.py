@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ..maps import CoordinateMap, identity_map, sample
+from ..maps.separable import along_axes
+from .registry import similarity_named
 from .similarity import mind_descriptor, mind_distance
 
 SIGMA_VOXELS = 4.0
@@ -26,11 +28,8 @@ def gaussian_blur(image_bcdhw: Tensor, sigma: float) -> Tensor:
     offsets = torch.arange(taps, device=image_bcdhw.device, dtype=image_bcdhw.dtype) - (taps - 1) / 2
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     weights = weights / weights.sum()
-    b, c, d, h, w = image_bcdhw.shape
-    # On CPUs products with band matrices are several times faster than convolutions with long thin kernels.
-    along_d, along_h, along_w = (_band(n, weights) for n in (d, h, w))
-    blurred = along_h @ (image_bcdhw @ along_w)
-    return (along_d @ blurred.reshape(b, c, d, h * w)).reshape(b, c, d, h, w)
+    along_d, along_h, along_w = (_band(n, weights) for n in image_bcdhw.shape[2:])
+    return along_axes(image_bcdhw, along_d, along_h, along_w.T)  # symmetric; so it is read as it lies in memory
 
 
 def _band(count: int, weights: Tensor) -> Tensor:
@@ -59,11 +58,12 @@ def dissimilarity(
 
     weight_b1dhw: where it counts (>= 0); None = everywhere.
     """
-    if kind == "mind":
+    similarity = similarity_named(kind)
+    if similarity.descriptors:
         weight = torch.ones_like(fixed_b1dhw) if weight_b1dhw is None else weight_b1dhw
         return mind_distance(mind_descriptor(warped_b1dhw), mind_descriptor(fixed_b1dhw), weight)
     value = local_correlation(warped_b1dhw, fixed_b1dhw)
-    value = value**2 if kind == "lncc2" else value
+    value = value**2 if similarity.squared else value
     if weight_b1dhw is None:
         return 1 - value.mean()
     return 1 - (value * weight_b1dhw).sum() / weight_b1dhw.sum().clamp_min(1e-6)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..maps.separable import along_axes
+
 #: Variances below this (of intensities normalized to [0, 1]) count as noise, not as structure.
 VARIANCE_FLOOR = 1e-4
 # Of a window's voxels, how many at least are reckoned with: no division by nothing where none counts.
@@ -31,24 +33,17 @@ class WindowMean:
         ]
 
     def __call__(self, image: Tensor) -> Tensor:
-        return _separable(image, *self.matrices)
+        return along_axes(image, *self.matrices)
 
     def adjoint(self, image: Tensor) -> Tensor:
         """The transposed operator: how a gradient with respect to window means flows back to voxels."""
-        return _separable(image, *(m.T for m in self.matrices))
+        return along_axes(image, *(m.T for m in self.matrices))
 
 
 def _row_normalized_band(count: int, radius: int, device, dtype) -> Tensor:
     index = torch.arange(count, device=device)
     band = ((index[:, None] - index[None]).abs() <= radius).to(dtype)
     return band / band.sum(1, keepdim=True)
-
-
-def _separable(image: Tensor, along_d: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:
-    n, c, d, h, w = image.shape
-    image = torch.matmul(image, along_w.T)
-    image = torch.matmul(along_h, image)
-    return torch.matmul(along_d, image.reshape(n, c, d, h * w)).reshape(n, c, d, h, w)
 
 
 def window_widths(spacing_dhw_mm, window_mm: float) -> list[int]:

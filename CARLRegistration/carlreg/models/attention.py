@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
 from ..maps import DisplacementMap, identity_map
+from ..maps.separable import along_axes
 from .operators import Prediction, RegistrationNetwork
 
 # Tokens that differ by less than this share of their length are the same: both are pure background.
@@ -190,10 +191,8 @@ def fill_uncertain(displacement_b3dhw: Tensor, certainty_b1dhw: Tensor, sigma_ce
 
 def gaussian_sum(image_bcdhw: Tensor, sigma: float) -> Tensor:
     """Sum over a Gaussian window (1 at its center) without limit; nothing lies beyond the lattice."""
-    b, c, d, h, w = image_bcdhw.shape
-    along_d, along_h, along_w = (_gaussian_matrix(n, sigma, image_bcdhw) for n in (d, h, w))
-    summed = along_h @ (image_bcdhw @ along_w)
-    return (along_d @ summed.reshape(b, c, d, h * w)).reshape(b, c, d, h, w)
+    along_d, along_h, along_w = (_gaussian_matrix(n, sigma, image_bcdhw) for n in image_bcdhw.shape[2:])
+    return along_axes(image_bcdhw, along_d, along_h, along_w.T)  # symmetric; so it is read as it lies in memory
 
 
 def _gaussian_matrix(count: int, sigma: float, like: Tensor) -> Tensor:

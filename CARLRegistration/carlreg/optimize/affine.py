@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..losses.registry import similarity_named
 from ..losses.similarity import LocalCorrelation, mind_descriptor, mind_distance, window_widths
 from ..maps import sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..progress import Progress
 from ..spaces import VolumeGrid, apply_affine
-from .field import LevelImages, steps_in_moving
+from .levels import LevelImages
 
 #: How much a smaller overlap costs in the score: similarity * overlap_share ** OVERLAP_POWER.
 OVERLAP_POWER = 0.5
@@ -42,11 +43,11 @@ class AffineProblem:
     """
 
     def __init__(self, images: LevelImages, *, window_mm: float, similarity: str = "lncc2") -> None:
-        self.images, self.similarity = images, similarity
+        self.images, self.similarity = images, similarity_named(similarity)
         fixed = images.fixed_grid
         self.center_lps = _weighted_center(images.fixed_11dhw, fixed, images.fixed_weight_11dhw)
         widths = window_widths(fixed.spacing[::-1], window_mm)
-        self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=similarity != "lncc")
+        self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=self.similarity.squared)
         variance = self.correlation.variance - self.correlation.floor
         structure = variance / (variance + 10 * self.correlation.floor)
         if images.fixed_weight_11dhw is not None:
@@ -104,7 +105,7 @@ class AffineProblem:
         matrix: 4x4, the affine part of the map: along which directions of the moving image it is looked.
         """
         map_13dhw = self._sampled(moving_from_fixed)
-        axes = steps_in_moving(self.images.fixed_grid, self.images.moving_grid, matrix)
+        axes = self.images.steps_in_moving(matrix)
         moving = sample(mind_descriptor(self.images.moving_11dhw, axes_33=axes), map_13dhw)
         return float(mind_distance(moving, mind_descriptor(self.images.fixed_11dhw), self._weight(map_13dhw)))
 
@@ -145,7 +146,7 @@ def refine_affine(
 ) -> np.ndarray:
     """Adam on the matrix around the fixed body's center, all parameters scaled to mm at the body's edge.
 
-    freedom: 'translation', 'rigid' or 'affine'.
+    dof: what may change: 'translation', 'rigid' or 'affine'.
     Returns the matrix with the best similarity seen, 4x4 LPS; steps that lose a fifth of the overlap do not count.
     """
     center = tensor_from_array((start @ [*problem.center_lps, 1.0])[:3])

@@ -41,14 +41,6 @@ def subdivision_matrix(extent_mm: float, spacing_mm: float) -> Tensor:
     return matrix
 
 
-def along_axes(coefficients_b3dhw: Tensor, matrix_d: Tensor, matrix_h: Tensor, matrix_w: Tensor) -> Tensor:
-    """Apply one matrix per axis: evaluation, subdivision or smoothing of all components."""
-    out = torch.matmul(coefficients_b3dhw, matrix_w.T)
-    out = torch.matmul(matrix_h, out)
-    b, c, d, h, w = out.shape
-    return torch.matmul(matrix_d, out.reshape(b, c, d, h * w)).reshape(b, c, -1, h, w)
-
-
 def bending_energy(coefficients_b3dhw: Tensor, spacing_dhw_mm) -> Tensor:
     """Mean squared second derivative (1/mm^2) of the spline's control polygon, summed over pairs of axes."""
     total = coefficients_b3dhw.new_zeros(())

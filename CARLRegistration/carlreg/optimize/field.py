@@ -18,40 +18,15 @@ import torch
 from torch import Tensor
 
 from ..errors import OptimizationDiverged
+from ..losses.registry import similarity_named
 from ..losses.similarity import LocalCorrelation, mind_descriptor, mind_distance, window_widths
 from ..maps import sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..maps.separable import along_axes
 from ..progress import Progress
 from ..spaces import VolumeGrid
 from . import bspline
-
-
-@dataclass(frozen=True)
-class LevelImages:
-    """Both images at one resolution, each on its own grid, intensities in [0, 1].
-
-    fixed_11dhw on fixed_grid, moving_11dhw on moving_grid; weights: where each image counts (None = everywhere).
-    """
-
-    fixed_11dhw: Tensor
-    fixed_grid: VolumeGrid
-    moving_11dhw: Tensor
-    moving_grid: VolumeGrid
-    fixed_weight_11dhw: Tensor | None = None
-    moving_weight_11dhw: Tensor | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FieldLevel:
-    """How one level is optimized. spacing_mm: of the controls; window_mm: of LNCC; rate_mm: first Adam step."""
-
-    spacing_mm: float
-    steps: int
-    window_mm: float
-    rate_mm: float
-    bending: float
-    diffusion: float
-    fold: float = 10.0
+from .levels import FieldLevel, LevelImages
 
 
 @dataclass
@@ -67,9 +42,9 @@ class FieldResult:
         """D x H x W x 3 float32 mm (L, P, S) on a grid with the box's axis directions."""
         coefficients = self.coefficients_13dhw
         matrices = [m.to(coefficients.device) for m in axis_matrices(grid, self.box, self.spacing_mm)]
-        along_axes_13dhw = bspline.along_axes(coefficients, *matrices)
+        displacement_13dhw = along_axes(coefficients, *matrices)
         lps_from_dhw = _tensor(self.box.direction[:, ::-1], coefficients.device)
-        return array_from_tensor(torch.einsum("xc,cdhw->dhwx", lps_from_dhw, along_axes_13dhw[0]))
+        return array_from_tensor(torch.einsum("xc,cdhw->dhwx", lps_from_dhw, displacement_13dhw[0]))
 
 
 def axis_matrices(grid: VolumeGrid, box: VolumeGrid, spacing_mm: float) -> list[Tensor]:
@@ -105,14 +80,14 @@ def coefficients_from(displacement_dhw_mm, box: VolumeGrid, spacing_mm: float) -
     ]
     coefficients = wanted.clone()
     for _ in range(3):
-        coefficients = coefficients + (wanted - bspline.along_axes(coefficients, *inner))
+        coefficients = coefficients + (wanted - along_axes(coefficients, *inner))
     return coefficients
 
 
 def refined(coefficients_13dhw: Tensor, box: VolumeGrid, spacing_mm: float) -> Tensor:
     """The same spline with controls at half the spacing."""
     matrices = [bspline.subdivision_matrix(float(e), spacing_mm) for e in box.extent_mm[::-1]]
-    return bspline.along_axes(coefficients_13dhw, *(m.to(coefficients_13dhw.device) for m in matrices))
+    return along_axes(coefficients_13dhw, *(m.to(coefficients_13dhw.device) for m in matrices))
 
 
 WEIGHT_EVERY = 4
@@ -129,7 +104,7 @@ class LevelLoss:
     """
 
     def __init__(self, images: LevelImages, affine_lps, box: VolumeGrid, level: FieldLevel, similarity: str) -> None:
-        self.images, self.level, self.similarity = images, level, similarity
+        self.images, self.level, self.similarity = images, level, similarity_named(similarity)
         fixed, moving = images.fixed_grid, images.moving_grid
         device = images.fixed_11dhw.device
         self._calls, self._weight, self.stiffness = 0, None, None
@@ -138,18 +113,18 @@ class LevelLoss:
         self.base_map = affine_map(moving_from_fixed_normalized, fixed.shape_dhw).to(device)
         normalized_from_mm = (moving.normalized_from_lps @ affine_lps)[:3, :3] @ box.direction[:, ::-1]
         self.normalized_from_mm = _tensor(normalized_from_mm, device)
-        if similarity == "mind":
+        if self.similarity.descriptors:
             self.fixed_descriptor = mind_descriptor(images.fixed_11dhw)
-            axes = steps_in_moving(fixed, moving, affine_lps)
+            axes = images.steps_in_moving(affine_lps)
             self.moving_descriptor = mind_descriptor(images.moving_11dhw, axes_33=axes)
         else:
             widths = window_widths(fixed.spacing[::-1], level.window_mm)
-            self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=similarity == "lncc2")
+            self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=self.similarity.squared)
 
     def map(self, coefficients_13dhw: Tensor) -> Tensor:
         """1 x 3 x D x H x W moving normalized coordinates of the fixed level grid's voxels."""
         in_normalized = torch.einsum("uc,bcdhw->budhw", self.normalized_from_mm, coefficients_13dhw)
-        return self.base_map + bspline.along_axes(in_normalized, *self.matrices)
+        return self.base_map + along_axes(in_normalized, *self.matrices)
 
     def weight(self, map_13dhw: Tensor) -> Tensor:
         """1 where both images have data, times both given weights."""
@@ -165,8 +140,8 @@ class LevelLoss:
         if bool((weight_11dhw >= 1).all()):
             return None
         transposed = [m.T for m in self.matrices]
-        reached = bspline.along_axes(torch.ones_like(weight_11dhw), *transposed)
-        support = bspline.along_axes(weight_11dhw, *transposed) / reached.clamp_min(1e-6)
+        reached = along_axes(torch.ones_like(weight_11dhw), *transposed)
+        support = along_axes(weight_11dhw, *transposed) / reached.clamp_min(1e-6)
         return 1 + STIFFER * (1 - support.clamp(0, 1)) ** 6
 
     def __call__(self, coefficients_13dhw: Tensor) -> Tensor:
@@ -177,14 +152,9 @@ class LevelLoss:
                 self.stiffness = self._stiffness(self._weight)
         self._calls += 1
         weight = self._weight
-        if self.similarity == "mind":
+        if self.similarity.descriptors:
             return mind_distance(sample(self.moving_descriptor, map_13dhw), self.fixed_descriptor, weight)
         return self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight, weight)
-
-
-def steps_in_moving(fixed: VolumeGrid, moving: VolumeGrid, affine_lps: np.ndarray) -> np.ndarray:
-    """3 x 3, columns: where a step of one voxel along d, h, w of the fixed grid leads in the moving one's voxels."""
-    return (moving.ijk_from_lps @ affine_lps @ fixed.lps_from_ijk)[:3, :3][::-1, ::-1].copy()
 
 
 def _tensor(matrix: np.ndarray, device) -> Tensor:

@@ -1,11 +1,14 @@
-"""The default schedule of instance optimization: resolutions, spacings, steps and smoothness of each level."""
+"""The levels of an optimization: both images at one resolution, how each is optimized, and the default schedule."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from torch import Tensor
 
 from ..preprocess.prepare import PreparedVolume, level_grid
-from .field import FieldLevel, LevelImages
+from ..spaces import VolumeGrid
 
 #: Voxels that the finest level may have; above it the finest spacing grows.
 FINEST_VOXELS = 2_600_000
@@ -16,6 +19,38 @@ _LEVELS = ((8, 0.12), (4, 0.18), (2, 0.35), (1, 0.35))
 #: Control spacing, LNCC window (mm per finest spacing) and first Adam step (share of the control spacing).
 _CONTROL, _WINDOW, _RATE = 3.0, 7.0, 0.09
 _DIFFUSION, _FOLD = 0.1, 100.0
+
+
+@dataclass(frozen=True)
+class LevelImages:
+    """Both images at one resolution, each on its own grid, intensities in [0, 1].
+
+    fixed_11dhw on fixed_grid, moving_11dhw on moving_grid; weights: where each image counts (None = everywhere).
+    """
+
+    fixed_11dhw: Tensor
+    fixed_grid: VolumeGrid
+    moving_11dhw: Tensor
+    moving_grid: VolumeGrid
+    fixed_weight_11dhw: Tensor | None = None
+    moving_weight_11dhw: Tensor | None = None
+
+    def steps_in_moving(self, affine_lps: np.ndarray) -> np.ndarray:
+        """3 x 3, columns: where one voxel along d, h, w of the fixed grid leads in the moving grid's voxels."""
+        return (self.moving_grid.ijk_from_lps @ affine_lps @ self.fixed_grid.lps_from_ijk)[:3, :3][::-1, ::-1].copy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldLevel:
+    """How one level is optimized. spacing_mm: of the controls; window_mm: of LNCC; rate_mm: first Adam step."""
+
+    spacing_mm: float
+    steps: int
+    window_mm: float
+    rate_mm: float
+    bending: float
+    diffusion: float
+    fold: float = 10.0
 
 
 def finest_spacing(fixed: PreparedVolume) -> float:

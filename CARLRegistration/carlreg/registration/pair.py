@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..losses.registry import similarity_named
 from ..preprocess import PreparedVolume, field_of_view, prepare
 from ..settings import RegistrationSettings
 from ..volumes import Volume, dicom_references, read_volume, volume_from_image
@@ -26,7 +27,7 @@ class PreparedPair:
     def modality_warnings(self, similarity: str) -> list[str]:
         """What to say when the two look like different kinds of scans."""
         fixed, moving = self.fixed.modality, self.moving.modality
-        if fixed == moving or similarity == "mind":
+        if fixed == moving or similarity_named(similarity).descriptors:
             return []
         return [
             f"The fixed volume looks like {fixed.upper()}, the moving one like {moving.upper()}: for different "

@@ -93,7 +93,7 @@ def _likeness(problem: AffineProblem, mapping: PointMap, affine: np.ndarray) -> 
     Between modalities local correlation alone is content with deformations that no anatomy has.
     """
     found = [problem.score_map(mapping).similarity]
-    if problem.similarity == "mind":
+    if problem.similarity.descriptors:
         found.append(-problem.descriptor_distance(mapping, affine))
     return found
 

@@ -106,7 +106,7 @@ def fine_problem(pair: PreparedPair, settings: RegistrationSettings, device: tor
 
 def winner(starts: list[AffineCandidate], problem: AffineProblem) -> AffineCandidate:
     """The candidate that is refined: the best of the leading ones on finer images. starts: best first."""
-    contrasts = problem.similarity == "mind"
+    contrasts = problem.similarity.descriptors
     least = (_LEADING_CONTRASTS if contrasts else _LEADING) * starts[0].score
     leading = [
         AffineCandidate(start.name, start.matrix, problem.score(start.matrix).score, start.overlap)

@@ -13,6 +13,7 @@ import torch
 from torch import Generator
 
 from ..losses.paper import dissimilarity_both_ways
+from ..losses.registry import similarity_named
 from ..models.operators import RegistrationNetwork
 from .joint_stage import end_point_bins, sparse_gradicon
 from .settings import SimilaritySettings
@@ -26,7 +27,9 @@ class SimilarityStage(Stage):
 
     def draw(self, seed: int, device: torch.device) -> KnownPair:
         settings = self.data.synthetic
-        if self.settings.similarity != "mind":  # local correlation means nothing between contrasts
+        if not similarity_named(
+            self.settings.similarity
+        ).descriptors:  # local correlation means nothing between contrasts
             settings = replace(settings, same_contrast=1.0)
         return draw_pair(seed, settings, device)
 

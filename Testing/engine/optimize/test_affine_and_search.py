@@ -5,7 +5,8 @@ import pytest
 import torch
 from carlreg.optimize.affine import AffineProblem, refine_affine
 from carlreg.optimize.candidates import AffineCandidate, distinct, fit_rigid, robust_affine, translation
-from carlreg.optimize.field import LevelImages, affine_map
+from carlreg.optimize.field import affine_map
+from carlreg.optimize.levels import LevelImages
 from carlreg.optimize.search import SearchImage, rotations, search
 from carlreg.spaces import VolumeGrid
 from scipy.spatial.transform import Rotation

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from carlreg.maps.separable import along_axes
 from carlreg.optimize import bspline
 from scipy.interpolate import BSpline
 
@@ -28,10 +29,10 @@ def test_positions_outside_take_the_value_at_the_face():
 def test_subdivision_changes_nothing(extent):
     spacing = 8.0
     coefficients = torch.rand(1, 3, *(bspline.control_count(extent, spacing),) * 3)
-    finer = bspline.along_axes(coefficients, *[bspline.subdivision_matrix(extent, spacing)] * 3)
+    finer = along_axes(coefficients, *[bspline.subdivision_matrix(extent, spacing)] * 3)
     positions = torch.linspace(0, extent, 23, dtype=torch.float64)
-    before = bspline.along_axes(coefficients, *[bspline.evaluation_matrix(positions, extent, spacing)] * 3)
-    after = bspline.along_axes(finer, *[bspline.evaluation_matrix(positions, extent, spacing / 2)] * 3)
+    before = along_axes(coefficients, *[bspline.evaluation_matrix(positions, extent, spacing)] * 3)
+    after = along_axes(finer, *[bspline.evaluation_matrix(positions, extent, spacing / 2)] * 3)
     assert (before - after).abs().max() < 1e-6
 
 

@@ -5,8 +5,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 from carlreg.errors import Cancelled, OptimizationDiverged
-from carlreg.optimize.field import FieldLevel, LevelImages, LevelLoss, coefficients_from, optimize_field
-from carlreg.optimize.levels import schedule, split_steps
+from carlreg.optimize.field import LevelLoss, coefficients_from, optimize_field
+from carlreg.optimize.levels import FieldLevel, LevelImages, schedule, split_steps
 from carlreg.progress import Progress
 from carlreg.spaces import VolumeGrid
 from scipy.ndimage import gaussian_filter, map_coordinates

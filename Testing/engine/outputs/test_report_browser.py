@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 from carlreg import outputs
 from carlreg.outputs import sheet
+from carlreg.volumes import Volume
 
 from .conftest import FIXED, Case, result_of, to_image, write
 
@@ -25,7 +26,7 @@ def report(known_pair, tmp_path_factory):
     """A report on the known pair, uncertain in one half and unknown in a part."""
     folder = tmp_path_factory.mktemp("Größe 3 mm") / "out"
     transform, fixed, moving, *labels = known_pair
-    volumes = [outputs.write.Volume(image, name=name) for image, name in ((fixed, "fixed"), (moving, "moving"))]
+    volumes = [Volume(image, name=name) for image, name in ((fixed, "fixed"), (moving, "moving"))]
     case = Case(result_of(transform, *volumes), tuple(labels), (np.zeros((1, 3)), np.zeros((1, 3))))
     write(case.result, folder, labels=case.labels)
     uncertainty = np.full(FIXED.shape_dhw, 1.0, np.float32)

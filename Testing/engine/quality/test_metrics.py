@@ -47,10 +47,10 @@ def test_mutual_information(pair):
 
 
 def test_mutual_information_as_scikit_image_counts_it(pair):
-    metrics = pytest.importorskip("skimage.metrics")
+    scikit = pytest.importorskip("skimage.metrics")
     fixed, moving = pair
     ranges = ((float(fixed.min()), float(fixed.max())), (float(moving.min()), float(moving.max())))
-    normalized = metrics.normalized_mutual_information(fixed, moving, bins=32)
+    normalized = scikit.normalized_mutual_information(fixed, moving, bins=32)
     joint = np.histogram2d(fixed.ravel(), moving.ravel(), bins=32)[0]
     p = joint / joint.sum()
     joint_entropy = -(p[p > 0] * np.log(p[p > 0])).sum()
