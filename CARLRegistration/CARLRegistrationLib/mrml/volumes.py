@@ -222,19 +222,18 @@ def readVolumeInto(path: Path, node) -> None:
 
 
 def notANumber(path: Path) -> np.ndarray:
-    """Bool (k, j, i): voxels of a .nii.gz of float32 that are NaN. ITK's reader, and so Slicer's, gives 0 for these."""
+    """Bool (k, j, i): voxels of a .nii.gz that are NaN. ITK's reader, and so Slicer's, gives 0 for these."""
+    from carlreg.io.nifti_header import parse
+
     with gzip.open(path) as file:
         content = file.read()
-    order = "<" if int.from_bytes(content[:4], "little") == 348 else ">"
-    size = np.frombuffer(content, f"{order}i2", 8, 40)
-    kind = int(np.frombuffer(content, f"{order}i2", 1, 70)[0])
-    offset = int(np.frombuffer(content, f"{order}f4", 1, 108)[0])
-    if size[0] != 3 or kind != 16:
+    header = parse(content)
+    if header is None or len(header.sizes) != 3 or header.float_type is None:
         raise RegistrationError(
             _("{path} could not be read. Please report this with the log.").format(path=path), unexpected=True
         )
-    count = int(np.prod(size[1:4].astype(np.int64)))
-    return np.isnan(np.frombuffer(content, f"{order}f4", count, offset)).reshape(size[3:0:-1])
+    values = np.frombuffer(content, header.float_type, header.voxel_count, header.data_offset)
+    return np.isnan(values).reshape(header.sizes[::-1])
 
 
 def fillVolume(image, node) -> None:

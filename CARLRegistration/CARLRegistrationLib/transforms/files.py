@@ -12,7 +12,6 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
@@ -131,9 +130,11 @@ def directionOf(path: Path) -> tuple[str, str]:
         return "forward", _("elastix' parameter files do")
     if b"dst volume info" in head:
         return "forward", _("FreeSurfer's files name both sides")
-    if name.endswith((".nii", ".nii.gz")) and len(head) >= 70:
-        order = "<" if int.from_bytes(head[:4], "little") == 348 else ">"
-        if int(np.frombuffer(head, f"{order}i2", 1, 68)[0]) in _FSL_INTENTS:
+    if name.endswith((".nii", ".nii.gz")):
+        from carlreg.io.nifti_header import parse
+
+        header = parse(head)
+        if header is not None and header.intent in _FSL_INTENTS:
             return "forward", _("FSL's warps do")
     return "", ""
 
