@@ -6,12 +6,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
-from ..io.itk_transform import read_transform
+from ..io.itk_transform import map_points, read_transform
 from ..io.nifti_writing import rounded_mantissa, write_nifti_gz
 from ..physical import PhysicalTransform, invert
 from ..physical.general import sample_transform
@@ -97,8 +98,4 @@ def _as_physical(
     except InputError:
         log.info("A general transform: its displacement is sampled on the fixed grid.")
     physical = sample_transform(transform, fixed_grid)
-
-    def apply(points: np.ndarray) -> np.ndarray:
-        return np.array([transform.TransformPoint(point) for point in np.asarray(points, dtype=float).tolist()])
-
-    return physical, apply, float(physical.grid.spacing.max())
+    return physical, partial(map_points, transform), float(physical.grid.spacing.max())

@@ -19,7 +19,7 @@ from ..physical.jacobian import slab_determinant
 from ..physical.transform import slab_ranges
 from ..physical.workers import in_threads
 from ..progress import Progress
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, apply_affine
 from ..volumes import Volume
 from . import metrics, segments
 from .limits import NO_OVERLAP_PERCENT, UNLIKE_BEFORE_PERCENT
@@ -114,7 +114,7 @@ def measure(
     quality["notes"]["field_covers_percent"] = field_cover(transform, points)
     if inverse is not None and overlap_percent < NO_OVERLAP_PERCENT:
         quality["notes"]["overlap_percent_of_inverse"] = 100.0 * float(
-            _within(inverse.apply(points), moving_grid).mean()
+            moving_grid.contains(inverse.apply(points)).mean()
         )
     _check(progress)
     if labels is not None:
@@ -251,7 +251,7 @@ def inverse_error(
     """
     points = body_points(body, fixed_grid)
     mapped = transform.apply(points)
-    within = _within(mapped, moving_grid)
+    within = moving_grid.contains(mapped)
     if not within.any():
         return None
     errors = np.linalg.norm(inverse.apply(mapped[within]) - points[within], axis=1)
@@ -269,19 +269,14 @@ def body_points(body: np.ndarray, grid: VolumeGrid) -> np.ndarray:
     if len(flat) > _INVERSE_POINTS:
         flat = flat[np.random.default_rng(0).integers(0, len(flat), _INVERSE_POINTS)]
     index = np.stack(np.unravel_index(flat, body.shape)[::-1], axis=1).astype(np.float64)
-    return index @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+    return grid.points(index)
 
 
 def field_cover(transform: PhysicalTransform, points_lps: np.ndarray) -> float | None:
     """Percent of fixed points in the box of the displacement field; None where it displaces nothing."""
     if not transform.displacement_lps.any():
         return None
-    return 100.0 * float(_within(points_lps, transform.grid).mean())
-
-
-def _within(points_lps: np.ndarray, grid: VolumeGrid) -> np.ndarray:
-    index = points_lps @ grid.ijk_from_lps[:3, :3].T + grid.ijk_from_lps[:3, 3]
-    return ((index >= -0.5) & (index <= np.asarray(grid.size_ijk) - 0.5)).all(axis=1)
+    return 100.0 * float(transform.grid.contains(points_lps).mean())
 
 
 def label_overlap(
@@ -340,7 +335,7 @@ def warp_labels(
 def landmark_errors(apply, before_lps: np.ndarray, landmarks: tuple[np.ndarray, np.ndarray]) -> dict:
     """Distances between mapped fixed points and moving points, before and after: mean_mm, max_mm, n, errors_mm."""
     fixed_points, moving_points = (np.asarray(points, dtype=np.float64).reshape(-1, 3) for points in landmarks)
-    before = fixed_points @ before_lps[:3, :3].T + before_lps[:3, 3]
+    before = apply_affine(before_lps, fixed_points)
     return {
         "before": metrics.error_metrics(np.linalg.norm(before - moving_points, axis=1)),
         "after": metrics.error_metrics(np.linalg.norm(apply(fixed_points) - moving_points, axis=1)),

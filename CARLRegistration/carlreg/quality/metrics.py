@@ -165,10 +165,7 @@ def fold_regions(jacobian: np.ndarray, body: np.ndarray, grid: VolumeGrid) -> di
     folded = (jacobian <= 0) & body
     if not folded.any():
         return {"folds": [], "fold_regions": 0}
-    image = sitk.GetImageFromArray(folded.view(np.uint8))
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.origin_lps.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
+    image = grid.image(folded.view(np.uint8))
     regions = sitk.RelabelComponent(sitk.ConnectedComponent(image, True), sortByObjectSize=True)
     shapes = sitk.LabelShapeStatisticsImageFilter()
     shapes.ComputePerimeterOff()

@@ -190,11 +190,7 @@ def _thinned(array: np.ndarray, step: int, keep_lowest: bool) -> np.ndarray:
 
 
 def _as_image(array: np.ndarray, grid: VolumeGrid) -> sitk.Image:
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=np.float32))
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.origin_lps.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
-    return image
+    return grid.image(array.astype(np.float32, copy=False))
 
 
 def _name(volume: Volume, recorded: dict) -> str | None:
