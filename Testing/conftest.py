@@ -23,10 +23,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 _ENGINE = str(Path(__file__).resolve().parents[1] / "CARLRegistration")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_ENGINE, os.environ.get("PYTHONPATH")]))
 
-# Seconds of computing that a test without the marker `slow` may take; 0 = no limit.
+# Seconds of computing that a test may take which is not marked `slow`, and four times as many with `whole`; 0 = any.
 LIMIT_VARIABLE = "CARLREG_TEST_SECONDS"
 LIMIT_SECONDS = float(os.environ.get(LIMIT_VARIABLE, "5"))
-_USED = pytest.StashKey[float]()
+WHOLE_FACTOR = 4
+_USED = pytest.StashKey[dict[str, float]]()
 # Folders whose tests share one application, which is started once.
 _ONE_APPLICATION = ("slicer", "host_tests")
 # Fixtures of a whole session that cost nothing: tests that share no other may run anywhere.
@@ -91,26 +92,59 @@ def _group(item: pytest.Item) -> str | None:
     return str(folder) if "module" in scopes else None
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item):
-    """Measure what the test itself computes, not its fixtures; waiting and other programs do not count."""
+def _measured(item: pytest.Item, phase: str):
+    """Note what this process computes meanwhile; waiting and other programs do not count."""
     before = computing_seconds()
     try:
         return (yield)
     finally:
-        item.stash[_USED] = computing_seconds() - before
+        item.stash.setdefault(_USED, {})[phase] = computing_seconds() - before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item):
+    return (yield from _measured(item, "setup"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item):
+    return (yield from _measured(item, "call"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item):
+    return (yield from _measured(item, "teardown"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """A test that passed but computes too long for the marker that it has fails."""
+    """A test that passed but computes too long for the marker that it has fails; fixtures do not count."""
     report = yield
-    used = item.stash.get(_USED, 0.0)
-    slow = item.get_closest_marker("slow") is not None
-    if call.when == "call" and report.passed and not slow and LIMIT_SECONDS and used > LIMIT_SECONDS:
+    used = item.stash.get(_USED, {}).get(call.when, 0.0)
+    report.user_properties.append(("computed", used))
+    limit = LIMIT_SECONDS * (WHOLE_FACTOR if item.get_closest_marker("whole") else 1)
+    if call.when == "call" and report.passed and not item.get_closest_marker("slow") and 0 < limit < used:
         report.outcome = "failed"
         report.longrepr = (
-            f"{item.nodeid} computed for {used:.1f} s; a test without the marker `slow` may take {LIMIT_SECONDS:g} s. "
-            f"Make it smaller or mark it `slow`; on a slow machine set {LIMIT_VARIABLE} (0 = no limit)."
+            f"{item.nodeid} computed for {used:.1f} s; without the marker `slow` it may take {limit:g} s. Make it "
+            f"smaller or mark it `slow`; on a slow machine set {LIMIT_VARIABLE} (now {LIMIT_SECONDS:g}, 0 = no limit)."
         )
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With --durations: what each test computed, which other programs' work changes little (support/durations.py)."""
+    count = config.option.durations
+    if count is None:
+        return
+    found = [
+        (dict(report.user_properties).get("computed", 0.0), report.when, report.nodeid)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport)
+    ]
+    found.sort(reverse=True)
+    terminalreporter.write_sep("=", "most computing")
+    for seconds, when, name in found[: count or None]:
+        if seconds >= 0.005:
+            terminalreporter.write_line(f"{seconds:.2f}s computed in {when:8s} {name}")

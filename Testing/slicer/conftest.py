@@ -1,12 +1,16 @@
 """The module in the test host: real scene, real nodes, imitated application."""
 
+import functools
 import importlib
 import sys
 from pathlib import Path
 
 import pytest
-from support.warm_engine import warm_subprocess
+from carlreg import phantom
+from support.recorded_jobs import Recordings
+from support.warm_jobs import Subprocess
 
+_PAINT = phantom.make_pair
 MODULE_FILE = Path(__file__).resolve().parents[2] / "CARLRegistration" / "CARLRegistration.py"
 
 
@@ -18,12 +22,36 @@ def host():
     return importlib.import_module("host").start()
 
 
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory):
+    """The registrations that were computed in this session."""
+    return Recordings(tmp_path_factory.mktemp("recordings"))
+
+
 @pytest.fixture(autouse=True)
-def warmEngine(monkeypatch):
-    """The panel's engine starts warm; a test marked `cold_start` starts it as a user's computer does."""
+def engineProcesses(monkeypatch, recordings):
+    """The panel's engine starts warm, and computes each registration once; the same one again is replayed.
+
+    A test marked `cold_start` starts the engine as a user's computer does.
+    """
     from CARLRegistrationLib.engine import process
 
-    monkeypatch.setattr(process, "subprocess", warm_subprocess)
+    monkeypatch.setattr(process, "subprocess", Subprocess(recordings.popen()))
+    monkeypatch.setattr(phantom, "make_pair", _makePair)
+
+
+@pytest.fixture
+def heldEngine(recordings):
+    """A registration stays at its first optimization step until it is ended: for the tests of stopping."""
+    recordings.held_at = "optimize"
+    yield
+    recordings.held_at = ""
+
+
+@functools.lru_cache(maxsize=4)
+def _makePair(seed=0, spacing_mm=3.0):
+    """The generated pair, painted once; nothing writes into its images."""
+    return _PAINT(seed, spacing_mm)
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def engineIsGone(pid) -> bool:
 # --- runs
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_the_generated_pair(logic, pair, truth, temporary):
     import slicer
 
@@ -120,7 +120,7 @@ def test_the_generated_pair(logic, pair, truth, temporary):
     assert not left & set(result.nodes.values()) and not logic.canUndo
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_parents_are_respected(logic, pair, truth):
     """Fixed under a linear, moving under another and a warped parent: the result aligns what the views show."""
     import slicer
@@ -153,7 +153,7 @@ def test_parents_are_respected(logic, pair, truth):
     assert warp.GetParentTransformNode() is None
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_two_runs_in_a_row_into_the_same_nodes(logic, pair, truth):
     import slicer
 
@@ -179,7 +179,7 @@ def test_two_runs_in_a_row_into_the_same_nodes(logic, pair, truth):
     assert len(contents()) == count
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_only_what_is_wanted_is_made_and_masks_arrive(logic, pair, truth):
     import slicer
 
@@ -207,7 +207,7 @@ def test_only_what_is_wanted_is_made_and_masks_arrive(logic, pair, truth):
     assert landmarkError(result.nodes["transform"], truth) < 4.0
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_the_node_is_the_engines_file(logic, pair):
     """At the field's nodes and between them; what lies under the node lands on the fixed side.
 
@@ -216,7 +216,7 @@ def test_the_node_is_the_engines_file(logic, pair):
     import slicer
     from CARLRegistrationLib.mrml.geometry import transformPoints
 
-    result = logic.register(*pair, settings=settings(field_spacing_mm=2.0), keepJobFolder=True)
+    result = logic.register(*pair, settings=settings(field_spacing_mm=2.0, io_steps=4), keepJobFolder=True)
     written = sitk.ReadTransform(str(result.job_folder / "result" / "transform.h5"))
     parts = [sitk.CompositeTransform(written).GetNthTransform(i) for i in range(2)]
     (part,) = [part for part in parts if "DisplacementField" in part.GetName()]
@@ -320,8 +320,7 @@ def started(host, logic, pair, until="optimize", **options):
     return callbacks, logic._registration._process.pid
 
 
-@pytest.mark.slow
-def test_cancel(host, logic, pair, temporary):
+def test_cancel(host, logic, pair, temporary, heldEngine):
     from CARLRegistrationLib.common.errors import RegistrationCancelled
 
     before = contents()
@@ -335,8 +334,7 @@ def test_cancel(host, logic, pair, temporary):
     assert not logic.isRunning and not logic.canUndo
 
 
-@pytest.mark.slow
-def test_scene_closed_in_mid_run(host, logic, pair, temporary):
+def test_scene_closed_in_mid_run(host, logic, pair, temporary, heldEngine):
     callbacks, pid = started(host, logic, pair)
     host.close_scene()
     assert engineIsGone(pid)  # it does not wait for the run's end
@@ -346,8 +344,7 @@ def test_scene_closed_in_mid_run(host, logic, pair, temporary):
     assert callbacks.results == [] and len(callbacks.errors) == 1
 
 
-@pytest.mark.slow
-def test_child_killed_from_outside(host, logic, pair, temporary):
+def test_child_killed_from_outside(host, logic, pair, temporary, heldEngine):
     before = contents()
     callbacks, pid = started(host, logic, pair)
     os.killpg(pid, signal.SIGKILL)
@@ -357,8 +354,7 @@ def test_child_killed_from_outside(host, logic, pair, temporary):
     assert contents() == before and list(temporary.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_one_at_a_time(host, logic, pair):
+def test_one_at_a_time(host, logic, pair, heldEngine):
     from CARLRegistrationLib.common.errors import RegistrationError
 
     callbacks, _pid = started(host, logic, pair, until="prepare")
@@ -437,7 +433,6 @@ def test_cancel_while_another_python_is_checked(host, logic, pair, tmp_path, tem
     assert isinstance(callbacks.errors[0], RegistrationCancelled) and list(temporary.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_another_python_does_the_job(logic, pair, truth):
     """This one, by its path: as an environment of the user's would."""
     import sys

@@ -20,7 +20,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
-from .warm_jobs import Job, JobProcess, Subprocess, run
+from .warm_jobs import Job, JobProcess, run
 
 _ENGINE = Path(__file__).resolve().parents[2] / "CARLRegistration"
 _TESTING = Path(__file__).resolve().parents[1]
@@ -94,10 +94,6 @@ class Popen(JobProcess):
         if _server is None:
             _server = _Server()
         return _server.start(job, files)
-
-
-# The module `subprocess` for code under test that starts the engine.
-warm_subprocess = Subprocess(Popen)
 
 
 def serve(channel: socket.socket) -> None:

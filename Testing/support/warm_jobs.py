@@ -44,10 +44,12 @@ class Job:
     new_session: bool
 
 
-def is_engine(command: Sequence[str]) -> bool:
-    """Whether it is `python -m carlreg...` with this very interpreter."""
+def is_engine(command: Sequence[str], others: Sequence[str] = ()) -> bool:
+    """Whether it is `python -m carlreg...`, or one of the other modules, with this very interpreter."""
     words = [os.fspath(word) for word in command]
-    return len(words) > 2 and words[:2] == [sys.executable, "-m"] and words[2].split(".")[0] == "carlreg"
+    if len(words) < 3 or words[:2] != [sys.executable, "-m"]:
+        return False
+    return words[2].split(".")[0] == "carlreg" or words[2] in others
 
 
 def ignored_signals() -> list[int]:
@@ -185,7 +187,7 @@ class JobProcess(subprocess.Popen):
     ):
         environment = dict(os.environ if env is None else env)
         plain = preexec_fn is None and executable is None and not shell and not isinstance(args, (str, bytes))
-        if not (plain and is_engine(args) and self._may_be_warm(environment)):
+        if not (plain and is_engine(args, ["support.replay"]) and self._may_be_warm(environment)):
             given = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, restore_signals, *rest)
             return super()._execute_child(
                 args,

@@ -168,6 +168,7 @@ def test_same_seed_same_result(run, tmp_path):
         np.testing.assert_allclose(first.TransformPoint(point), second.TransformPoint(point), atol=1e-5)
 
 
+@pytest.mark.whole
 def test_initial_transform_and_masks_are_taken(run, tmp_path):
     folder, pair, _ = run
     fixed, moving = (points - points.mean(0) for points in pair.landmarks)
@@ -179,7 +180,8 @@ def test_initial_transform_and_masks_are_taken(run, tmp_path):
     sitk.WriteTransform(rigid, str(tmp_path / "start.tfm"))
     outcome = carlreg(
         "register",
-        *inputs(folder),
+        *inputs(folder, evidence=False),
+        *("--landmarks", folder / "points.csv"),
         "--out",
         tmp_path / "out",
         *QUICK,
