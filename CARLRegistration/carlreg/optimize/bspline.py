@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..spaces import cubic_bspline
+
 
 def control_count(extent_mm: float, spacing_mm: float) -> int:
     """Control points along an axis of this extent: one before it, two behind it."""
@@ -22,7 +24,7 @@ def evaluation_matrix(positions_mm: Tensor, extent_mm: float, spacing_mm: float)
     t = positions_mm.to(torch.float64).clamp(0, extent_mm) / spacing_mm
     cell = t.floor().clamp_max(count - 4)
     f = t - cell
-    weights = torch.stack([(1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3], dim=1) / 6
+    weights = cubic_bspline(torch.stack([1 + f, f, 1 - f, 2 - f], dim=1))
     matrix = torch.zeros(len(t), count, dtype=torch.float64)
     matrix.scatter_(1, cell.long()[:, None] + torch.arange(4), weights)
     return matrix.float()

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..progress import Progress
-from ..spaces import apply_affine
+from ..spaces import apply_affine, fit_linear
 from .affine import AffineProblem, refine_affine
+
+# How strongly fits of affine maps are drawn to the rigid ones.
+TOWARD_RIGID = 1e-2
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +65,8 @@ def robust_affine(
         scale = max(least_scale_mm, spread if scale is None else min(spread, 0.85 * scale))
         robust = weights / (1 + (residual / scale) ** 2) ** 2
         half = iteration < iterations // 2
-        matrix = fit_rigid(fixed_lps, moving_lps, robust) if half else fit_affine(fixed_lps, moving_lps, robust)
+        kind = "rigid" if half else "affine"
+        matrix = fit_linear(fixed_lps, moving_lps, robust, kind=kind, toward_rigid=TOWARD_RIGID)
         if half:
             rigid = matrix
     stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
@@ -79,34 +83,6 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         total = np.cumsum(weights[order])
         out.append(column[order][min(np.searchsorted(total, 0.5 * total[-1]), len(column) - 1)])
     return np.array(out)
-
-
-def fit_rigid(fixed_lps: np.ndarray, moving_lps: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Least-squares rotation and shift (Kabsch), 4x4."""
-    w = (weights / max(weights.sum(), 1e-12))[:, None]
-    center_f, center_m = (w * fixed_lps).sum(0), (w * moving_lps).sum(0)
-    u, _, vt = np.linalg.svd((w * (fixed_lps - center_f)).T @ (moving_lps - center_m))
-    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))])
-    matrix = np.eye(4)
-    matrix[:3, :3] = vt.T @ flip @ u.T
-    matrix[:3, 3] = center_m - matrix[:3, :3] @ center_f
-    return matrix
-
-
-def fit_affine(fixed_lps: np.ndarray, moving_lps: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Least-squares affine map, 4x4, drawn a little toward the rigid fit."""
-    w = (weights / max(weights.sum(), 1e-12))[:, None]
-    center_f, center_m = (w * fixed_lps).sum(0), (w * moving_lps).sum(0)
-    f, m = fixed_lps - center_f, moving_lps - center_m
-    # a little weight toward the rigid fit keeps thin or empty directions sane
-    rigid = fit_rigid(fixed_lps, moving_lps, weights)[:3, :3]
-    second = f.T @ (w * f)
-    ridge = 1e-2 * np.trace(second) / 3 * np.eye(3)
-    linear = np.linalg.solve(second + ridge, f.T @ (w * m) + ridge @ rigid.T).T
-    matrix = np.eye(4)
-    matrix[:3, :3] = linear
-    matrix[:3, 3] = center_m - linear @ center_f
-    return matrix
 
 
 def distinct(

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, cubic_bspline
 
 AIR = -1000.0  # HU
 
@@ -55,9 +55,8 @@ class Canvas:
         spread = []  # per axis, the weights of random knots at each voxel: cubic B-splines
         for count in self.grid.shape_dhw:
             place = np.arange(count, dtype=np.float32)[:, None] * (self.edge / wave_mm)
-            off = np.abs(place + 1.5 - np.arange(int(place[-1, 0]) + 5, dtype=np.float32))
-            near, far = 2 / 3 - off**2 + off**3 / 2, np.clip(2 - off, 0, None) ** 3 / 6
-            spread.append(np.where(off < 1, near, far))
+            nodes = np.arange(int(place[-1, 0]) + 5, dtype=np.float32)
+            spread.append(cubic_bspline(np.abs(place + 1.5 - nodes)))
         knots = self.random.standard_normal([w.shape[1] for w in spread], dtype=np.float32)
         values = np.einsum("kc,abc->kab", spread[2], knots)  # w a b
         values = np.einsum("jb,kab->ajk", spread[1], values)  # a h w

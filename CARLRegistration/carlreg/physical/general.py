@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..io.itk_transform import check_affine, field_image
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, fit_linear
 from .transform import PhysicalTransform, slab_ranges
 
 _SAMPLED_NODES = 8_000_000
@@ -25,9 +25,7 @@ def sample_transform(transform: sitk.Transform, fixed_grid: VolumeGrid) -> Physi
     some = tuple(slice(0, None, step) for step in steps)
     points = grid.centers(step=steps).reshape(-1, 3)
     mapped = points + displacement[some].reshape(-1, 3)
-    solution, *_ = np.linalg.lstsq(np.c_[points, np.ones(len(points))], mapped, rcond=None)
-    affine = np.eye(4)
-    affine[:3] = solution.T
+    affine = fit_linear(points, mapped)
     check_affine(affine)
     # y = A(x + d): d = A^-1 y - x, which is an affine map of (x, displacement) and cheap slab by slab.
     linear = np.linalg.inv(affine[:3, :3])

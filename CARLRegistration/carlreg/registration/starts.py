@@ -14,9 +14,9 @@ import torch
 from ..io.itk_transform import map_points
 from ..optimize.affine import AffineProblem, refine_affine
 from ..optimize.candidates import (
+    TOWARD_RIGID,
     AffineCandidate,
     distinct,
-    fit_affine,
     refine_starts,
     robust_affine,
     translation,
@@ -26,7 +26,7 @@ from ..optimize.search import SearchImage, rotations, search
 from ..preprocess import PreparedVolume, resample_on_axes
 from ..progress import Progress
 from ..settings import RegistrationSettings
-from ..spaces import VolumeGrid, apply_affine
+from ..spaces import VolumeGrid, apply_affine, fit_linear
 from .pair import PreparedPair
 from .predict import NetworkPrediction, PointMap
 
@@ -52,7 +52,7 @@ def affine_candidates(
     if initial_transform is not None:
         points = _lattice(fixed.content, 12)
         mapped = map_points(initial_transform, points)
-        found.append(AffineCandidate(INITIAL, fit_affine(points, mapped, np.ones(len(points)))))
+        found.append(AffineCandidate(INITIAL, fit_linear(points, mapped, toward_rigid=TOWARD_RIGID)))
     if prediction is not None:
         matrix, agreement = robust_affine(
             prediction.points.fixed_lps, prediction.points.moving_lps, prediction.points.weights

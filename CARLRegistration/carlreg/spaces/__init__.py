@@ -1,5 +1,7 @@
 """Where things are: voxel grids in patient space, and LPS <-> RAS. NumPy only (images on demand)."""
 
+from .fit import fit_linear
 from .grid import VolumeGrid, apply_affine, lps_from_ras
+from .splines import cubic_bspline
 
-__all__ = ["VolumeGrid", "apply_affine", "lps_from_ras"]
+__all__ = ["VolumeGrid", "apply_affine", "cubic_bspline", "fit_linear", "lps_from_ras"]

@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..maps.sampling import axis_coordinates
+from ..spaces import cubic_bspline
 
 Box = tuple[slice, slice, slice]
 
@@ -77,9 +78,7 @@ def spline_matrix(nodes: int, size: int) -> Tensor:
     """size x (nodes + 3): values at voxel centers of a cubic B-spline with `nodes` intervals over the edge."""
     position = (torch.arange(size, dtype=torch.float32) + 0.5) / size * nodes
     distance = (position[:, None] - (torch.arange(nodes + 3, dtype=torch.float32) - 1)).abs()
-    near = 2 / 3 - distance**2 + distance**3 / 2
-    far = (2 - distance).clamp_min(0) ** 3 / 6
-    return torch.where(distance < 1, near, far)
+    return cubic_bspline(distance)
 
 
 def smooth_noise(random: Random, channels: int, nodes: int | tuple[int, int, int], size: int | tuple) -> Tensor:

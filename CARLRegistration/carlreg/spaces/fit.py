@@ -1,0 +1,39 @@
+"""The linear map between two sets of corresponding points: rigid, similarity or affine, weighted least squares."""
+
+from __future__ import annotations
+
+import numpy as np
+
+KINDS = ("rigid", "similarity", "affine")
+
+
+def fit_linear(points, targets, weights=None, *, kind: str = "affine", toward_rigid: float = 0.0) -> np.ndarray:
+    """4x4 matrix that takes points to their targets, nearest in the weighted mean of squared distances.
+
+    Args:
+        points, targets: n x 3 each, mm. weights: n, >= 0; None = all alike.
+        kind: 'rigid' (rotation and shift), 'similarity' (and one scale) or 'affine'. Mirrored targets get the nearest
+            proper rotation.
+        toward_rigid: of an affine map, how strongly it is drawn to the rigid one, as a share of the points' mean
+            squared extent: keeps directions sane in which the points are thin or none.
+    Source: Umeyama, IEEE TPAMI 13(4), 1991, for rigid and similarity.
+    """
+    weights = np.ones(len(points)) if weights is None else weights
+    w = (weights / max(weights.sum(), 1e-12))[:, None]
+    center_x, center_y = (w * points).sum(0), (w * targets).sum(0)
+    x, y = points - center_x, targets - center_y
+    u, stretch, vt = np.linalg.svd((w * x).T @ y)
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))])
+    linear = rotation = vt.T @ np.diag(signs) @ u.T
+    if kind == "similarity":
+        linear = (stretch * signs).sum() / (w * x**2).sum() * rotation
+    elif kind == "affine" and toward_rigid:
+        second = x.T @ (w * x)
+        ridge = toward_rigid * np.trace(second) / 3 * np.eye(3)
+        linear = np.linalg.solve(second + ridge, x.T @ (w * y) + ridge @ rotation.T).T
+    elif kind == "affine":
+        linear = np.linalg.lstsq(np.sqrt(w) * x, np.sqrt(w) * y, rcond=None)[0].T
+    matrix = np.eye(4)
+    matrix[:3, :3] = linear
+    matrix[:3, 3] = center_y - linear @ center_x
+    return matrix
