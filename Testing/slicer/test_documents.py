@@ -51,7 +51,6 @@ def names(scene, moduleWidget) -> dict:
     }
 
 
-@pytest.mark.slow
 def test_the_console_blocks_of_the_documents(names):
     """They run; the transform brings the moved ball back, and every node has a result."""
     for block in BLOCKS:
