@@ -11,8 +11,8 @@ from carlreg.errors import InputError
 from carlreg.maps.sampling import identity_map
 from carlreg.preprocess import normalize
 from carlreg.training.anatomy import PAINTERS, make_anatomy
-from carlreg.training.painting import Canvas, Random, turn
-from carlreg.training.synthetic import SyntheticSettings, View, local_deviation, make_views, smooth_noise
+from carlreg.training.painting import Canvas, Random, smooth_noise, turn
+from carlreg.training.synthetic import SyntheticSettings, View, local_deviation, make_views
 from carlreg.training.views import Field, Reach, Slide, _along, _blur_matrix, draw_view, orientation, window
 from scipy import stats
 from scipy.ndimage import gaussian_filter1d, map_coordinates
