@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..maps import CoordinateMap, identity_map, sample
-from ..maps.separable import along_axes
+from ..maps.separable import along_axes, gaussian
 from .registry import similarity_named
 from .similarity import mind_descriptor, mind_distance
 
@@ -26,7 +26,7 @@ def gaussian_blur(image_bcdhw: Tensor, sigma: float) -> Tensor:
     """Gaussian of `4 sigma + 1` taps, zeros beyond the image."""
     taps = round(4 * sigma) + 1
     offsets = torch.arange(taps, device=image_bcdhw.device, dtype=image_bcdhw.dtype) - (taps - 1) / 2
-    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights = gaussian(offsets, sigma)
     weights = weights / weights.sum()
     along_d, along_h, along_w = (_band(n, weights) for n in image_bcdhw.shape[2:])
     return along_axes(image_bcdhw, along_d, along_h, along_w.T)  # symmetric; so it is read as it lies in memory

@@ -8,10 +8,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_SLAB_VOXELS = 2**24
+
+
+def gaussian(distance: Tensor, sigma: float) -> Tensor:
+    """Gaussian weights, 1 at distance 0; both in the same unit."""
+    return torch.exp(-0.5 * (distance / sigma) ** 2)
+
 
 def along_axes(values_bcdhw: Tensor, matrix_d: Tensor, matrix_h: Tensor, matrix_w: Tensor) -> Tensor:
-    """One matrix per axis (out x in) applied to all channels: b c d h w -> b c, with the matrices' numbers of rows."""
-    out = torch.matmul(values_bcdhw, matrix_w.T)
+    """One matrix per axis (out x in) applied to all channels: b c d h w -> b c, with the matrices' numbers of rows.
+
+    Values of another type than the matrices' are converted slab by slab: a large volume is never held twice.
+    """
+    # The last tensor axis first: it is contiguous, and shrinking it makes the other products cheaper.
+    if values_bcdhw.dtype == matrix_w.dtype:
+        out = torch.matmul(values_bcdhw, matrix_w.T)
+    else:
+        slabs = values_bcdhw.split(max(1, _SLAB_VOXELS // values_bcdhw[:, :, 0].numel()), dim=2)
+        out = torch.cat([slab.to(matrix_w.dtype) @ matrix_w.T for slab in slabs], dim=2)
     out = torch.matmul(matrix_h, out)
     b, c, d, h, w = out.shape
     return torch.matmul(matrix_d, out.reshape(b, c, d, h * w)).reshape(b, c, -1, h, w)

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
 from ..maps import DisplacementMap, identity_map
-from ..maps.separable import along_axes
+from ..maps.separable import along_axes, gaussian
 from .operators import Prediction, RegistrationNetwork
 
 # Tokens that differ by less than this share of their length are the same: both are pure background.
@@ -197,7 +197,7 @@ def gaussian_sum(image_bcdhw: Tensor, sigma: float) -> Tensor:
 
 def _gaussian_matrix(count: int, sigma: float, like: Tensor) -> Tensor:
     index = torch.arange(count, device=like.device, dtype=like.dtype)
-    return torch.exp(-0.5 * ((index[:, None] - index[None]) / sigma) ** 2)
+    return gaussian(index[:, None] - index[None], sigma)
 
 
 class CoordinateAttention(RegistrationNetwork):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..maps import CompositeMap, CoordinateMap, DisplacementMap, identity_map, sample
-from ..maps.separable import along_axes
+from ..maps.separable import along_axes, gaussian
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,6 @@ def _smoothing(count: int, sigma: float, like: Tensor) -> Tensor:
     after = 2 * unchanged[-1:] - unchanged[-1 - radius : -1].flip(0)
     rows = torch.cat([before, unchanged, after])
     offsets = torch.arange(-radius, radius + 1, device=like.device, dtype=like.dtype)
-    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights = gaussian(offsets, sigma)
     weights = weights / weights.sum()
     return sum(weight * rows[n : n + count] for n, weight in enumerate(weights))

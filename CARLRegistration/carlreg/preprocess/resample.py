@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ..errors import GeometryError
+from ..maps.separable import along_axes, gaussian
 from ..spaces import VolumeGrid
 
 
-def axis_matrix(positions: Tensor, count_in: int, sigma_in: float) -> Tensor:
+def _reading_matrix(positions: Tensor, count_in: int, sigma_in: float) -> Tensor:
     """Rows that read a signal at `positions` (input voxel indices), smoothed by a Gaussian of `sigma_in` voxels.
 
     Rows sum to 1; beyond the ends the edge value continues.
@@ -23,13 +24,11 @@ def axis_matrix(positions: Tensor, count_in: int, sigma_in: float) -> Tensor:
     if sigma_in < 0.3:  # narrower than the linear kernel: only interpolate
         rows = (1 - distance).clamp_min(0)
     else:
-        rows = torch.exp(-0.5 * (distance / sigma_in) ** 2) * (distance <= max(4 * sigma_in, 1.0))
+        rows = gaussian(distance, sigma_in) * (distance <= max(4 * sigma_in, 1.0))
     return (rows / rows.sum(1, keepdim=True)).float()
 
 
-def resample_on_axes(
-    array_dhw: Tensor, grid: VolumeGrid, target: VolumeGrid, *, smooth: bool = True, dtype=torch.float32
-) -> Tensor:
+def resample_on_axes(array_dhw: Tensor, grid: VolumeGrid, target: VolumeGrid, *, smooth: bool = True) -> Tensor:
     """1 x 1 x D x H x W values of a volume on another grid with the same axis directions.
 
     Args:
@@ -42,25 +41,10 @@ def resample_on_axes(
         raise GeometryError("Expected two grids with the same axis directions; resample through a transform instead.")
     offset_ijk = (grid.ijk_from_lps @ [*target.origin_lps, 1.0])[:3]
     step_ijk = target.spacing / grid.spacing
-    out = array_dhw
-    # The last tensor axis (i) first: it is contiguous, and shrinking it makes the other products cheaper.
-    for ijk_axis in (0, 1, 2):
-        dim = 2 - ijk_axis
-        count = target.size_ijk[ijk_axis]
+    matrices = []
+    for ijk_axis in (2, 1, 0):
         step = float(step_ijk[ijk_axis])
-        positions = offset_ijk[ijk_axis] + step * torch.arange(count, dtype=torch.float64)
+        positions = offset_ijk[ijk_axis] + step * torch.arange(target.size_ijk[ijk_axis], dtype=torch.float64)
         sigma = 0.5 * math.sqrt(max(step**2 - 1.0, 0.0)) if smooth else 0.0
-        matrix = axis_matrix(positions, out.shape[dim], sigma).to(out.device)
-        out = _along(out, matrix, dim, dtype)
-    return out[None, None]
-
-
-def _along(array: Tensor, matrix: Tensor, dim: int, dtype) -> Tensor:
-    if dim == 2:
-        if array.dtype == dtype:
-            return array @ matrix.T
-        # converted slab by slab: a large volume in another type is never held twice
-        return torch.cat([slab.to(dtype) @ matrix.T for slab in array.split(max(1, 2**24 // array[0].numel()))])
-    if dim == 1:
-        return torch.matmul(matrix, array)
-    return (matrix @ array.reshape(array.shape[0], -1)).reshape(-1, *array.shape[1:])
+        matrices.append(_reading_matrix(positions, grid.size_ijk[ijk_axis], sigma).to(array_dhw.device))
+    return along_axes(array_dhw[None, None], *matrices)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..maps.sampling import axis_coordinates, sample
+from ..maps.separable import gaussian
 from .painting import Random, smooth_noise, turn
 
 # The deformation's steepest slope, relative to the linear part; its inverse is a contraction by this factor.
@@ -302,7 +303,7 @@ def _blur_matrix(size: int, sigma: float, slices: float) -> Tensor:
     at = torch.arange(size, dtype=torch.float32)
     matrix = torch.eye(size)
     if sigma:
-        matrix = torch.exp(-0.5 * ((at[:, None] - at) / sigma) ** 2)
+        matrix = gaussian(at[:, None] - at, sigma)
         matrix[matrix < 1e-4] = 0.0  # denormal numbers would make the products ten times slower
         matrix = matrix / matrix.sum(1, keepdim=True)
     if slices > 1:
