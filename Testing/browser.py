@@ -1,4 +1,4 @@
-"""Chromium without a window, driven by Selenium, offline: for the report's test and its picture in the README."""
+"""Chromium without a window, driven by Selenium, offline: for the report's test and its picture in the documents."""
 
 from __future__ import annotations
 

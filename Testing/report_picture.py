@@ -1,4 +1,4 @@
-"""The report's picture for the README: `python Testing/report_picture.py [RESULT]`.
+"""The report's picture for the documents: `python Testing/report_picture.py [RESULT]`.
 
 RESULT: a result folder, e.g. demo_output of `make demo`; without one the generated pair is registered. Needs Chromium.
 """

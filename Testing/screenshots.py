@@ -1,4 +1,4 @@
-"""Pictures for the README: registers the generated pair in the panel and looks at it. `python Testing/screenshots.py`.
+"""Pictures for the documents: registers the generated pair in the panel, looks at it. `python Testing/screenshots.py`.
 
 Writes panel.png, views.png, inspect.png, transforms.png and apply.png into Resources/Screenshots (or the folder that is
 named).
