@@ -35,7 +35,7 @@ class Records:
             self._columns = list(rows[0]) if rows else []
             kept = [row for row in rows if int(row["step"]) <= step]
             if len(kept) < len(rows):
-                self._rewrite(kept)
+                self._rewrite(kept, self._columns)
         self._board = _board(folder / "tensorboard", step)
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
@@ -60,17 +60,17 @@ class Records:
         new = [name for name in row if name not in self._columns]
         if new:
             rows = read_log(self.path) if self.path.is_file() else []
-            self._columns += new
-            self._rewrite(rows)
+            self._rewrite(rows, [*self._columns, *new])
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
-    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+    def _rewrite(self, rows: list[dict[str, str]], columns: list[str]) -> None:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self._columns)
+        writer = csv.DictWriter(text, columns)
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(self.path, text.getvalue().encode())
+        self._columns = columns  # not before: the file has the old ones when it could not be written
 
 
 def read_log(path: Path) -> list[dict[str, str]]:

@@ -74,6 +74,24 @@ def test_a_full_disk_does_not_end_the_run_and_is_said_once(tmp_path, monkeypatch
     assert [row["step"] for row in read(tmp_path)] == ["1", "4"]
 
 
+def test_a_disk_that_is_full_when_a_column_is_added_leaves_a_log_that_goes_on(tmp_path, monkeypatch):
+    log = Records(tmp_path, 0)
+    log.write(1, {"loss": 1.0})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("carlreg.training.saving.os.fsync", full)
+    log.write(2, {"loss": 1.0, "end_point": 2.0})
+    monkeypatch.undo()
+    log.write(3, {"loss": 1.0, "end_point": 3.0})
+    log.write(4, {"loss": 1.0, "gradient": 4.0})
+    log.close()
+    assert [row["step"] for row in read(tmp_path)] == ["1", "3", "4"]
+    assert [row["end_point"] for row in read(tmp_path)] == ["", "3", ""]
+    assert [row["gradient"] for row in read(tmp_path)] == ["", "", "4"]
+
+
 def test_report_draws_every_curve_and_prints_the_last_numbers(tmp_path):
     log = Records(tmp_path, 0)
     for step in range(1, 6):
