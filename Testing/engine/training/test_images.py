@@ -176,7 +176,7 @@ def images_config(folder, steps, **stage):
     )
 
 
-def test_diffusion_first_then_gradicon(folder, tmp_path):
+def test_diffusion_first_then_gradicon(folder, tmp_path, width):
     seen = []
     train(images_config(folder, 2), tmp_path / "run", CPU, on_step=lambda run, numbers: seen.append(set(numbers)))
     assert "diffusion" in seen[0] and "gradicon" not in seen[0]
@@ -185,7 +185,7 @@ def test_diffusion_first_then_gradicon(folder, tmp_path):
     assert state["stage"] == "images" and state["trained_parts"] == ["attention", "refinement"]
 
 
-def test_rotations_are_drawn_anew_for_each_seed_and_the_same_for_the_same(folder):
+def test_rotations_are_drawn_anew_for_each_seed_and_the_same_for_the_same(folder, width):
     run = Run(images_config(folder, 2, rotation=True, rotation_degrees=30.0), CPU)
     one, again, other = (run.stage.draw(seed, CPU.device) for seed in (1, 1, 2))
     assert torch.equal(one.turns[0], again.turns[0]) and not torch.equal(one.turns[0], other.turns[0])
@@ -195,7 +195,7 @@ def test_rotations_are_drawn_anew_for_each_seed_and_the_same_for_the_same(folder
 
 
 @pytest.mark.realdata
-def test_training_on_real_volumes_lowers_the_loss(data_folder, tmp_path):
+def test_training_on_real_volumes_lowers_the_loss(data_folder, tmp_path, width):
     """Two liver scans, the same person breathing: the loss on the pair falls within a few steps."""
     for name in ("exh_fixed", "cyc_1_6_moving"):
         (tmp_path / f"{name}.nii.gz").symlink_to(data_folder / f"liver_mr_eth19_{name}.nii.gz")

@@ -1,6 +1,8 @@
 """Two processes: equal weights on both, and the gradients of one process with the double batch."""
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,17 +17,19 @@ from carlreg.training.parallel import Ranks, ranks
 from .conftest import small_config
 
 _CHILD = """
-import sys, torch
+import contextlib, os, sys, torch
 torch.set_num_threads(1)
 sys.path.insert(0, {folder!r})
-from conftest import small_config
+from conftest import narrow_networks, small_config
 from pathlib import Path
 from carlreg.training.loop import Run, train
 from carlreg.training.parallel import ranks
 
 out = Path({out!r})
 config = small_config({kind!r}, steps=2, model={model!r}, optimizer={{"batch": 1, "accumulation": 2}})
-with ranks("cpu") as mine:
+other = os.fork()  # before anything of autograd has run: both processes for the price of one import
+os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if other else "1"
+with ranks("cpu") as mine, narrow_networks() if {width!r} == "narrow" else contextlib.nullcontext():
     run = Run(config, mine)
     batches = run.batches()
     run.train_step([next(batches) for _ in range(2)])
@@ -34,6 +38,8 @@ with ranks("cpu") as mine:
     stopped = iter([False, mine.rank == 1])  # one process is asked to stop: both do, at the same step
     outcome = train(config, out / "run", mine, stop=lambda: next(stopped))
     (out / f"rank{{mine.rank}}.txt").write_text(f"{{outcome.reason}} {{outcome.step}}")
+if other:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
 """
 
 
@@ -43,21 +49,17 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 @pytest.mark.parametrize(("kind", "model"), [("attention", "carl-compact"), ("joint", "unet")])
-def test_two_processes_equal_one_with_the_double_batch(tmp_path, kind, model):
-    code = _CHILD.format(folder=str(Path(__file__).parent), out=str(tmp_path), kind=kind, model=model)
+def test_two_processes_equal_one_with_the_double_batch(tmp_path, kind, model, width):
+    code = _CHILD.format(folder=str(Path(__file__).parent), out=str(tmp_path), kind=kind, model=model, width=width)
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        )
-        for rank in range(2)
-    ]
+    child = subprocess.Popen([sys.executable, "-c", code], env=os.environ | shared, start_new_session=True)
     try:
-        assert [child.wait(timeout=120) for child in children] == [0, 0]
+        assert child.wait(timeout=120) == 0
     finally:
-        for child in children:
-            child.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
     (gradients, weights), (other_gradients, other_weights) = (
         torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)
     )

@@ -22,10 +22,12 @@ from scipy.special import log_softmax
 
 SMALL = SyntheticSettings(size=32, views=2, rotation_degrees=20.0)
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 
 def stage(**values):
     table = {"kind": "refinement", **values}
-    data = {"synthetic": {"size": 32, "views": 2}}
+    data = {"synthetic": {"size": 24, "views": 2}}
     config = config_from_table({"run": {"steps": 1}, "stage": table, "data": data})
     return RefinementStage(config.stage, config.data)
 
@@ -114,7 +116,7 @@ def test_gradient_of_the_error_counts_valid_neighbors_only():
     assert _gradient(error, valid).item() == pytest.approx(0.25)
 
 
-def test_a_few_steps_on_one_pair_lower_its_loss():
+def test_a_few_steps_on_one_pair_lower_its_loss(width):
     torch.manual_seed(0)
     net = networks.build("carl-compact")
     s = stage()

@@ -16,6 +16,8 @@ from carlreg.training.saving import is_checkpoint, read_checkpoint, save_checkpo
 
 from .conftest import small_config
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 
 def test_what_is_saved_is_read(tmp_path):
     state = {"step": 3, "tensors": {"a": torch.arange(4.0)}, "names": ["x"], "none": None}

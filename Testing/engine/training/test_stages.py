@@ -130,7 +130,7 @@ def test_sparse_gradicon_agrees_with_the_published_form():
 
 
 @pytest.mark.parametrize("stage_class", [JointStage, SimilarityStage])
-def test_terms_and_gradient_of_the_synthetic_stages(stage_class):
+def test_terms_and_gradient_of_the_synthetic_stages(stage_class, width):
     config = small_config(stage_class.Settings.kind)
     stage = stage_class(config.stage, config.data)
     network = networks.build("carl-compact")
