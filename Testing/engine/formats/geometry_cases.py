@@ -73,11 +73,20 @@ def image_of(array: np.ndarray, grid: VolumeGrid) -> sitk.Image:
     return image
 
 
-def geometry_case(name: str) -> GeometryCase:
-    """The case of a direction in `DIRECTIONS`; the moving volume has another one."""
+def geometry_case(name: str, coarser: float = 1.0) -> GeometryCase:
+    """The case of a direction in `DIRECTIONS`; the moving volume has another one.
+
+    coarser: factor on the voxels' sizes; the volumes keep their extent.
+    """
+
+    def grid(center, size, spacing, direction) -> VolumeGrid:
+        return grid_around(
+            center, np.rint(np.array(size) / coarser).astype(int), np.array(spacing) * coarser, direction
+        )
+
     names = list(DIRECTIONS)
     other = DIRECTIONS[names[(names.index(name) + 1) % len(names)]]
-    fixed = grid_around(CENTER, (33, 28, 23), (1.3, 1.6, 1.9), DIRECTIONS[name])
+    fixed = grid(CENTER, (33, 28, 23), (1.3, 1.6, 1.9), DIRECTIONS[name])
     affine = np.eye(4)
     affine[:3, :3] = rotation((3, 1, 2), 12) @ np.diag([1.03, 0.97, 1.01])
     shift = np.array([9.0, -6.0, 4.0])
@@ -87,9 +96,10 @@ def geometry_case(name: str) -> GeometryCase:
     edge = np.prod(np.cos(np.pi / 2 * np.linspace(-1, 1, 21))[np.indices((21, 21, 21))], axis=0)[..., None]
     field = 2.5 * edge * np.stack([np.sin(x[..., 1]), np.cos(x[..., 2]), np.sin(x[..., 0])], axis=-1)
     transform = PhysicalTransform(affine, field.astype(np.float32), field_grid)
-    moving = grid_around(CENTER + shift, (35, 31, 29), (1.4, 1.5, 1.7), other)
+    moving = grid(CENTER + shift, (35, 31, 29), (1.4, 1.5, 1.7), other)
     rng = np.random.default_rng(5)
-    inside = rng.uniform([4, 4, 4], np.array(fixed.size_ijk) - 5, (40, 3))
+    margin = 4 / coarser
+    inside = rng.uniform([margin] * 3, np.array(fixed.size_ijk) - 1 - margin, (40, 3))
     points = inside @ fixed.lps_from_ijk[:3, :3].T + fixed.origin_lps
     backward = (positions(moving) - affine[:3, 3]) @ np.linalg.inv(
         affine[:3, :3]

@@ -12,6 +12,7 @@ from carlreg import formats
 from carlreg.errors import InputError
 
 from .geometry_cases import DIRECTIONS, geometry_case
+from .record_tools import COARSER, folder_of
 from .tool_jobs import REGISTERED_BY
 from .tools import require_tool
 
@@ -23,30 +24,43 @@ def read(file, case, **options):
     return formats.read(file, fixed=case.fixed_grid, moving=case.moving_grid, **options).transform
 
 
-@pytest.mark.parametrize(("tool", "kind", "direction"), RESULTS)
-def test_points_agree(tool_results, tool, kind, direction):
-    case, job = tool_results(tool)[("register", kind), direction]
-    require_tool(job)
-    files = json.loads((Path(job["folder"]) / "files.json").read_text())
+def check(case, tool, files, theirs, warped):
+    """Their files, read here, send points where they do, and warp the moving image as they do."""
     if tool == "greedy":  # its affine files are 16 numbers, in RAS; it does not say so
         parts = [read(files[0], case), read(files[1], case, convention="ras")]
     else:
         parts = [read(file, case) for file in files]
     ours = formats.map_points(formats.compose(parts), case.points)
-    theirs = np.load(job["out_points"])
     assert np.linalg.norm(theirs - case.points, axis=1).max() > 1.0
     assert np.linalg.norm(ours - theirs, axis=1).max() <= POINT_MM
     image = sitk.Resample(case.moving, case.fixed, formats.compose(parts), sitk.sitkLinear, 0.0)
-    a, b = (sitk.GetArrayFromImage(x).ravel().astype(float) for x in (image, sitk.ReadImage(job["out_image"])))
-    # transformix interpolates by splines of the registration's parameters, so only to 0.99 there.
+    a, b = (sitk.GetArrayFromImage(x).ravel().astype(float) for x in (image, warped))
+    # transformix interpolates by splines of the registration's parameters, so less alike there.
     assert np.corrcoef(a, b)[0, 1] >= (0.99 if tool == "elastix" else 0.9999)
 
 
-def test_greedys_matrix_without_a_convention_is_asked_for(tool_results):
-    case, job = tool_results("greedy")[("register", ""), "oblique"]
-    file = json.loads((Path(job["folder"]) / "files.json").read_text())[1]
+@pytest.mark.parametrize(("tool", "kind", "direction"), RESULTS)
+def test_points_agree_with_what_was_recorded(tool, kind, direction):
+    """With the programs' versions in recorded/versions.txt; record_tools.py made the files."""
+    folder = folder_of(tool, kind, direction)
+    files = [folder / name for name in json.loads((folder / "files.json").read_text())]
+    warped = sitk.ReadImage(str(folder / "warped.nii.gz"))
+    check(geometry_case(direction, COARSER), tool, files, np.load(folder / "points.npy"), warped)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("tool", "kind", "direction"), RESULTS)
+def test_points_agree(tool_results, tool, kind, direction):
+    case, job = tool_results(tool)[("register", kind), direction]
+    require_tool(job)
+    files = json.loads((Path(job["folder"]) / "files.json").read_text())
+    check(case, tool, files, np.load(job["out_points"]), sitk.ReadImage(job["out_image"]))
+
+
+def test_greedys_matrix_without_a_convention_is_asked_for():
+    case = geometry_case("oblique", COARSER)
     with pytest.raises(InputError, match="--convention"):
-        formats.read(file, fixed=case.fixed_grid, moving=case.moving_grid)
+        formats.read(folder_of("greedy", "", "oblique") / "affine.mat", fixed=case.fixed_grid, moving=case.moving_grid)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -11,6 +11,7 @@ from .tool_jobs import READ_BY
 from .tools import require_tool
 
 POINT_MM, NCC = 0.01, 0.9999
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -53,11 +53,11 @@ REGISTERED_BY = {
 }
 
 
-def prepared(folder: Path) -> dict:
+def prepared(folder: Path, coarser: float = 1.0) -> dict:
     """direction -> (case, folder with its volumes, points and all our files)."""
     made = {}
     for direction in DIRECTIONS:
-        case, place = geometry_case(direction), folder / direction
+        case, place = geometry_case(direction, coarser), folder / direction
         place.mkdir()
         sides = formats.Sides(grids=(case.fixed_grid, case.moving_grid))
         for export in FILES.values():
@@ -71,9 +71,9 @@ def prepared(folder: Path) -> dict:
     return made
 
 
-def jobs_of(tool: str, cases: dict, work: Path) -> dict:
-    """(what, direction) -> (case, job); what: a file's title, or ('register', kind)."""
-    asked = [(title, direction) for title in READ_BY[tool] for direction in DIRECTIONS]
+def jobs_of(tool: str, cases: dict, work: Path, apply: bool = True) -> dict:
+    """(what, direction) -> (case, job); what: a file's title (where `apply`), or ('register', kind)."""
+    asked = [(title, direction) for title in READ_BY[tool] for direction in DIRECTIONS if apply]
     asked += [(("register", kind), direction) for kind, direction in REGISTERED_BY[tool]]
     made = {}
     for number, (what, direction) in enumerate(asked):
