@@ -63,12 +63,12 @@ $(ENGINE): pyproject.toml constraints.txt
 	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && $(BIN)/python -c \
 	    "import urllib.request as u; u.urlopen('$(CPU_WHEELS)/torch/', timeout=5)" 2>/dev/null; then \
 	    index="--extra-index-url $(CPU_WHEELS)"; fi; \
-	echo "Installing PyTorch $(TORCH) ..."; \
+	echo "Installing PyTorch $(TORCH) (about 0.2 GB to download; with an NVIDIA card 2 GB more) ..."; \
 	if ! $(PIP) install --quiet $$index "torch==$(TORCH)"; then \
 	    echo "PyTorch $(TORCH) is not there for this Python or platform: taking the newest that is." >&2; \
 	    echo "Results can differ from the README's in the last digits." >&2; \
 	    $(PIP) install --quiet $$index "torch>=2.2"; fi
-	@echo "Installing carlreg ..."
+	@echo "Installing carlreg and what it needs (0.1 GB to download, 0.5 GB on disk) ..."
 	@$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > $(PINS)
 	@grep -v '^torch==' constraints.txt >> $(PINS)
 	@$(PIP) install --quiet -c $(PINS) -e ".[report]"
@@ -77,7 +77,7 @@ $(ENGINE): pyproject.toml constraints.txt
 # The peers that tests compare with come without their dependencies (1.5 GB of ITK, torchvision, ...), which
 # only their file handling needs. Slicer's code comes as wheels for some platforms only; elsewhere its tests are skipped.
 $(TESTS): $(ENGINE)
-	@echo "Installing what the tests need ..."
+	@echo "Installing what the tests need, with Slicer's own code, VTK and Qt (0.5 GB to download, 1.5 GB on disk) ..."
 	@$(PIP) install --quiet -c $(PINS) -e ".[test,train,report,formats]"
 	@$(PIP) install --quiet --no-deps icon_registration==1.1.9 unigradicon==1.0.6 footsteps==0.1.9 monai==1.6.1 \
 	    || echo "The peers of the parity tests could not be installed: those tests will be skipped." >&2
@@ -85,10 +85,10 @@ $(TESTS): $(ENGINE)
 	    || echo "Slicer's code or Qt could not be installed: the tests of the Slicer module will be skipped." >&2
 	@touch $@
 
-# Programs whose own code reads our transform files in the tests, in an environment of their own (2.6 GB, a minute): their
-# pins of NumPy and SciPy are not ours. What has no wheel for this platform is left out, and its tests are skipped.
+# Programs whose own code reads our transform files in the slow tests, in an environment of their own (2.6 GB, a minute):
+# their pins of NumPy and SciPy are not ours. `make test` does without and reads what they wrote once. What has no wheel for this platform is left out, and its tests are skipped.
 $(TOOLS): Testing/engine/formats/tools.txt | $(ENGINE)
-	@echo "Installing ANTs, elastix and Greedy for the tests of file formats ..."
+	@echo "Installing ANTs, elastix and Greedy for the tests of file formats (1 GB to download, 2.6 GB on disk) ..."
 	@$(BIN)/python -m venv $(VENV)/tools
 	@for tool in $$(cat $<); do $(VENV)/tools/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile $$tool \
 	    || echo "$$tool could not be installed: its tests will be skipped." >&2; done

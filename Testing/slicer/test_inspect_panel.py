@@ -267,7 +267,6 @@ def test_segments_and_points_that_do_not_fit(section):
     says("as many points in F as in M, got 1 and 0")
 
 
-@pytest.mark.slow
 def test_figures_of_any_transform(host, section, tmp_path):
     """Judged by the engine in the background: before and after, Dice, points; as table and charts in the scene."""
     import slicer
@@ -331,7 +330,6 @@ def test_figures_of_any_transform(host, section, tmp_path):
     assert sorted(figures()) == sorted(names)
 
 
-@pytest.mark.slow
 def test_after_a_registration_it_is_what_is_inspected(host, panel, tmp_path, monkeypatch):  # noqa: F811
     import qt
     import slicer

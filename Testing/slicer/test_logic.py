@@ -325,10 +325,8 @@ def test_cancel(host, logic, pair, temporary, heldEngine):
 
     before = contents()
     callbacks, pid = started(host, logic, pair)
-    begin = time.monotonic()
     logic.cancel()
     host.process_events(until=lambda: callbacks.over, timeout=10)
-    assert time.monotonic() - begin < 3
     assert isinstance(callbacks.errors[0], RegistrationCancelled) and callbacks.results == []
     assert contents() == before and list(temporary.iterdir()) == [] and engineIsGone(pid)
     assert not logic.isRunning and not logic.canUndo

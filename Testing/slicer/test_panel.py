@@ -4,12 +4,12 @@ import dataclasses
 import os
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
 import pytest
+from carlreg import phantom
 
 from .conftest import MODULE_FILE
 from .volumes import addLinear, addVolume
@@ -62,10 +62,10 @@ def waitForEnd(host, panel, timeout=120):
 # --- opening
 
 
-def test_opening_needs_nothing_and_is_quick():
-    """In a fresh process: no volumes, no main window, no network, no engine packages; well under a second."""
+def test_opening_needs_nothing():
+    """In a fresh process: no volumes, no main window, no network, no engine packages."""
     code = f"""
-        import sys, time, socket
+        import sys, socket
         def refuse(*a, **k):
             raise OSError("no network here")
         socket.socket.connect = refuse
@@ -73,12 +73,10 @@ def test_opening_needs_nothing_and_is_quick():
         running = host.start()
         import slicer
         assert slicer.util.mainWindow() is None
-        begin = time.perf_counter()
         widget = running.load_module({str(MODULE_FILE)!r})
-        seconds = time.perf_counter() - begin
         running.process_events(0.1)
         assert not running.errors, running.errors
-        print(seconds, "torch" in sys.modules, widget.ui.applyButton.enabled, widget.ui.whyLabel.text)
+        print("torch" in sys.modules, widget.ui.applyButton.enabled, widget.ui.whyLabel.text)
     """
     import textwrap
 
@@ -87,8 +85,8 @@ def test_opening_needs_nothing_and_is_quick():
         [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    seconds, torch, enabled, *why = done.stdout.strip().splitlines()[-1].split(" ")
-    assert float(seconds) < 1.0 and torch == "False" and enabled == "False"
+    torch, enabled, *why = done.stdout.strip().splitlines()[-1].split(" ")
+    assert torch == "False" and enabled == "False"
     assert " ".join(why) == "Choose a fixed volume."
 
 
@@ -292,7 +290,7 @@ def test_apply_says_why_it_is_disabled(panel):
 # --- a run
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_a_run_as_a_user_sees_it(host, panel, pair, tmp_path):
     import slicer
     from CARLRegistrationLib.mrml import views
@@ -385,25 +383,25 @@ def test_folds_have_a_color_of_their_own(host, panel, tmp_path):
     assert 0.4 < magenta.sum() / lit.sum() < 0.6
 
 
-@pytest.mark.slow
-def test_cancel_from_the_panel(host, panel, pair, tmp_path):
+def test_cancel_from_the_panel(host, panel, pair, tmp_path, heldEngine):
     import slicer
 
     count = slicer.mrmlScene.GetNumberOfNodes()
     panel.ui.ioStepsSlider.value = 500
     panel.ui.applyButton.click()
     waitForStage(host, panel, ": step")
-    begin = time.monotonic()
     panel.ui.applyButton.click()
     assert panel.ui.applyButton.text == "Cancelling ..." and not panel.ui.applyButton.enabled
     waitForEnd(host, panel, 10)
-    assert time.monotonic() - begin < 3
     assert panel.ui.warningLabel.text == "Cancelled; nothing was changed." and panel.ui.applyButton.text == "Apply"
     assert slicer.mrmlScene.GetNumberOfNodes() == count and list((tmp_path / "temporary").iterdir()) == []
 
 
-@pytest.mark.slow
-def test_the_demo_button(host, panel):
+@pytest.mark.whole
+def test_the_demo_button(host, panel, monkeypatch):
+    """On a coarser pair than a user's: it is the one of the other tests."""
+    paint = phantom.make_pair
+    monkeypatch.setattr(phantom, "make_pair", lambda seed=0, spacing_mm=3.0: paint(seed, SPACING))
     panel.ui.demoButton.click()
     assert panel.logic.isRunning
     waitForEnd(host, panel)
@@ -411,7 +409,6 @@ def test_the_demo_button(host, panel):
     assert panel.parameters.fixedVolume.GetName() == "CARLSampleFixed"
 
 
-@pytest.mark.slow
 def test_an_error_of_the_engine_is_shown(host, panel, pair):
     import slicer
 
@@ -421,7 +418,6 @@ def test_an_error_of_the_engine_is_shown(host, panel, pair):
     assert "all voxels have the value 7" in panel.ui.warningLabel.text and panel.ui.applyButton.enabled
 
 
-@pytest.mark.slow
 def test_a_crash_offers_the_log(host, panel, pair, tmp_path):
     script = tmp_path / "python"
     fit = """{"python": "3.12.0", "missing": {}, "devices": []}"""
@@ -451,8 +447,7 @@ def test_nothing_follows_the_parameters_of_closed_scenes(host, panel):
     assert panel.parameters is not None and listeners() == before
 
 
-@pytest.mark.slow
-def test_closing_the_scene_ends_the_run(host, panel, pair, moduleWidget):
+def test_closing_the_scene_ends_the_run(host, panel, pair, moduleWidget, heldEngine):
     panel.ui.ioStepsSlider.value = 500
     panel.ui.applyButton.click()
     waitForStage(host, panel, ": step")
@@ -558,7 +553,6 @@ def test_another_computers_device_is_shown_as_it_is(panel):
     assert panel.ui.deviceComboBox.currentText == "cuda:3" and settingsNow(panel).device == "cuda:3"
 
 
-@pytest.mark.slow
 def test_checking_the_engines_python(host, panel, pair, tmp_path):
     ui = panel.ui
     ui.advancedCollapsibleButton.collapsed = True
@@ -594,6 +588,7 @@ def test_sample_data_without_a_network(host, panel):
 
 
 @pytest.mark.slow
+@pytest.mark.cold_start
 def test_reload_in_mid_run_ends_it_and_the_panel_works_again(host, panel, pair):
     """In a process of its own: reloading replaces the module that the other tests use."""
     code = f"""
@@ -636,7 +631,7 @@ def test_reload_in_mid_run_ends_it_and_the_panel_works_again(host, panel, pair):
     assert done.returncode == 0 and "fine" in done.stdout, done.stderr[-3000:]
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_self_test(host, panel):
     """Slicer's own way to run it; it checks numbers on the generated pair."""
     import slicer

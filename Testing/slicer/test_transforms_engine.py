@@ -16,8 +16,6 @@ from .test_inspect_jacobian import addField
 from .test_transforms_files import POINTS, affine, bump, throughFile, throughNode, volume
 from .volumes import FLIP, addLinear, composite, rotation
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def engine(scene, moduleWidget, tmp_path, monkeypatch):

@@ -88,7 +88,6 @@ def test_each_format_offers_what_it_has(section):
     assert len(shown) == len(ExportFormat) - 1  # .nrrd and .mha hold the same
 
 
-@pytest.mark.slow
 def test_numbers_come_before_saving(host, section, tmp_path):
     """Save without a preview makes one; the file dialog comes after it, with the fitting ending."""
     ui = section.ui
@@ -137,7 +136,6 @@ def test_numbers_come_before_saving(host, section, tmp_path):
     assert not isShown(ui.exportNumbersLabel)
 
 
-@pytest.mark.slow
 def test_files_that_are_there_are_asked_about(host, section, tmp_path):
     from CARLRegistrationLib.transforms.choices import ExportFormat
 
@@ -165,7 +163,6 @@ def test_files_that_are_there_are_asked_about(host, section, tmp_path):
     assert "nothing can be written in" in ui.transformsWhyLabel.text and len(files(out)) == 2
 
 
-@pytest.mark.slow
 def test_the_initial_transform_is_what_the_moving_volume_is_under(host, section):
     from CARLRegistrationLib.transforms.choices import Which
 
@@ -186,7 +183,6 @@ def test_the_initial_transform_is_what_the_moving_volume_is_under(host, section)
     assert "Choose the initial transform" in ui.transformsWhyLabel.text and section._work is None
 
 
-@pytest.mark.slow
 def test_import_asks_what_the_file_does_not_say(host, panel, section, tmp_path):  # noqa: F811
     import qt
     from CARLRegistrationLib.mrml.transforms import sidesOf
@@ -223,7 +219,6 @@ def test_import_asks_what_the_file_does_not_say(host, panel, section, tmp_path):
     )
 
 
-@pytest.mark.slow
 def test_import_of_ants_pair_and_of_what_is_none(host, section, tmp_path):
     from CARLRegistrationLib.transforms.choices import ExportFormat
 
@@ -264,7 +259,6 @@ def test_import_of_ants_pair_and_of_what_is_none(host, section, tmp_path):
     assert "Choose a transform file" in ui.transformsWhyLabel.text and transforms() == before
 
 
-@pytest.mark.slow
 def test_invert_linear_part_and_compose(host, section):
     from CARLRegistrationLib.transforms.choices import LinearKind
 
@@ -300,7 +294,6 @@ def test_invert_linear_part_and_compose(host, section):
     assert (section.subject.fixed, section.subject.moving) == (moving, fixed)
 
 
-@pytest.mark.slow
 def test_stop_and_closing_the_scene_leave_nothing(host, section):
     ui, before = section.ui, transforms()
     ui.invertButton.click()
@@ -313,7 +306,6 @@ def test_stop_and_closing_the_scene_leave_nothing(host, section):
     assert section._work is None and process._process.poll() is not None and transforms() == []
 
 
-@pytest.mark.slow
 def test_after_a_registration_its_transform_is_chosen(host, panel, tmp_path):  # noqa: F811
     from CARLRegistrationLib.register.sample_data import loadSamplePair
     from CARLRegistrationLib.transforms.choices import Which

@@ -1,4 +1,4 @@
-"""Other programs for the tests: an environment of their own, made by `make test` from tools.txt."""
+"""Other programs for the tests: an environment of their own, made by `make test-all` from tools.txt."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def tools_python() -> str:
     )
     if not python.is_file():
         pytest.skip(
-            "the tools' environment is not there: `make test` makes it from Testing/engine/formats/tools.txt, where "
-            "antspyx, itk-elastix and picsl-greedy have wheels; or name a Python: CARLREG_TOOLS_PYTHON"
+            "the tools' environment is not there: `make test-all` makes it from Testing/engine/formats/tools.txt, "
+            "where antspyx, itk-elastix and picsl-greedy have wheels; or name a Python: CARLREG_TOOLS_PYTHON"
         )
     return str(python)
 
