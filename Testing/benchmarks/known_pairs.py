@@ -16,6 +16,7 @@ from carlreg.phantom import make_pair
 from carlreg.spaces import VolumeGrid
 from carlreg.training.synthetic import SyntheticSettings, Views, make_views
 from carlreg.training.synthetic_pair import one_way
+from support.geometry import index_at, points_at
 
 # Seeds of training stay below this, see carlreg.training.validation.
 FIRST_SEED = 2**62 + 10_000
@@ -43,9 +44,9 @@ def torso(seed: int, spacing_mm: float) -> KnownPair:
     pair = make_pair(seed, spacing_mm)
     grid, moving = VolumeGrid.of(pair.fixed), VolumeGrid.of(pair.moving)
     kji = np.argwhere(sitk.GetArrayViewFromImage(pair.fixed_body) > 0)
-    points = kji[:, ::-1] @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+    points = points_at(grid, kji[:, ::-1])
     true = pair.moving_from_fixed(points)
-    index = true @ moving.ijk_from_lps[:3, :3].T + moving.ijk_from_lps[:3, 3]
+    index = index_at(moving, true)
     seen = ((index >= 0) & (index <= np.asarray(moving.size_ijk) - 1)).all(1)
     return KnownPair(f"torso {seed}", pair.fixed, pair.moving, *_some(points[seen], true[seen]))
 

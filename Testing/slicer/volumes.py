@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from support.geometry import rotation
 
 FLIP = np.array([-1.0, -1.0, 1.0])
-
-
-def rotation(axis, degrees: float) -> np.ndarray:
-    """3 x 3 by Rodrigues' formula."""
-    axis = np.asarray(axis, dtype=float) / np.linalg.norm(axis)
-    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    angle = np.deg2rad(degrees)
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
 OBLIQUE = rotation((1, 2, 3), 25)

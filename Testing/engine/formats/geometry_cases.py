@@ -8,29 +8,15 @@ import numpy as np
 import SimpleITK as sitk
 from carlreg.physical import PhysicalTransform
 from carlreg.spaces import VolumeGrid
-
-
-def rotation(axis, degrees: float) -> np.ndarray:
-    """3 x 3 by Rodrigues' formula."""
-    axis = np.asarray(axis, dtype=float) / np.linalg.norm(axis)
-    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    angle = np.deg2rad(degrees)
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-
+from support.geometry import DIRECTIONS as ALL_DIRECTIONS
+from support.geometry import grid_around, lumpy_ball, points_at, positions, rotation, to_image
 
 # Columns: the axes i, j, k in LPS.
 DIRECTIONS = {
-    "RAS": np.diag([-1.0, -1.0, 1.0]),
-    "LAS": np.diag([1.0, -1.0, 1.0]),
-    "LPS": np.eye(3),
+    **{name: ALL_DIRECTIONS[name] for name in ("RAS", "LAS", "LPS")},
     "oblique": rotation((1, 2, 3), 25) @ np.diag([-1.0, -1.0, 1.0]),
 }
 CENTER = np.array([12.0, -35.0, 110.0])
-
-
-def grid_around(center, size, spacing, direction) -> VolumeGrid:
-    origin = np.asarray(center) - direction @ ((np.asarray(size) - 1) / 2 * np.asarray(spacing))
-    return VolumeGrid(size, spacing, origin, direction)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,23 +40,8 @@ class GeometryCase:
 
 def anatomy(points: np.ndarray) -> np.ndarray:
     """A lumpy ball around CENTER."""
-    x = points - CENTER
-    radius = np.linalg.norm(x / [17.0, 15.0, 16.0], axis=-1)
-    texture = 120 * np.sin(x[..., 0] / 4) * np.cos(x[..., 1] / 5) + 80 * np.sin(x[..., 2] / 4.5)
-    return (0.5 + 0.5 * np.tanh((1 - radius) / 0.25)) * (300 + texture)
-
-
-def positions(grid: VolumeGrid) -> np.ndarray:
-    k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape_dhw), indexing="ij")
-    return np.stack([i, j, k], axis=-1) @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
-
-
-def image_of(array: np.ndarray, grid: VolumeGrid) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.origin_lps.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
-    return image
+    share, texture = lumpy_ball(points, CENTER, (17, 15, 16), (4, 5, 4.5), 0.25)
+    return share * (300 + texture)
 
 
 def geometry_case(name: str, coarser: float = 1.0) -> GeometryCase:
@@ -100,14 +71,14 @@ def geometry_case(name: str, coarser: float = 1.0) -> GeometryCase:
     rng = np.random.default_rng(5)
     margin = 4 / coarser
     inside = rng.uniform([margin] * 3, np.array(fixed.size_ijk) - 1 - margin, (40, 3))
-    points = inside @ fixed.lps_from_ijk[:3, :3].T + fixed.origin_lps
+    points = points_at(fixed, inside)
     backward = (positions(moving) - affine[:3, 3]) @ np.linalg.inv(
         affine[:3, :3]
     ).T  # alike, not equal: fine for resampling
     return GeometryCase(
         name,
         transform,
-        image_of(anatomy(positions(fixed)).astype(np.float32), fixed),
-        image_of(anatomy(backward).astype(np.float32), moving),
+        to_image(anatomy(positions(fixed)).astype(np.float32), fixed),
+        to_image(anatomy(backward).astype(np.float32), moving),
         points,
     )

@@ -8,8 +8,7 @@ import sys
 
 import numpy as np
 import SimpleITK as sitk
-
-from .geometry_cases import rotation
+from support.geometry import rotation
 
 
 def figures_of(*arguments) -> dict:

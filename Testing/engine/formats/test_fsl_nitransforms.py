@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from carlreg import formats
 from carlreg.errors import GeometryError, InputError
 from carlreg.io.itk_transform import affine_to_sitk
+from support.geometry import points_at
 
 from .geometry_cases import DIRECTIONS, GeometryCase, geometry_case
 
@@ -28,7 +29,7 @@ def sides(case) -> formats.Sides:
 def node_points(case, count=50) -> np.ndarray:
     """LPS positions of voxels of the fixed volume, where an FSL warp is exact."""
     index = np.random.default_rng(2).integers(2, np.array(case.fixed_grid.size_ijk) - 2, (count, 3))
-    return index @ case.fixed_grid.lps_from_ijk[:3, :3].T + case.fixed_grid.origin_lps
+    return points_at(case.fixed_grid, index)
 
 
 def test_fsl_maps_points_as_we_do(case, tmp_path):

@@ -11,8 +11,9 @@ import SimpleITK as sitk
 from carlreg import formats
 from carlreg.errors import GeometryError, InputError
 from carlreg.io.itk_transform import affine_to_sitk
+from support.geometry import points_at, rotation
 
-from .geometry_cases import CENTER, rotation
+from .geometry_cases import CENTER
 
 FIELDS = ("nifti", "nrrd", "mha")
 ENDING = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "itk": ".h5"}
@@ -40,7 +41,7 @@ def test_round_trips_at_full_resolution(each_case, tmp_path, to):
             assert np.linalg.norm(found - expected, axis=1).max() <= 1e-3
         expected = found
     index = np.random.default_rng(0).integers(1, np.array(case.fixed_grid.size_ijk) - 1, (40, 3))
-    nodes = index @ case.fixed_grid.lps_from_ijk[:3, :3].T + case.fixed_grid.origin_lps
+    nodes = points_at(case.fixed_grid, index)
     last = np.array([transform.TransformPoint(point) for point in nodes.tolist()])
     assert np.linalg.norm(last - case.transform.apply(nodes), axis=1).max() <= 3e-3
 

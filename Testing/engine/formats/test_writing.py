@@ -14,8 +14,9 @@ from carlreg.errors import GeometryError, InputError
 from carlreg.io.itk_transform import affine_to_sitk
 from carlreg.physical import PhysicalTransform
 from carlreg.spaces import VolumeGrid
+from support.geometry import points_at, rotation
 
-from .geometry_cases import CENTER, rotation
+from .geometry_cases import CENTER
 
 
 def sides(case) -> formats.Sides:
@@ -30,7 +31,7 @@ def test_the_error_told_is_the_error_made(oblique, tmp_path):
         field = formats.read(tmp_path / "f.mha").transform
         grid = oblique.fixed_grid
         index = np.random.default_rng(7).uniform(-0.4, np.array(grid.size_ijk) - 0.6, (4000, 3))
-        points = index @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+        points = points_at(grid, index)
         off = np.linalg.norm(formats.map_points(field, points) - oblique.transform.apply(points), axis=1)
         assert written.error_mm["mean"] == pytest.approx(off.mean(), rel=0.25, abs=1e-5)
         assert written.error_mm["max"] == pytest.approx(off.max(), rel=0.35, abs=1e-4)

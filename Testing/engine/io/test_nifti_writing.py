@@ -9,22 +9,16 @@ import pytest
 import SimpleITK as sitk
 from carlreg.io.nifti_writing import rounded_mantissa, write_nifti_gz
 from carlreg.spaces import VolumeGrid
-
-ANGLE = 0.4
-OBLIQUE = np.array([[np.cos(ANGLE), 0, np.sin(ANGLE)], [0, 1, 0], [-np.sin(ANGLE), 0, np.cos(ANGLE)]])
+from support.geometry import DIRECTIONS, to_image
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32])
-@pytest.mark.parametrize("direction", [np.eye(3), np.diag([-1.0, -1, 1]), OBLIQUE], ids=["LPS", "RAS", "oblique"])
+@pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 def test_bytes_are_those_of_sitk(tmp_path, dtype, direction):
     grid = VolumeGrid((33, 21, 17), (0.7, 1.3, 2.2), (-31.5, 4.25, 900.0), direction)
     array = np.random.default_rng(0).integers(0, 200, grid.shape_dhw).astype(dtype)
     write_nifti_gz(tmp_path / "ours.nii.gz", array, grid)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.origin_lps.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
-    sitk.WriteImage(image, str(tmp_path / "theirs.nii"))
+    sitk.WriteImage(to_image(array, grid), str(tmp_path / "theirs.nii"))
     assert gzip.decompress((tmp_path / "ours.nii.gz").read_bytes()) == (tmp_path / "theirs.nii").read_bytes()
     read = sitk.ReadImage(str(tmp_path / "ours.nii.gz"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read), array)

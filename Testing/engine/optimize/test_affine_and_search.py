@@ -10,6 +10,7 @@ from carlreg.optimize.levels import LevelImages
 from carlreg.optimize.search import SearchImage, rotations, search
 from carlreg.spaces import VolumeGrid
 from scipy.spatial.transform import Rotation
+from support.geometry import points_at
 
 DIRECTION = Rotation.from_euler("xyz", [10, -20, 30], degrees=True).as_matrix()
 
@@ -26,7 +27,7 @@ def blobs(points_lps: np.ndarray) -> np.ndarray:
 
 def picture(grid: VolumeGrid, scene_from_lps: np.ndarray) -> torch.Tensor:
     ijk = np.indices(grid.size_ijk).reshape(3, -1).T
-    lps = ijk @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+    lps = points_at(grid, ijk)
     values = blobs(lps @ scene_from_lps[:3, :3].T + scene_from_lps[:3, 3])
     return torch.from_numpy(values.reshape(grid.size_ijk).transpose(2, 1, 0).astype(np.float32))[None, None]
 

@@ -10,6 +10,7 @@ from carlreg.optimize.levels import FieldLevel, LevelImages, schedule, split_ste
 from carlreg.progress import Progress
 from carlreg.spaces import VolumeGrid
 from scipy.ndimage import gaussian_filter, map_coordinates
+from support.geometry import points_at, to_image
 
 GRID = VolumeGrid((40, 36, 32), [2, 2, 2.5], [10, -20, 30], np.diag([-1.0, -1.0, 1.0]))
 
@@ -37,11 +38,7 @@ def pair():
 
 def stored(image, grid: VolumeGrid, axes: str):
     """The same image with other voxel axes, by SimpleITK: (1 x 1 x D x H x W, grid)."""
-    given = sitk.GetImageFromArray(image[0, 0].numpy())
-    given.SetSpacing(grid.spacing.tolist())
-    given.SetOrigin(grid.origin_lps.tolist())
-    given.SetDirection(grid.direction.ravel().tolist())
-    given = sitk.DICOMOrient(given, axes)
+    given = sitk.DICOMOrient(to_image(image[0, 0].numpy(), grid), axes)
     return torch.from_numpy(sitk.GetArrayFromImage(given))[None, None], VolumeGrid.of(given)
 
 
@@ -90,7 +87,7 @@ def test_coefficients_reproduce_a_smooth_field():
 
     result = FieldResult(coefficients_from(wave, GRID, 8.0), GRID, 8.0, [])
     ijk = np.indices(GRID.size_ijk).reshape(3, -1).T
-    lps = ijk @ GRID.lps_from_ijk[:3, :3].T + GRID.origin_lps
+    lps = points_at(GRID, ijk)
     wanted = (wave(lps) @ GRID.direction[:, ::-1].T).reshape(*GRID.size_ijk, 3).transpose(2, 1, 0, 3)
     assert np.abs(result.displacement_lps(GRID) - wanted)[3:-3, 4:-4, 4:-4].max() < 0.08
 

@@ -14,31 +14,15 @@ from carlreg.registration import RegistrationResult, finish
 from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import Volume, volume_from_image
+from support.geometry import lumpy_ball, positions, rotation, to_image
 
 FIXED = VolumeGrid((31, 36, 25), (1.5, 1.25, 2.0), (-30.0, 12.0, 100.0), np.diag([-1.0, -1.0, 1.0]))
-ANGLE = 0.35
-OBLIQUE = np.array([[np.cos(ANGLE), -np.sin(ANGLE), 0], [np.sin(ANGLE), np.cos(ANGLE), 0], [0, 0, 1.0]])
-
-
-def positions(grid: VolumeGrid) -> np.ndarray:
-    k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape_dhw), indexing="ij")
-    return np.stack([i, j, k], axis=-1) @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
-
-
-def to_image(array: np.ndarray, grid: VolumeGrid) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.origin_lps.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
-    return image
+OBLIQUE = rotation((0, 0, 1), 20)
 
 
 def anatomy(points: np.ndarray) -> np.ndarray:
     """CT-like values of a lumpy ball at LPS points around the fixed volume's center."""
-    x = points - FIXED.center_lps
-    radius = np.linalg.norm(x / [18.0, 17.0, 19.0], axis=-1)
-    texture = 120 * np.sin(x[..., 0] / 3) * np.cos(x[..., 1] / 4) + 80 * np.sin(x[..., 2] / 3.5)
-    share = 0.5 + 0.5 * np.tanh((1 - radius) / 0.12)
+    share, texture = lumpy_ball(points, FIXED.center_lps, (18, 17, 19), (3, 4, 3.5), 0.12)
     return share * (40 + texture) - (1 - share) * 1000.0
 
 

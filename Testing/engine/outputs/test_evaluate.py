@@ -12,8 +12,9 @@ from carlreg.errors import GeometryError, InputError
 from carlreg.physical import PhysicalTransform, invert
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import volume_from_image
+from support.geometry import to_image
 
-from .conftest import FIXED, to_image, write
+from .conftest import FIXED, write
 
 
 def evaluate(case, transform=None, **more) -> dict:

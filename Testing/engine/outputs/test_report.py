@@ -20,8 +20,9 @@ from carlreg.outputs import report
 from carlreg.outputs.report import charts, pictures
 from carlreg.settings import RegistrationSettings
 from carlreg.volumes import read_volume
+from support.geometry import positions, to_image
 
-from .conftest import FIXED, to_image, write
+from .conftest import FIXED, write
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)> & <b>.nii.gz'
 VOID = {"meta", "link", "img", "br", "input", "path", "use", "rect", "circle", "line", "polyline", "polygon"}
@@ -255,8 +256,7 @@ def test_results_without_labels_uncertainty_or_verdict(case, tmp_path, monkeypat
 
 def test_folds_are_listed_with_their_place(case, tmp_path):
     transform = case.result.transform
-    k, j, i = np.meshgrid(*(np.arange(n) for n in transform.grid.shape_dhw), indexing="ij")
-    points = np.stack([i, j, k], axis=-1) @ transform.grid.lps_from_ijk[:3, :3].T + transform.grid.origin_lps
+    points = positions(transform.grid)
     near = np.linalg.norm(points - FIXED.center_lps, axis=-1) < 7
     collapse = np.where(near[..., None], -1.8 * (points - FIXED.center_lps), 0).astype(np.float32)
     case.result = replace(case.result, transform=type(transform)(np.eye(4), collapse, transform.grid))

@@ -13,8 +13,9 @@ import SimpleITK as sitk
 from carlreg import outputs
 from carlreg.outputs import sheet
 from carlreg.volumes import Volume
+from support.geometry import to_image
 
-from .conftest import FIXED, Case, result_of, to_image, write
+from .conftest import FIXED, Case, result_of, write
 
 pytest.importorskip("selenium", reason="needs selenium")
 pytest.importorskip("PIL", reason="needs Pillow")

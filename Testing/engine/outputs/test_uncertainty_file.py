@@ -11,8 +11,9 @@ import pytest
 import SimpleITK as sitk
 from carlreg.physical import PhysicalTransform, Uncertainty
 from carlreg.spaces import VolumeGrid
+from support.geometry import positions
 
-from .conftest import FIXED, positions, write
+from .conftest import FIXED, write
 
 UNMOVED = PhysicalTransform(
     np.eye(4), np.zeros((2, 2, 2, 3), np.float32), VolumeGrid((2, 2, 2), np.ones(3), np.zeros(3), np.eye(3))

@@ -16,6 +16,7 @@ from carlreg.progress import Progress
 from carlreg.registration import finish
 from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
+from support.geometry import positions
 
 from .conftest import write
 
@@ -256,8 +257,7 @@ def test_volumes_far_apart_are_compared_by_their_centers(case, tmp_path):
 def test_a_bad_map_is_warned_about(case, tmp_path):
     transform = case.result.transform
     center = case.result.fixed.grid.center_lps
-    k, j, i = np.meshgrid(*(np.arange(n) for n in transform.grid.shape_dhw), indexing="ij")
-    points = np.stack([i, j, k], axis=-1) @ transform.grid.lps_from_ijk[:3, :3].T + transform.grid.origin_lps
+    points = positions(transform.grid)
     collapse = np.zeros_like(transform.displacement_lps)
     near = np.linalg.norm(points - center, axis=-1) < 9
     collapse[near] = -1.8 * (points - center)[near]

@@ -1,4 +1,4 @@
-"""Grids in all usual orientations, and smooth fields given by formulas."""
+"""A grid in each orientation, and smooth fields given by formulas."""
 
 from __future__ import annotations
 
@@ -8,23 +8,7 @@ import numpy as np
 import pytest
 import torch
 from carlreg.spaces import VolumeGrid
-
-
-def turn(degrees: float, axis) -> np.ndarray:
-    """Rotation matrix about an axis (Rodrigues)."""
-    x, y, z = np.asarray(axis, dtype=float) / np.linalg.norm(axis)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    angle = math.radians(degrees)
-    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
-
-
-DIRECTIONS = {
-    "LPS": np.eye(3),
-    "RAS": np.diag([-1.0, -1.0, 1.0]),
-    "LAS": np.diag([1.0, -1.0, 1.0]),
-    "sagittal": np.array([[0.0, 0, 1], [1, 0, 0], [0, -1, 0]]),
-    "oblique": turn(33.0, (1, 2, -0.5)),
-}
+from support.geometry import DIRECTIONS, positions, random_points, rotation
 
 
 @pytest.fixture(autouse=True)
@@ -52,18 +36,8 @@ def make():
     """Builders that tests share."""
 
     class Make:
-        @staticmethod
-        def points(grid: VolumeGrid, count: int, margin: float = 0.0, seed: int = 0) -> np.ndarray:
-            """Random LPS points in a grid's box, grown by `margin` voxels."""
-            size = np.asarray(grid.size_ijk)
-            index = np.random.default_rng(seed).uniform(-0.5 - margin, size - 0.5 + margin, (count, 3))
-            return index @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
-
-        @staticmethod
-        def centers(grid: VolumeGrid) -> np.ndarray:
-            """(D, H, W, 3) LPS voxel centers."""
-            k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape_dhw), indexing="ij")
-            return np.stack([i, j, k], axis=-1) @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+        points = staticmethod(random_points)
+        centers = staticmethod(positions)
 
         @staticmethod
         def waves(points: np.ndarray, center: np.ndarray, amplitude: float = 2.0, length: float = 40.0) -> np.ndarray:
@@ -76,7 +50,7 @@ def make():
         @staticmethod
         def affine(degrees: float = 25.0, scale=(1.1, 0.95, 1.02), shift=(30.0, -12.0, 7.0), about=None) -> np.ndarray:
             matrix = np.eye(4)
-            matrix[:3, :3] = turn(degrees, (0.3, -1.0, 0.6)) @ np.diag(scale)
+            matrix[:3, :3] = rotation((0.3, -1.0, 0.6), degrees) @ np.diag(scale)
             about = np.zeros(3) if about is None else np.asarray(about)
             matrix[:3, 3] = about + np.asarray(shift) - matrix[:3, :3] @ about
             return matrix

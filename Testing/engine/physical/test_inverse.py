@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from carlreg.physical import PhysicalTransform, invert, to_fixed_grid
 from carlreg.spaces import VolumeGrid
+from support.geometry import index_at
 
 
 def moving_grid_of(transform: PhysicalTransform, fixed: VolumeGrid, direction) -> VolumeGrid:
@@ -52,7 +53,7 @@ def test_nodes_are_exact(make, oblique):
     moving = oblique
     inverse, _ = invert(transform, moving, spacing_mm=2.0)
     nodes = make.centers(inverse.grid).reshape(-1, 3)
-    index = (nodes - moving.origin_lps) @ np.linalg.inv(moving.lps_from_ijk[:3, :3]).T
+    index = index_at(moving, nodes)
     inside = ((index > -0.5) & (index < np.asarray(moving.size_ijk) - 0.5)).all(axis=1)
     error = np.linalg.norm(transform.apply(inverse.apply(nodes[inside])) - nodes[inside], axis=1)
     assert error.max() < 0.005

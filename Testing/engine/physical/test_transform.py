@@ -10,6 +10,7 @@ from carlreg.physical import PhysicalTransform, to_fixed_grid
 from carlreg.physical.repair import smallest_determinants
 from carlreg.physical.transform import tensor_from_array
 from carlreg.spaces import VolumeGrid
+from support.geometry import index_at
 
 
 def by_sitk(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
@@ -106,7 +107,7 @@ def test_delivery_keeps_the_inside_and_fades_to_zero_around_it(grid, make):
     for axis in range(3):
         assert (np.take(field, [0, -1], axis) == 0.0).all()
     inside = make.points(grid, 500)
-    index = (inside - residual_grid.origin_lps) @ np.linalg.inv(residual_grid.lps_from_ijk[:3, :3]).T
+    index = index_at(residual_grid, inside)
     working = PhysicalTransform(affine, residual, residual_grid)
     assert (index > 0).all()
     np.testing.assert_allclose(delivered.apply(inside), working.apply(inside), atol=1e-4)

@@ -9,8 +9,8 @@ from carlreg.physical import PhysicalTransform
 from carlreg.physical.jacobian import jacobian_determinant
 from carlreg.quality import metrics
 from carlreg.spaces import VolumeGrid
-from engine.outputs.conftest import OBLIQUE
 from scipy import ndimage
+from support.geometry import OBLIQUE, positions
 
 
 @pytest.fixture
@@ -137,8 +137,7 @@ def test_histogram_and_percentiles_of_the_determinant():
 def test_a_planted_fold_is_found_where_it_is_with_its_volume(direction):
     spacing, size = np.array([1.5, 1.25, 1.75]), np.array([40, 44, 38])
     grid = VolumeGrid(size, spacing, np.array([20.0, -70, 130]) - direction @ (size * spacing / 2), direction)
-    k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape_dhw), indexing="ij")
-    points = np.stack([i, j, k], axis=-1) @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+    points = positions(grid)
     centers, widths = [np.array([14.0, -66.0, 122.0]), np.array([30.0, -80.0, 145.0])], (7.0, 4.0)
 
     def push(x, center, width):

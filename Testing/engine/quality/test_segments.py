@@ -9,20 +9,18 @@ from carlreg.physical import PhysicalTransform
 from carlreg.physical.jacobian import jacobian_determinant
 from carlreg.quality import segments
 from carlreg.spaces import VolumeGrid
-from engine.outputs.conftest import OBLIQUE, to_image
+from support.geometry import OBLIQUE, grid_around, positions, to_image
 
 DIRECTIONS = {"identity": np.eye(3), "flipped": np.diag([-1.0, 1.0, -1.0]), "oblique": OBLIQUE}
 SPACING = np.array([1.5, 1.25, 2.0])
 
 
 def grid_with(direction, size=(44, 50, 36), center=(12.0, -30.0, 55.0)) -> VolumeGrid:
-    half = direction @ ((np.array(size) - 1) / 2 * SPACING)
-    return VolumeGrid(size, SPACING, np.array(center) - half, direction)
+    return grid_around(center, size, SPACING, direction)
 
 
 def offsets(grid: VolumeGrid) -> np.ndarray:
-    k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape_dhw), indexing="ij")
-    return np.stack([i, j, k], axis=-1) @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps - grid.center_lps
+    return positions(grid) - grid.center_lps
 
 
 def two_balls(grid: VolumeGrid) -> np.ndarray:

@@ -22,6 +22,7 @@ from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import Volume, volume_from_image
 from scipy.spatial.transform import Rotation
+from support.geometry import index_at, points_at
 
 QUICK = RegistrationSettings(io_steps=40)
 NO_STEPS = dataclasses.replace(QUICK, io_steps=0)
@@ -65,9 +66,9 @@ def body_points(pair) -> np.ndarray:
     labels = sitk.GetArrayViewFromImage(pair.fixed_labels)
     kji = np.argwhere(labels > 0)[::37]
     grid = VolumeGrid.of(pair.fixed)
-    points = kji[:, ::-1] @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+    points = points_at(grid, kji[:, ::-1])
     moving = VolumeGrid.of(pair.moving)
-    index = pair.moving_from_fixed(points) @ moving.ijk_from_lps[:3, :3].T + moving.ijk_from_lps[:3, 3]
+    index = index_at(moving, pair.moving_from_fixed(points))
     return points[((index > 1) & (index < np.asarray(moving.size_ijk) - 2)).all(1)]
 
 
@@ -309,7 +310,7 @@ def check_mask(pair, limit_mm) -> tuple[float, Callable]:
     mask = sitk.GetImageFromArray(mask_array)
     mask.CopyInformation(pair.fixed)
     points = body_points(pair)
-    inside = (points @ grid.ijk_from_lps[:3, :3].T + grid.ijk_from_lps[:3, 3])[:, 0] > half + 18 / grid.spacing[0]
+    inside = index_at(grid, points)[:, 0] > half + 18 / grid.spacing[0]
 
     def error(**masks) -> float:
         found = carlreg.register(fixed, pair.moving, QUICK, **masks)
@@ -371,7 +372,7 @@ def test_a_tilted_field_of_view_is_not_stretched(spacing_mm):
     turn = sitk.Euler3DTransform([0, 0, 0], 0.12, -0.1, 0.05)
     grid = VolumeGrid.of(pair.moving)
     corners = np.array(np.meshgrid(*[[-5, n + 5] for n in grid.size_ijk], indexing="ij")).reshape(3, -1).T
-    corners = corners @ grid.lps_from_ijk[:3, :3].T + grid.origin_lps
+    corners = points_at(grid, corners)
     turned = np.array([turn.GetInverse().TransformPoint(c) for c in corners.tolist()])
     size = np.ceil((turned.max(0) - turned.min(0)) / spacing_mm).astype(int)
     canvas = sitk.Image(size.tolist(), sitk.sitkFloat32)

@@ -10,6 +10,7 @@ from carlreg.models import registry
 from carlreg.spaces import VolumeGrid
 from carlreg.uncertainty.calibration import calibrations
 from scipy.stats import spearmanr
+from support.geometry import index_at, points_at
 
 SEEDS = (1000, 1002, 1003, 1010, 1040)
 STEPS = {"network": 0, "final": None}
@@ -57,8 +58,8 @@ def test_what_maps_beyond_the_moving_volume_is_unknown(stage, pairs):
     for pair, (_, _, _, _, result) in zip(pairs, found, strict=True):
         fixed, moving = VolumeGrid.of(pair.fixed), VolumeGrid.of(pair.moving)
         index = np.random.default_rng(1).uniform(-0.5, np.array(fixed.size_ijk) - 0.5, (20000, 3))
-        points = index @ fixed.lps_from_ijk[:3, :3].T + fixed.origin_lps
-        mapped = result.transform.apply(points) @ moving.ijk_from_lps[:3, :3].T + moving.ijk_from_lps[:3, 3]
+        points = points_at(fixed, index)
+        mapped = index_at(moving, result.transform.apply(points))
         depth = np.minimum(mapped + 0.5, np.array(moving.size_ijk) - 0.5 - mapped).min(1)
         assert not np.isfinite(result.uncertainty.at(points))[depth < -1e-3].any()
 

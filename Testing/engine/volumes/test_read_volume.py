@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from carlreg.atomic import check_file
 from carlreg.errors import GeometryError, InputError
 from carlreg.volumes import pair_warnings, read_volume, volume_from_image, write_image
+from support.geometry import DIRECTIONS, rotation
 
 nib = pytest.importorskip("nibabel")
 
@@ -26,19 +27,7 @@ def image(shape=(8, 9, 10), dtype=np.float32) -> sitk.Image:
     return made
 
 
-def rotation(axis, degrees) -> np.ndarray:
-    axis, angle = np.asarray(axis) / np.linalg.norm(axis), np.radians(degrees)
-    cross = np.cross(np.eye(3), axis)
-    return np.eye(3) + np.sin(angle) * -cross + (1 - np.cos(angle)) * cross @ cross
-
-
-AXES = {
-    "RAS": np.eye(3),
-    "LAS": np.diag([-1.0, 1, 1]),
-    "LPS": np.diag([-1.0, -1, 1]),
-    "PSR": np.array([[0.0, 0, 1], [-1, 0, 0], [0, 1, 0]]),
-    "oblique": rotation([1, 2, -1], 37.0),
-}
+AXES = {name: np.diag([-1.0, -1.0, 1.0]) @ direction for name, direction in DIRECTIONS.items()}  # RAS
 
 
 @pytest.mark.parametrize("axes", AXES)
