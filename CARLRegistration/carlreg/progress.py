@@ -95,6 +95,11 @@ class Progress:
         self._done_weight += self.weights.get(name, 1.0)
         self.check()
 
+    def report(self, record: ProgressRecord) -> None:
+        """Hand a record to whoever listens."""
+        if self.on_record is not None:
+            self.on_record(record)
+
     def update(self, fraction_of_stage: float, message: str = "") -> None:
         """Report how far the current stage is (0..1), after checking for a cancel."""
         self.check()

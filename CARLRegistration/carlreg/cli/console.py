@@ -139,7 +139,8 @@ def _surfaces(quality: dict, rows: list[tuple[str, str, str]]) -> None:
         known = [figures["mean"] for figures in each.values() if figures]
         means.append(sum(known) / len(known) if known else None)
     if any(mean is not None for mean in means):
-        rows.append(("labels, mean surface distance", *(_figure(mean, 2, " mm") for mean in means)))
+        before, after = (_figure(mean, 2, " mm") for mean in means)
+        rows.append(("labels, mean surface distance", before, after))
 
 
 def _figure(value: float | None, digits: int, unit: str) -> str:

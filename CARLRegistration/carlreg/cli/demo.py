@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
             (folder / "input").mkdir()
             for name in ("fixed", "moving", "fixed_labels", "moving_labels"):
                 write_image(getattr(pair, name), folder / "input" / f"{name}.nii.gz")
-    progress.on_record(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
+    progress.report(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
     out = Path(args.out)
     lines = [
         quality_table(quality),
@@ -85,7 +85,7 @@ def _generated_pair(spacing_mm: float, progress: Progress) -> tuple[dict[str, An
     from ..phantom import make_pair
     from ..volumes import volume_from_image
 
-    progress.on_record(ProgressRecord("generate", 0.0, None, "painting a torso in two fields of view"))
+    progress.report(ProgressRecord("generate", 0.0, None, "painting a torso in two fields of view"))
     pair = make_pair(spacing_mm=spacing_mm)
     progress.check()
     inputs = {

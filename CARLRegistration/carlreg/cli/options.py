@@ -10,23 +10,23 @@ from ..settings import IO_METHODS, MODALITIES, ROBUSTNESS, SIMILARITIES, Registr
 
 @dataclass(frozen=True)
 class SettingOption:
-    """The option of one field of `RegistrationSettings`. more: further arguments of `add_argument`.
+    """The option of one field (`name`) of `RegistrationSettings`. more: further arguments of `add_argument`.
 
     help: `{}` becomes the field's default. An option that is not given is absent from the parsed arguments, so that it
     overrides nothing.
     """
 
-    field: str
+    name: str
     help: str | None = None
     more: dict = field(default_factory=dict)
 
     @property
     def flag(self) -> str:
-        return "--" + self.field.removesuffix("_mm").replace("_", "-")
+        return "--" + self.name.removesuffix("_mm").replace("_", "-")
 
     def add_to(self, parser: argparse._ActionsContainer) -> None:
-        text = None if self.help is None else self.help.format(getattr(RegistrationSettings(), self.field))
-        parser.add_argument(self.flag, dest=self.field, default=argparse.SUPPRESS, help=text, **self.more)
+        text = None if self.help is None else self.help.format(getattr(RegistrationSettings(), self.name))
+        parser.add_argument(self.flag, dest=self.name, default=argparse.SUPPRESS, help=text, **self.more)
 
 
 _SCANS = (
@@ -57,7 +57,7 @@ _MACHINE = (
     SettingOption("threads", "CPU threads", {"type": int, "metavar": "N"}),
 )
 #: Every option that sets a field of RegistrationSettings, by the field.
-SETTING_OPTIONS = {option.field: option for option in (*_SCANS, *_NETWORK, *_OPTIMIZATION, *_MACHINE)}
+SETTING_OPTIONS = {option.name: option for option in (*_SCANS, *_NETWORK, *_OPTIMIZATION, *_MACHINE)}
 
 
 def add_registration_options(parser: argparse.ArgumentParser) -> None:

@@ -62,13 +62,13 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     inputs = read_inputs(args, progress)
     load_libraries(progress)
     quality = register_and_write(inputs, settings, args.out, args.overwrite, progress, report=args.report)
-    progress.on_record(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
+    progress.report(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
     display.result(f"{quality_table(quality)}\nresults in {args.out}")
 
 
 def load_libraries(progress: Progress) -> None:
     """Import what takes seconds, saying so."""
-    progress.on_record(ProgressRecord("load", 0.0, None, "loading libraries"))
+    progress.report(ProgressRecord("load", 0.0, None, "loading libraries"))
     from .. import registration  # noqa: F401
 
     progress.check()
@@ -102,7 +102,7 @@ def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         if path is None:
             return None
         progress.check()
-        progress.on_record(ProgressRecord("read", 0.0, None, what))
+        progress.report(ProgressRecord("read", 0.0, None, what))
         return reader(path, *more, what)
 
     inputs: dict[str, Any] = {}

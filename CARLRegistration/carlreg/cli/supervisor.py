@@ -92,8 +92,8 @@ class Supervisor:
 
         cleanup: removes what a killed worker may have left; called whenever it did not finish.
         """
-        with _noise_file() as noise:
-            code = self._wait_for(_start_worker(arguments, noise), manner.grace_seconds)
+        with _library_output_file() as library_output:
+            code = self._wait_for(_start_worker(arguments, library_output), manner.grace_seconds)
             if code == 0:
                 return 0  # done, even when a cancel came too late
             cleanup()
@@ -101,7 +101,7 @@ class Supervisor:
                 say(f"Cancelled: the run was stopped on request; {manner.kept}.")
                 return CANCELLED
             if code not in (BAD_INPUT, REPORTED):
-                _explain(code, noise, manner)
+                _explain(code, library_output, manner)
             return code if code == BAD_INPUT else FAILED
 
     def _wait_for(self, worker: subprocess.Popen, grace_seconds: float) -> int:
@@ -139,7 +139,7 @@ class Supervisor:
                 return
 
 
-def _start_worker(arguments: Sequence[str], noise) -> subprocess.Popen:
+def _start_worker(arguments: Sequence[str], library_output) -> subprocess.Popen:
     # The worker finds this very package, however it was found here.
     root = str(Path(__file__).resolve().parents[2])
     environment = dict(os.environ)
@@ -153,16 +153,18 @@ def _start_worker(arguments: Sequence[str], noise) -> subprocess.Popen:
     main_thread = threading.current_thread() is threading.main_thread()
     if main_thread:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    voice = None
+    user_stderr = None
     try:
-        if noise is None:
+        if library_output is None:
             return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
-        voice = os.dup(2)
-        environment[USER_STDERR] = str(voice)
-        return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, stderr=noise, pass_fds=[voice])
+        user_stderr = os.dup(2)
+        environment[USER_STDERR] = str(user_stderr)
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, env=environment, stderr=library_output, pass_fds=[user_stderr]
+        )
     finally:
-        if voice is not None:
-            os.close(voice)
+        if user_stderr is not None:
+            os.close(user_stderr)
         if main_thread:
             signal.signal(signal.SIGINT, before)
 
@@ -173,12 +175,12 @@ def _ask_to_stop(worker: subprocess.Popen) -> None:
         worker.stdin.flush()  # type: ignore[union-attr]
 
 
-def _explain(code: int, noise, manner: StopPolicy) -> None:
+def _explain(code: int, library_output, manner: StopPolicy) -> None:
     """Say why a worker ended that has not said so itself, with the end of what C libraries printed."""
     text = ""
-    if noise is not None:
-        noise.seek(0)
-        text = noise.read().decode(errors="replace").strip()[-4000:]
+    if library_output is not None:
+        library_output.seek(0)
+        text = library_output.read().decode(errors="replace").strip()[-4000:]
     if code != UNEXPECTED:
         if code == -getattr(signal, "SIGKILL", 9) or any(word in text.lower() for word in MEMORY_WORDS):
             remedy = f"{manner.kept}. {manner.memory_remedy}"
@@ -191,7 +193,7 @@ def _explain(code: int, noise, manner: StopPolicy) -> None:
 
 
 @contextlib.contextmanager
-def _noise_file():
+def _library_output_file():
     """Where what C libraries print of their own accord, at length, is kept for a report; None where that cannot be."""
     if os.name != "posix":
         yield None

@@ -149,7 +149,7 @@ def _train(args: argparse.Namespace, progress: Progress, display: Display) -> No
     def on_step(run: Run, numbers: dict[str, float]) -> None:
         message = f"step {run.step}, loss {numbers['loss']:.4f}"
         left = run.seconds * (1 / run.fraction - 1) if run.fraction > 0 else None
-        progress.on_record(ProgressRecord("train", run.fraction, left, message))
+        progress.report(ProgressRecord("train", run.fraction, left, message))
         if run.step % config.run.log_every == 0:
             log.info("%s, rate %.3g, %.0f s", message, numbers["rate"], run.seconds)
 

@@ -6,6 +6,7 @@ Reads its standard input: a line `cancel` asks the run to stop; its end means th
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -92,16 +93,17 @@ def listen(progress: Progress) -> None:
     threading.Thread(target=read, name="carlreg-cancel", daemon=True).start()
 
 
-def _take_voice() -> None:
+def _speak_to_the_user() -> None:
     """Speak where the supervisor speaks; file descriptor 2 is left to the C libraries."""
-    voice = os.environ.pop(USER_STDERR, None)
-    if voice is not None:
-        sys.stderr = open(int(voice), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    stream = os.environ.pop(USER_STDERR, None)
+    if stream is not None:
+        sys.stderr = open(int(stream), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
 
 
 if __name__ == "__main__":
-    _take_voice()
-    sys.stdout.reconfigure(errors="backslashreplace")  # a path must not end a run on a terminal without its letters
+    _speak_to_the_user()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path must not end a run on a terminal without its letters
     progress = Progress()
     listen(progress)
     code = main(progress=progress)

@@ -153,7 +153,8 @@ class _LocalCorrelation(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, *grad_outputs):
+        (grad,) = grad_outputs
         (gradient,) = ctx.saved_tensors
         return grad * gradient, None, None, None
 

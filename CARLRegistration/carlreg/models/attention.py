@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -167,7 +168,7 @@ def _values(shape_dhw, padding: int, device) -> Tensor:
     return torch.cat([position, (position**2).sum(1, keepdim=True), inside, torch.ones_like(inside)], dim=1)
 
 
-def fill_uncertain(displacement_b3dhw: Tensor, certainty_b1dhw: Tensor, sigma_cells: float) -> Tensor:
+def fill_uncertain(displacement_b3dhw: Tensor, certainty_b1dhw: Tensor, sigma_cells: float | Tensor) -> Tensor:
     """The displacement averaged over its surroundings, weighted by certainty; same lattice.
 
     Where attention is certain it hardly changes; where it is not (background answers anywhere, and differently in
@@ -189,13 +190,13 @@ def fill_uncertain(displacement_b3dhw: Tensor, certainty_b1dhw: Tensor, sigma_ce
         share, sigma = share * 1e-2, sigma * 2
 
 
-def gaussian_sum(image_bcdhw: Tensor, sigma: float) -> Tensor:
+def gaussian_sum(image_bcdhw: Tensor, sigma: float | Tensor) -> Tensor:
     """Sum over a Gaussian window (1 at its center) without limit; nothing lies beyond the lattice."""
     along_d, along_h, along_w = (_gaussian_matrix(n, sigma, image_bcdhw) for n in image_bcdhw.shape[2:])
     return along_axes(image_bcdhw, along_d, along_h, along_w.T)  # symmetric; so it is read as it lies in memory
 
 
-def _gaussian_matrix(count: int, sigma: float, like: Tensor) -> Tensor:
+def _gaussian_matrix(count: int, sigma: float | Tensor, like: Tensor) -> Tensor:
     index = torch.arange(count, device=like.device, dtype=like.dtype)
     return gaussian(index[:, None] - index[None], sigma)
 
@@ -211,6 +212,8 @@ class CoordinateAttention(RegistrationNetwork):
             attention's answer as it is (published).
         align_corners: the published weights' coordinates.
     """
+
+    encoder: Any  # nn.Module's attributes are typed as tensors or modules
 
     def __init__(
         self,

@@ -8,6 +8,8 @@ Shape suffixes: b batch, c channels, d h w tensor axes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,7 +30,9 @@ class OnBackground(nn.Module):
     def forward(self, features: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
         conv = self.convolution
         summed = conv.weight.sum((2, 3, 4)).reshape(conv.groups, -1, conv.weight.shape[1])
-        background_out = torch.einsum("goi,gi->go", summed, background.reshape(conv.groups, -1)).flatten() + conv.bias
+        background_out = torch.einsum("goi,gi->go", summed, background.reshape(conv.groups, -1)).flatten()
+        if conv.bias is not None:
+            background_out = background_out + conv.bias
         background_out = background_out[None, :, None, None, None]
         features = F.conv3d(
             features - background, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups
@@ -41,6 +45,8 @@ class PerVoxel(nn.Module):
 
     Matrix products on the channels-last memory that the convolutions use anyway; PyTorch's 1^3 convolutions copy.
     """
+
+    layer: Any  # nn.Module's attributes are typed as tensors or modules
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

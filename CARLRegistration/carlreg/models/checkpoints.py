@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,7 +38,7 @@ class WeightsFile:
     path: Path
     sha256: str
     tensors: dict[str, Tensor]
-    metadata: dict[str, object] | None
+    metadata: dict[str, Any] | None
 
 
 def sha256_of(path: str | Path) -> str:
@@ -76,7 +77,7 @@ def _full_precision(value: Tensor) -> Tensor:
     return value.float() if value.is_floating_point() else value
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object] | None]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -88,7 +89,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object] 
     return tensors, {name: _from_json(value) for name, value in metadata.items()}
 
 
-def _from_json(text: str) -> object:
+def _from_json(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -156,7 +157,7 @@ def put_weights(network: nn.Module, tensors: dict[str, Tensor], names: Iterable[
     network.load_state_dict({name: tensors[name] for name in names}, strict=False)
 
 
-def save_weights(network: RegistrationNetwork, path: str | Path, metadata: dict[str, object]) -> str:
+def save_weights(network: RegistrationNetwork, path: str | Path, metadata: dict[str, Any]) -> str:
     """Write a network's trained parts as a safetensors file, float16 (BatchNorm statistics float32).
 
     Args:
@@ -193,7 +194,7 @@ def save_weights(network: RegistrationNetwork, path: str | Path, metadata: dict[
     return digest
 
 
-def _check_parts(trained: object, known: set[str], path: str | Path) -> None:
+def _check_parts(trained: Any, known: set[str], path: str | Path) -> None:
     if not isinstance(trained, list) or not trained or not set(trained) <= known:
         raise CheckpointError(
             f"Weights: expected `trained_parts` of {path} to be a list out of {sorted(known)}, got {trained!r}."

@@ -119,7 +119,7 @@ class CompactEncoder(nn.Module):
         if not self.settings.rotations:
             return self._unit(self._features(pooled_b1dhw, cells))
         turned = [self._features(pooled_b1dhw.flip(axes), cells).flip(axes) for axes in _HALF_TURNS]
-        return self._unit(sum(turned) / len(turned))
+        return self._unit(sum(turned[1:], start=turned[0]) / len(turned))
 
     def _features(self, pooled_b1dhw: Tensor, cells: int) -> Tensor:
         # One cell of zeros: the stem sees that far; beyond it features are the background's and need no computing.

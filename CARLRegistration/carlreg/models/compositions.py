@@ -102,11 +102,12 @@ def assemble(composition: Composition, *, align_corners: bool = False) -> Regist
     """
     match composition:
         case Attention(encoder=settings, extrapolate=extrapolate, fill_sigma_cells=fill_sigma_cells):
-            make = CompactEncoder if isinstance(settings, CompactEncoderSettings) else PaperEncoder
+            compact = isinstance(settings, CompactEncoderSettings)
+            encoder = CompactEncoder(settings) if compact else PaperEncoder(settings)
             if fill_sigma_cells is None:
                 fill_sigma_cells = 0.0 if align_corners else SETTLE_CELLS
             return CoordinateAttention(
-                make(settings), extrapolate=extrapolate, fill_sigma_cells=fill_sigma_cells, align_corners=align_corners
+                encoder, extrapolate=extrapolate, fill_sigma_cells=fill_sigma_cells, align_corners=align_corners
             )
         case Refinement(unet=settings):
             return UNetRegistration(UNet(settings), align_corners=align_corners)

@@ -102,7 +102,8 @@ class _WindowProducts(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, gradient_bkdhw: Tensor):
+    def backward(ctx, *grad_outputs: Tensor):
+        (gradient_bkdhw,) = grad_outputs
         queries, keys = ctx.saved_tensors
         to_queries, to_keys = torch.zeros_like(queries), torch.zeros_like(keys)
         for k, at in enumerate(_windows(ctx.radius, queries.shape[2:])):
@@ -167,7 +168,7 @@ class LocalAttention(RegistrationNetwork):
         queries, keys = self.encoder(fixed_b1dhw, s.radius), self.encoder(moving_b1dhw, s.radius)
         inside = (slice(None), slice(None), *(slice(s.radius, n - s.radius) for n in keys.shape[2:]))
         logits = _WindowProducts.apply(queries[inside].contiguous(), keys.contiguous(), s.radius)
-        heard = torch.zeros_like(logits[:, :3])
+        heard, certainty = torch.zeros_like(logits[:, :3]), torch.zeros_like(logits[:, :1])
         for step in range(s.rounds + 1):
             displacement, certainty = self._attend(logits, heard, self.log_hold[step].exp())
             heard = fill_uncertain(displacement, certainty, self.log_reach[step].exp())

@@ -190,4 +190,5 @@ def _smoothing(count: int, sigma: float, like: Tensor) -> Tensor:
     offsets = torch.arange(-radius, radius + 1, device=like.device, dtype=like.dtype)
     weights = gaussian(offsets, sigma)
     weights = weights / weights.sum()
-    return sum(weight * rows[n : n + count] for n, weight in enumerate(weights))
+    parts = [weight * rows[n : n + count] for n, weight in enumerate(weights)]
+    return sum(parts[1:], start=parts[0])

@@ -59,7 +59,8 @@ class PaperEncoder(nn.Module):
         """b c (D + 2p) (H + 2p) (W + 2p) for an image b1dhw of any shape; p = `padding_cells`."""
         image = F.pad(image_b1dhw, (self.padding_cells,) * 6)
         turns = _PI_ROTATIONS if self.settings.rotations else ((),)
-        features = sum(self._features(image.flip(axes)).flip(axes) for axes in turns) / len(turns)
+        turned = [self._features(image.flip(axes)).flip(axes) for axes in turns]
+        features = sum(turned[1:], start=turned[0]) / len(turned)
         length = torch.sqrt((features**2).sum(dim=1, keepdim=True))
         return self.settings.norm * features / (0.001 + length)
 
@@ -71,7 +72,7 @@ class PaperEncoder(nn.Module):
         for norm, convolutions in zip(self.norms, self.blocks, strict=True):
             x = norm(x)
             y = x
-            for index, convolution in enumerate(convolutions):
+            for index, convolution in enumerate(convolutions.children()):
                 y = convolution(y if index == 0 else torch.relu(y))
             x = x + y
         return x

@@ -96,12 +96,12 @@ def correspondences(images: NetworkImages, forward: Prediction, backward: Predic
     direction leads back. Without: the map on a coarse lattice, weighted by the same agreement. Background weighs 0.
     """
     fixed_shape = images.fixed_b1dhw.shape[2:]
-    if forward.attention_map_b3dhw is not None:
-        moving_normalized = forward.attention_map_b3dhw
+    moving_normalized, certainty = forward.attention_map_b3dhw, forward.certainty_b1dhw
+    backward_map = backward.attention_map_b3dhw
+    if moving_normalized is not None and certainty is not None and backward_map is not None:
         shape = moving_normalized.shape[2:]
-        back_map = backward.attention_map_b3dhw
-        returned = sample(back_map, moving_normalized, align_corners=images.align_corners)
-        certainty = forward.certainty_b1dhw.square()
+        returned = sample(backward_map, moving_normalized, align_corners=images.align_corners)
+        certainty = certainty.square()
     else:
         shape = tuple(min(_LATTICE, n) for n in fixed_shape)
         points = identity_map(shape, align_corners=images.align_corners, device=images.fixed_b1dhw.device)
@@ -111,7 +111,7 @@ def correspondences(images: NetworkImages, forward: Prediction, backward: Predic
     fixed_normalized = identity_map(shape, align_corners=images.align_corners, device=moving_normalized.device)
     cells = moving_normalized.new_tensor(list(shape)).view(1, 3, 1, 1, 1)
     round_trip = ((returned - fixed_normalized) * cells).square().sum(1, keepdim=True)
-    content = F.adaptive_avg_pool3d(images.fixed_b1dhw, shape)
+    content = F.adaptive_avg_pool3d(images.fixed_b1dhw, (shape[0], shape[1], shape[2]))
     weights = certainty / (1 + round_trip) ** 2 * (content > 0.02)
     return Correspondences(
         _points_lps(fixed_normalized, images.fixed_lps_from_normalized),

@@ -43,7 +43,8 @@ class UNet(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm3d(n) for n in up)
         self.last = nn.Conv3d(down[0] + up[0], 3, 3, padding=1)
         nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        if self.last.bias is not None:
+            nn.init.zeros_(self.last.bias)
 
     def forward(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Tensor:
         """b3dhw; both images b1dhw of one shape, any size."""

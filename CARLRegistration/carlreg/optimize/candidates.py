@@ -6,6 +6,7 @@ All matrices are 4x4, moving_from_fixed, LPS mm.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,12 +23,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AffineCandidate:
-    """A candidate: its name, its matrix, and its score after refinement (None before)."""
+    """A candidate: its name, its matrix, and how well it aligns the images (not a number before that is known)."""
 
     name: str
     matrix: np.ndarray
-    score: float | None = None
-    overlap: float | None = None
+    score: float = math.nan
+    overlap: float = math.nan
 
 
 def translation(offset_lps) -> np.ndarray:
@@ -58,11 +59,11 @@ def robust_affine(
     offsets = moving_lps - fixed_lps
     matrix = translation(_weighted_median(offsets, weights))
     rigid = matrix
-    scale = None
+    scale = math.inf
     for iteration in range(iterations):
         residual = np.linalg.norm(apply_affine(matrix, fixed_lps) - moving_lps, axis=1)
         spread = 1.5 * float(_weighted_median(residual[:, None], weights)[0])
-        scale = max(least_scale_mm, spread if scale is None else min(spread, 0.85 * scale))
+        scale = max(least_scale_mm, min(spread, 0.85 * scale))
         robust = weights / (1 + (residual / scale) ** 2) ** 2
         half = iteration < iterations // 2
         kind = "rigid" if half else "affine"

@@ -107,7 +107,8 @@ class LevelLoss:
         self.images, self.level, self.similarity = images, level, similarity_named(similarity)
         fixed, moving = images.fixed_grid, images.moving_grid
         device = images.fixed_11dhw.device
-        self._calls, self._weight, self.stiffness = 0, None, None
+        self._calls, self.stiffness = 0, None
+        self._weight = torch.zeros(0)  # found at the first call
         self.matrices = [m.to(device) for m in axis_matrices(fixed, box, level.spacing_mm)]
         moving_from_fixed_normalized = moving.normalized_from_lps @ affine_lps @ fixed.lps_from_normalized
         self.base_map = affine_map(moving_from_fixed_normalized, fixed.shape_dhw).to(device)

@@ -90,7 +90,8 @@ def search(
     both = torch.stack([moving.values_dhw * moving.weight_dhw, moving.weight_dhw])[None]
     least = LEAST_OVERLAP * min(float(fixed.weight_dhw.sum()), float(moving.weight_dhw.sum()))
     # Turned images are laid out along the fixed image's axes, centered on the moving image's center.
-    turned_grid = VolumeGrid(turned_shape[::-1], [spacing] * 3, [0, 0, 0], fixed.grid.direction)
+    depth, height, width = turned_shape
+    turned_grid = VolumeGrid((width, height, depth), np.full(3, spacing), np.zeros(3), fixed.grid.direction)
     turned_grid = VolumeGrid(
         turned_grid.size_ijk, turned_grid.spacing, moving.grid.center_lps - turned_grid.center_lps, fixed.grid.direction
     )

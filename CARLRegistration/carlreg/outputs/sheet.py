@@ -40,7 +40,7 @@ def write_sheet(
         moving_before, warped, jacobian: (D, H, W) arrays or SimpleITK images on the fixed grid.
     Captions need Pillow (the extra `report`); without it the sheet has none.
     """
-    image = getattr(fixed, "image", fixed)
+    image = fixed.image if isinstance(fixed, Volume) else fixed
     middle = _middle(image)
     fixed_planes, aspect = planes(image, middle)
     before_planes, after_planes, jacobian_planes = (

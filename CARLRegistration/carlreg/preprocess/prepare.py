@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid, apply_affine
+from ..volumes import Volume
 from .normalize import guess_modality, normalize
 from .resample import resample_on_axes
 
@@ -65,7 +66,7 @@ class PreparedVolume:
         background.
         """
         weight = None if self.mask_dhw is None else resample_on_axes(self.mask_dhw, self.grid, grid)
-        if self.valid_dhw is None or padding_is_background:
+        if self.valid_dhw is None or self.data_grid is None or padding_is_background:
             return weight
         data = resample_on_axes(self.valid_dhw, self.data_grid, grid, smooth=False)
         return data if weight is None else weight * data
@@ -80,7 +81,7 @@ class PreparedVolume:
         """n: True where an n x 3 LPS point lies inside the volume, for CT also outside its filling."""
         unit = apply_affine(self.grid.normalized_from_lps, points_lps)
         inside = ((unit > 0) & (unit < 1)).all(1)
-        if self.valid_dhw is None or self.modality != "ct":
+        if self.valid_dhw is None or self.data_grid is None or self.modality != "ct":
             return inside
         return inside & (_nearest(self.valid_dhw, self.data_grid, points_lps) > 0.5)
 
@@ -115,7 +116,9 @@ def prepare(volume, modality: str = "auto", mask=None) -> PreparedVolume:
     mask_dhw = None if mask is None else tensor_from_array((mask.array > 0).astype(np.float32))
     content = content_box(voxels, grid)
     data, data_grid = filled_parts(voxels, grid)
-    extended = None if data is None or chosen != "ct" else _extended_volume(voxels, grid, data, data_grid)
+    extended = None
+    if data is not None and data_grid is not None and chosen == "ct":
+        extended = _extended_volume(voxels, grid, data, data_grid)
     return PreparedVolume(voxels, grid, content, chosen, mask_dhw, data, data_grid, extended)
 
 
@@ -144,7 +147,7 @@ def _continued(image_11dhw: Tensor, known_11dhw: Tensor) -> Tensor:
     return torch.where(known_11dhw > 0, image_11dhw, around)
 
 
-def field_of_view(volume, modality: str = "auto", mask=None):
+def field_of_view(volume: Volume, modality: str = "auto", mask: Volume | None = None) -> tuple[Volume, Volume | None]:
     """The volume without what was added around its field of view, and the mask likewise; both unchanged without any.
 
     Padding goes on beyond a flat face on which the scan was still seeing something, where a body cut out of its
@@ -171,10 +174,10 @@ def field_of_view(volume, modality: str = "auto", mask=None):
         return volume, mask
     (k0, k1), (j0, j1), (i0, i1) = ranges
 
-    def cut(whole):
-        return None if whole is None else replace(whole, image=whole.image[i0:i1, j0:j1, k0:k1])
+    def cut(whole: Volume) -> Volume:
+        return replace(whole, image=whole.image[i0:i1, j0:j1, k0:k1])
 
-    cut_mask = cut(mask)
+    cut_mask = None if mask is None else cut(mask)
     if cut_mask is not None and not cut_mask.array.any():  # the user means the padding
         return volume, mask
     return cut(volume), cut_mask

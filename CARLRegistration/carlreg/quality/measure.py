@@ -22,6 +22,7 @@ from ..progress import Progress
 from ..spaces import VolumeGrid, apply_affine
 from ..volumes import Volume
 from . import metrics, segments
+from .labels import image_of, label_array, label_overlap, onto, without_counterpart
 from .limits import NO_OVERLAP_PERCENT, UNLIKE_BEFORE_PERCENT
 
 MEASURED_VOXELS = 8_000_000
@@ -46,7 +47,7 @@ def measure(
     fixed: Volume,
     moving: Volume,
     *,
-    fixed_mask: sitk.Image | None = None,
+    fixed_mask: Volume | sitk.Image | None = None,
     labels: tuple[sitk.Image, sitk.Image | None] | None = None,
     label_names: Mapping[int, str] | None = None,
     landmarks: tuple[np.ndarray, np.ndarray] | None = None,
@@ -118,14 +119,14 @@ def measure(
         )
     _check(progress)
     if labels is not None:
-        names = {**segments.label_names(getattr(labels[0], "image", labels[0])), **(label_names or {})}
-        on_fixed = _label_array(_onto(labels[0], fixed.image))
+        names = {**segments.label_names(image_of(labels[0])), **(label_names or {})}
+        on_fixed = label_array(onto(labels[0], fixed.image))
         quality["segments"] = segments.volume_changes(on_fixed, jacobian, fixed_grid, names)
         del on_fixed
         _check(progress)
         if labels[1] is not None:
-            quality["labels"] = label_overlap(transform, before_lps, *labels)
-            quality["notes"]["labels_without_counterpart"] = _without_counterpart(*labels)
+            quality["labels"] = label_overlap(transform, before_lps, labels[0], labels[1])
+            quality["notes"]["labels_without_counterpart"] = without_counterpart(labels[0], labels[1])
     _check(progress)
     if landmarks is not None:
         quality["landmarks"] = landmark_errors(apply or transform.apply, before_lps, landmarks)
@@ -160,13 +161,13 @@ def lattice_step(grid: VolumeGrid) -> int:
 
 def subsampled(grid: VolumeGrid, step: int) -> VolumeGrid:
     """The lattice of every n-th voxel, beginning with the first."""
-    size = [-(-n // step) for n in grid.size_ijk]
-    return VolumeGrid(tuple(size), grid.spacing * step, grid.origin_lps, grid.direction)
+    i, j, k = (-(-n // step) for n in grid.size_ijk)
+    return VolumeGrid((i, j, k), grid.spacing * step, grid.origin_lps, grid.direction)
 
 
 def background_of(moving: Volume | sitk.Image) -> float:
     """What lies outside a volume: its minimum, but for CT padded below air, air."""
-    low = float(sitk.GetArrayViewFromImage(getattr(moving, "image", moving)).min())
+    low = float(sitk.GetArrayViewFromImage(image_of(moving)).min())
     return max(low, _AIR_HU) if low < -500.0 else low
 
 
@@ -279,59 +280,6 @@ def field_cover(transform: PhysicalTransform, points_lps: np.ndarray) -> float |
     return 100.0 * float(transform.grid.contains(points_lps).mean())
 
 
-def label_overlap(
-    transform: PhysicalTransform, before_lps: np.ndarray, fixed_labels: sitk.Image, moving_labels: sitk.Image
-) -> dict | None:
-    """Overlap before and after, over all labels but 0 that both maps have; None without any.
-
-    Each: mean and per_label Dice; surface_mm per label: mean and hausdorff95, None where nothing of it is left.
-    """
-    fixed_image, moving_image = (getattr(image, "image", image) for image in (fixed_labels, moving_labels))
-    grid, moving_grid = VolumeGrid.of(fixed_image), VolumeGrid.of(moving_image)
-    fixed, moving = (_label_array(image) for image in (fixed_image, moving_image))
-    common = sorted((_present(fixed) & _present(moving)) - {0})
-    if not common:
-        return None
-    # Consecutive numbers: values can be large or negative.
-    fixed, moving = (_renumbered(array, common) for array in (fixed, moving))
-    numbers = range(1, len(common) + 1)
-    still = PhysicalTransform.from_affine(before_lps)
-    out = {}
-    for when, each in (("before", still), ("after", transform)):
-        warped = warp_labels(each, grid, moving, moving_grid)
-        dice = metrics.dice_per_label(fixed, warped, numbers)
-        per_label = {str(common[n - 1]): dice[n] for n in numbers}
-        surfaces = segments.surface_distances(fixed, warped, grid, numbers)
-        out[when] = {
-            "mean": float(np.mean(list(per_label.values()))),
-            "per_label": per_label,
-            "surface_mm": {str(common[n - 1]): surfaces[n] for n in numbers},
-        }
-    return out
-
-
-def warp_labels(
-    transform: PhysicalTransform, grid: VolumeGrid, moving: np.ndarray, moving_grid: VolumeGrid
-) -> np.ndarray:
-    """Nearest neighbor on a grid, 0 outside; ITK's rounding (halves up)."""
-    flat = tensor_from_array(moving).reshape(-1)
-    out = np.zeros(grid.shape_dhw, dtype=moving.dtype)
-
-    def work(start: int, stop: int, displacement: torch.Tensor) -> None:
-        index = transform.positions(grid, start, stop, displacement, moving_grid.ijk_from_lps)
-        within = inside_index(index, moving_grid.size_ijk)
-        nearest = (index + 0.5).floor_()
-        for axis in range(3):
-            nearest[axis].clamp_(0, moving_grid.size_ijk[axis] - 1)
-        i, j, k = nearest.long()
-        place = (k * moving_grid.size_ijk[1] + j) * moving_grid.size_ijk[0] + i
-        out[start:stop] = array_from_tensor(flat[place] * within)
-
-    for _ in transform.over_slabs(grid, work):
-        pass
-    return out
-
-
 def landmark_errors(apply, before_lps: np.ndarray, landmarks: tuple[np.ndarray, np.ndarray]) -> dict:
     """Distances between mapped fixed points and moving points, before and after: mean_mm, max_mm, n, errors_mm."""
     fixed_points, moving_points = (np.asarray(points, dtype=np.float64).reshape(-1, 3) for points in landmarks)
@@ -352,10 +300,10 @@ def _similarity(fixed, moving, inside, body, ranges) -> dict[str, float | None]:
     }
 
 
-def _body(fixed: np.ndarray, fixed_mask: sitk.Image | None, grid: VolumeGrid) -> np.ndarray:
+def _body(fixed: np.ndarray, fixed_mask: Volume | sitk.Image | None, grid: VolumeGrid) -> np.ndarray:
     if fixed_mask is None:
         return metrics.body_of(fixed)
-    mask = sitk.GetArrayViewFromImage(getattr(fixed_mask, "image", fixed_mask)) > 0
+    mask = sitk.GetArrayViewFromImage(image_of(fixed_mask)) > 0
     if mask.shape != grid.shape_dhw or not mask.any():
         raise InputError(f"Expected a mask on the fixed grid {grid.shape_dhw} with voxels above 0, got {mask.shape}.")
     return mask
@@ -365,49 +313,6 @@ def _index_on(grid: VolumeGrid, moving_grid: VolumeGrid, affine_lps, start: int 
     matrix = moving_grid.ijk_from_lps @ affine_lps @ grid.lps_from_ijk
     ranges = [(0, grid.size_ijk[0]), (0, grid.size_ijk[1]), (start, grid.size_ijk[2] if stop is None else stop)]
     return lattice_affine(matrix, ranges)
-
-
-def _onto(image: sitk.Image, reference: sitk.Image) -> sitk.Image:
-    """A label map on the fixed grid, nearest neighbor where it was on another."""
-    image = getattr(image, "image", image)
-    if VolumeGrid.of(image).same_as(VolumeGrid.of(reference)):
-        return image
-    return sitk.Resample(image, reference, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, image.GetPixelID())
-
-
-def _label_array(image: sitk.Image) -> np.ndarray:
-    array = sitk.GetArrayFromImage(image)
-    return np.rint(array).astype(np.int64) if array.dtype.kind == "f" else array
-
-
-def _compact(array: np.ndarray) -> bool:
-    return bool(array.min() >= 0 and array.max() < 2**16)
-
-
-def _present(array: np.ndarray) -> set[int]:
-    # Counting is ten times faster than sorting.
-    values = np.flatnonzero(np.bincount(array.ravel())) if _compact(array) else np.unique(array)
-    return {int(value) for value in values}
-
-
-def _renumbered(array: np.ndarray, common: list[int]) -> np.ndarray:
-    if _compact(array):
-        table = np.zeros(int(array.max()) + 1, dtype=np.int32)
-        for n, value in enumerate(common):
-            table[value] = n + 1
-        return table[array]
-    values, place = np.unique(array, return_inverse=True)
-    numbers = {value: n + 1 for n, value in enumerate(common)}
-    table = np.array([numbers.get(int(value), 0) for value in values], dtype=np.int32)
-    return table[place].reshape(array.shape)
-
-
-def _without_counterpart(fixed_labels, moving_labels) -> dict[str, list[int]]:
-    """Labels that only one of the maps has."""
-    fixed, moving = (
-        _present(_label_array(getattr(image, "image", image))) - {0} for image in (fixed_labels, moving_labels)
-    )
-    return {"fixed": sorted(fixed - moving), "moving": sorted(moving - fixed)}
 
 
 def _check(progress: Progress | None) -> None:

@@ -82,14 +82,15 @@ def surface_distances(first: np.ndarray, second: np.ndarray, grid: VolumeGrid, l
     most = max(1, min(BOX_VOXELS, ALL_BOX_VOXELS // max(len(labels), 1)))
     out: dict[int, dict | None] = {}
     for label in labels:
-        ends = [box.get(label) for box in boxes]
-        if None in ends:
+        ends = [box[label] for box in boxes if label in box]
+        if len(ends) < 2:
             out[label] = None
             continue
         low = np.min([each[0] for each in ends], axis=0)
         high = np.max([each[1] for each in ends], axis=0)
         step = max(1, int(np.ceil((np.prod(high - low) / most) ** (1 / 3) - 1e-9)))
-        out[label] = _distances(*(_cut(array, label, low, high, step) for array in (first, second)), grid.spacing, step)
+        in_first, in_second = (_cut(array, label, low, high, step) for array in (first, second))
+        out[label] = _distances(in_first, in_second, grid.spacing, step)
     return out
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from .limits import ENOUGH_LNCC, LIMITS, LOW_NCC, WORDS, word_of
 
@@ -50,10 +51,12 @@ def verdict(quality: dict) -> dict:
     return {"word": word, "reasons": reasons, "checks": checks, "thresholds": LIMITS}
 
 
-def _block(quality: dict, *keys: str):
+def _block(quality: dict, *keys: str) -> Any:
+    """What lies at a path of keys; None where a part of it is missing."""
+    found: Any = quality
     for key in keys:
-        quality = (quality or {}).get(key)
-    return quality
+        found = (found or {}).get(key)
+    return found
 
 
 def _similarity_gain(quality: dict) -> float | None:

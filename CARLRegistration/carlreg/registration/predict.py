@@ -49,11 +49,11 @@ def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.de
     network = loaded.network
     # Attention alone answers anywhere where there is no structure: only its affine is used.
     refined = loaded.trained.get("refinement", True)
-    refines_anything = refined and not loaded.network.align_corners and isinstance(network, TwoStep)
+    steps = network if refined and not network.align_corners and isinstance(network, TwoStep) else None
     with torch.no_grad():
-        if refines_anything:  # one direction suffices of what follows the attention
+        if steps is not None:  # one direction suffices of what follows the attention
             forward, backward = without_refinement(network).predict_both(images.moving_b1dhw, images.fixed_b1dhw)
-            found = network.refine(forward.map, images.moving_b1dhw, images.fixed_b1dhw)
+            found = steps.refine(forward.map, images.moving_b1dhw, images.fixed_b1dhw)
         else:
             forward, backward = network.predict_both(images.moving_b1dhw, images.fixed_b1dhw)
             found = forward.map
@@ -68,7 +68,7 @@ def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.de
     return NetworkPrediction(
         Correspondences(points.fixed_lps, points.moving_lps, weights),
         on_lps(found) if refined else None,
-        (lambda matrix: on_lps(refined_from(network, images, matrix))) if refines_anything else None,
+        None if steps is None else lambda matrix: on_lps(refined_from(steps, images, matrix)),
         NetworkAnswer(network, images, forward, backward, found),
     )
 

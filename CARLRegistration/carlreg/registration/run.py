@@ -26,7 +26,7 @@ from .result import RegistrationResult
 from .starts import affine_candidates, best_candidates, fine_problem, refined_winner
 
 #: Stages, with their usual share of the time.
-STAGE_WEIGHTS = {
+STAGE_WEIGHTS: dict[str, float] = {
     "prepare": 2,
     "predict": 6,
     "starts": 8,
@@ -39,7 +39,9 @@ STAGE_WEIGHTS = {
 }
 
 
-def register(fixed, moving, settings: RegistrationSettings | None = None, *, progress=None, **inputs):
+def register(
+    fixed, moving, settings: RegistrationSettings | None = None, *, progress: Progress | None = None, **inputs
+):
     """Register two SimpleITK images, paths or `Volume`s; see `register_pair` for the further inputs."""
     fixed, moving = as_volume(fixed, "fixed"), as_volume(moving, "moving")
     return register_pair(fixed, moving, settings, progress=progress, **inputs)
@@ -64,7 +66,7 @@ def register_pair(
     """
     settings = settings or RegistrationSettings()
     progress = progress or Progress()
-    progress.weights = progress.weights or STAGE_WEIGHTS
+    progress.weights = progress.weights or dict(STAGE_WEIGHTS)
     device = machine.set_up(settings)
     warnings = list(pair_warnings(fixed, moving))
     machine.require_memory_for(fixed, moving, settings)

@@ -63,12 +63,12 @@ def affine_candidates(
     found.append(AffineCandidate("content centers", translation(moving.content.center_lps - fixed.content.center_lps)))
     spacing = search_spacing(fixed, moving, _COARSE_SIZE)
     for padding_is_background in (True, False):
-        images = [_search_image(volume, spacing, padding_is_background) for volume in (fixed, moving)]
-        found += [AffineCandidate("translation search", entry.matrix) for entry in search(*images, rotations(1))]
+        one, other = (_search_image(volume, spacing, padding_is_background) for volume in (fixed, moving))
+        found += [AffineCandidate("translation search", entry.matrix) for entry in search(one, other, rotations(1))]
     if settings.robustness == "rotation":
         spacing = search_spacing(fixed, moving, _ROTATION_SIZE)
-        images = [_search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving)]
-        poses = search(*images, rotations(_ROTATIONS), keep=16, progress=progress)
+        one, other = (_search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving))
+        poses = search(one, other, rotations(_ROTATIONS), keep=16, progress=progress)
         found += [AffineCandidate("rotation search", entry.matrix) for entry in poses]
     radius_mm = float(np.linalg.norm(fixed.content.extent_mm)) / 2
     return distinct(found, fixed.content.center_lps, radius_mm, closer_than_mm=0.5)

@@ -86,6 +86,8 @@ def uncertainty_of(
 
     optimized: the transform comes from instance optimization. Other arguments: see `estimate`.
     """
+    if answer is None:
+        return None, f"No uncertainty: {loaded.name} ran with untrained weights, whose attention says nothing."
     reason = _refusal(answer, loaded)
     if reason is not None:
         return None, reason
@@ -97,9 +99,7 @@ def uncertainty_of(
     return estimate(answer, calibration, transform, fixed, moving, fixed_grid, meaning), None
 
 
-def _refusal(answer: NetworkAnswer | None, loaded: LoadedModel) -> str | None:
-    if answer is None:
-        return f"No uncertainty: {loaded.name} ran with untrained weights, whose attention says nothing."
+def _refusal(answer: NetworkAnswer, loaded: LoadedModel) -> str | None:
     if loaded.name not in calibrations():
         why = "has no coordinate attention" if answer.forward.spread_b1dhw is None else "was not calibrated"
     elif not usable(answer.network):

@@ -75,7 +75,10 @@ def collect_evidence(answer: NetworkAnswer, transform: PhysicalTransform, grid: 
     def lps(unit: np.ndarray, of: VolumeGrid) -> np.ndarray:
         return apply_affine(of.lps_from_normalized, unit.T)
 
-    found = {"attention": without_refinement(answer.network).stride * at(answer.forward.spread_b1dhw, here)[0]}
+    spread = answer.forward.spread_b1dhw
+    if spread is None:
+        raise ValueError("Expected the answer of a network with coordinate attention.")
+    found = {"attention": without_refinement(answer.network).stride * at(spread, here)[0]}
 
     def apart(of: CoordinateMap, where: Tensor, grid: VolumeGrid, from_lps: np.ndarray) -> np.ndarray:
         return _distance(lps(array_from_tensor(of(where)[0, :, :, 0, 0]).astype(np.float64), grid), from_lps) / voxel
@@ -131,7 +134,8 @@ def _warped(answer: NetworkAnswer, transform: PhysicalTransform) -> Tensor:
 
 def _local_attention(network: RegistrationNetwork) -> LocalAttention:
     """The last, finest local attention of a network."""
-    return [net for net, _ in network.refinements() if isinstance(net, LocalAttention)][-1]
+    steps = network.refinements() if isinstance(network, TwoStep) else []
+    return [net for net, _ in steps if isinstance(net, LocalAttention)][-1]
 
 
 def _mean(values: Tensor) -> Tensor:

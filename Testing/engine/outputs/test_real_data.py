@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk
 from carlreg import outputs
 from carlreg.physical import PhysicalTransform
-from carlreg.quality.measure import label_overlap, landmark_errors
+from carlreg.quality.labels import label_overlap
+from carlreg.quality.measure import landmark_errors
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import read_landmarks, read_volume
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
-import math
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
-
-import numpy as np
 
 from ... import __version__
 from ...spaces import VolumeGrid
@@ -18,10 +14,11 @@ from ..sheet import BLUE, FOLD, RED, WHITE
 from . import charts
 from .case import ReportCase
 from .pictures import UNCERTAIN, UNSEEN, Picture, Slices
+from .tables import esc, framed, metrics_table, number, segments_table
 from .volumes import viewer_data
 
 _FILES = Path(__file__).with_name("html")
-_MOST_ROWS, _MOST_FOLDS = 60, 10
+_MOST_FOLDS = 10
 # Nothing is fetched, whatever a name or a value says.
 _POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {script}; connect-src data: blob:"
@@ -50,7 +47,7 @@ def page(case: ReportCase) -> str:
         ("summary", "Summary", _summary(case)),
         ("pictures", "Before and after", _before_and_after(slices)),
         ("viewer-section", "Viewer", _viewer(case, slices)),
-        ("figures", "Figures", _figures(case)),
+        ("figures", "Figures", metrics_table(case)),
         ("change", "Volume change", _change(case, slices)),
         ("uncertainty", "Uncertainty", _uncertainty(case, slices)),
         ("montage", "Slices", _montage(slices)),
@@ -81,9 +78,9 @@ def page(case: ReportCase) -> str:
 </header>
 {body}
 <footer>
-<p>Written by carlreg {_e(__version__)}. Left and right as in radiology: the patient's right is on the left. Not a
+<p>Written by carlreg {esc(__version__)}. Left and right as in radiology: the patient's right is on the left. Not a
 medical device; for research only. The figures and the verdict say what deserves a look, not what is right.</p>
-<details class="license"><summary>The viewer is NiiVue; its license</summary><pre>{_e(license_text)}</pre></details>
+<details class="license"><summary>The viewer is NiiVue; its license</summary><pre>{esc(license_text)}</pre></details>
 </footer>
 </main>
 <script>{scripts["niivue.umd.js"]}</script>
@@ -97,28 +94,17 @@ def _sum(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _e(value) -> str:
-    return html.escape(str(value), quote=True)
-
-
-def _number(value, digits: int = 3, unit: str = "") -> str:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "-"
-    text = f"{value:,d}" if isinstance(value, int) else f"{value:.{digits}f}"
-    return text + (f"&nbsp;{unit}" if unit else "")
-
-
 def _title(case: ReportCase) -> str:
     fixed, moving = (case.names[side] for side in ("fixed", "moving"))
     if fixed and moving:
-        return f"Registration of {_e(moving)} to {_e(fixed)}"
+        return f"Registration of {esc(moving)} to {esc(fixed)}"
     return "Registration report"
 
 
 def _subtitle(case: ReportCase) -> str:
     parts = []
     for side in ("fixed", "moving"):
-        parts.append(f"{side.capitalize()}: {_e(_modality(case, side))}, {_grid(case.grids[side])}")
+        parts.append(f"{side.capitalize()}: {esc(_modality(case, side))}, {_grid(case.grids[side])}")
     return " &nbsp;·&nbsp; ".join(parts)
 
 
@@ -134,9 +120,9 @@ def _grid(grid: VolumeGrid) -> str:
 def _summary(case: ReportCase) -> str:
     verdict = case.quality["verdict"]
     word = verdict["word"] if verdict["word"] in ("good", "check", "poor") else "check"
-    reasons = "".join(f"<li>{_e(reason)}</li>" for reason in verdict["reasons"])
+    reasons = "".join(f"<li>{esc(reason)}</li>" for reason in verdict["reasons"])
     warnings = case.quality.get("warnings") or []
-    notes = "".join(f"<li>{_e(_private(warning, case))}</li>" for warning in warnings)
+    notes = "".join(f"<li>{esc(_private(warning, case))}</li>" for warning in warnings)
     notes = f'<div class="notes"><ul>{notes}</ul></div>' if notes else ""
     rows = []
     for check in verdict.get("checks") or []:
@@ -145,8 +131,8 @@ def _summary(case: ReportCase) -> str:
             sign = "below" if limits.get("below") else "above"
             asked = f"check {sign} {limits['check']:g}, poor {sign} {limits['poor']:g} {limits['unit']}"
             rows.append(
-                f'<tr><td class="word-{_e(check["word"])}">{_e(check["word"])}</td><td>{_e(limits["meaning"])}</td>'
-                f'<td class="n">{check["value"]:.3g}</td><td>{_e(asked)}</td></tr>'
+                f'<tr><td class="word-{esc(check["word"])}">{esc(check["word"])}</td><td>{esc(limits["meaning"])}</td>'
+                f'<td class="n">{check["value"]:.3g}</td><td>{esc(asked)}</td></tr>'
             )
     table = (
         '<details><summary>How the verdict was reached</summary><table><tr><th>Word</th><th>Figure</th><th class="n">'
@@ -168,13 +154,13 @@ def _private(warning: str, case: ReportCase) -> str:
 
 def _pictures(columns: list[str], rows: list[list[Picture]], named: bool = True) -> str:
     count = len(rows[0])
-    cells = [f'<div class="head">{_e(column)}</div>' for column in columns]
+    cells = [f'<div class="head">{esc(column)}</div>' for column in columns]
     for row in rows:
         for n, picture in enumerate(row):
             what = columns[n] if columns else "slice"
             name = f'<span class="mark name">{picture.plane}</span>' if n == 0 and named else ""
             cells.append(
-                f'<figure><img src="{picture.uri}" alt="{_e(what)}, {picture.plane.lower()}">{name}'
+                f'<figure><img src="{picture.uri}" alt="{esc(what)}, {picture.plane.lower()}">{name}'
                 f'<span class="mark left">{picture.left}</span><span class="mark right">{picture.right}</span></figure>'
             )
     return f'<div class="pictures" style="grid-template-columns: repeat({count}, 1fr)">{"".join(cells)}</div>'
@@ -189,7 +175,7 @@ def _before_and_after(slices: Slices) -> str:
         ["Checkerboard, before", "Checkerboard, after", "Difference, before", "Difference, after"],
         slices.rows(["checkerboard before", "checkerboard after", "difference before", "difference after"]),
     )
-    before = _e((slices.case.quality.get("notes") or {}).get("before") or "headers as they are")
+    before = esc((slices.case.quality.get("notes") or {}).get("before") or "headers as they are")
     return f"""<p class="soft">Planes through the middle of what both images show. Before: {before}. Overlay: fixed red,
 moving cyan, gray where they agree.</p>{plain}
 <p class="legend">Checkerboard: fixed and moving in turn. Difference of the displayed gray values:
@@ -212,12 +198,12 @@ def _uncertain_legend(largest_mm: float) -> str:
 
 
 def _change(case: ReportCase, slices: Slices) -> str:
-    figures = case.quality["jacobian"]
+    jacobian = case.quality["jacobian"]
     rows = [
-        ("Mean of the determinant ± SD", f"{_number(figures.get('mean'))} ± {_number(figures.get('sd'))}"),
-        ("Middle 90 % of the body", f"{_number(figures.get('p5'))} to {_number(figures.get('p95'))}"),
-        ("Smallest and largest", f"{_number(figures.get('min'))} to {_number(figures.get('max'))}"),
-        ("Folded part of the body", f"{_number(figures.get('fold_percent'), 4)} %"),
+        ("Mean of the determinant ± SD", f"{number(jacobian.get('mean'))} ± {number(jacobian.get('sd'))}"),
+        ("Middle 90 % of the body", f"{number(jacobian.get('p5'))} to {number(jacobian.get('p95'))}"),
+        ("Smallest and largest", f"{number(jacobian.get('min'))} to {number(jacobian.get('max'))}"),
+        ("Folded part of the body", f"{number(jacobian.get('fold_percent'), 4)} %"),
     ]
     table = "".join(f'<tr><td>{name}</td><td class="n">{value}</td></tr>' for name, value in rows)
     chart = charts.volume_change(case.quality) if charts.available() else None
@@ -225,20 +211,20 @@ def _change(case: ReportCase, slices: Slices) -> str:
     return f"""<p class="soft">The determinant of the map's Jacobian: 1 keeps volume, 2 is twice as large in the moving
 image, 0 or less is folded.</p>
 {_pictures([], [[planes[0] for planes in row]])}<p class="legend">{_change_legend()}</p>
-<div class="columns"><table>{table}</table>{_framed(chart)}</div>
-{_folds(figures, slices)}{_segments(case)}"""
+<div class="columns"><table>{table}</table>{framed(chart)}</div>
+{_folds(jacobian, slices)}{segments_table(case)}"""
 
 
-def _folds(figures: dict, slices: Slices) -> str:
-    folds = figures.get("folds") or []
+def _folds(jacobian: dict, slices: Slices) -> str:
+    folds = jacobian.get("folds") or []
     if not folds:
         return ""
     rows = "".join(
         f'<tr><td>{n}</td><td class="n">{fold["voxels"]:,d}</td><td class="n">{fold["volume_mm3"]:.1f}</td>'
-        f"<td>{_e(_place(fold['center_lps']))}</td></tr>"
+        f"<td>{esc(_place(fold['center_lps']))}</td></tr>"
         for n, fold in enumerate(folds[:_MOST_FOLDS], 1)
     )
-    return f"""<h3>Folds: {figures.get("fold_regions", len(folds)):,d} regions</h3>
+    return f"""<h3>Folds: {jacobian.get("fold_regions", len(folds)):,d} regions</h3>
 <table><tr><th>#</th><th class="n">Voxels</th><th class="n">mm³</th><th>Center</th></tr>{rows}</table>
 <p class="soft">Planes through the largest:</p>{_pictures([], [slices.at_point("jacobian", folds[0]["center_lps"])])}"""
 
@@ -251,47 +237,21 @@ def _place(center_lps) -> str:
     )
 
 
-def _segments(case: ReportCase) -> str:
-    segments = case.quality.get("segments") or []
-    if not segments:
-        return ""
-    rows = "".join(_segment(segment) for segment in segments[:_MOST_ROWS])
-    more = f"<p class='soft'>The first {_MOST_ROWS} of {len(segments)}.</p>" if len(segments) > _MOST_ROWS else ""
-    chart = charts.segment_volumes(case.quality) if charts.available() else None
-    return f"""<h3>Per segment of the fixed label map</h3>
-<p class="soft">Change: how much larger (+) or smaller (-) the segment is in the moving image.</p>
-<div class="columns"><table><tr><th>Segment</th><th class="n">mL</th><th class="n">Change, %</th><th class="n">
-Determinant</th><th class="n">5-95 %</th></tr>{rows}</table>{_framed(chart)}</div>{more}"""
-
-
-def _segment(segment: dict) -> str:
-    figures = segment["determinant"]
-    return (
-        f"<tr><td>{_e(segment.get('name') or 'label ' + str(segment['label']))}</td>"
-        f'<td class="n">{segment["volume_mm3"] / 1000:.1f}</td>'
-        f'<td class="n">{segment["volume_change_percent"]:+.1f}</td>'
-        f'<td class="n">{figures["mean"]:.3f} ± {figures["sd"]:.3f}</td>'
-        f'<td class="n">{figures["p5"]:.2f} to {figures["p95"]:.2f}</td></tr>'
-    )
-
-
-def _framed(chart: str | None) -> str:
-    return f"<figure>{chart}</figure>" if chart else ""
-
-
 def _uncertainty(case: ReportCase, slices: Slices) -> str:
     if case.uncertainty_mm is None:
         return ""
-    figures = case.quality.get("uncertainty") or {}
+    uncertainty = case.quality.get("uncertainty") or {}
     rows = [
-        ("Mean", _number(figures.get("mean_mm"), 2, "mm")),
-        ("Median", _number(figures.get("median_mm"), 2, "mm")),
-        ("90 % of the body below", _number(figures.get("p90_mm"), 2, "mm")),
-        ("Unknown", _number(figures.get("unknown_percent"), 1, "% of the body")),
+        ("Mean", number(uncertainty.get("mean_mm"), 2, "mm")),
+        ("Median", number(uncertainty.get("median_mm"), 2, "mm")),
+        ("90 % of the body below", number(uncertainty.get("p90_mm"), 2, "mm")),
+        ("Unknown", number(uncertainty.get("unknown_percent"), 1, "% of the body")),
     ]
-    table = "".join(f'<tr><td>{name}</td><td class="n">{value}</td></tr>' for name, value in rows) if figures else ""
-    meaning = str(figures.get("meaning") or "").partition(";")[0].rstrip(".")
-    return f"""<p class="soft">How far the map may be off, in mm{f": {_e(meaning)}" if meaning else ""}.
+    table = (
+        "".join(f'<tr><td>{name}</td><td class="n">{value}</td></tr>' for name, value in rows) if uncertainty else ""
+    )
+    meaning = str(uncertainty.get("meaning") or "").partition(";")[0].rstrip(".")
+    return f"""<p class="soft">How far the map may be off, in mm{f": {esc(meaning)}" if meaning else ""}.
 Unknown: the moving image does not show that place.</p>
 {_pictures([], [[planes[0] for planes in slices.rows(["uncertainty"])]])}
 <p class="legend">{_uncertain_legend(slices.largest_mm)}</p><table>{table}</table>"""
@@ -308,54 +268,10 @@ def _montage(slices: Slices) -> str:
     return f'<p class="soft">Through the common part; rows: {names}.</p>{"".join(parts)}'
 
 
-def _figures(case: ReportCase) -> str:
-    quality = case.quality
-    before, after = quality["similarity"]["before"], quality["similarity"]["after"]
-    rows = [
-        ("Correlation (NCC)", _number(before.get("ncc")), _number(after.get("ncc"))),
-        ("Local correlation (LNCC)", _number(before.get("lncc")), _number(after.get("lncc"))),
-        ("Mutual information, nats", _number(before.get("mi")), _number(after.get("mi"))),
-    ]
-    labels, landmarks, true_map = (quality.get(key) or {} for key in ("labels", "landmarks", "true_map"))
-    if labels:
-        first, second = (labels[when] for when in ("before", "after"))
-        rows.append(("Labels, mean Dice", _number(first["mean"]), _number(second["mean"])))
-        if "surface_mm" in second:
-            for key, name in (("mean", "mean surface distance"), ("hausdorff95", "95 % Hausdorff distance")):
-                values = [_mean_surface(block["surface_mm"], key) for block in (first, second)]
-                rows.append((f"Labels, {name}, mm", *(_number(value, 2) for value in values)))
-    if landmarks:
-        for key, name in (("mean_mm", "mean"), ("max_mm", "largest")):
-            values = [landmarks[when][key] for when in ("before", "after")]
-            rows.append((f"Landmarks, {name} error, mm", *(_number(value, 2) for value in values)))
-    if true_map.get("after"):
-        rows.append(("True map, mean error, mm", "", _number(true_map["after"].get("mean_mm"), 2)))
-    rows.append(("Fixed body inside the moving volume, %", "", _number(quality.get("overlap_percent"), 1)))
-    if quality.get("inverse_error_mm"):
-        rows.append(("There and back, mean error, mm", "", _number(quality["inverse_error_mm"].get("mean"), 3)))
-    table = "".join(f'<tr><td>{name}</td><td class="n">{b}</td><td class="n">{a}</td></tr>' for name, b, a in rows)
-    table = f'<table><tr><th>Figure</th><th class="n">Before</th><th class="n">After</th></tr>{table}</table>'
-    if not charts.available():
-        return table + '<p class="soft">Charts need matplotlib: pip install matplotlib.</p>'
-    drawn = [
-        ("Similarity", charts.similarity(quality)),
-        ("Landmarks", charts.landmarks(quality)),
-        ("Overlap of labels", charts.per_label(quality, "dice")),
-        ("Surfaces of labels", charts.per_label(quality, "surface")),
-    ]
-    shown = "".join(f"<figure><h3>{name}</h3>{chart}</figure>" for name, chart in drawn if chart)
-    return f'{table}<div class="charts">{shown}</div>'
-
-
-def _mean_surface(surfaces: dict, key: str) -> float | None:
-    values = [figures[key] for figures in surfaces.values() if figures]
-    return float(np.mean(values)) if values else None
-
-
 def _viewer(case: ReportCase, slices: Slices) -> str:
     data = viewer_data(case, slices.middle)
     radios = "".join(
-        f'<label><input type="radio" name="viewer-layer" value="{layer["key"]}">{_e(layer["name"])}</label>'
+        f'<label><input type="radio" name="viewer-layer" value="{layer["key"]}">{esc(layer["name"])}</label>'
         for layer in data["layers"][1:]
     )
     legends = f'<span class="legend" data-legend="jacobian" hidden>{_change_legend()}</span>'
@@ -396,7 +312,7 @@ def _settings(case: ReportCase) -> str:
     if stages:
         run.append(("Together", f"{sum(stage.get('seconds', 0.0) for stage in stages):.1f} s"))
     tables = [
-        "<table>" + "".join(f"<tr><td>{_e(name)}</td><td>{_e(value)}</td></tr>" for name, value in part) + "</table>"
+        "<table>" + "".join(f"<tr><td>{esc(name)}</td><td>{esc(value)}</td></tr>" for name, value in part) + "</table>"
         for part in (rows, run)
     ]
     return f'<div class="columns">{"".join(tables)}</div>'

@@ -98,7 +98,7 @@ class Slices:
             return np.stack([fixed, moving, moving], axis=-1) * 255, mm
         if what == "difference":
             seen = self._plane(f"seen_{when}", plane, at_ijk)[0] > 0.5
-            return np.where(seen[..., None], diverging(moving - fixed), np.float32(UNSEEN)), mm
+            return np.where(seen[..., None], diverging(moving - fixed), np.array(UNSEEN, dtype=np.float32)), mm
         return _gray_colors(np.where(_checkerboard(fixed.shape, mm), fixed, moving)), mm
 
 
@@ -135,7 +135,9 @@ def _uncertain(values: np.ndarray, fixed: np.ndarray, largest_mm: float) -> np.n
     unknown = ~np.isfinite(values)
     colors = _over(uncertain_colors(np.where(unknown, 0.0, values) / largest_mm), fixed)
     rows, columns = np.indices(values.shape)
-    stripes = np.where(((rows + columns) // 3 % 2)[..., None], *(np.array(c, dtype=np.float32) for c in UNKNOWN))
+    stripes = np.where(
+        np.asarray((rows + columns) // 3 % 2)[..., None], *(np.array(c, dtype=np.float32) for c in UNKNOWN)
+    )
     return np.where(unknown[..., None], 0.75 * stripes + 0.25 * _gray_colors(fixed), colors)
 
 

@@ -1,0 +1,96 @@
+"""The report's tables of numbers."""
+
+from __future__ import annotations
+
+import html
+import math
+
+import numpy as np
+
+from . import charts
+from .case import ReportCase
+
+_MOST_ROWS = 60
+
+
+def esc(value) -> str:
+    return html.escape(str(value), quote=True)
+
+
+def number(value, digits: int = 3, unit: str = "") -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    text = f"{value:,d}" if isinstance(value, int) else f"{value:.{digits}f}"
+    return text + (f"&nbsp;{unit}" if unit else "")
+
+
+def segments_table(case: ReportCase) -> str:
+    segments = case.quality.get("segments") or []
+    if not segments:
+        return ""
+    rows = "".join(_segment(segment) for segment in segments[:_MOST_ROWS])
+    more = f"<p class='soft'>The first {_MOST_ROWS} of {len(segments)}.</p>" if len(segments) > _MOST_ROWS else ""
+    chart = charts.segment_volumes(case.quality) if charts.available() else None
+    return f"""<h3>Per segment of the fixed label map</h3>
+<p class="soft">Change: how much larger (+) or smaller (-) the segment is in the moving image.</p>
+<div class="columns"><table><tr><th>Segment</th><th class="n">mL</th><th class="n">Change, %</th><th class="n">
+Determinant</th><th class="n">5-95 %</th></tr>{rows}</table>{framed(chart)}</div>{more}"""
+
+
+def _segment(segment: dict) -> str:
+    determinant = segment["determinant"]
+    return (
+        f"<tr><td>{esc(segment.get('name') or 'label ' + str(segment['label']))}</td>"
+        f'<td class="n">{segment["volume_mm3"] / 1000:.1f}</td>'
+        f'<td class="n">{segment["volume_change_percent"]:+.1f}</td>'
+        f'<td class="n">{determinant["mean"]:.3f} ± {determinant["sd"]:.3f}</td>'
+        f'<td class="n">{determinant["p5"]:.2f} to {determinant["p95"]:.2f}</td></tr>'
+    )
+
+
+def framed(chart: str | None) -> str:
+    return f"<figure>{chart}</figure>" if chart else ""
+
+
+def metrics_table(case: ReportCase) -> str:
+    quality = case.quality
+    before, after = quality["similarity"]["before"], quality["similarity"]["after"]
+    rows = [
+        ("Correlation (NCC)", number(before.get("ncc")), number(after.get("ncc"))),
+        ("Local correlation (LNCC)", number(before.get("lncc")), number(after.get("lncc"))),
+        ("Mutual information, nats", number(before.get("mi")), number(after.get("mi"))),
+    ]
+    labels, landmarks, true_map = (quality.get(key) or {} for key in ("labels", "landmarks", "true_map"))
+    if labels:
+        first, second = (labels[when] for when in ("before", "after"))
+        rows.append(("Labels, mean Dice", number(first["mean"]), number(second["mean"])))
+        if "surface_mm" in second:
+            for key, name in (("mean", "mean surface distance"), ("hausdorff95", "95 % Hausdorff distance")):
+                before_mm, after_mm = (_mean_surface(block["surface_mm"], key) for block in (first, second))
+                rows.append((f"Labels, {name}, mm", number(before_mm, 2), number(after_mm, 2)))
+    if landmarks:
+        for key, name in (("mean_mm", "mean"), ("max_mm", "largest")):
+            before_mm, after_mm = (landmarks[when][key] for when in ("before", "after"))
+            rows.append((f"Landmarks, {name} error, mm", number(before_mm, 2), number(after_mm, 2)))
+    if true_map.get("after"):
+        rows.append(("True map, mean error, mm", "", number(true_map["after"].get("mean_mm"), 2)))
+    rows.append(("Fixed body inside the moving volume, %", "", number(quality.get("overlap_percent"), 1)))
+    if quality.get("inverse_error_mm"):
+        rows.append(("There and back, mean error, mm", "", number(quality["inverse_error_mm"].get("mean"), 3)))
+    table = "".join(f'<tr><td>{name}</td><td class="n">{b}</td><td class="n">{a}</td></tr>' for name, b, a in rows)
+    table = f'<table><tr><th>Figure</th><th class="n">Before</th><th class="n">After</th></tr>{table}</table>'
+    if not charts.available():
+        return table + '<p class="soft">Charts need matplotlib: pip install matplotlib.</p>'
+    drawn = [
+        ("Similarity", charts.similarity(quality)),
+        ("Landmarks", charts.landmarks(quality)),
+        ("Overlap of labels", charts.per_label(quality, "dice")),
+        ("Surfaces of labels", charts.per_label(quality, "surface")),
+    ]
+    shown = "".join(f"<figure><h3>{name}</h3>{chart}</figure>" for name, chart in drawn if chart)
+    return f'{table}<div class="charts">{shown}</div>'
+
+
+def _mean_surface(surfaces: dict, key: str) -> float | None:
+    values = [each[key] for each in surfaces.values() if each]
+    return float(np.mean(values)) if values else None
