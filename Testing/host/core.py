@@ -32,10 +32,10 @@ class Host:
 
     def __init__(self):
         os.environ["QT_QPA_PLATFORM"] = "offscreen"
-        from . import pythonqt
+        from . import pythonqt, signals
 
-        self.errors = pythonqt.errors
-        self._install_exception_hook(pythonqt.report_error)
+        self.errors = signals.errors
+        self._install_exception_hook(signals.report_error)
         pythonqt.adapt()
         self._install_qt_modules(pythonqt)
         self._start_application()
@@ -67,7 +67,7 @@ class Host:
         import slicer.util
         from trame_slicer.core import SlicerApp
 
-        from . import application, mrml_widgets, scripted_loader
+        from . import application, io_manager, layout, mrml_widgets, scripted_loader
         from .dialogs import Dialogs, Message
 
         self.app = application.Application(["Slicer"])
@@ -75,12 +75,12 @@ class Host:
         application.set_directories(slicer_app.app_logic, self.app.slicerHome)
         self._slicer_app = slicer_app
         self.scene = slicer_app.scene
-        self.layout = application.LayoutManager(slicer_app)
+        self.layout = layout.LayoutManager(slicer_app)
         self.app.set_parts(
             scene=self.scene,
             application_logic=slicer_app.app_logic,
             layout_manager=self.layout,
-            io_manager=application.IOManager(slicer_app.volumes_logic, slicer_app.app_logic),
+            io_manager=io_manager.IOManager(slicer_app.volumes_logic, slicer_app.app_logic),
         )
         slicer.app = self.app
         slicer.mrmlScene = self.scene
@@ -169,8 +169,8 @@ class Host:
         The order is that of qSlicerApplicationHelper and qSlicerModulePanel: the module is loaded, startupCompleted()
         is emitted (once for each handler), the widget is made and set up, and entered when the module is chosen.
         """
-        from .pythonqt import disconnect, emit
         from .scripted_loader import qSlicerScriptedLoadableModule
+        from .signals import disconnect, emit
 
         module = qSlicerScriptedLoadableModule(str(Path(path).resolve()))
         self.app.moduleManager().add(module)

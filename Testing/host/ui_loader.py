@@ -5,7 +5,8 @@ import xml.etree.ElementTree as ElementTree
 from PySide6 import QtCore, QtUiTools
 
 from . import ctk_widgets, mrml_widgets
-from .pythonqt import PythonQtObject, connect, no_child_attributes, qt
+from .pythonqt import PythonQtObject, no_child_attributes, qt
+from .signals import connect
 
 _HOST_WIDGETS = {widget.__name__: widget for widget in (*ctk_widgets.WIDGETS, *mrml_widgets.WIDGETS)}
 

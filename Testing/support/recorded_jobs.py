@@ -59,10 +59,13 @@ class Recordings:
         return RecordedPopen
 
     def any(self) -> Path:
-        """Some recording, made now if there is none: its progress is what a job that is held shows."""
-        if not self.folder.is_dir() or not any(self.folder.iterdir()):
+        """Some recording with optimization steps, made now if there is none: a held job shows its progress."""
+        for _ in range(2):
+            for recording in sorted(self.folder.iterdir()):
+                if '"step' in (recording / "progress.jsonl").read_text(encoding="utf-8"):
+                    return recording
             self._make_one()
-        return min(self.folder.iterdir())
+        raise RuntimeError("the engine says no steps")
 
     def _make_one(self) -> None:
         import SimpleITK as sitk
