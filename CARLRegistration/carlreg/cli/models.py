@@ -22,7 +22,7 @@ def check(args: argparse.Namespace):
 
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
-    from ..models.registry import MODELS
+    from ..models.catalog import MODELS
 
     rows = [_row(info) for info in MODELS.values()]
     if args.json:

@@ -20,7 +20,7 @@ from .unet import HALF_WIDTH, UNet, UNetRegistration, UNetSettings
 class Attention:
     """Coordinate attention on the tokens of an encoder; see `attention.CoordinateAttention`.
 
-    settle_cells: None = as the convention asks: the answer as it is in the published one, `SETTLE_CELLS` where
+    fill_sigma_cells: None = as the convention asks: the answer as it is in the published one, `FILL_SIGMA_CELLS` where
         coordinates are voxel-centered. What attention answers for background differs between fields of view, and
         through the refinements it would reach the body.
     """
@@ -61,7 +61,7 @@ class Two:
     relax_voxels: float = 0.0
 
 
-SETTLE_CELLS = 0.7
+FILL_SIGMA_CELLS = 0.7
 
 Composition = Attention | Refinement | Local | Half | Two
 
@@ -105,7 +105,7 @@ def assemble(composition: Composition, *, align_corners: bool = False) -> Regist
             compact = isinstance(settings, CompactEncoderSettings)
             encoder = CompactEncoder(settings) if compact else PaperEncoder(settings)
             if fill_sigma_cells is None:
-                fill_sigma_cells = 0.0 if align_corners else SETTLE_CELLS
+                fill_sigma_cells = 0.0 if align_corners else FILL_SIGMA_CELLS
             return CoordinateAttention(
                 encoder, extrapolate=extrapolate, fill_sigma_cells=fill_sigma_cells, align_corners=align_corners
             )

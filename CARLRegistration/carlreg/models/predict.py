@@ -52,7 +52,7 @@ class Correspondences:
 
 
 def network_images(
-    loaded: LoadedModel, fixed: PreparedVolume, moving: PreparedVolume, edge: int, device
+    loaded: LoadedModel, fixed: PreparedVolume, moving: PreparedVolume, max_size: int, device
 ) -> NetworkImages:
     """Both contents at one isotropic spacing, each on its own grid; with published weights, stretched to their shape.
 
@@ -65,7 +65,7 @@ def network_images(
         direction = fixed.grid.direction
         m, m_grid = stored_along(*stretched_image(moving, shape, direction), direction)
     else:
-        spacing = network_spacing(fixed, moving, edge)
+        spacing = network_spacing(fixed, moving, max_size)
         f, f_grid = stored_along(*network_image(fixed, spacing, loaded.network.stride))
         m, m_grid = stored_along(*network_image(moving, spacing, loaded.network.stride), f_grid.direction)
     return NetworkImages(m.to(device), f.to(device), m_grid, f_grid, loaded.network.align_corners)

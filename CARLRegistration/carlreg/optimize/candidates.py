@@ -1,4 +1,6 @@
-"""Where a registration may start: candidates from the network, the headers and a global search; the best is refined.
+"""Affine candidates: fitted to correspondences, told apart, scored and refined on coarse images.
+
+Which there are and which of them wins: `registration.starts`.
 
 All matrices are 4x4, moving_from_fixed, LPS mm.
 """
@@ -87,44 +89,44 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def distinct(
-    starts: list[AffineCandidate], center_lps, radius_mm: float, closer_than_mm: float
+    candidates: list[AffineCandidate], center_lps, radius_mm: float, closer_than_mm: float
 ) -> list[AffineCandidate]:
-    """Starts without near copies: points at `radius_mm` around the center must differ by more than the bound."""
+    """Candidates without near copies: points at `radius_mm` around the center must differ by more than the bound."""
     probes = center_lps + radius_mm * np.concatenate([np.eye(3), -np.eye(3), np.zeros((1, 3))])
     kept: list[tuple[AffineCandidate, np.ndarray]] = []
-    for start in starts:
-        mapped = apply_affine(start.matrix, probes)
+    for candidate in candidates:
+        mapped = apply_affine(candidate.matrix, probes)
         if all(np.abs(mapped - other).max() > closer_than_mm for _, other in kept):
-            kept.append((start, mapped))
-    return [start for start, _ in kept]
+            kept.append((candidate, mapped))
+    return [candidate for candidate, _ in kept]
 
 
-def refine_starts(
-    starts: list[AffineCandidate],
+def refine_candidates(
+    candidates: list[AffineCandidate],
     coarse: AffineProblem,
     *,
     keep: int,
     first_dof: str = "translation",
     progress: Progress | None = None,
 ) -> list[AffineCandidate]:
-    """Score all starts, refine the most promising ones at the coarse level, return them best first.
+    """Score all candidates, refine the most promising ones at the coarse level, return them best first.
 
     The best `keep` by plain score are given a short descent (shift or rigid, then affine) and scored again.
     """
     scored = []
-    for start in starts:
-        result = coarse.score(start.matrix)
-        scored.append(AffineCandidate(start.name, start.matrix, result.score, result.overlap))
-        log.info("start %s: score %.3f, overlap %.2f", start.name, result.score, result.overlap)
-    scored.sort(key=lambda s: -s.score)
+    for candidate in candidates:
+        result = coarse.score(candidate.matrix)
+        scored.append(AffineCandidate(candidate.name, candidate.matrix, result.score, result.overlap))
+        log.info("start %s: score %.3f, overlap %.2f", candidate.name, result.score, result.overlap)
+    scored.sort(key=lambda candidate: -candidate.score)
     refined = []
-    for count, start in enumerate(scored[:keep]):
-        matrix = refine_affine(coarse, start.matrix, steps=16, rate_mm=3.0, dof=first_dof, progress=progress)
+    for count, candidate in enumerate(scored[:keep]):
+        matrix = refine_affine(coarse, candidate.matrix, steps=16, rate_mm=3.0, dof=first_dof, progress=progress)
         matrix = refine_affine(coarse, matrix, steps=24, rate_mm=2.0, dof="affine", progress=progress)
         result = coarse.score(matrix)
-        refined.append(AffineCandidate(start.name, matrix, result.score, result.overlap))
-        log.info("start %s refined: score %.3f, overlap %.2f", start.name, result.score, result.overlap)
+        refined.append(AffineCandidate(candidate.name, matrix, result.score, result.overlap))
+        log.info("start %s refined: score %.3f, overlap %.2f", candidate.name, result.score, result.overlap)
         if progress is not None:
-            progress.update((count + 1) / min(keep, len(scored)), f"start {start.name}")
-    refined.sort(key=lambda s: -s.score)
+            progress.update((count + 1) / min(keep, len(scored)), f"start {candidate.name}")
+    refined.sort(key=lambda candidate: -candidate.score)
     return refined

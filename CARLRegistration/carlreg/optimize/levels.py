@@ -109,7 +109,7 @@ def level_spacings(finest_mm: float) -> list[float]:
     return [factor * finest_mm for factor, _ in _LEVELS]
 
 
-def search_spacing(fixed: PreparedVolume, moving: PreparedVolume, edge: int) -> float:
-    """An isotropic spacing at which the longer content edge has about `edge` voxels."""
+def search_spacing(fixed: PreparedVolume, moving: PreparedVolume, size: int) -> float:
+    """An isotropic spacing (mm) at which the longest side of both contents has about `size` voxels."""
     longest = max(float(np.max(fixed.content.extent_mm)), float(np.max(moving.content.extent_mm)))
-    return max(longest / edge, float(fixed.grid.spacing.min()), float(moving.grid.spacing.min()))
+    return max(longest / size, float(fixed.grid.spacing.min()), float(moving.grid.spacing.min()))

@@ -52,15 +52,15 @@ def write_sheet(
     height = HEADER + 3 * (CELL + GAP) + FOOTER
     sheet = np.zeros((height, len(COLUMNS) * (CELL + GAP) + GAP, 3), dtype=np.uint8)
     for row in range(3):
-        f = gray(fixed_planes[row], fixed_window)
-        b, a = gray(before_planes[row], moving_window), gray(after_planes[row], moving_window)
+        fixed_gray = gray(fixed_planes[row], fixed_window)
+        before, after = gray(before_planes[row], moving_window), gray(after_planes[row], moving_window)
         pictures = [
-            _rgb(f),
-            _rgb(b),
-            _rgb(a),
-            np.stack([f, a, a], axis=-1) * 255,
-            _difference(f, b),
-            _difference(f, a),
+            _rgb(fixed_gray),
+            _rgb(before),
+            _rgb(after),
+            np.stack([fixed_gray, after, after], axis=-1) * 255,
+            _difference(fixed_gray, before),
+            _difference(fixed_gray, after),
             volume_change(jacobian_planes[row]),
         ]
         for column, picture in enumerate(pictures):
@@ -170,10 +170,10 @@ def _cell(picture: np.ndarray, mm: tuple[float, float], smooth: bool) -> np.ndar
     return out
 
 
-def in_proportion(picture: np.ndarray, mm: tuple[float, float], edge: int, smooth: bool) -> np.ndarray:
-    """The picture (rows, columns, 3; 0-255) in true proportions, its longer edge so many pixels; uint8."""
-    size = np.array(picture.shape[:2]) * mm
-    rows, columns = (max(1, round(length * edge / size.max())) for length in size)
+def in_proportion(picture: np.ndarray, mm: tuple[float, float], size: int, smooth: bool) -> np.ndarray:
+    """The picture (rows, columns, 3; 0-255) in true proportions, its longer side `size` pixels; uint8."""
+    lengths = np.array(picture.shape[:2]) * mm
+    rows, columns = (max(1, round(length * size / lengths.max())) for length in lengths)
     resized = _resized(_resized(picture, rows, 0, smooth), columns, 1, smooth)
     return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
 

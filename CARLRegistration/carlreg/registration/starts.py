@@ -17,7 +17,7 @@ from ..optimize.candidates import (
     TOWARD_RIGID,
     AffineCandidate,
     distinct,
-    refine_starts,
+    refine_candidates,
     robust_affine,
     translation,
 )
@@ -94,7 +94,7 @@ def best_candidates(
     coarse = AffineProblem(images, window_mm=5 * spacing, similarity=settings.similarity)
     turned = settings.robustness == "rotation"
     dof = "rigid" if turned else "translation"
-    return refine_starts(candidates, coarse, keep=8 if turned else 3, first_dof=dof, progress=progress)
+    return refine_candidates(candidates, coarse, keep=8 if turned else 3, first_dof=dof, progress=progress)
 
 
 def fine_problem(pair: PreparedPair, settings: RegistrationSettings, device: torch.device) -> AffineProblem:

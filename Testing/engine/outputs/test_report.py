@@ -141,7 +141,7 @@ def test_pictures_are_images_of_several_gray_values(page, tmp_path):
         path = tmp_path / f"{n}.{kind}"
         path.write_bytes(base64.b64decode(data))
         values = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-        assert values.shape[2] == 3 and max(values.shape) == pictures.EDGE
+        assert values.shape[2] == 3 and max(values.shape) == pictures.SIZE
         spread.append(values.std())
     assert min(spread) > 0.5 and np.median(spread) > 20  # differences after a known map are nearly white
 

@@ -22,7 +22,7 @@ from ...spaces import VolumeGrid
 from ...volumes import Volume, read_transform, read_volume
 from ...volumes.volume import read_file
 
-LARGEST_EDGE = 256  # pictures are drawn from every n-th voxel of larger volumes
+MAX_SIZE = 256  # pictures are drawn from every n-th voxel of larger volumes
 _FIGURES = ("similarity", "jacobian")
 
 
@@ -76,7 +76,7 @@ def read_case(
         for side, given in (("fixed", fixed), ("moving", moving))
     }
     grid = volumes["fixed"].grid
-    step = max(1, math.ceil(max(grid.size_ijk) / LARGEST_EDGE))
+    step = max(1, math.ceil(max(grid.size_ijk) / MAX_SIZE))
     lattice = subsampled(grid, step)
     before_lps = np.eye(4)
     if (quality.get("notes") or {}).get("before") == "centers aligned":

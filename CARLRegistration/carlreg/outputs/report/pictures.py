@@ -13,8 +13,8 @@ import SimpleITK as sitk
 from ..sheet import FOLD, diverging, gray, in_proportion, one_plane, volume_change, window
 from .case import ReportCase
 
-EDGE = 340  # pixels of a picture's longer edge
-CHECKS = 8  # fields of the checkerboard along a picture's longer edge
+SIZE = 340  # pixels of a picture's longer side
+CHECKS = 8  # fields of the checkerboard along a picture's longer side
 PLANES = ("Axial", "Coronal", "Sagittal")
 SIDES = (("R", "L"), ("R", "L"), ("A", "P"))
 MONTAGE = (0.15, 0.325, 0.5, 0.675, 0.85)
@@ -72,7 +72,7 @@ class Slices:
         colors, mm = self._colors(kind, plane, at_ijk)
         flat = kind in ("jacobian", "uncertainty")
         left, right = SIDES[plane]
-        return Picture(data_uri(in_proportion(colors, mm, EDGE, smooth=not flat), flat), PLANES[plane], left, right)
+        return Picture(data_uri(in_proportion(colors, mm, SIZE, smooth=not flat), flat), PLANES[plane], left, right)
 
     def _plane(self, name: str, plane: int, at_ijk) -> tuple[np.ndarray, tuple[float, float]]:
         return one_plane(getattr(self.case, name), at_ijk, plane)

@@ -16,7 +16,7 @@ from ..sheet import BLUE, FOLD, RED, WHITE, window
 from .case import ReportCase
 from .pictures import UNCERTAIN, UNKNOWN, largest_shown
 
-EDGE = 128
+MAX_SIZE = 128
 _MARK = 0  # the 8-bit value of a fold, or of what is unknown
 
 
@@ -49,7 +49,7 @@ def viewer_data(case: ReportCase, middle_ijk: list[int]) -> dict:
 
 
 def _factors(image: sitk.Image) -> list[int]:
-    return [max(1, math.ceil(n / EDGE)) for n in image.GetSize()]
+    return [max(1, math.ceil(n / MAX_SIZE)) for n in image.GetSize()]
 
 
 def _reduced(image: sitk.Image) -> sitk.Image:
