@@ -14,10 +14,12 @@ from carlreg.errors import DeviceError, InputError
 from carlreg.training.loop import Run
 from carlreg.training.parallel import Ranks, ranks
 
-from .conftest import small_config
+from .conftest import narrow_networks, small_config
 
+KINDS = {"attention": "carl-compact", "joint": "unet"}
 _CHILD = """
 import contextlib, os, sys, torch
+import torch._dynamo  # as the optimizer would
 torch.set_num_threads(1)
 sys.path.insert(0, {folder!r})
 from conftest import narrow_networks, small_config
@@ -25,48 +27,63 @@ from pathlib import Path
 from carlreg.training.loop import Run, train
 from carlreg.training.parallel import ranks
 
-out = Path({out!r})
-config = small_config({kind!r}, steps=2, model={model!r}, optimizer={{"batch": 1, "accumulation": 2}})
 other = os.fork()  # before anything of autograd has run: both processes for the price of one import
 os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if other else "1"
-with ranks("cpu") as mine, narrow_networks() if {width!r} == "narrow" else contextlib.nullcontext():
-    run = Run(config, mine)
-    batches = run.batches()
-    run.train_step([next(batches) for _ in range(2)])
-    gradients = {{name: p.grad for name, p in run.network.named_parameters() if p.grad is not None}}
-    torch.save([gradients, dict(run.network.named_parameters())], out / f"rank{{mine.rank}}.pt")
-    stopped = iter([False, mine.rank == 1])  # one process is asked to stop: both do, at the same step
-    outcome = train(config, out / "run", mine, stop=lambda: next(stopped))
-    (out / f"rank{{mine.rank}}.txt").write_text(f"{{outcome.reason}} {{outcome.step}}")
-if other:
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
+for (kind, model), port in zip({kinds!r}.items(), {ports!r}):
+    os.environ["MASTER_PORT"] = str(port)
+    out = Path({out!r}) / kind
+    config = small_config(kind, steps=2, model=model, optimizer={{"batch": 1, "accumulation": 2}})
+    with ranks("cpu") as mine, narrow_networks() if {width!r} == "narrow" else contextlib.nullcontext():
+        run = Run(config, mine)
+        batches = run.batches()
+        run.train_step([next(batches) for _ in range(2)])
+        gradients = {{name: p.grad for name, p in run.network.named_parameters() if p.grad is not None}}
+        torch.save([gradients, dict(run.network.named_parameters())], out / f"rank{{mine.rank}}.pt")
+        stopped = iter([False, mine.rank == 1])  # one process is asked to stop: both do, at the same step
+        outcome = train(config, out / "run", mine, stop=lambda: next(stopped))
+        (out / f"rank{{mine.rank}}.txt").write_text(f"{{outcome.reason}} {{outcome.step}}")
+os._exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) if other else 0)  # Python's own end takes a second
 """
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
-@pytest.mark.parametrize(("kind", "model"), [("attention", "carl-compact"), ("joint", "unet")])
-def test_two_processes_equal_one_with_the_double_batch(tmp_path, kind, model, width):
-    code = _CHILD.format(folder=str(Path(__file__).parent), out=str(tmp_path), kind=kind, model=model, width=width)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+@pytest.fixture(scope="module", params=["narrow", pytest.param("full", marks=pytest.mark.slow)])
+def two_processes(request, tmp_path_factory):
+    """The folder with what two processes left, by kind; and the width of their networks."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs processes that fork")
+    out = tmp_path_factory.mktemp(request.param)
+    for kind in KINDS:
+        (out / kind).mkdir()
+    code = _CHILD.format(
+        folder=str(Path(__file__).parent), out=str(out), kinds=KINDS, ports=free_ports(len(KINDS)), width=request.param
+    )
+    shared = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen([sys.executable, "-c", code], env=os.environ | shared, start_new_session=True)
     try:
-        assert child.wait(timeout=120) == 0
+        assert child.wait(timeout=240) == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
+    return out, request.param
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_equal_one_with_the_double_batch(two_processes, kind):
+    tmp_path, width = two_processes[0] / kind, two_processes[1]
     (gradients, weights), (other_gradients, other_weights) = (
         torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)
     )
-    single = Run(
-        small_config(kind, steps=2, model=model, optimizer={"batch": 2, "accumulation": 2}),
-        Ranks(0, 1, torch.device("cpu")),
-    )
+    config = small_config(kind, steps=2, model=KINDS[kind], optimizer={"batch": 2, "accumulation": 2})
+    with narrow_networks() if width == "narrow" else contextlib.nullcontext():
+        single = Run(config, Ranks(0, 1, torch.device("cpu")))
     batches = single.batches()
     single.train_step([next(batches) for _ in range(2)])
     assert gradients and set(gradients) == {n for n, p in single.network.named_parameters() if p.grad is not None}
