@@ -27,3 +27,26 @@ def example_path():
 def calls():
     """A list that a test lets slots fill."""
     return []
+
+
+@pytest.fixture
+def pnw(host):
+    import slicer.parameterNodeWrapper
+
+    return slicer.parameterNodeWrapper
+
+
+@pytest.fixture
+def new_node(host):
+    return lambda: host.scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+
+
+@pytest.fixture
+def wrap(pnw, new_node):
+    """A wrapper with the given annotations (and defaults), on a new node or the given one."""
+
+    def make(annotations, node=None, **defaults):
+        cls = pnw.parameterNodeWrapper(type("Parameters", (), {"__annotations__": annotations, **defaults}))
+        return cls(node or new_node())
+
+    return make
