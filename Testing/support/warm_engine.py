@@ -124,6 +124,7 @@ def _import_everything() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; the server ends with them
     import SimpleITK  # noqa: F401
     import torch
+    import torch._dynamo  # what the first optimizer of a process would import, in more than a second
 
     torch.set_num_threads(1)
     import carlreg

@@ -22,7 +22,7 @@ queries = 64
 [data]
 workers = 1
 [data.synthetic]
-size = 32
+size = 24
 views = 2
 [validation]
 every_steps = 0
