@@ -38,17 +38,12 @@ def check(args: argparse.Namespace):
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     from .. import volumes
-    from ..formats.inverting import inverse_of, require_grids
-    from ..io.itk_transform import is_linear
+    from ..formats.inverting import inverse_of
 
     opened = open_source(args)
-    domain, target = opened.sides.grids
-    if not is_linear(opened.transform):
-        domain, target = require_grids(domain, target, "Inverting a transform that is not linear")
     inverse = inverse_of(
         opened.transform,
-        domain,
-        target,
+        *opened.sides.grids,
         spacing_mm=args.spacing,
         tolerance_mm=args.tolerance,
         check=progress.check,

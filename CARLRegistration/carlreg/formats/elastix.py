@@ -129,7 +129,7 @@ def _transform(values: dict[str, list[str]], file: Path, files: list[Path]) -> s
 
 
 def _bspline(values: dict, numbers, file: Path) -> sitk.Transform:
-    size = [int(n) for n in numbers("GridSize", 3)]
+    i, j, k = (int(n) for n in numbers("GridSize", 3))
     spacing = np.array(numbers("GridSpacing", 3))
     direction = np.array(numbers("GridDirection", 9)).reshape(3, 3).T  # column after column in the file
     index = np.array(numbers("GridIndex", 3)) if "GridIndex" in values else np.zeros(3)
@@ -137,9 +137,9 @@ def _bspline(values: dict, numbers, file: Path) -> sitk.Transform:
     order = int(numbers("BSplineTransformSplineOrder", 1)[0]) if "BSplineTransformSplineOrder" in values else 3
     if values.get("UseCyclicTransform", ["false"])[0] == "true":
         raise InputError(f"{file.name}: a cyclic B-spline cannot be read.")
-    parameters = np.array(numbers("TransformParameters", 3 * int(np.prod(size)))).reshape(3, *size[::-1])
+    parameters = np.array(numbers("TransformParameters", 3 * i * j * k)).reshape(3, k, j, i)
     try:
-        grid = VolumeGrid(tuple(size), spacing, origin, direction)
+        grid = VolumeGrid((i, j, k), spacing, origin, direction)
     except GeometryError as error:
         raise GeometryError(f"{file.name}: {error}") from error
     return sitk.BSplineTransform([grid.image(component) for component in parameters], order)

@@ -22,7 +22,10 @@ _MOST_NODES = 8_000_000
 
 
 def displacement(
-    transform: sitk.Transform, grid: VolumeGrid, dtype=np.float64, check: Callable[[], None] | None = None
+    transform: sitk.Transform,
+    grid: VolumeGrid,
+    dtype: np.dtype | type = np.float64,
+    check: Callable[[], None] | None = None,
 ) -> np.ndarray:
     """(D, H, W, 3) displacements in LPS mm at a grid's voxels, in slabs: one field in memory, the result.
 

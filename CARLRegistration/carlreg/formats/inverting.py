@@ -32,8 +32,8 @@ class Inverse:
 
 def inverse_of(
     transform: sitk.Transform,
-    domain: VolumeGrid,
-    target: VolumeGrid,
+    domain: VolumeGrid | None,
+    target: VolumeGrid | None,
     *,
     spacing_mm: float | None = None,
     tolerance_mm: float = 0.5,
@@ -42,6 +42,7 @@ def inverse_of(
     """The inverse of a transform from a volume's points (domain) to another's (target), on the target and a margin.
 
     Args:
+        domain, target: InputError when one is None and the transform is not linear.
         spacing_mm: of the inverse field; None = the field's own. tolerance_mm: an error above it counts as "not
         inverted".
     Returns: Inverse; its report: `error_mm` (mean, p99, max of going there and back, over the target's points that come
@@ -53,6 +54,7 @@ def inverse_of(
         inverse = sitk.CompositeTransform([transform.GetInverse()]).GetNthTransform(0)
         zero = {"mean": 0.0, "p99": 0.0, "max": 0.0}
         return Inverse(inverse, {"error_mm": zero, "not_inverted_percent": 0.0, "not_inverted_box_lps": None})
+    domain, target = require_grids(domain, target, "Inverting a transform that is not linear")
     physical = affine_after_field(transform) or sample_transform(transform, domain)
     if check is not None:
         check()

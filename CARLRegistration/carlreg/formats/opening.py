@@ -11,10 +11,9 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..io.itk_transform import is_linear
 from ..spaces import VolumeGrid
 from ..volumes import read_volume
-from .inverting import inverse_of, require_grids
+from .inverting import inverse_of
 from .reading import read
 from .writing import Sides
 
@@ -62,8 +61,13 @@ def open_transform(
     beside = file.with_name("transform.h5" if backward else _INVERSE)
     if file.name in ("transform.h5", _INVERSE) and direction == "forward" and beside.is_file():
         near = read(beside).transform
-    files = tuple(None if given[side] is None else Path(given[side]).expanduser() for side in ordered)
-    return Opened(imported.transform, Sides(ordered, (first, second), files), imported.notes, near)
+    from_file, to_file = (_path_of(given[side]) for side in ordered)
+    sides = Sides(ordered, (first, second), (from_file, to_file))
+    return Opened(imported.transform, sides, imported.notes, near)
+
+
+def _path_of(volume: str | os.PathLike | None) -> Path | None:
+    return None if volume is None else Path(volume).expanduser()
 
 
 def _grids_beside(file: Path) -> dict[str, VolumeGrid]:
@@ -103,19 +107,12 @@ def chosen(
     if opened.near_inverse is not None:
         note = "the inverse that the registration wrote"
         return Opened(opened.near_inverse, opened.sides.swapped(), (*opened.notes, note), opened.transform)
-    inverse = _computed_inverse(opened, check)
+    inverse = inverse_of(opened.transform, *opened.sides.grids, check=check)
     error = inverse.report["error_mm"]["max"]
     note = f"inverted numerically; there and back again {error or 0.0:.3g} mm off at most where it could be inverted"
     if inverse.report["not_inverted_percent"]:
         note += f"; {inverse.report['not_inverted_percent']:.3g} % of the volume could not be inverted"
     return Opened(inverse.transform, opened.sides.swapped(), (*opened.notes, note), opened.transform)
-
-
-def _computed_inverse(opened: Opened, check):
-    if is_linear(opened.transform):
-        return inverse_of(opened.transform, None, None)
-    domain, target = require_grids(*opened.sides.grids, "Inverting a transform that is not linear")
-    return inverse_of(opened.transform, domain, target, check=check)
 
 
 def compose(transforms: Sequence[sitk.Transform]) -> sitk.Transform:

@@ -159,9 +159,8 @@ def _nifti(file: Path, label: str, convention, fixed, moving) -> Imported:
             image, array = image[:, :, :, 0, 0], np.ascontiguousarray(np.moveaxis(array[:, 0], 0, 3))
         if intent != nifti_field.DISPLACEMENT and (known or convention) == "ras":  # 1006 the reader turns itself
             array[..., :2] *= -1
-        return _from_array(
-            array, VolumeGrid.of(image), f"NIfTI displacement field, {(known or convention).upper()}", label
-        )
+        space = known or convention or ""
+        return _from_array(array, VolumeGrid.of(image), f"NIfTI displacement field, {space.upper()}", label)
     if len(sizes) == 4 and sizes[3] == 3:
         if intent == nifti_field.FSL_RELATIVE and convention is None:
             convention = "fsl"

@@ -34,7 +34,8 @@ class Sides:
     files: tuple[Path | None, Path | None] = (None, None)
 
     def swapped(self) -> Sides:
-        return Sides(self.names[::-1], self.grids[::-1], self.files[::-1])
+        (a, b), (grid_a, grid_b), (file_a, file_b) = self.names, self.grids, self.files
+        return Sides((b, a), (grid_b, grid_a), (file_b, file_a))
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class _Content:
     """What is written: y = affine(x + field(x)), or `whole` as it is; either part may be missing."""
 
     whole: sitk.Transform | None
-    affine_lps: np.ndarray | None
+    affine_lps: np.ndarray
     field_dhw3: np.ndarray | None
     grid: VolumeGrid | None
     sides: Sides
@@ -65,11 +66,18 @@ class _Content:
     def has_field(self) -> bool:
         return self.precision is not None
 
+    def field(self) -> tuple[np.ndarray, VolumeGrid]:
+        """The displacements and their grid. Raises ValueError when there are none."""
+        if self.field_dhw3 is None or self.grid is None:
+            raise ValueError("Expected a transform with a field.")
+        return self.field_dhw3, self.grid
+
     def taken_field(self, dtype) -> sitk.Image:
         """The field as an image; its array is given up, so that a large field is not held twice while it is written."""
-        array = self.field_dhw3.astype(dtype, copy=False)
+        array, grid = self.field()
         self.field_dhw3 = None
-        return self.grid.image(array)
+        array = array.astype(dtype, copy=False)
+        return grid.image(array)
 
 
 def write(
@@ -130,7 +138,7 @@ def write(
     return written
 
 
-def _content(transform, entry: Format, sides, spacing_mm, like, precision, flatten_it, file, check) -> _Content:
+def _content(transform, entry: Format, sides: Sides, spacing_mm, like, precision, flatten_it, file, check) -> _Content:
     dtype = np.dtype(precision or ("float64" if entry.name in ("itk", "slicer") else "float32"))
     name = stem_of(file)
     linear = is_linear(transform)
@@ -149,7 +157,7 @@ def _content(transform, entry: Format, sides, spacing_mm, like, precision, flatt
         return _Content(None, np.eye(4), displacement(transform, fixed, dtype, check), fixed, sides, name)
     physical = None if flatten_it or entry.parts == "field" else affine_after_field(transform)
     if physical is None and not flatten_it and not resampled and entry.name in ("itk", "slicer"):
-        return _Content(transform, None, None, None, sides, name)
+        return _Content(transform, np.eye(4), None, None, sides, name)
     grid = default_grid(transform, sides.grids[0], spacing_mm, like)
     if physical is None:
         return _Content(None, np.eye(4), displacement(transform, grid, dtype, check), grid, sides, name)
@@ -160,9 +168,8 @@ def _content(transform, entry: Format, sides, spacing_mm, like, precision, flatt
 def _error(transform: sitk.Transform, content: _Content, sides: Sides) -> dict:
     if content.field_dhw3 is None:
         return {"mean": 0.0, "p99": 0.0, "max": 0.0}
-    return sampling_error(
-        transform, content.affine_lps, content.field_dhw3, content.grid, sides.grids[0] or content.grid
-    )
+    field_dhw3, grid = content.field()
+    return sampling_error(transform, content.affine_lps, field_dhw3, grid, sides.grids[0] or grid)
 
 
 def _sidecar(entry: Format, content: _Content, sides: Sides, file: Path, names, error, notes) -> dict:
@@ -200,7 +207,7 @@ def _as_itk(content: _Content) -> sitk.Transform:
     if not content.has_field:
         return affine_to_sitk(content.affine_lps)
     field = sitk.DisplacementFieldTransform(content.taken_field(np.float64))
-    if np.array_equal(content.affine_lps, np.eye(4)):
+    if _is_identity(content):
         return field
     return sitk.CompositeTransform([affine_to_sitk(content.affine_lps), field])
 
@@ -210,7 +217,7 @@ def _write_itk(content: _Content, place, name: str) -> None:
 
 
 def _write_nifti(content: _Content, place, name: str) -> None:
-    nifti_field.write_field(place(name), content.field_dhw3, content.grid, nifti_field.DISPLACEMENT)
+    nifti_field.write_field(place(name), *content.field(), nifti_field.DISPLACEMENT)
 
 
 def _write_image(content: _Content, place, name: str) -> None:
@@ -218,13 +225,13 @@ def _write_image(content: _Content, place, name: str) -> None:
 
 
 def _is_identity(content: _Content) -> bool:
-    return content.affine_lps is None or np.array_equal(content.affine_lps, np.eye(4))
+    return np.array_equal(content.affine_lps, np.eye(4))
 
 
 def _write_ants(content: _Content, place, name: str) -> None:
     if content.has_field:
         warp = place(f"{content.name}1Warp.nii.gz")
-        nifti_field.write_field(warp, content.field_dhw3, content.grid, nifti_field.VECTOR)
+        nifti_field.write_field(warp, *content.field(), nifti_field.VECTOR)
     if not content.has_field or not _is_identity(content):
         sitk.WriteTransform(affine_to_sitk(content.affine_lps), str(place(f"{content.name}0GenericAffine.mat")))
 
@@ -248,8 +255,8 @@ def _write_elastix(content: _Content, place, name: str) -> None:
 
 
 def _write_fsl(content: _Content, place, name: str) -> None:
-    fixed, moving = content.sides.grids
-    warp = fsl.relative_warp(content.field_dhw3, fixed, moving)
+    fixed, moving = fsl.require_both(*content.sides.grids, "An FSL warp")
+    warp = fsl.relative_warp(content.field()[0], fixed, moving)
     nifti_field.write_fsl_warp(place(name), warp, fixed)
 
 

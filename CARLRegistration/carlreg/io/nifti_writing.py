@@ -29,7 +29,7 @@ def write_nifti_gz(path: str | os.PathLike, array: np.ndarray, grid: VolumeGrid,
     write_gz(path, header, [array])
 
 
-def write_gz(path: str | os.PathLike, header: bytes, parts: Iterable[np.ndarray]) -> None:
+def write_gz(path: str | os.PathLike, header: bytes | bytearray, parts: Iterable[np.ndarray]) -> None:
     """Write a header and, after it, arrays as they lie in memory, as one gzip stream. Raises OSError."""
     flats = (np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts)
     chunks = (flat[n : n + _CHUNK_BYTES] for flat in flats for n in range(0, flat.size, _CHUNK_BYTES))
@@ -41,7 +41,7 @@ def write_gz(path: str | os.PathLike, header: bytes, parts: Iterable[np.ndarray]
         # Chunks are deflated side by side and joined into one stream: a full flush ends each on a byte.
         waiting: list = []
         for chunk in chunks:
-            checksum, length = zlib.crc32(chunk, checksum), length + chunk.size
+            checksum, length = zlib.crc32(chunk.data, checksum), length + chunk.size
             waiting.append(pool.submit(_deflated, chunk))
             if len(waiting) > 2 * workers:
                 stream.write(waiting.pop(0).result())

@@ -6,6 +6,8 @@ zero. Fields are tensors c d h w (channel first, contiguous) or rows (nodes x 3)
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -101,6 +103,14 @@ def sample_at_index(
     unit = ((index_3kji + 0.5) / scale).flip(0)
     values = sample(image_cdhw[None], unit[None])[0]
     return torch.where(inside, values, torch.tensor(outside, dtype=values.dtype))
+
+
+@overload
+def trilinear_at(rows: Tensor, shape_dhw, index: Tensor, gradient: Literal[False] = False) -> Tensor: ...
+
+
+@overload
+def trilinear_at(rows: Tensor, shape_dhw, index: Tensor, gradient: Literal[True]) -> tuple[Tensor, Tensor]: ...
 
 
 def trilinear_at(rows: Tensor, shape_dhw, index: Tensor, gradient: bool = False):

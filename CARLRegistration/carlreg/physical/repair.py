@@ -59,8 +59,8 @@ def _smallest_in(field: Tensor, spacing, direction) -> Tensor:
         for along_j in sided[1]:
             for along_k in sided[2]:
                 torch.minimum(result, determinant(along_i, along_j, along_k), out=result)
-    central = [sum(pair) / len(pair) for pair in sided]
-    return torch.minimum(result, determinant(*central))
+    along_i, along_j, along_k = ((pair[0] + pair[-1]) / 2 for pair in sided)
+    return torch.minimum(result, determinant(along_i, along_j, along_k))
 
 
 def repair_folds(
@@ -162,7 +162,7 @@ def _blurred(volume: Tensor, radius: int) -> Tensor:
     return volume
 
 
-def _box(mask: Tensor, margin: int) -> tuple[slice, slice, slice]:
+def _box(mask: Tensor, margin: int) -> tuple[slice, ...]:
     slices = []
     for dim in range(3):
         others = [d for d in range(3) if d != dim]
@@ -171,5 +171,5 @@ def _box(mask: Tensor, margin: int) -> tuple[slice, slice, slice]:
     return _grow(tuple(slices), margin, mask.shape)
 
 
-def _grow(box, margin: int, shape) -> tuple[slice, slice, slice]:
+def _grow(box, margin: int, shape) -> tuple[slice, ...]:
     return tuple(slice(max(b.start - margin, 0), min(b.stop + margin, n)) for b, n in zip(box, shape, strict=True))

@@ -80,7 +80,7 @@ class PreparedVolume:
     def is_valid(self, points_lps: np.ndarray) -> np.ndarray:
         """n: True where an n x 3 LPS point lies inside the volume, for CT also outside its filling."""
         unit = apply_affine(self.grid.normalized_from_lps, points_lps)
-        inside = ((unit > 0) & (unit < 1)).all(1)
+        inside = np.all((unit > 0) & (unit < 1), axis=1)
         if self.valid_dhw is None or self.data_grid is None or self.modality != "ct":
             return inside
         return inside & (_nearest(self.valid_dhw, self.data_grid, points_lps) > 0.5)

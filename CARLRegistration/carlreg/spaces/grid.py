@@ -9,6 +9,7 @@ Matrices are 4x4 float64, act on column vectors and are named `a_from_b`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING
@@ -72,7 +73,8 @@ class VolumeGrid:
     @property
     def shape_dhw(self) -> tuple[int, int, int]:
         """Array and tensor shape (k, j, i)."""
-        return self.size_ijk[::-1]
+        i, j, k = self.size_ijk
+        return k, j, i
 
     @property
     def lps_from_ijk(self) -> np.ndarray:
@@ -96,9 +98,9 @@ class VolumeGrid:
     def contains(self, lps) -> np.ndarray:
         """(...) bool: which (..., 3) LPS points lie in the volume, its faces included (ITK's rule)."""
         index = self.index(lps)
-        return ((index >= -0.5) & (index <= np.asarray(self.size_ijk) - 0.5)).all(axis=-1)
+        return np.all((index >= -0.5) & (index <= np.asarray(self.size_ijk) - 0.5), axis=-1)
 
-    def indices(self, start: int = 0, stop: int | None = None, step=1) -> np.ndarray:
+    def indices(self, start: int = 0, stop: int | None = None, step: int | Sequence[int] = 1) -> np.ndarray:
         """(D, H, W, 3) voxel indices (i, j, k), float64, of the planes start to stop along k.
 
         step: take every step-th voxel only (one number, or one per array axis k, j, i).
@@ -111,7 +113,7 @@ class VolumeGrid:
         ]
         return np.stack(np.meshgrid(*axes, indexing="ij")[::-1], axis=-1)
 
-    def centers(self, start: int = 0, stop: int | None = None, step=1) -> np.ndarray:
+    def centers(self, start: int = 0, stop: int | None = None, step: int | Sequence[int] = 1) -> np.ndarray:
         """(D, H, W, 3) LPS mm of the voxel centers; of some planes or voxels only, see `indices`."""
         return self.points(self.indices(start, stop, step))
 
@@ -188,7 +190,8 @@ class VolumeGrid:
 
     def _around(self, center_lps, size, spacing) -> VolumeGrid:
         offset = self.direction @ ((np.asarray(size) - 1) / 2.0 * spacing)
-        return VolumeGrid(tuple(int(n) for n in size), spacing, center_lps - offset, self.direction)
+        i, j, k = (int(n) for n in size)
+        return VolumeGrid((i, j, k), spacing, center_lps - offset, self.direction)
 
     def axes_along(self, direction=None) -> tuple[tuple[int, int, int], np.ndarray]:
         """How to store the voxels so that their axes lie nearest to a 3 x 3 direction's columns (None: L, P, S).
@@ -196,10 +199,10 @@ class VolumeGrid:
         Returns (for each new axis i, j, k the present one, and +1 or -1 whether it is kept or reversed).
         """
         cosines = self.direction.T @ (np.eye(3) if direction is None else direction)
-        order = max(
+        i, j, k = max(
             permutations(range(3)), key=lambda axes: round(sum(abs(cosines[a, n]) for n, a in enumerate(axes)), 6)
         )
-        return order, np.where(cosines[list(order), range(3)] < 0, -1, 1)
+        return (i, j, k), np.where(cosines[[i, j, k], range(3)] < 0, -1, 1)
 
     def reordered(self, order, signs) -> VolumeGrid:
         """The same voxels stored along other axes, see `axes_along`."""
