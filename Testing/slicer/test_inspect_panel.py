@@ -330,6 +330,7 @@ def test_figures_of_any_transform(host, section, tmp_path):
     assert sorted(figures()) == sorted(names)
 
 
+@pytest.mark.whole
 def test_after_a_registration_it_is_what_is_inspected(host, panel, tmp_path, monkeypatch):  # noqa: F811
     import qt
     import slicer

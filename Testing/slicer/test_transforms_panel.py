@@ -306,14 +306,14 @@ def test_stop_and_closing_the_scene_leave_nothing(host, section):
     assert section._work is None and process._process.poll() is not None and transforms() == []
 
 
+@pytest.mark.whole
 def test_after_a_registration_its_transform_is_chosen(host, panel, tmp_path):  # noqa: F811
     from CARLRegistrationLib.register.sample_data import loadSamplePair
     from CARLRegistrationLib.transforms.choices import Which
 
-    fixed, moving = loadSamplePair(8.0)
+    fixed, moving = loadSamplePair(6.0)
     panel.ui.fixedVolumeSelector.setCurrentNode(fixed)
     panel.ui.movingVolumeSelector.setCurrentNode(moving)
-    panel.parameters.ioSteps = 0
     panel.ui.applyButton.click()
     waitForEnd(host, panel)
     section, ui = panel.transforms, panel.transforms.ui
