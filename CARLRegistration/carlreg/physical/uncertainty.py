@@ -26,7 +26,7 @@ class Uncertainty:
 
     grid: the coarse lattice. expected_mm, bound_mm: (D, H, W) on it, the error to be expected and the bound below
         which the error is in 90 % of places; finite everywhere.
-    known: (D, H, W), above 0 where both images have data, below where there is filling. Elsewhere the values mean
+    known: (D, H, W), above 0 where both images have data, below where there is padding. Elsewhere the values mean
         nothing, and the methods say NaN.
     transform, moving_grid: what it is the uncertainty of; places that map beyond this grid are unknown, too.
     meaning: in words. evidence: what the values were made from, name -> (D, H, W), lengths in units of `voxel_mm`, the

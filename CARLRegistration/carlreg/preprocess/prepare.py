@@ -28,8 +28,8 @@ class PreparedVolume:
 
     voxels_dhw: normalized to [0, 1], float32, on `grid`. content: the sub-grid that holds the body.
     mask_dhw: the user's mask, float32 0/1 on `grid`, or None.
-    data_dhw: 0..1 on `data_grid`, 0 where the volume is filled up with a constant; None when nothing is filled.
-    extended_dhw: the voxels with their filling replaced by a smooth continuation of the data; None = as `voxels_dhw`.
+    valid_dhw: 0..1 on `valid_grid`, 0 where the volume is padded with a constant; None without padding.
+    extended_dhw: the voxels with their padding replaced by a smooth continuation of the data; None = as `voxels_dhw`.
     """
 
     voxels_dhw: Tensor
@@ -38,7 +38,7 @@ class PreparedVolume:
     modality: str
     mask_dhw: Tensor | None = None
     valid_dhw: Tensor | None = None
-    data_grid: VolumeGrid | None = None
+    valid_grid: VolumeGrid | None = None
     extended_dhw: Tensor | None = None
 
     def at(self, spacing_mm: float, *, margin_mm: float = 0.0) -> tuple[Tensor, VolumeGrid]:
@@ -61,14 +61,13 @@ class PreparedVolume:
     def weight_at(self, grid: VolumeGrid, *, padding_is_background: bool = False) -> Tensor | None:
         """Where this volume counts, 1 x 1 x D x H x W in 0..1 on a grid with its axes; None = everywhere.
 
-        The mask, and without the filled-up parts. filling_is_background: count those as image, as is right for a
-        body cut out of its background; the default takes CT's filling for missing data and other images' for
-        background.
+        The mask, and without the padded parts. padding_is_background: count those as image, as is right for a body
+        cut out of its background; the default counts them as missing data.
         """
         weight = None if self.mask_dhw is None else resample_on_axes(self.mask_dhw, self.grid, grid)
-        if self.valid_dhw is None or self.data_grid is None or padding_is_background:
+        if self.valid_dhw is None or self.valid_grid is None or padding_is_background:
             return weight
-        data = resample_on_axes(self.valid_dhw, self.data_grid, grid, smooth=False)
+        data = resample_on_axes(self.valid_dhw, self.valid_grid, grid, smooth=False)
         return data if weight is None else weight * data
 
     def mask_weight(self, points_lps: np.ndarray) -> np.ndarray:
@@ -78,12 +77,12 @@ class PreparedVolume:
         return _nearest(self.mask_dhw, self.grid, points_lps)
 
     def is_valid(self, points_lps: np.ndarray) -> np.ndarray:
-        """n: True where an n x 3 LPS point lies inside the volume, for CT also outside its filling."""
+        """n: True where an n x 3 LPS point lies inside the volume, for CT also outside its padding."""
         unit = apply_affine(self.grid.normalized_from_lps, points_lps)
         inside = np.all((unit > 0) & (unit < 1), axis=1)
-        if self.valid_dhw is None or self.data_grid is None or self.modality != "ct":
+        if self.valid_dhw is None or self.valid_grid is None or self.modality != "ct":
             return inside
-        return inside & (_nearest(self.valid_dhw, self.data_grid, points_lps) > 0.5)
+        return inside & (_nearest(self.valid_dhw, self.valid_grid, points_lps) > 0.5)
 
 
 def _nearest(values_dhw: Tensor, grid: VolumeGrid, points_lps: np.ndarray) -> np.ndarray:
@@ -115,23 +114,23 @@ def prepare(volume, modality: str = "auto", mask=None) -> PreparedVolume:
     grid = volume.grid
     mask_dhw = None if mask is None else tensor_from_array((mask.array > 0).astype(np.float32))
     content = content_box(voxels, grid)
-    data, data_grid = filled_parts(voxels, grid)
+    data, valid_grid = valid_parts(voxels, grid)
     extended = None
-    if data is not None and data_grid is not None and chosen == "ct":
-        extended = _extended_volume(voxels, grid, data, data_grid)
-    return PreparedVolume(voxels, grid, content, chosen, mask_dhw, data, data_grid, extended)
+    if data is not None and valid_grid is not None and chosen == "ct":
+        extended = _extended_volume(voxels, grid, data, valid_grid)
+    return PreparedVolume(voxels, grid, content, chosen, mask_dhw, data, valid_grid, extended)
 
 
-def _extended_volume(voxels_dhw: Tensor, grid: VolumeGrid, valid_dhw: Tensor, data_grid: VolumeGrid) -> Tensor:
-    """The volume with its filling replaced by a smooth continuation of the data.
+def _extended_volume(voxels_dhw: Tensor, grid: VolumeGrid, valid_dhw: Tensor, valid_grid: VolumeGrid) -> Tensor:
+    """The volume with its padding replaced by a smooth continuation of the data.
 
-    Smoothing before shrinking would otherwise darken the data next to the filling, which looks like an edge, and
+    Smoothing before shrinking would otherwise darken the data next to the padding, which looks like an edge, and
     optimization pulls edges to where the other image has none.
     """
-    inside = resample_on_axes(valid_dhw, data_grid, grid, smooth=False)[0, 0].clamp(0, 1)
-    share = resample_on_axes(inside, grid, data_grid)
-    coarse = resample_on_axes(voxels_dhw * inside, grid, data_grid) / share.clamp_min(1e-3)
-    continued = resample_on_axes(_continued(coarse, (share > 0.05).float())[0, 0], data_grid, grid, smooth=False)[0, 0]
+    inside = resample_on_axes(valid_dhw, valid_grid, grid, smooth=False)[0, 0].clamp(0, 1)
+    share = resample_on_axes(inside, grid, valid_grid)
+    coarse = resample_on_axes(voxels_dhw * inside, grid, valid_grid) / share.clamp_min(1e-3)
+    continued = resample_on_axes(_continued(coarse, (share > 0.05).float())[0, 0], valid_grid, grid, smooth=False)[0, 0]
     return continued.lerp_(voxels_dhw, inside)
 
 
@@ -183,12 +182,12 @@ def field_of_view(volume: Volume, modality: str = "auto", mask: Volume | None = 
     return cut(volume), cut_mask
 
 
-def filled_parts(voxels_dhw: Tensor, grid: VolumeGrid) -> tuple[Tensor | None, VolumeGrid | None]:
+def valid_parts(voxels_dhw: Tensor, grid: VolumeGrid) -> tuple[Tensor | None, VolumeGrid | None]:
     """Where a volume has data: 0..1 on a coarse grid, and that grid; (None, None) when nothing is filled up.
 
     Resampled, padded and round fields of view are filled with one value, the lowest. Noise and air that was clamped
     hit it here and there, so a place counts as filled when most voxels around it have exactly that value; beyond the
-    volume there is nothing either, so that a thin wedge of filling along a face is seen.
+    volume there is nothing either, so that a thin wedge of padding along a face is seen.
     """
     filled = voxels_dhw == 0
     if float(filled[::2, ::2, ::2].float().mean()) < 0.01:

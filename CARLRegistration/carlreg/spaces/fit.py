@@ -17,7 +17,10 @@ def fit_linear(points, targets, weights=None, *, kind: str = "affine", toward_ri
         toward_rigid: of an affine map, how strongly it is drawn to the rigid one, as a share of the points' mean
             squared extent: keeps directions sane in which the points are thin or none.
     Source: Umeyama, IEEE TPAMI 13(4), 1991, for rigid and similarity.
+    Raises ValueError for another kind.
     """
+    if kind not in KINDS:
+        raise ValueError(f"Expected one of {', '.join(KINDS)}; got {kind!r}.")
     weights = np.ones(len(points)) if weights is None else weights
     w = (weights / max(weights.sum(), 1e-12))[:, None]
     center_x, center_y = (w * points).sum(0), (w * targets).sum(0)

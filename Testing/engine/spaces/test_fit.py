@@ -90,3 +90,8 @@ def test_cubic_bspline_is_scipys():
     np.testing.assert_allclose(
         cubic_bspline(torch.tensor(at.tolist(), dtype=torch.float64)).tolist(), cubic_bspline(at), atol=1e-15
     )
+
+
+def test_unknown_kinds_are_refused():
+    with pytest.raises(ValueError, match="rigid, similarity, affine"):
+        fit_linear(np.eye(3), np.eye(3), kind="projective")
