@@ -20,9 +20,10 @@ from carlreg.models.unet import UNet, UNetSettings
 
 from .conftest import make_live, sharpen, smooth_image
 
-# Logits times this; sharper attention also magnifies what single precision rounds, the more the wider the tokens.
-SHARPER = {"narrow": 8.0, "wide": 4.0}
+SHARPER = 16.0
 TOLERANCE = 1e-4  # normalized coordinates
+# Of single places: resampling, three times in a row, magnifies what single precision rounds; 0.02 voxels.
+TOLERANCE_MOST = 4e-4
 WIDTHS = pytest.mark.parametrize("width", ["narrow", pytest.param("wide", marks=pytest.mark.slow)], indirect=True)
 
 AUTHORS = {
@@ -103,8 +104,10 @@ def assert_maps_equal(theirs, loaded, shape, directions=2):
             phi = theirs(*pair)
             expected = phi(theirs.identity_map)
             found = prediction.map.on_grid(shape)
-            assert float((found - expected).abs().max()) < TOLERANCE
-            assert float((prediction.map(points) - phi(points)).abs().max()) < TOLERANCE
+            for one, other in ((found, expected), (prediction.map(points), phi(points))):
+                apart = (one - other).abs()
+                assert float(apart.flatten().kthvalue(int(0.999 * apart.numel())).values) < TOLERANCE
+                assert float(apart.max()) < TOLERANCE_MOST
             assert float(((found - theirs.identity_map) * voxels).abs().mean()) > 1
     steps = [float((field * voxels).norm(dim=1).mean()) for field in moved]
     assert steps and min(steps) > 1, f"a refinement moves by {steps} voxels only"
@@ -122,7 +125,7 @@ def test_carl_equals_the_authors(name, directions, width, tmp_path):
     shape = (48, 50, 53)  # odd sizes: pooling in the align_corners convention rounds up
     theirs = with_psi3(AUTHORS[name]([1, 1, *shape], dimension=3).regis_net, [1, 1, *shape])
     make_live(theirs)
-    sharpen(theirs, SHARPER[width])
+    sharpen(theirs, SHARPER)
     file = tmp_path / "Final weights.trch"
     torch.save(theirs.state_dict(), file)
 
@@ -134,7 +137,7 @@ def test_carl_equals_the_authors(name, directions, width, tmp_path):
     for module in loaded.network.modules():
         if hasattr(module, "encoder"):
             settings = module.encoder.settings
-            module.encoder.settings = replace(settings, norm=settings.norm * SHARPER[width] ** 0.5)
+            module.encoder.settings = replace(settings, norm=settings.norm * SHARPER**0.5)
     assert_maps_equal(theirs, loaded, shape, directions)
 
 

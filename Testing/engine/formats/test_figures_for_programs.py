@@ -9,12 +9,15 @@ import sys
 import numpy as np
 import SimpleITK as sitk
 from support.geometry import rotation
+from support.warm_engine import Popen
 
 
 def figures_of(*arguments) -> dict:
     command = [sys.executable, "-m", "carlreg", *map(str, arguments), "--progress", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    process = Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8")
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in out.splitlines()]
     return {name: value for line in lines for name, value in line.get("figures", {}).items()}
 
 

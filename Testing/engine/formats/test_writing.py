@@ -175,7 +175,7 @@ from carlreg.spaces import VolumeGrid
 def memory(what):
     return int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 
-fixed = VolumeGrid((192, 192, 128), (1.0, 1.0, 1.5), (0.0, 0, 0), np.eye(3))
+fixed = VolumeGrid((160, 160, 112), (1.2, 1.2, 1.7), (0.0, 0, 0), np.eye(3))
 grid = fixed.padded(20).with_spacing(8.0)
 k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape_dhw), indexing="ij")
 field = np.stack([np.sin(i / 4), np.cos(j / 5 + k / 7), np.sin(k / 6)], axis=-1).astype(np.float32)

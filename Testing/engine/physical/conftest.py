@@ -12,12 +12,15 @@ from support.geometry import DIRECTIONS, positions, random_points, rotation
 
 
 @pytest.fixture(autouse=True)
-def _two_threads():
+def _thread_count_comes_back():
+    """Whatever is tested leaves PyTorch's thread count as it was; two, so that a change to one is seen."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    yield
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(before)
+    try:
+        yield
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(params=list(DIRECTIONS))
