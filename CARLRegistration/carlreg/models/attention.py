@@ -130,8 +130,8 @@ def match(
     variance = (square - (position**2).sum(1, keepdim=True)).clamp_min(0)
     certainty = inside.clamp(0, 1) / (1 + variance)
     shape = position.new_tensor(moving_shape).view(1, 3, 1, 1, 1)
-    unit = 0.5 + position / ((shape - 1).clamp_min(1) if align_corners else shape)
-    return Match(unit, certainty, variance.sqrt())
+    normalized = 0.5 + position / ((shape - 1).clamp_min(1) if align_corners else shape)
+    return Match(normalized, certainty, variance.sqrt())
 
 
 def _with_background_key(

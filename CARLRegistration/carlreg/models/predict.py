@@ -138,9 +138,9 @@ def _points_lps(normalized_13dhw: Tensor, lps_from_normalized: np.ndarray) -> np
 @torch.no_grad()
 def mapped_lps(coordinate_map: CoordinateMap, images: NetworkImages, points_lps: np.ndarray) -> np.ndarray:
     """n x 3 fixed points (LPS mm) through a network's map, n x 3 moving points; outside its grid the edge continues."""
-    unit = apply_affine(np.linalg.inv(images.fixed_lps_from_normalized), points_lps)
-    inside = np.clip(unit, 0.0, 1.0)
+    normalized = apply_affine(np.linalg.inv(images.fixed_lps_from_normalized), points_lps)
+    inside = np.clip(normalized, 0.0, 1.0)
     points = tensor_from_array(np.ascontiguousarray(inside.T, dtype=np.float32))[None, :, :, None, None]
     moved = _points_lps(coordinate_map(points.to(images.fixed_b1dhw.device)), images.moving_lps_from_normalized)
     # beyond the grid go on parallel to the edge
-    return moved + (unit - inside) @ images.fixed_lps_from_normalized[:3, :3].T
+    return moved + (normalized - inside) @ images.fixed_lps_from_normalized[:3, :3].T

@@ -55,21 +55,21 @@ class AffineProblem:
         self.structure_11dhw = structure
         self.total = float(structure.sum())
         device = images.fixed_11dhw.device
-        self.units = [(torch.arange(n, dtype=torch.float32, device=device) + 0.5) / n for n in fixed.shape_dhw]
+        self.axes = [(torch.arange(n, dtype=torch.float32, device=device) + 0.5) / n for n in fixed.shape_dhw]
         self.moving_normalized_from_lps = tensor_from_array(images.moving_grid.normalized_from_lps)
         self.fixed_lps_from_normalized = tensor_from_array(fixed.lps_from_normalized)
 
     def map(self, matrix: Tensor) -> Tensor:
         """1 x 3 x D x H x W moving normalized coordinates; differentiable in the 4x4 LPS matrix (float64)."""
-        unit = (
-            (self.moving_normalized_from_lps @ matrix @ self.fixed_lps_from_normalized).float().to(self.units[0].device)
+        normalized = (
+            (self.moving_normalized_from_lps @ matrix @ self.fixed_lps_from_normalized).float().to(self.axes[0].device)
         )
-        d, h, w = self.units
+        d, h, w = self.axes
         return (
-            unit[:3, 0, None, None, None] * d[None, :, None, None]
-            + unit[:3, 1, None, None, None] * h[None, None, :, None]
-            + unit[:3, 2, None, None, None] * w[None, None, None, :]
-            + unit[:3, 3, None, None, None]
+            normalized[:3, 0, None, None, None] * d[None, :, None, None]
+            + normalized[:3, 1, None, None, None] * h[None, None, :, None]
+            + normalized[:3, 2, None, None, None] * w[None, None, None, :]
+            + normalized[:3, 3, None, None, None]
         )[None]
 
     def loss(self, matrix: Tensor) -> tuple[Tensor, float]:
@@ -112,10 +112,10 @@ class AffineProblem:
     def _sampled(self, moving_from_fixed: Callable[[np.ndarray], np.ndarray]) -> Tensor:
         """1 x 3 x D x H x W moving normalized coordinates."""
         grid = self.images.fixed_grid
-        units = np.stack(np.meshgrid(*[array_from_tensor(u) for u in self.units], indexing="ij"), -1).reshape(-1, 3)
-        mapped = moving_from_fixed(apply_affine(grid.lps_from_normalized, units))
-        unit = apply_affine(self.images.moving_grid.normalized_from_lps, mapped).T.astype(np.float32)
-        return tensor_from_array(unit.reshape(1, 3, *grid.shape_dhw)).to(self.units[0].device)
+        axes = np.stack(np.meshgrid(*[array_from_tensor(u) for u in self.axes], indexing="ij"), -1).reshape(-1, 3)
+        mapped = moving_from_fixed(apply_affine(grid.lps_from_normalized, axes))
+        normalized = apply_affine(self.images.moving_grid.normalized_from_lps, mapped).T.astype(np.float32)
+        return tensor_from_array(normalized.reshape(1, 3, *grid.shape_dhw)).to(self.axes[0].device)
 
     def _score(self, value: Tensor, overlap: float) -> AffineScore:
         similarity = max(0.0, -float(value))
@@ -127,12 +127,12 @@ def _weighted_center(image_11dhw: Tensor, grid: VolumeGrid, weight: Tensor | Non
     total = float(values.sum())
     if total <= 0:
         return grid.center_lps
-    unit = [
+    normalized = [
         float((values.sum([b for b in range(3) if b != a]) * (torch.arange(n, device=values.device) + 0.5) / n).sum())
         / total
         for a, n in enumerate(values.shape)
     ]
-    return (grid.lps_from_normalized @ [*unit, 1.0])[:3]
+    return (grid.lps_from_normalized @ [*normalized, 1.0])[:3]
 
 
 def refine_affine(

@@ -100,8 +100,8 @@ def sample_at_index(
     size = image_cdhw.shape[:0:-1]
     inside = inside_index(index_3kji, size) if inside is None else inside
     scale = torch.tensor([float(n) for n in size])[:, None, None, None]
-    unit = ((index_3kji + 0.5) / scale).flip(0)
-    values = sample(image_cdhw[None], unit[None])[0]
+    normalized = ((index_3kji + 0.5) / scale).flip(0)
+    values = sample(image_cdhw[None], normalized[None])[0]
     return torch.where(inside, values, torch.tensor(outside, dtype=values.dtype))
 
 

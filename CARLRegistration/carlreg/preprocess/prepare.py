@@ -78,8 +78,8 @@ class PreparedVolume:
 
     def is_valid(self, points_lps: np.ndarray) -> np.ndarray:
         """n: True where an n x 3 LPS point lies inside the volume, for CT also outside its padding."""
-        unit = apply_affine(self.grid.normalized_from_lps, points_lps)
-        inside = np.all((unit > 0) & (unit < 1), axis=1)
+        normalized = apply_affine(self.grid.normalized_from_lps, points_lps)
+        inside = np.all((normalized > 0) & (normalized < 1), axis=1)
         if self.valid_dhw is None or self.valid_grid is None or self.modality != "ct":
             return inside
         return inside & (_nearest(self.valid_dhw, self.valid_grid, points_lps) > 0.5)

@@ -123,8 +123,8 @@ def _continued_beyond(
         field = torch.cat([fill_uncertain(values, support, 1.0), support], dim=1)
 
         def continued(at: np.ndarray) -> np.ndarray:
-            unit = apply_affine(grid.normalized_from_lps, at)
-            where = tensor_from_array(np.ascontiguousarray(unit.T.astype(np.float32)))[None, :, :, None, None]
+            normalized = apply_affine(grid.normalized_from_lps, at)
+            where = tensor_from_array(np.ascontiguousarray(normalized.T.astype(np.float32)))[None, :, :, None, None]
             found = array_from_tensor(sample(field, where)[0, :, :, 0, 0]).T.astype(np.float64)
             share = found[:, 3:]
             return share * residual(at) + (1 - share) * found[:, :3]

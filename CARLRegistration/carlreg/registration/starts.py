@@ -136,5 +136,5 @@ def affine_map(matrix: np.ndarray) -> PointMap:
 def _lattice(grid: VolumeGrid, count: int) -> np.ndarray:
     """count^3 x 3 LPS points spread over a grid's box."""
     axis = (np.arange(count) + 0.5) / count
-    unit = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    return apply_affine(grid.lps_from_normalized, unit)
+    normalized = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    return apply_affine(grid.lps_from_normalized, normalized)

@@ -68,8 +68,8 @@ def _known(
 
 def _moved_into(grid: VolumeGrid, points_lps: np.ndarray) -> np.ndarray:
     """n x 3 points, those beyond a grid's box moved to the nearest place in it."""
-    unit = apply_affine(grid.normalized_from_lps, points_lps)
-    return apply_affine(grid.lps_from_normalized, np.clip(unit, 1e-6, 1 - 1e-6))
+    normalized = apply_affine(grid.normalized_from_lps, points_lps)
+    return apply_affine(grid.lps_from_normalized, np.clip(normalized, 1e-6, 1 - 1e-6))
 
 
 def uncertainty_of(

@@ -72,8 +72,8 @@ def collect_evidence(answer: NetworkAnswer, transform: PhysicalTransform, grid: 
     def at(values: Tensor, where: Tensor) -> np.ndarray:
         return array_from_tensor(sample(values, where)[0, :, :, 0, 0]).astype(np.float64)
 
-    def lps(unit: np.ndarray, of: VolumeGrid) -> np.ndarray:
-        return apply_affine(of.lps_from_normalized, unit.T)
+    def lps(normalized: np.ndarray, of: VolumeGrid) -> np.ndarray:
+        return apply_affine(of.lps_from_normalized, normalized.T)
 
     spread = answer.forward.spread_b1dhw
     if spread is None:
@@ -107,13 +107,13 @@ def centers_lps(grid: VolumeGrid) -> np.ndarray:
 
 def depths_mm(points_lps: np.ndarray, grid: VolumeGrid) -> np.ndarray:
     """n x 3: how deep n x 3 points lie in a grid's box, mm to its nearer face along each axis; negative outside."""
-    unit = apply_affine(grid.normalized_from_lps, points_lps)
-    return np.minimum(unit, 1 - unit) * grid.extent_mm[::-1]
+    normalized = apply_affine(grid.normalized_from_lps, points_lps)
+    return np.minimum(normalized, 1 - normalized) * grid.extent_mm[::-1]
 
 
 def _normalized_points(points_lps: np.ndarray, grid: VolumeGrid, like: Tensor) -> Tensor:
-    unit = apply_affine(grid.normalized_from_lps, points_lps)
-    flat = np.ascontiguousarray(np.clip(unit, 0, 1).T, dtype=np.float32)
+    normalized = apply_affine(grid.normalized_from_lps, points_lps)
+    flat = np.ascontiguousarray(np.clip(normalized, 0, 1).T, dtype=np.float32)
     return tensor_from_array(flat)[None, :, :, None, None].to(like.device)
 
 
@@ -126,10 +126,10 @@ def _warped(answer: NetworkAnswer, transform: PhysicalTransform) -> Tensor:
     images = answer.images
     mapped = transform.on_grid(images.fixed_grid).reshape(-1, 3)
     matrix = images.moving_grid.normalized_from_lps
-    unit = tensor_from_array(matrix[:3, :3]).float() @ tensor_from_array(mapped).T
-    unit = unit + tensor_from_array(matrix[:3, 3:].copy()).float()
-    unit = unit.reshape(1, 3, *images.fixed_grid.shape_dhw).to(images.moving_b1dhw.device)
-    return sample(images.moving_b1dhw, unit, padding="zeros")
+    normalized = tensor_from_array(matrix[:3, :3]).float() @ tensor_from_array(mapped).T
+    normalized = normalized + tensor_from_array(matrix[:3, 3:].copy()).float()
+    normalized = normalized.reshape(1, 3, *images.fixed_grid.shape_dhw).to(images.moving_b1dhw.device)
+    return sample(images.moving_b1dhw, normalized, padding="zeros")
 
 
 def _local_attention(network: RegistrationNetwork) -> LocalAttention:
