@@ -49,7 +49,7 @@ class Display:
         if self.mode != "json":
             print(text, flush=True)
 
-    def figures(self, values: dict) -> None:
+    def details(self, values: dict) -> None:
         """What a result is for programs: one line {"figures": values}, in JSON mode only."""
         if self.mode == "json" and not self._broken:
             print(json.dumps({"figures": values}), flush=True)

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         place += f", within {box[0]} to {box[1]} LPS mm"
         display.result(f"not inverted: {place}")
         figures["not_inverted"] = place
-    display.figures({"inverse": report})
+    display.details({"inverse": report})
     args.spacing = None  # spent on the inverse itself
     write_target(args, inverse.transform, opened.sides.swapped(), opened.notes, progress, display, figures)
     if args.failed is not None and inverse.failed is not None and not args.dry_run:

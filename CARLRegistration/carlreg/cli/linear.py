@@ -40,6 +40,6 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     display.result(
         f"{args.kind} part: leaves mean {left['mean']:.3g}, 99 % below {left['p99']:.3g}, largest {left['max']:.3g} mm"
     )
-    display.figures({"left_mm": left})
+    display.details({"left_mm": left})
     notes = [*opened.notes, f"the {args.kind} part only; it leaves {left['mean']:.3g} mm on average"]
     write_target(args, affine_to_sitk(matrix), opened.sides, notes, progress, display)

@@ -87,21 +87,21 @@ class Supervisor:
         self._asked_at = min(self._asked_at, now)
         self._cancelled.set()
 
-    def run(self, arguments: Sequence[str], cleanup: Cleanup, manner: StopPolicy) -> int:
+    def run(self, arguments: Sequence[str], cleanup: Cleanup, policy: StopPolicy) -> int:
         """Run the worker on these command-line arguments; returns its exit code, or 3 after a cancel.
 
         cleanup: removes what a killed worker may have left; called whenever it did not finish.
         """
         with _library_output_file() as library_output:
-            code = self._wait_for(_start_worker(arguments, library_output), manner.grace_seconds)
+            code = self._wait_for(_start_worker(arguments, library_output), policy.grace_seconds)
             if code == 0:
                 return 0  # done, even when a cancel came too late
             cleanup()
             if self._cancelled.is_set() or code in (CANCELLED, -signal.SIGINT, -signal.SIGTERM):
-                say(f"Cancelled: the run was stopped on request; {manner.kept}.")
+                say(f"Cancelled: the run was stopped on request; {policy.kept}.")
                 return CANCELLED
             if code not in (BAD_INPUT, REPORTED):
-                _explain(code, library_output, manner)
+                _explain(code, library_output, policy)
             return code if code == BAD_INPUT else FAILED
 
     def _wait_for(self, worker: subprocess.Popen, grace_seconds: float) -> int:
@@ -175,7 +175,7 @@ def _ask_to_stop(worker: subprocess.Popen) -> None:
         worker.stdin.flush()  # type: ignore[union-attr]
 
 
-def _explain(code: int, library_output, manner: StopPolicy) -> None:
+def _explain(code: int, library_output, policy: StopPolicy) -> None:
     """Say why a worker ended that has not said so itself, with the end of what C libraries printed."""
     text = ""
     if library_output is not None:
@@ -183,11 +183,11 @@ def _explain(code: int, library_output, manner: StopPolicy) -> None:
         text = library_output.read().decode(errors="replace").strip()[-4000:]
     if code != UNEXPECTED:
         if code == -getattr(signal, "SIGKILL", 9) or any(word in text.lower() for word in MEMORY_WORDS):
-            remedy = f"{manner.kept}. {manner.memory_remedy}"
+            remedy = f"{policy.kept}. {policy.memory_remedy}"
             say(f"Error: the run was ended by the system, most likely for lack of memory; {remedy}")
             return
         how = f"crashed (signal {-code})" if code < 0 else f"stopped with code {code}"
-        say(f"Error: the computing process {how}; {manner.kept}. Please report it with all of this.")
+        say(f"Error: the computing process {how}; {policy.kept}. Please report it with all of this.")
     if text:
         say(text)
 

@@ -96,22 +96,22 @@ def open_source(args: argparse.Namespace, path: str | None = None) -> Any:
 
 
 def write_target(
-    args: argparse.Namespace, transform, sides, notes, progress: Progress, display: Display, figures: dict | None = None
+    args: argparse.Namespace, transform, sides, notes, progress: Progress, display: Display, details: dict | None = None
 ) -> None:
     """Write by `add_target_options`, telling sizes and error before the files are in place.
 
-    figures: more for the sidecar's notes, e.g. an inverse's error.
+    details: more for the sidecar's notes, e.g. an inverse's error.
     """
     from .. import formats, volumes
 
     like = volumes.read_volume(args.grid, "grid").grid if args.grid else None
 
-    lines = [*notes, *(f"{name}: {value}" for name, value in (figures or {}).items())]
+    lines = [*notes, *(f"{name}: {value}" for name, value in (details or {}).items())]
 
     def tell(written) -> None:
         display.result(summary(written))
         files = [[path.name, size] for path, size in written.files]
-        display.figures({"files": files, "sidecar": written.sidecar, "notes": list(notes)})
+        display.details({"files": files, "sidecar": written.sidecar, "notes": list(notes)})
 
     formats.write(
         transform,

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, progress: Progress | None = None) ->
     return guarded(lambda: command.run(args, progress, display), display, getattr(command, "STOP_POLICY", StopPolicy()))
 
 
-def guarded(job, display: Display, manner: StopPolicy = StopPolicy()) -> int:  # noqa: B008 (frozen)
+def guarded(job, display: Display, policy: StopPolicy = StopPolicy()) -> int:  # noqa: B008 (frozen)
     """Call `job()`; turn what it raises into one clear line and a code for the supervisor."""
     try:
         job()
@@ -50,26 +50,26 @@ def guarded(job, display: Display, manner: StopPolicy = StopPolicy()) -> int:  #
         return CANCELLED
     except BaseException as error:
         display.close()
-        known = resource_error(error, manner)
+        known = resource_error(error, policy)
         if known is not None:
             say_error(known)
             return REPORTED
         traceback.print_exc()
-        say(f"Error: an unexpected {type(error).__name__}; {manner.kept}. Please report it with all of this.")
+        say(f"Error: an unexpected {type(error).__name__}; {policy.kept}. Please report it with all of this.")
         return UNEXPECTED
     display.close()
     return 0
 
 
-def resource_error(error: BaseException, manner: StopPolicy = StopPolicy()) -> ResourceError | None:  # noqa: B008 (frozen)
+def resource_error(error: BaseException, policy: StopPolicy = StopPolicy()) -> ResourceError | None:  # noqa: B008 (frozen)
     """The typed error when the machine ran out of memory or disk, else None."""
     text = str(error).lower()
     full = isinstance(error, (RuntimeError, ImportError)) and any(word in text for word in MEMORY_WORDS)
     if full or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         device = " on the GPU" if "cuda out of memory" in text else ""
-        return ResourceError(f"The run needed more memory than is free{device}; {manner.kept}. {manner.memory_remedy}")
+        return ResourceError(f"The run needed more memory than is free{device}; {policy.kept}. {policy.memory_remedy}")
     if (isinstance(error, OSError) and error.errno in _DISK_ERRORS) or any(word in text for word in _DISK_WORDS):
-        return ResourceError(f"The disk is full; {manner.kept}. Free some space, or choose another --out.")
+        return ResourceError(f"The disk is full; {policy.kept}. Free some space, or choose another --out.")
     return None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 _SLAB_VOXELS = 2**24
 
 
-def gaussian(distance: Tensor, sigma: float) -> Tensor:
+def gaussian(distance: Tensor, sigma: float | Tensor) -> Tensor:
     """Gaussian weights, 1 at distance 0; both in the same unit."""
     return torch.exp(-0.5 * (distance / sigma) ** 2)
 
