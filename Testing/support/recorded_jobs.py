@@ -62,7 +62,7 @@ class Recordings:
         """Some recording with optimization steps, made now if there is none: a held job shows its progress."""
         for _ in range(2):
             for recording in sorted(self.folder.iterdir()):
-                if '"step' in (recording / "progress.jsonl").read_text(encoding="utf-8"):
+                if '"step ' in (recording / "progress.jsonl").read_text(encoding="utf-8"):
                     return recording
             self._make_one()
         raise RuntimeError("the engine says no steps")

@@ -30,7 +30,7 @@ def main(recording: Path, stage: str) -> None:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
         record = json.loads(line)
-        if stage and record["stage"] == stage and "step" in record["message"]:
+        if stage and record["stage"] == stage and record["message"].startswith("step "):
             time.sleep(600)
         time.sleep(0.01)
     shutil.copytree(recording / "result", "result")
