@@ -130,8 +130,9 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
 
 
 def _train(args: argparse.Namespace, progress: Progress, display: Display) -> None:
-    from ..training.loop import Run, train
+    from ..training.loop import train
     from ..training.parallel import ranks
+    from ..training.run import Run
     from ..training.settings import read_config
 
     config = read_config(args.config, args.set)

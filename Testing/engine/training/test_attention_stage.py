@@ -6,8 +6,8 @@ import torch
 from carlreg.errors import InputError
 from carlreg.training import networks
 from carlreg.training.attention_stage import AttentionSettings, AttentionStage, Rows, attention_loss, choose_rows
-from carlreg.training.loop import Run
 from carlreg.training.parallel import Ranks
+from carlreg.training.run import Run
 from carlreg.training.synthetic import make_views
 from carlreg.training.validation import FIRST_SEED
 

@@ -12,8 +12,9 @@ from carlreg.models.predict import network_images
 from carlreg.preprocess import field_of_view, network_spacing, prepare
 from carlreg.training import networks
 from carlreg.training.images import Pairs, list_images, load_images
-from carlreg.training.loop import Run, train
+from carlreg.training.loop import train
 from carlreg.training.parallel import Ranks
+from carlreg.training.run import Run
 from carlreg.training.saving import read_checkpoint
 from carlreg.training.settings import ImageSettings
 from carlreg.volumes import read_volume

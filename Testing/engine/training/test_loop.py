@@ -10,8 +10,9 @@ import torch
 from carlreg.errors import CheckpointError, InputError, OptimizationDiverged
 from carlreg.models.checkpoints import save_weights
 from carlreg.training import networks
-from carlreg.training.loop import MovingAverage, Run, learning_rate, set_training, train
+from carlreg.training.loop import train
 from carlreg.training.parallel import Ranks, convolutions_in
+from carlreg.training.run import MovingAverage, Run, learning_rate, set_training
 from carlreg.training.saving import read_checkpoint
 
 from .conftest import small_config

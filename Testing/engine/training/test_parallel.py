@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from carlreg.errors import DeviceError, InputError
-from carlreg.training.loop import Run
 from carlreg.training.parallel import Ranks, ranks
+from carlreg.training.run import Run
 
 from .conftest import narrow_networks, small_config
 
@@ -24,7 +24,8 @@ torch.set_num_threads(1)
 sys.path.insert(0, {folder!r})
 from conftest import narrow_networks, small_config
 from pathlib import Path
-from carlreg.training.loop import Run, train
+from carlreg.training.loop import train
+from carlreg.training.run import Run
 from carlreg.training.parallel import ranks
 
 other = os.fork()  # before anything of autograd has run: both processes for the price of one import

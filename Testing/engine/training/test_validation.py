@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from carlreg.errors import InputError
-from carlreg.training.loop import SEEDS_PER_RUN
+from carlreg.training.run import SEEDS_PER_RUN
 from carlreg.training.stages import STAGES
 from carlreg.training.validation import FIRST_SEED, Validation, mean_dice, read_real_pairs
 
