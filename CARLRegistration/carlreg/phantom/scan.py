@@ -18,7 +18,7 @@ def scan(canvas: Canvas, grid: VolumeGrid, to_anatomy, random: np.random.Generat
     hu = sitk.GetArrayFromImage(seen)
     _add_table(hu, grid)
     noise = sitk.GetImageFromArray(random.standard_normal(grid.shape_dhw, dtype=np.float32))
-    hu += 26.0 * sitk.GetArrayFromImage(sitk.DiscreteGaussian(noise, 0.4))
+    hu += 26.0 * sitk.GetArrayFromImage(sitk.DiscreteGaussian(noise, [0.4] * 3))
     return grid.image(np.clip(np.rint(hu), -1024, 3071).astype(np.int16)), labels
 
 

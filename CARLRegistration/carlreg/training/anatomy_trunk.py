@@ -69,7 +69,8 @@ def paint_trunk(canvas: Canvas) -> tuple[int, Tensor, float]:
                 )
                 tree = branches(canvas, hilum, way.tolist(), width * 0.2, width * random.uniform(0.022, 0.042), 6)
                 trees.append(tree)
-        paint_tubes(canvas, *(torch.cat(part) for part in zip(*trees, strict=True)), "blood", lungs)
+        points_n3, radius_n = (torch.cat(part) for part in zip(*trees, strict=True))
+        paint_tubes(canvas, points_n3, radius_n, "blood", lungs)
         heart = (middle - width * 0.2, -depth * 0.25, -right * width * 0.12)
         axes = [
             width * random.uniform(0.24, 0.32),

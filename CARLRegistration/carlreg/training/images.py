@@ -119,7 +119,7 @@ def load_images(settings: ImageSettings, network: RegistrationNetwork, info: Mod
     if len(kept) < 2:
         skipped = f" ({len(unreadable)} could not be read: {', '.join(unreadable[:5])})" if unreadable else ""
         raise InputError(f"data.images.source: expected at least two volumes to pair, got {len(kept)}{skipped}.")
-    if network.align_corners:
+    if network.align_corners and info is not None:
         shape = info.trained_shape_dhw
         log.info("Training grid: every volume stretched to %s voxels.", shape)
         axes = kept[0][1].grid.direction

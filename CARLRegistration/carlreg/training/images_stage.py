@@ -49,9 +49,12 @@ class ImagesStage(Stage):
         moving, fixed = (self.images[index] for index in self.pairs.draw(generator))
         turns = None
         if self.settings.rotation:
-            turns = tuple(random_rotation(self.settings.rotation_degrees, generator).to(device) for _ in range(2))
-        masks = [None if image.mask_b1dhw is None else image.mask_b1dhw.to(device) for image in (moving, fixed)]
-        return ImagePair(moving.image_b1dhw.to(device), fixed.image_b1dhw.to(device), *masks, turns)
+            of_moving, of_fixed = (random_rotation(self.settings.rotation_degrees, generator) for _ in range(2))
+            turns = of_moving.to(device), of_fixed.to(device)
+        moving_mask, fixed_mask = (
+            None if image.mask_b1dhw is None else image.mask_b1dhw.to(device) for image in (moving, fixed)
+        )
+        return ImagePair(moving.image_b1dhw.to(device), fixed.image_b1dhw.to(device), moving_mask, fixed_mask, turns)
 
     def begin_step(self, step: int) -> None:
         self._diffusion = step < self.settings.diffusion_steps
@@ -87,7 +90,8 @@ def diffusion(found: CoordinateMap, fixed_shape, moving_shape) -> Tensor:
     voxels = values.new_tensor(list(moving_shape)).view(1, 3, 1, 1, 1)
     identity = identity_map(fixed_shape, align_corners=found.align_corners, device=values.device)
     displacement = values * voxels - identity * voxels.new_tensor(list(fixed_shape)).view(1, 3, 1, 1, 1)
-    return sum((displacement.diff(dim=axis) ** 2).mean() for axis in (2, 3, 4))
+    along_d, along_h, along_w = ((displacement.diff(dim=axis) ** 2).mean() for axis in (2, 3, 4))
+    return along_d + along_h + along_w
 
 
 def random_rotation(largest_degrees: float, generator: Generator) -> Tensor:

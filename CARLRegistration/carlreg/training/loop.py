@@ -66,8 +66,7 @@ def train(
         run.start()
     if ranks.device.type == "cuda":
         torch.backends.cudnn.benchmark = run.stage.synthetic  # one shape throughout; own images have many
-    validation = Validation(config, run.stage) if ranks.first else None
-    files = _Files(out, run, validation) if ranks.first else None
+    files = _Files(out, run, Validation(config, run.stage)) if ranks.first else None
     try:
         return _sitting(run, files, time_limit_seconds, stop, on_step)
     finally:

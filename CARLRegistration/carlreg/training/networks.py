@@ -44,7 +44,7 @@ def build(name: str, seed: int = 0) -> RegistrationNetwork:
         network = assemble(PLAIN[name]) if name in PLAIN else registry.build(name)
     for module in network.modules():
         if isinstance(module, OnBackground):  # the memory layout that its inputs have
-            module.to(memory_format=torch.channels_last_3d)
+            module.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
     return network
 
 
@@ -104,8 +104,12 @@ def put_start(network: RegistrationNetwork, name: str, weights: str) -> InitialW
 
 def _history_of(metadata: dict[str, Any]) -> list[dict[str, Any]]:
     """The stages that a weights file names; one without a list of them says its one stage. Times may be unknown."""
-    one = {"stage": metadata.get("stage", "not known"), "steps": metadata.get("steps", 0)}
-    stages = metadata.get("stages") or [one | {"seconds": metadata.get("training_seconds")}]
+    one: dict[str, Any] = {
+        "stage": metadata.get("stage", "not known"),
+        "steps": metadata.get("steps", 0),
+        "seconds": metadata.get("training_seconds"),
+    }
+    stages: list[dict[str, Any]] = metadata.get("stages") or [one]
     return [{"stage": str(s["stage"]), "steps": int(s["steps"]), "seconds": s.get("seconds")} for s in stages]
 
 

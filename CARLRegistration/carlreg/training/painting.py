@@ -10,6 +10,7 @@ Shape suffixes: c channels, d h w axes, n points.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +60,7 @@ class Random:
             at -= weight
             if at < 0:
                 return name
-        return name
+        return list(weights)[-1]
 
     def normal(self, *shape: int) -> Tensor:
         """On the CPU."""
@@ -81,14 +82,14 @@ def spline_matrix(nodes: int, size: int) -> Tensor:
     return cubic_bspline(distance)
 
 
-def smooth_noise(random: Random, channels: int, nodes: int | tuple[int, int, int], size: int | tuple) -> Tensor:
-    """c d h w smooth noise of about unit variance with features of about size / nodes voxels, on the dice's device."""
-    nodes = (nodes,) * 3 if isinstance(nodes, int) else nodes
-    size = (size,) * 3 if isinstance(size, int) else size
-    d, h, w = (spline_matrix(n, s).to(random.device) for n, s in zip(nodes, size, strict=True))
-    noise = random.normal(channels, *(n + 3 for n in nodes)).to(random.device) * 2.9  # the spline averages
+def smooth_noise(random: Random, channels: int, nodes: int | Sequence[int], size: int | Sequence[int]) -> Tensor:
+    """c d h w smooth noise, about unit variance, features of about size / nodes voxels; on the device of `random`."""
+    intervals = (nodes,) * 3 if isinstance(nodes, int) else nodes
+    shape = (size,) * 3 if isinstance(size, int) else size
+    d, h, w = (spline_matrix(n, s).to(random.device) for n, s in zip(intervals, shape, strict=True))
+    noise = random.normal(channels, *(n + 3 for n in intervals)).to(random.device) * 2.9  # the spline averages
     noise = (h @ (noise @ w.T)).flatten(2)  # c k (h w)
-    return (d @ noise).unflatten(2, size[1:])
+    return (d @ noise).unflatten(2, tuple(shape[1:]))
 
 
 # Normalized CT values, (HU + 1000) / 2000: lowest, highest, texture.
@@ -223,9 +224,9 @@ class Canvas:
             "coarse": smooth_noise(random, 1, random.integer(5, 7), size)[0],
             "fine": smooth_noise(random, 1, random.integer(11, 16), size)[0],
         }
-        self.amplitudes = [(0.0, 0.0)]
+        self.amplitudes: list[tuple[float, ...]] = [(0.0, 0.0)]
         self.extras: list[Extra] = []
-        self.whole: Box = (slice(0, size),) * 3
+        self.whole: Box = (slice(0, size), slice(0, size), slice(0, size))
 
     def bumps(self, box: Box, scale: str = "coarse") -> Tensor:
         """Smooth noise for a box; a random window of the same noise every time."""
@@ -258,12 +259,12 @@ class Canvas:
         return (distance_dhw * self.per_edge + 0.5).clamp_(0, 1)
 
     def paint(
-        self, alpha_dhw: Tensor, material: str, box: Box | None = None, values: tuple[float, float] | None = None
+        self, alpha_dhw: Tensor, material: str, box: Box | None = None, values: Sequence[float] | None = None
     ) -> int:
         """Cover what is there; returns the new structure's label."""
         box = box or self.whole
         drawn = [contrast.paint(material) for contrast in self.contrasts]
-        values = values or tuple(value for value, _ in drawn)
+        values = values or [value for value, _ in drawn]
         for channel, value in enumerate(values):
             region = self.image_2dhw[channel][box]
             region.addcmul_(alpha_dhw, region - value, value=-1)
@@ -299,9 +300,11 @@ class Canvas:
             rows = turn_33.T.tolist()
             x = [row[0] * x[0] + row[1] * x[1] + row[2] * x[2] for row in rows]
         if power == 2.0:
-            radius = sum((a * (1 / r)) ** 2 for a, r in zip(x, radii, strict=True)).sqrt_()
+            d, h, w = ((a * (1 / r)) ** 2 for a, r in zip(x, radii, strict=True))
+            radius = (d + h + w).sqrt_()
         else:
-            radius = sum((a * (1 / r)).abs() ** power for a, r in zip(x, radii, strict=True)) ** (1 / power)
+            d, h, w = ((a * (1 / r)).abs() ** power for a, r in zip(x, radii, strict=True))
+            radius = (d + h + w) ** (1 / power)
         if bumpy:
             radius = radius + bumpy * self.bumps(box)
         return (1 - radius) * min(radii), box
@@ -331,7 +334,8 @@ class Canvas:
         low = (voxel_n3.amin(0).floor() - reach - 1).clamp(0, self.size - 1).long()
         high = (voxel_n3.amax(0).ceil() + reach + 2).clamp(1, self.size).long()
         shape = [max(1, n) for n in (high - low).tolist()]
-        box = tuple(slice(a, a + n) for a, n in zip(low.tolist(), shape, strict=True))
+        d, h, w = (slice(a, a + n) for a, n in zip(low.tolist(), shape, strict=True))
+        box = (d, h, w)
         device = self.random.device
         offsets = torch.cartesian_prod(*[torch.arange(-reach, reach + 1, dtype=torch.float32)] * 3)
         offsets = offsets[offsets.norm(dim=1) < reach + 0.9].to(device)

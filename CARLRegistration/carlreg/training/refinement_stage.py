@@ -68,6 +68,7 @@ class RefinementStage(Stage):
         return make_task(views, 1, 0, self.settings.largest_voxels, Generator().manual_seed(seed))
 
     def losses(self, network: RegistrationNetwork, draw: Task, generator: Generator) -> Terms:
+        assert isinstance(network, TwoStep)  # as `prepare` saw to
         s = self.settings
         terms = refinement_losses(
             network,
@@ -135,10 +136,11 @@ def refinement_losses(
     shape = task.fixed_b1dhw.shape[2:]
     voxels = task.true_b3dhw.new_tensor(shape).view(1, 3, 1, 1, 1)
     found: CoordinateMap = task.start
-    sums = {"cross_entropy": 0.0, "end_point": 0.0, "gradient": 0.0}
+    terms: dict[str, list[Tensor]] = {"cross_entropy": [], "end_point": [], "gradient": []}
     distances = {"start": _distance(found, task, voxels)}
     steps = network.refinements()
     for number, (step, relax) in enumerate(steps, 1):
+        assert isinstance(step, LocalAttention)  # as `prepare` saw to
         with torch.no_grad():
             outer, warped = warped_by(found, task.moving_b1dhw, shape, relax)
             # As it is sampled, so that the search below reads a field and not a chain of maps.
@@ -152,15 +154,15 @@ def refinement_losses(
         valid &= (offset.abs() < step.settings.radius - 0.01).all(1, keepdim=True)
         deviation = F.interpolate(task.structure_b1dhw, size=lattice, mode="trilinear", align_corners=False)
         textured = valid & (deviation > structure)
-        sums["cross_entropy"] += _cross_entropy(step, answer.logits_bkdhw, offset, textured)
+        terms["cross_entropy"].append(_cross_entropy(step, answer.logits_bkdhw, offset, textured))
         difference = answer.displacement_b3dhw - offset
         length = (difference**2).sum(1, keepdim=True).add(1e-4).sqrt()
-        sums["end_point"] += (length * valid).sum() / valid.sum().clamp_min(1)
-        sums["gradient"] += _gradient(difference, valid)
+        terms["end_point"].append((length * valid).sum() / valid.sum().clamp_min(1))
+        terms["gradient"].append(_gradient(difference, valid))
         cells = voxels / step.stride
         found = CompositeMap(outer=outer, inner=DisplacementMap(answer.displacement_b3dhw.detach() / cells))
         distances[f"step_{number}"] = _distance(found, task, voxels)
-    means = {name: value / len(steps) for name, value in sums.items()}
+    means = {name: torch.stack(values).mean() for name, values in terms.items()}
     loss = means["cross_entropy"] + end_point_weight * means["end_point"] + gradient_weight * means["gradient"]
     return {"loss": loss, **means, **distances}
 
@@ -190,7 +192,7 @@ def _cross_entropy(step: LocalAttention, logits_bkdhw: Tensor, offset_b3dhw: Ten
     log_weights = logits_nk.log_softmax(1)
     corner = offset_n3.floor().clamp(0, span - 2).long()
     fraction = (offset_n3 - corner).clamp(0, 1)
-    total = 0.0
+    total = torch.zeros_like(offset_n3[:, 0])
     for bits in range(8):
         bit = torch.tensor([(bits >> a) & 1 for a in range(3)], device=corner.device)
         share = torch.where(bit.bool(), fraction, 1 - fraction).prod(1)
@@ -202,9 +204,10 @@ def _cross_entropy(step: LocalAttention, logits_bkdhw: Tensor, offset_b3dhw: Ten
 
 def _gradient(difference_b3dhw: Tensor, valid_b1dhw: Tensor) -> Tensor:
     """Mean squared difference of the error between valid neighbors, summed over axes."""
-    total = 0.0
-    for axis in (2, 3, 4):
+
+    def along(axis: int) -> Tensor:
         n = valid_b1dhw.shape[axis]
         both = valid_b1dhw.narrow(axis, 0, n - 1) & valid_b1dhw.narrow(axis, 1, n - 1)
-        total = total + (difference_b3dhw.diff(dim=axis).square() * both).sum() / both.sum().clamp_min(1)
-    return total
+        return (difference_b3dhw.diff(dim=axis).square() * both).sum() / both.sum().clamp_min(1)
+
+    return along(2) + along(3) + along(4)

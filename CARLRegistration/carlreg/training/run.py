@@ -122,7 +122,9 @@ class Run:
     def fraction(self) -> float:
         """Share of the run that is done."""
         r = self.config.run
-        return min(1.0, self.step / r.steps if r.steps else self.seconds / (60 * r.minutes))
+        if r.minutes is not None:
+            return min(1.0, self.seconds / (60 * r.minutes))
+        return min(1.0, self.step / (r.steps or 1))
 
     def learning_rate(self) -> float:
         o = self.config.optimizer
@@ -153,8 +155,10 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, list[Tensor]] = {}
         for number, batch in enumerate(batches, 1):
-            silent = self.ranks.count > 1 and number < len(batches)
-            with self.objective.no_sync() if silent else contextlib.nullcontext():
+            exchange = contextlib.nullcontext()
+            if isinstance(self.objective, nn.parallel.DistributedDataParallel) and number < len(batches):
+                exchange = self.objective.no_sync()  # gradients are averaged once per step
+            with exchange:
                 terms = self.objective([draw for _, draw in batch], [seed for seed, _ in batch])
                 (terms["loss"] / len(batches)).backward()
             for name, value in terms.items():

@@ -124,7 +124,8 @@ def _place_views(random: Random, s: SyntheticSettings, anatomy: Anatomy) -> list
         cylinder_axis = int(turned[0].abs().argmax())
     placed: list[tuple[View, Field, Tensor, Tensor]] = []
     for _ in range(s.views):
-        best, candidate = -1.0, None
+        best = -1.0
+        candidates = []  # each better than those before
         for attempt in range(_ATTEMPTS):
             milder = 0.75**attempt
             reach = Reach(
@@ -148,10 +149,11 @@ def _place_views(random: Random, s: SyntheticSettings, anatomy: Anatomy) -> list
                 if score > best:
                     score = min(score, _overlap(view, mask, canvas_points, other) / max(s.overlap, 1e-6))
             if score > best:
-                best, candidate = score, (view, field, mask, canvas_points)
+                best = score
+                candidates.append((view, field, mask, canvas_points))
             if best >= 1:
                 break
-        placed.append(candidate)
+        placed.append(candidates[-1])
     return [(view.to(random.device), field) for view, field, *_ in placed]
 
 
@@ -159,11 +161,11 @@ def _overlap(view: View, mask: Tensor, canvas_points: Tensor, other: tuple) -> f
     """The smaller share of one view's field that lies in the other's."""
     other_view, _, other_mask, other_points = other
     shares = []
-    for points, at, own, other in (
+    for points, at, own, there in (
         (canvas_points, other_view, mask, other_mask),
         (other_points, view, other_mask, mask),
     ):
-        seen = sample(other, at.view_from_canvas(points, 4), mode="nearest", padding="zeros") * own
+        seen = sample(there, at.view_from_canvas(points, 4), mode="nearest", padding="zeros") * own
         shares.append(float(seen.sum() / own.sum().clamp_min(1)))
     return min(shares)
 

@@ -18,9 +18,9 @@ from ..maps import CoordinateMap
 from ..models.operators import RegistrationNetwork
 from ..models.predict import NetworkImages, mapped_lps, network_images, renormalized
 from ..models.registry import LoadedModel
-from ..preprocess import field_of_view, prepare
+from ..preprocess import PreparedVolume, field_of_view, prepare
 from ..spaces import VolumeGrid
-from ..volumes import read_labels, read_landmarks, read_volume
+from ..volumes import Volume, read_labels, read_landmarks, read_volume
 from .images import read_table
 from .networks import info_of, trained_only
 from .settings import TrainingConfig
@@ -90,7 +90,8 @@ class Validation:
 
     def _real_pairs(self, network: RegistrationNetwork, device) -> dict[str, float]:
         name = self.config.model.name
-        loaded = LoadedModel(network, name, None, {}, info_of(name))
+        # A network that is only there to compare with has no entry in the catalog, and needs none here.
+        loaded = LoadedModel(network, name, None, {}, info_of(name))  # pyright: ignore[reportArgumentType]
         values: dict[str, list[float]] = {}
         for pair in self.real:
             images = pair.images(loaded, self.config.validation.edge, device)
@@ -109,24 +110,25 @@ def _means(values: dict[str, list[float]]) -> dict[str, float]:
 class RealPair:
     """Two volumes and what the map between them is judged by.
 
-    fixed, moving: `volumes.Volume`. points: n x 3 fixed and moving LPS mm, or None. labels: label maps on the volumes'
+    points: n x 3 fixed and moving LPS mm, or None. labels: label maps on the volumes'
     grids, or None.
     """
 
     name: str
-    fixed: object
-    moving: object
+    fixed: Volume
+    moving: Volume
     points: tuple[np.ndarray, np.ndarray] | None
     labels: tuple[sitk.Image, sitk.Image] | None
 
     def images(self, loaded: LoadedModel, edge: int, device) -> NetworkImages:
         """As prediction makes them."""
         style = "compact" if loaded.info is None else loaded.info.normalization
-        prepared = []
-        for volume in (self.fixed, self.moving):
+
+        def prepared(volume: Volume) -> PreparedVolume:
             view, _ = field_of_view(volume)
-            prepared.append(renormalized(prepare(view), view, style))
-        return network_images(loaded, *prepared, edge, device)
+            return renormalized(prepare(view), view, style)
+
+        return network_images(loaded, prepared(self.fixed), prepared(self.moving), edge, device)
 
     def judged(self, found: CoordinateMap, images: NetworkImages) -> dict[str, float]:
         """landmarks_mm: mean error; dice: mean over the fixed labels."""

@@ -204,7 +204,7 @@ class Field:
                 random.uniform(0.45, 0.55),
                 random.uniform(0.42, 0.52),
             )
-        return cls(tuple(low), tuple(high), cylinder)
+        return cls((low[0], low[1], low[2]), (high[0], high[1], high[2]), cylinder)
 
     def mask(self, count: int, size: int, device) -> Tensor:
         """1 1 d h w, 0 or 1, on a lattice of `count` points over `size` voxels."""
