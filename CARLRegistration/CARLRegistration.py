@@ -7,7 +7,6 @@ CARLRegistrationLib, the engine is in carlreg and runs in a process of its own.
 import os
 import sys
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -157,13 +156,13 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
         VTKObservationMixin.__init__(self)
+        from CARLRegistrationLib.common.polling import Poller
+
         self._registration = None
         self._undo = None
-        self._callbacks = (None, None)
+        self._onFailed = None
         self._log = ""
-        self._timer = qt.QTimer()
-        self._timer.setInterval(POLL_INTERVAL_MS)
-        self._timer.connect("timeout()", self._onTimer)
+        self._poller = Poller(POLL_INTERVAL_MS)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneClose)
         slicer.app.connect("aboutToQuit()", self.abort)
 
@@ -195,13 +194,13 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
           and calls back.
         :param onStatus: called with a Status (stage, fraction, elapsed, seconds_left).
         :param onDone: called with the Result (nodes, quality, warnings). :param onFailed: called with the error.
-        :param options: further fields of CARLRegistrationLib.register.parameters.Job, among them the outputs, masks and
+        :param options: further fields of CARLRegistrationLib.register.job.Job, among them the outputs, masks and
           `settings` (carlreg.settings.RegistrationSettings).
         :return: the Result, or None when not waiting.
         :raises RegistrationError: when it cannot be done (only when waiting, or at once).
         """
-        from CARLRegistrationLib.register.parameters import Job
-        from CARLRegistrationLib.register.run import waitFor
+        from CARLRegistrationLib.common.polling import waitFor
+        from CARLRegistrationLib.register.job import Job
 
         job = Job(fixedVolume=fixedVolume, movingVolume=movingVolume, **options)
         if not wait:
@@ -211,8 +210,7 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         try:
             result = waitFor(registration)
         finally:
-            self._log = registration.log()
-            self._registration = None
+            self._end(registration)
         self._undo = registration.undo
         if onDone is not None:
             onDone(result)
@@ -220,9 +218,21 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     def startRegistration(self, job, onStatus=None, onDone=None, onFailed=None):
         """Start a Job and return; the callbacks tell. Raises RegistrationError when it cannot be started."""
-        self._start(job, onStatus)
-        self._callbacks = (onDone, onFailed)
-        self._timer.start()
+        registration = self._start(job, onStatus)
+        self._onFailed = onFailed
+
+        def done(result):
+            self._end(registration)
+            self._undo = registration.undo
+            if onDone is not None:
+                onDone(result)
+
+        def failed(error):
+            self._end(registration)
+            if onFailed is not None:
+                onFailed(error)
+
+        self._poller.follow(registration, done, failed)
 
     def log(self):
         """What the engine wrote in the present or the last run."""
@@ -235,15 +245,15 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     def abort(self):
         """End the present run now, without calling back; nothing of it is left."""
-        self._timer.stop()
-        if self._registration is not None:
-            registration, self._registration = self._registration, None
+        self._poller.forget()
+        registration, onFailed = self._registration, self._onFailed
+        if registration is not None:
             registration.abort()
-            callback, self._callbacks = self._callbacks[1], (None, None)
-            if callback is not None:
+            self._end(registration)
+            if onFailed is not None:
                 from CARLRegistrationLib.common.errors import RegistrationCancelled
 
-                callback(RegistrationCancelled(_("The registration was ended with the scene; nothing was changed.")))
+                onFailed(RegistrationCancelled(_("The registration was ended with the scene; nothing was changed.")))
 
     def undo(self):
         """Take back what the last run did to the scene."""
@@ -262,32 +272,9 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self._registration = registration
         return registration
 
-    def _onTimer(self):
-        from CARLRegistrationLib.common.errors import RegistrationError
-
-        registration = self._registration
-        if registration is None:
-            self._timer.stop()
-            return
-        onDone, onFailed = self._callbacks
-        try:
-            result = registration.poll()
-        except RegistrationError as error:
-            self._finish(registration)
-            if onFailed is not None:
-                onFailed(error)
-            return
-        if result is not None:
-            self._finish(registration)
-            self._undo = registration.undo
-            if onDone is not None:
-                onDone(result)
-
-    def _finish(self, registration):
-        self._timer.stop()
+    def _end(self, registration):
         self._log = registration.log()
-        self._registration = None
-        self._callbacks = (None, None)
+        self._registration = self._onFailed = None
 
     def _onSceneClose(self, caller, event):
         self.abort()

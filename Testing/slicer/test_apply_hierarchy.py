@@ -155,7 +155,7 @@ def test_what_was_applied_stands_beside_its_source(case, scene):  # noqa: F811
     tree().CreateItem(study["moving"], organ)
     tips = landmarks(case.inMoving(4)[1])
     tree().CreateItem(tree().CreateFolderItem(tree().GetSceneItemID(), "drawn"), tips)
-    from CARLRegistrationLib.apply.run import SOURCE_ROLE, TRANSFORM_ROLE
+    from CARLRegistrationLib.apply.scene import SOURCE_ROLE, TRANSFORM_ROLE
 
     for node, new in run(case.moving, organ, tips, transform=case.transform).made:
         assert parent(new) == parent(node) and frame(new) == SIDES["fixed"][1]

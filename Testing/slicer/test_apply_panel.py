@@ -53,7 +53,7 @@ def ticked(section):
 
 
 def finish(host, section):
-    host.process_events(until=lambda: section._running is None, timeout=60)
+    host.process_events(until=lambda: section.task is None, timeout=60)
     host.process_events(0.15)
 
 
@@ -208,10 +208,10 @@ def test_closing_the_scene_ends_what_runs(host, section, case):  # noqa: F811
     tick(section, "moving")
     section.ui.applyRunButton.click()
     host.process_events(0.3)
-    process = section._running._process
+    engine = section.task._task
     host.close_scene()
     host.process_events(0.2)
-    assert section._running is None and (process is None or process._process.poll() is not None)
+    assert section.task is None and (engine is None or not engine.process.poll().running)
     assert rows(section) == []
 
 
@@ -247,8 +247,8 @@ def test_what_was_checked_is_kept_with_the_scene(host, section, panel, case, tmp
 
 
 def test_the_last_result_is_chosen_and_let_go(host, section, panel, case):  # noqa: F811
-    from CARLRegistrationLib.register.parameters import Job
-    from CARLRegistrationLib.register.run import Result
+    from CARLRegistrationLib.register.job import Job
+    from CARLRegistrationLib.register.result import Result
 
     other = addLinear(np.eye(4), "other")
     section.ui.applyTransformSelector.setCurrentNode(other)

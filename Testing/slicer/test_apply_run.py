@@ -96,7 +96,7 @@ def imageOf(node, rasFromIjk=None):
 
 
 def run(*nodes, transform, **options):
-    from CARLRegistrationLib.apply.run import ApplyJob, apply
+    from CARLRegistrationLib.apply import ApplyJob, apply
 
     return apply(ApplyJob(tuple(nodes), transform, **options))
 

@@ -127,8 +127,9 @@ def test_hardened_by_a_matrix_voxels_stay_as_they_are(case):  # noqa: F811
 
 def test_in_place_and_back(case, scene):  # noqa: F811
     import slicer
-    from CARLRegistrationLib.apply.run import Applying, ApplyJob
-    from CARLRegistrationLib.register.run import waitFor
+    from CARLRegistrationLib.apply.job import ApplyJob
+    from CARLRegistrationLib.apply.run import Applying
+    from CARLRegistrationLib.common.polling import waitFor
 
     fixed, moving = case.inMoving(9)
     organ, _grid = organs(case)
@@ -165,8 +166,9 @@ def test_in_place_and_back(case, scene):  # noqa: F811
 
 
 def test_placed_and_taken_out_again(case, scene):  # noqa: F811
-    from CARLRegistrationLib.apply.run import Applying, ApplyJob
-    from CARLRegistrationLib.register.run import waitFor
+    from CARLRegistrationLib.apply.job import ApplyJob
+    from CARLRegistrationLib.apply.run import Applying
+    from CARLRegistrationLib.common.polling import waitFor
 
     fixed, moving = case.inMoving(9)
     alone, other = landmarks(moving, "alone"), landmarks(moving, "couch points")
@@ -251,8 +253,9 @@ def sequence(case, count=3, browse=True, node=None):  # noqa: F811
 @pytest.mark.parametrize("browse", [True, False])
 def test_a_sequence_frame_by_frame(case, scene, browse):  # noqa: F811
     import slicer
-    from CARLRegistrationLib.apply.run import Applying, ApplyJob
-    from CARLRegistrationLib.register.run import waitFor
+    from CARLRegistrationLib.apply.job import ApplyJob
+    from CARLRegistrationLib.apply.run import Applying
+    from CARLRegistrationLib.common.polling import waitFor
 
     given, browser = sequence(case, browse=browse)
     before = ids(scene)
@@ -322,8 +325,9 @@ def test_a_sequence_of_points(case):  # noqa: F811
 
 
 def test_undo_removes_all_that_came(case, scene):  # noqa: F811
-    from CARLRegistrationLib.apply.run import Applying, ApplyJob
-    from CARLRegistrationLib.register.run import waitFor
+    from CARLRegistrationLib.apply.job import ApplyJob
+    from CARLRegistrationLib.apply.run import Applying
+    from CARLRegistrationLib.common.polling import waitFor
 
     _fixed, moving = case.inMoving(4)
     organ, _grid = organs(case)
@@ -343,7 +347,8 @@ def test_undo_removes_all_that_came(case, scene):  # noqa: F811
 )
 def test_cancelled_midway_nothing_is_left(case, scene, how, after):  # noqa: F811
     import slicer
-    from CARLRegistrationLib.apply.run import Applying, ApplyJob
+    from CARLRegistrationLib.apply.job import ApplyJob
+    from CARLRegistrationLib.apply.run import Applying
     from CARLRegistrationLib.common.errors import RegistrationCancelled
 
     _fixed, moving = case.inMoving(4)
@@ -357,14 +362,14 @@ def test_cancelled_midway_nothing_is_left(case, scene, how, after):  # noqa: F81
         while applying.poll() is None:
             time.sleep(0.01)
             assert len(told) < 1000
-    assert ids(scene) == before and applying._folder is None
+    assert ids(scene) == before and applying._task is None
     assert all(node.GetParentTransformNode() is None for node in nodes)
     assert np.array_equal(slicer.util.arrayFromVolume(case.moving), content)
     assert np.array_equal(points(nodes[1]), moving)
 
 
 def test_a_failure_in_the_middle_of_adding_leaves_nothing(case, scene, monkeypatch):  # noqa: F811
-    from CARLRegistrationLib.apply import run as apply_run
+    from CARLRegistrationLib.apply import ApplyJob, apply
     from CARLRegistrationLib.common.errors import RegistrationError
     from CARLRegistrationLib.mrml import hierarchy
 
@@ -380,7 +385,7 @@ def test_a_failure_in_the_middle_of_adding_leaves_nothing(case, scene, monkeypat
 
     monkeypatch.setattr(hierarchy, "addImage", second)
     with pytest.raises(RegistrationError, match="Please report this: no more"):
-        apply_run.apply(apply_run.ApplyJob(nodes, case.transform))
+        apply(ApplyJob(nodes, case.transform))
     assert ids(scene) == before
 
 

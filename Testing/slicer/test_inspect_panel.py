@@ -1,6 +1,7 @@
 """The Inspect section in the test host: buttons and selectors, what they show and say, and the way back."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,7 +240,6 @@ def test_a_changed_transform_is_not_shown_as_it_was(section):
 
 def test_segments_and_points_that_do_not_fit(section):
     import slicer
-    from CARLRegistrationLib.inspect import evaluation
 
     ui = section.ui
     fixedOnes = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "fixed organs")
@@ -248,8 +248,8 @@ def test_segments_and_points_that_do_not_fit(section):
 
     def says(text):
         ui.figuresButton.click()
-        assert text in ui.inspectWhyLabel.text and section._task is None
-        assert list(evaluation.Path(slicer.app.temporaryPath).iterdir()) == []
+        assert text in ui.inspectWhyLabel.text and section.task is None
+        assert list(Path(slicer.app.temporaryPath).iterdir()) == []
 
     says("fixed organs has no segments")
     for node, names in ((fixedOnes, ("liver", "lung")), (movingOnes, ("heart", "spleen"))):
@@ -292,7 +292,7 @@ def test_figures_of_any_transform(host, section, tmp_path):
         node.SetAndObserveTransformNodeID(section._case.transform.GetID())
     ui.figuresButton.click()
     assert ui.figuresButton.text == "Stop" and isShown(ui.figuresInfoLabel)
-    host.process_events(until=lambda: section._task is None, timeout=90)
+    host.process_events(until=lambda: section.task is None, timeout=90)
     assert ui.inspectWhyLabel.text == "" and ui.figuresButton.text == "Compute figures"
     rows = {ui.figuresTable.item(n, 0).text(): n for n in range(ui.figuresTable.rowCount)}
 
@@ -322,7 +322,7 @@ def test_figures_of_any_transform(host, section, tmp_path):
 
     names = figures()
     section.ui.figuresButton.click()
-    host.process_events(until=lambda: section._task is None, timeout=90)
+    host.process_events(until=lambda: section.task is None, timeout=90)
     assert figures() == names
     host.save_scene(tmp_path / "scene.mrb")
     host.close_scene()
@@ -362,7 +362,7 @@ def test_after_a_registration_it_is_what_is_inspected(host, panel, tmp_path, mon
     monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()) or True)
     assert ui.reportButton.enabled
     ui.reportButton.click()
-    host.process_events(until=lambda: section._task is None, timeout=120)
+    host.process_events(until=lambda: section.task is None, timeout=120)
     assert ui.inspectWhyLabel.text == "" and len(opened) == 1
     with open(opened[0], encoding="utf-8") as file:
         assert "<html" in file.read(5000).lower()

@@ -241,30 +241,40 @@ def test_the_node_is_the_engines_file(logic, pair):
     assert np.linalg.norm(seen - fixedPoints, axis=1).max() < 0.1
 
 
-def test_doubtful_results_are_pointed_out(moduleWidget):
-    from CARLRegistrationLib.register.run import doubts
+def recorded(folder, quality: dict):
+    """A result's folder with these metrics and no nodes to load."""
+    import json
 
-    good = {
-        "similarity": {"before": {"lncc": 0.2}, "after": {"lncc": 0.6}},
-        "jacobian": {"fold_percent": 0.0},
-        "overlap_percent": 80.0,
+    (folder / "quality.json").write_text(json.dumps(quality))
+    (folder / "settings.json").write_text("{}")
+    return folder
+
+
+def test_what_the_engine_warns_of_is_said_once_and_nothing_else(scene, moduleWidget, tmp_path):
+    """The engine judges; the panel has no limits of its own."""
+    from CARLRegistrationLib.mrml.undo import Undo
+    from CARLRegistrationLib.register.job import Job
+    from CARLRegistrationLib.register.result import loadResult, warningsOf
+
+    wanted = {f"create{name}": False for name in OUTPUTS}
+    poor = {
+        "similarity": {"before": {"lncc": 0.7}, "after": {"lncc": 0.01}},
+        "jacobian": {"fold_percent": 0.02},
+        "overlap_percent": 12.0,
     }
-    assert doubts(good) == []
-    for change, message in (
-        ({"jacobian": {"fold_percent": 0.02}}, "folds in 0.02 %"),
-        ({"similarity": {"before": {"lncc": 0.01}, "after": {"lncc": 0.05}}}, "agree little"),
-        ({"similarity": {"before": {"lncc": 0.7}, "after": {"lncc": 0.6}}}, "less than before"),
-        ({"overlap_percent": 12.0}, "Only 12 %"),
-    ):
-        (found,) = doubts(good | change)
-        assert message in found
+    for warnings in ([], ["The map folds.", "Only 12 % of the fixed body lies in the moving volume."]):
+        given = poor | {"warnings": [*warnings, *warnings]}
+        nodes, quality, notes = loadResult(Job(None, None, **wanted), recorded(tmp_path, given), Undo())
+        assert (nodes, notes, quality) == ({}, [], given) and warningsOf(quality) == warnings
 
 
-def test_settings_reach_the_engine():
+def test_settings_reach_the_engine(scene, moduleWidget, tmp_path):
+    """Through settings.json in the job folder, whatever they are; the command line adds none of its own."""
     from carlreg.cli.main import build_parser
     from carlreg.cli.options import settings_from
     from carlreg.settings import RegistrationSettings
-    from CARLRegistrationLib.register.parameters import engineArguments
+    from CARLRegistrationLib.register.job import Job
+    from CARLRegistrationLib.register.run import writeInputs
 
     changed = RegistrationSettings(
         model="unigradicon",
@@ -288,9 +298,14 @@ def test_settings_reach_the_engine():
         getattr(changed, field.name) != getattr(default, field.name)
         for field in dataclasses.fields(RegistrationSettings)
     )
-    for wanted in (changed, default):
-        args = build_parser().parse_args(["register", "a", "b", "--out", "c", *engineArguments(wanted)])
-        assert settings_from(args) == wanted
+    volumes = [addVolume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4), name) for name in ("one", "two")]
+    for number, wanted in enumerate((changed, default)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        arguments, notes = writeInputs(Job(*volumes, settings=wanted), folder)
+        args = build_parser().parse_args(arguments)
+        args.settings = folder / args.settings
+        assert settings_from(args) == wanted and notes == []
 
 
 # --- stopping
@@ -317,7 +332,7 @@ def started(host, logic, pair, until="optimize", **options):
     assert logic.register(*pair, wait=False, settings=given, **callbacks.arguments(), **options) is None
     host.process_events(until=lambda: callbacks.over or any(s.stage == until for s in callbacks.statuses), timeout=60)
     assert not callbacks.over and logic.isRunning
-    return callbacks, logic._registration._process.pid
+    return callbacks, logic._registration.task.process.pid
 
 
 def test_cancel(host, logic, pair, temporary, heldEngine):

@@ -602,7 +602,7 @@ def test_reload_in_mid_run_ends_it_and_the_panel_works_again(host, panel, pair):
         widget.panel.parameters.ioSteps = 500
         widget.ui.applyButton.click()
         running.process_events(until=lambda: ": step" in widget.ui.progressLabel.text, timeout=60)
-        process = widget.logic._registration._process._process
+        process = widget.logic._registration.task.process._process
         old = sys.modules["CARLRegistrationLib.register.panel"].Panel
         widget.onReload()
         assert process.poll() is not None
@@ -616,7 +616,7 @@ def test_reload_in_mid_run_ends_it_and_the_panel_works_again(host, panel, pair):
         assert "Done in" in new.ui.resultLabel.text, new.ui.warningLabel.text
         new.ui.applyButton.click()
         running.process_events(0.3)
-        process = new.logic._registration._process._process
+        process = new.logic._registration.task.process._process
         running.quit()
         assert process.poll() is not None
         assert not running.errors, running.errors

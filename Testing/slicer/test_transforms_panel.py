@@ -35,7 +35,7 @@ def section(host, panel, tmp_path):  # noqa: F811
 
 
 def finish(host, section, timeout=90):
-    host.process_events(until=lambda: section._work is None, timeout=timeout)
+    host.process_events(until=lambda: section.task is None, timeout=timeout)
     import slicer
 
     assert list(Path(slicer.app.temporaryPath).iterdir()) == []
@@ -69,7 +69,7 @@ def test_nothing_chosen(host, panel):  # noqa: F811
     ui.transformsTransformSelector.setCurrentNode(node)
     assert ui.previewButton.enabled and "T. Fixed and moving" in ui.transformsWhatLabel.text
     host.close_scene()
-    assert not ui.previewButton.enabled and section._work is None
+    assert not ui.previewButton.enabled and section.task is None
 
 
 def test_each_format_offers_what_it_has(section):
@@ -125,7 +125,7 @@ def test_numbers_come_before_saving(host, section, tmp_path):
     before = (out / "result.h5").read_bytes()
     host.answers.append("")
     ui.saveButton.click()
-    assert section._work is None and ui.transformsResultLabel.text == "Nothing was saved."
+    assert section.task is None and ui.transformsResultLabel.text == "Nothing was saved."
     assert (out / "result.h5").read_bytes() == before and files(out) == ["result.h5", "result.h5.json"]
     # another spacing, another transform: those numbers are not true any more
     choose(section, exportSpacing=4.0)
@@ -180,7 +180,7 @@ def test_the_initial_transform_is_what_the_moving_volume_is_under(host, section)
     section.subject.moving.SetAndObserveTransformNodeID(None)
     choose(section, transformsInitial=None)
     ui.previewButton.click()
-    assert "Choose the initial transform" in ui.transformsWhyLabel.text and section._work is None
+    assert "Choose the initial transform" in ui.transformsWhyLabel.text and section.task is None
 
 
 def test_import_asks_what_the_file_does_not_say(host, panel, section, tmp_path):  # noqa: F811
@@ -194,7 +194,7 @@ def test_import_asks_what_the_file_does_not_say(host, panel, section, tmp_path):
     ui.importFileLineEdit.text = str(path)
     host.answers.append(qt.QMessageBox.Cancel)
     ui.importButton.click()
-    assert section._work is None and transforms() == before
+    assert section.task is None and transforms() == before
     assert "does not say which way it leads" in host.messages[-1].text
     host.answers.append(qt.QMessageBox.No)
     ui.importButton.click()
@@ -301,9 +301,9 @@ def test_stop_and_closing_the_scene_leave_nothing(host, section):
     finish(host, section)
     assert "Cancelled; nothing was changed" in ui.transformsResultLabel.text and transforms() == before
     ui.invertButton.click()
-    process = section._work._process
+    process = section.task.process
     host.close_scene()
-    assert section._work is None and process._process.poll() is not None and transforms() == []
+    assert section.task is None and not process.poll().running and transforms() == []
 
 
 @pytest.mark.whole
@@ -322,7 +322,7 @@ def test_after_a_registration_its_transform_is_chosen(host, panel, tmp_path):  #
     assert section.subject.inverse is panel.parameters.outputInverse
     choose(section, exportWhich=Which.INVERSE)
     ui.previewButton.click()
-    host.process_events(until=lambda: section._work is None, timeout=90)
+    host.process_events(until=lambda: section.task is None, timeout=90)
     assert "the inverse that the registration wrote" in ui.exportNumbersLabel.text
     section.subject.transform.SetAndObserveTransformNodeID(addLinear(affine()).GetID())
     assert section.subject.inverse is None  # it is not the inverse of that

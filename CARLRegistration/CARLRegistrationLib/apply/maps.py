@@ -177,21 +177,21 @@ def ownPoints(node) -> np.ndarray:
     return lattice(low, high, _PROBE_NODES)
 
 
-def checkOverlap(node, frame, way: MappingDirection, grid=None) -> None:
+def checkOverlap(node, frame, mapping: MappingDirection, grid=None) -> None:
     """Raise RegistrationError when a node has nothing to do with the transform.
 
     Args: node: that is placed; frame: that holds the data (the node itself, or a frame of a sequence). grid: volume
         that voxels are resampled onto, None when there is none.
     """
-    names = {"name": node.GetName(), "transform": way.transform.GetName()}
-    points = transformPoints(Placed(node, way.acting).toWorld, ownPoints(frame))
-    mapped = transformPoints(way.map(), points)
+    names = {"name": node.GetName(), "transform": mapping.transform.GetName()}
+    points = transformPoints(Placed(node, mapping.acting).toWorld, ownPoints(frame))
+    mapped = transformPoints(mapping.map(), points)
     if not (np.all(np.isfinite(points)) and np.isfinite(mapped).any()):
         raise RegistrationError(
             _("{name}: {transform} gives no finite points here. Choose another transform.").format(**names)
         )
-    source = way.sides.source
-    if way.matrix is None and source is not None and not _touch(points, _shown(source, way), _AROUND):
+    source = mapping.sides.source
+    if mapping.matrix is None and source is not None and not _touch(points, _shown(source, mapping), _AROUND):
         raise RegistrationError(
             _(
                 "{name} lies outside {volume}, which {transform} was made for: there is nothing to apply it to. "
@@ -199,7 +199,7 @@ def checkOverlap(node, frame, way: MappingDirection, grid=None) -> None:
             ).format(volume=source.GetName(), **names)
         )
     if grid is not None:
-        seen = transformPoints(way.back(), volumePoints(grid, 2 * _PROBE_NODES))
+        seen = transformPoints(mapping.back(), volumePoints(grid, 2 * _PROBE_NODES))
         if not np.isfinite(seen).all() or not _touch(points, seen):
             raise RegistrationError(
                 _(
@@ -209,9 +209,9 @@ def checkOverlap(node, frame, way: MappingDirection, grid=None) -> None:
             )
 
 
-def _shown(volume, way: MappingDirection) -> np.ndarray:
+def _shown(volume, mapping: MappingDirection) -> np.ndarray:
     """Points that fill a volume of the data's side, in the world, the transform that acts left out."""
-    return transformPoints(Placed(volume, way.acting).toWorld, ownPoints(volume))
+    return transformPoints(Placed(volume, mapping.acting).toWorld, ownPoints(volume))
 
 
 def _touch(some: np.ndarray, others: np.ndarray, around: float = 0.0) -> bool:

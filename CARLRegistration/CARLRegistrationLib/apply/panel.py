@@ -12,8 +12,10 @@ from ..common.section import Section
 from ..engine import dependencies
 from . import nodes as apply_nodes
 from .choices import ApplyDirection, ApplyGrid, ApplyMethod
+from .job import ApplyJob, ApplyResult, needsEngine, problemOf
 from .maps import Sides
-from .run import SOURCE_ROLE, Applying, ApplyJob, needsEngine, problemOf
+from .run import Applying
+from .scene import SOURCE_ROLE
 
 _POLL_MS = 60
 # Of the parameter node's references: what is checked; saved with the scene.
@@ -32,7 +34,6 @@ class ApplyPanel(Section):
 
     def __init__(self, parent, python) -> None:
         super().__init__(parent, "CARLRegistrationApply.ui", python, _POLL_MS)
-        self._running: Applying | None = None
         self._undo = None
         self._filling = False
         self._watched: list = []
@@ -63,24 +64,17 @@ class ApplyPanel(Section):
 
     # --- the scene and the last result
 
-    def setParameterNode(self, parameters) -> None:
-        """Follow another parameter node, or none."""
-        scene = slicer.mrmlScene
-        events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent, scene.EndBatchProcessEvent)
+    def _letGo(self) -> None:
+        self._abort()
+        self._undo = None
+        for event in _sceneEvents():
+            self.removeObserver(slicer.mrmlScene, event, self._onScene)
+        self._watch([])
+
+    def _follow(self) -> None:
         if self._parameters is not None:
-            self._abort()
-            self._undo = None
-            self._parameters.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-            for event in events:
-                self.removeObserver(scene, event, self._onScene)
-            self._watch([])
-        self._parameters = parameters
-        if parameters is not None:
-            self._guiTag = parameters.connectGui(self.ui)
-            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-            for event in events:
-                self.addObserver(scene, event, self._onScene)
+            for event in _sceneEvents():
+                self.addObserver(slicer.mrmlScene, event, self._onScene)
             self._fill()
         self._showIdle()
 
@@ -108,15 +102,14 @@ class ApplyPanel(Section):
         """Let go of everything."""
         self._abort()
         self._later.stop()
-        self.setParameterNode(None)
-        self.removeObservers()
+        super().cleanup()
 
     def _onScene(self, caller, event) -> None:
-        if self._running is None:
+        if self.task is None:
             self._later.start()
 
     def _onNode(self, caller, event) -> None:
-        if self._running is None:
+        if self.task is None:
             self._later.start()
 
     def _watch(self, nodes: list) -> None:
@@ -255,7 +248,7 @@ class ApplyPanel(Section):
     def _check(self) -> None:
         """Show what fits the choices, and why it cannot be started."""
         ui, p = self.ui, self._parameters
-        if p is None or self._running is not None:
+        if p is None or self.task is not None:
             return
         method = p.applyMethod
         for name in _RESAMPLING:
@@ -292,10 +285,10 @@ class ApplyPanel(Section):
 
     def onRun(self) -> None:
         """Start, or cancel what runs."""
-        if self._running is not None:
+        if self.task is not None:
             self.ui.applyRunButton.enabled = False
             self.ui.applyRunButton.text = _("Cancelling ...")
-            self._running.cancel()
+            self.task.cancel()
             return
         job = self.job()
         self.ui.applyInfoLabel.text = ""
@@ -307,44 +300,30 @@ class ApplyPanel(Section):
         except RegistrationError as error:
             self._say(str(error))
             return
-        self._running = running
+        self._runTask(running, lambda result: self._onDone(result, running), self._onFailed)
         self._showRunning()
-        self._timer.start()
 
-    def _onTimer(self) -> None:
-        running = self._running
-        if running is None:
-            self._timer.stop()
-            return
-        try:
-            result = running.poll()
-        except RegistrationError as error:
-            self._finish()
-            log = "" if isinstance(error, RegistrationCancelled) else error.log.strip()
-            self._say(str(error) + (f"\n{log}" if log and error.unexpected else ""))
-            return
-        if result is None:
-            return
+    def _onDone(self, result: ApplyResult, running: Applying) -> None:
         self._undo = running.undo
         self._finish()
         self._say("\n".join([_resultText(result), *result.notes]))
 
+    def _onFailed(self, error: RegistrationError) -> None:
+        self._finish()
+        log = "" if isinstance(error, RegistrationCancelled) else error.log.strip()
+        self._say(str(error) + (f"\n{log}" if log and error.unexpected else ""))
+
     def _onStatus(self, text: str, share: float) -> None:
         self.ui.applyProgressBar.value = round(1000 * share)
-        self.ui.applyInfoLabel.text = _("Cancelling ...") if self._running and self._running.cancelling else text
+        self.ui.applyInfoLabel.text = _("Cancelling ...") if self.task is not None and self.task.cancelling else text
         self.ui.applyInfoLabel.visible = True
 
     def _finish(self) -> None:
-        self._timer.stop()
-        self._running = None
         self._showIdle()
         self._fill()
 
     def _abort(self) -> None:
-        self._timer.stop()
-        if self._running is not None:
-            running, self._running = self._running, None
-            running.abort()
+        self._endTask()
         self._showIdle()
 
     def onUndo(self) -> None:
@@ -383,6 +362,11 @@ class ApplyPanel(Section):
     def _say(self, text: str) -> None:
         self.ui.applyInfoLabel.text = text
         self.ui.applyInfoLabel.visible = bool(text)
+
+
+def _sceneEvents() -> tuple:
+    scene = slicer.mrmlScene
+    return (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent, scene.EndBatchProcessEvent)
 
 
 def _isResult(node) -> bool:

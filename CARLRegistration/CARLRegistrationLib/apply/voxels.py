@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,12 @@ import vtk
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
-from ..engine import dependencies
-from ..engine.process import DONE, EngineProcess, engine_environment
 from ..mrml.copies import newNode, withoutTransform
 from ..mrml.geometry import arrayFrom, matrixFrom, rasFromIjk, rasFromImage
 from ..mrml.transforms import flatTransform, writeNode
 from ..mrml.volumes import fillVolume, placedImage, writeGrid
 from .choices import ApplyGrid
+from .items import ResampleItem, binaryLabelmap
 from .maps import MappingDirection, Placed
 from .nodes import Kind
 
@@ -26,58 +24,34 @@ _OF_FILES = ("DICOM.instanceUIDs",)
 _MARGIN = 2  # voxels around the box of a segment, so that its own edge is seen as one
 
 
-@dataclass
-class ResampleItem:
-    """One node, or one frame of a sequence, and its files. source: node of the scene that it is, or that shows it.
-
-    files: of a volume one, of a segmentation one for each layer. made: the node that it became, outside the scene.
-    """
-
-    source: object
-    frame: object
-    kind: Kind
-    files: list[str] = field(default_factory=list)
-    made: object = None
-
-    @property
-    def labels(self) -> bool:
-        return self.kind in (Kind.LABELS, Kind.SEGMENTATION)
-
-    def isResampled(self) -> bool:
-        """True for what has voxels; segments that are surfaces have none and are mapped point by point."""
-        if self.kind is Kind.SEGMENTATION:
-            return self.frame.GetSegmentation().GetSourceRepresentationName() == _binary()
-        return self.kind in (Kind.VOLUME, Kind.LABELS)
-
-
-def write(piece: ResampleItem, number: int, way: MappingDirection, placedBy, folder: Path) -> str:
-    """Write a piece where it is in the world; returns a note or "". placedBy: node whose place it has."""
+def write(item: ResampleItem, number: int, mapping: MappingDirection, folder: Path) -> str:
+    """Write a piece where it is in the world; returns a note or ""."""
     import SimpleITK as sitk
 
-    placed = Placed(placedBy, way.acting)
+    placed = Placed(item.placedBy, mapping.acting)
     notes = []
-    for n, (voxels, own) in enumerate(_voxelsOf(piece)):
-        image, note = placedImage(placed, voxels, own, _("volume"), piece.labels)
+    for n, (voxels, own) in enumerate(_voxelsOf(item)):
+        image, note = placedImage(placed, voxels, own, _("volume"), item.labels)
         notes += [note] if note else []
-        piece.files.append(f"{number:04d}_{n}.mha")
+        item.files.append(f"{number:04d}_{n}.mha")
         try:
-            sitk.WriteImage(image, str(folder / piece.files[-1]))
+            sitk.WriteImage(image, str(folder / item.files[-1]))
         except RuntimeError as error:
             raise RegistrationError(
                 _("{name} could not be written; the disk may be full. Free some space and try again.").format(
-                    name=placedBy.GetName()
+                    name=item.placedBy.GetName()
                 ),
                 log=str(error),
             ) from error
     return notes[0] if notes else ""
 
 
-def _voxelsOf(piece: ResampleItem):
+def _voxelsOf(item: ResampleItem):
     """(vtkImageData, 4 x 4 of its indices to the node's RAS) of a volume, or of each layer of a segmentation."""
-    if piece.kind is not Kind.SEGMENTATION:
-        yield piece.frame.GetImageData(), rasFromIjk(piece.frame)
+    if item.kind is not Kind.SEGMENTATION:
+        yield item.frame.GetImageData(), rasFromIjk(item.frame)
         return
-    segmentation = piece.frame.GetSegmentation()
+    segmentation = item.frame.GetSegmentation()
     for layer in range(segmentation.GetNumberOfLayers()):
         image = segmentation.GetLayerDataObject(layer)
         extent = np.array(image.GetExtent())
@@ -96,7 +70,7 @@ def _voxelsOf(piece: ResampleItem):
 
 
 def writeDirection(
-    way: MappingDirection, gridVolume, pieces: list[ResampleItem], folder: Path
+    mapping: MappingDirection, gridVolume, items: list[ResampleItem], folder: Path
 ) -> tuple[list[str], list[str]]:
     """Write transform.h5 and the grid; (arguments of `carlreg apply`, notes). `pieces` are written already.
 
@@ -104,84 +78,59 @@ def writeDirection(
     """
     target = writeGrid(gridVolume, folder / "target.mha", _("reference volume"))
     path = folder / "transform.h5"
-    if way.matrix is not None:
-        note = writeNode(flatTransform(None, way.matrix), path, target)
-    elif way.acting is not None:
-        note = writeNode(way.acting, path, target)
+    if mapping.matrix is not None:
+        note = writeNode(flatTransform(None, mapping.matrix), path, target)
+    elif mapping.acting is not None:
+        note = writeNode(mapping.acting, path, target)
     else:
         # The engine inverts, and says how well it can; it has to know where the data's side is.
-        source = way.sides.source
+        source = mapping.sides.source
         if source is not None:
-            with withoutTransform(source, way.acting) as placed:
+            with withoutTransform(source, mapping.acting) as placed:
                 around = writeGrid(placed, folder / "source.mha", _("fixed volume"))
             name = "source.mha"
         else:
             import SimpleITK as sitk
 
-            name = pieces[0].files[0]
+            name = items[0].files[0]
             around = sitk.ReadImage(str(folder / name))
-        note = writeNode(way.transform, path, around)
+        note = writeNode(mapping.transform, path, around)
         return ["transform.h5", "--inverse", "--fixed", name, "--moving", "target.mha"], [note] if note else []
     return ["transform.h5", "--fixed", "target.mha"], [note] if note else []
 
 
-def arguments(way: list[str], job, labels: bool, files: list[str], out: str) -> list[str]:
+def arguments(mapping: list[str], job, labels: bool, files: list[str], out: str) -> list[str]:
     """Of `carlreg apply` for files of one kind."""
-    made = ["apply", way[0], *files, "--out", out, *way[1:]]
+    made = ["apply", mapping[0], *files, "--out", out, *mapping[1:]]
     made += ["--interpolation", "nearest" if labels else job.interpolation.value]
     if job.grid is ApplyGrid.OWN:
         made += ["--grid", "own"]
     if job.massPreserving and not labels:
         made.append("--mass-preserving")
-    return [*made, "--progress", "json", "--control", "stdin"]
-
-
-def startEngine(given: list[str], folder: Path, python: str | None) -> EngineProcess:
-    environment = engine_environment(python, dependencies.startupEnvironment() if python else None)
-    try:
-        return EngineProcess(given, folder, python, environment)
-    except OSError as error:
-        raise RegistrationError(
-            _("The engine could not be started: {error}. Is the disk full, or the engine Python no program?").format(
-                error=error.strerror or error
-            )
-        ) from error
-
-
-def checkEnd(process: EngineProcess, code: int, pieces: list[ResampleItem]) -> None:
-    """Raise RegistrationError for an engine that could not do it, in the words of the panel."""
-    if code == DONE:
-        return
-    log = process.log()
-    said = [line.removeprefix("Error: ") for line in log.splitlines() if line.startswith("Error: ")]
-    text = said[-1] if said else _("The engine stopped unexpectedly (code {code}).").format(code=code)
-    for piece in pieces:
-        for name in piece.files:
-            text = text.replace(name, piece.source.GetName())
-    raise RegistrationError(text, log, unexpected=not said)
+    return made
 
 
 # --- read back -------------------------------------------------------------------------------------------------------
 
 
-def read(piece: ResampleItem, folder: Path) -> str:
+def read(item: ResampleItem, folder: Path) -> str:
     """Make the node of a piece from its resampled files, outside the scene; returns a note or ""."""
     import SimpleITK as sitk
 
-    images = [sitk.ReadImage(str(folder / name)) for name in piece.files]
-    if piece.kind is Kind.SEGMENTATION:
-        piece.made, lost = _segmentation(piece.frame, images)
-        keepMeaning(piece.made, piece.frame)
+    images = [sitk.ReadImage(str(folder / name)) for name in item.files]
+    if item.kind is Kind.SEGMENTATION:
+        item.made, lost = _segmentation(item.frame, images)
+        keepMeaning(item.made, item.frame)
         if lost:
             return _("{name}: outside the new grid, and empty there: {segments}.").format(
-                name=piece.source.GetName(), segments=", ".join(lost)
+                name=item.source.GetName(), segments=", ".join(lost)
             )
         return ""
-    piece.made = newNode(piece.frame.GetClassName())
-    if piece.frame.IsA("vtkMRMLVectorVolumeNode"):
-        piece.made.SetVoxelVectorType(piece.frame.GetVoxelVectorType())
-    fillVolume(images[0], piece.made)
-    keepMeaning(piece.made, piece.frame)
+    item.made = newNode(item.frame.GetClassName())
+    if item.frame.IsA("vtkMRMLVectorVolumeNode"):
+        item.made.SetVoxelVectorType(item.frame.GetVoxelVectorType())
+    fillVolume(images[0], item.made)
+    keepMeaning(item.made, item.frame)
     return ""
 
 
@@ -202,7 +151,7 @@ def _segmentation(source, images: list) -> tuple[object, list[str]]:
     given = source.GetSegmentation()
     node = newNode("vtkMRMLSegmentationNode")
     made = node.GetSegmentation()
-    made.SetSourceRepresentationName(_binary())
+    made.SetSourceRepresentationName(binaryLabelmap())
     layers = {}
     left = list(images)
     present: dict[str, set] = {}
@@ -220,7 +169,7 @@ def _segmentation(source, images: list) -> tuple[object, list[str]]:
         segment = slicer.vtkSegment()
         segment.DeepCopyMetadata(given.GetSegment(one))
         segment.SetLabelValue(given.GetSegment(one).GetLabelValue())
-        segment.AddRepresentation(_binary(), layers.get(one) or slicer.vtkOrientedImageData())
+        segment.AddRepresentation(binaryLabelmap(), layers.get(one) or slicer.vtkOrientedImageData())
         made.AddSegment(segment, one)
         if given.GetSegment(one).GetLabelValue() not in present.get(one, ()) and _hasContent(given.GetSegment(one)):
             lost.append(given.GetSegment(one).GetName())
@@ -228,7 +177,7 @@ def _segmentation(source, images: list) -> tuple[object, list[str]]:
 
 
 def _hasContent(segment) -> bool:
-    image = segment.GetRepresentation(_binary())
+    image = segment.GetRepresentation(binaryLabelmap())
     scalars = image.GetPointData().GetScalars() if image is not None else None
     if scalars is None:
         return False
@@ -257,17 +206,4 @@ def _oriented(image) -> tuple[object, set]:
     return found, set(np.unique(part).tolist()) - {0}
 
 
-def _binary() -> str:
-    return slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-
-
-__all__ = [
-    "ResampleItem",
-    "arguments",
-    "checkEnd",
-    "keepMeaning",
-    "read",
-    "startEngine",
-    "write",
-    "writeDirection",
-]
+__all__ = ["arguments", "keepMeaning", "read", "write", "writeDirection"]

@@ -16,13 +16,14 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationCancelled, RegistrationError
-from .process import EngineProcess, engine_environment
+from .task import Task
 
 REQUIREMENTS_FILE = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 # What a download takes, roughly: torch for the CPU alone, and with CUDA.
 _SIZES = {"torch": "200 MB to 3 GB", "safetensors": "1 MB"}
 # Slicer's own: never installed or replaced from here.
 _SLICERS_OWN = ("numpy", "SimpleITK", "vtk")
+_CHECK_SECONDS = 120.0  # that a Python may take to say what it has
 
 
 def requirements() -> list[str]:
@@ -131,26 +132,19 @@ def _name(requirement: str) -> str:
     return requirement
 
 
-def startupEnvironment() -> dict | None:
-    """The environment that Slicer was started in, without Slicer's own libraries; for another Python."""
-    try:
-        return dict(slicer.util.startupEnvironment())
-    except (AttributeError, RuntimeError):  # not in an installed Slicer
-        return None
-
-
 class PythonCheck:
     """`carlreg check` in the engine's Python: polled until it tells what is there.
 
-    Args: python: None for Slicer's own. folder: for its files. Raises RegistrationError when it cannot be started.
+    Args: python: None for Slicer's own. Raises RegistrationError when it cannot be started.
     """
 
-    def __init__(self, python: str | None, folder: Path) -> None:
-        self.stopped = False
-        environment = engine_environment(python, startupEnvironment() if python else None)
+    def __init__(self, python: str | None) -> None:
+        self._python = python
+        self._task = Task(python)
         try:
-            self._process = EngineProcess(["check", "--json"], folder, python, environment)
+            self._task.launch(["check", "--json"])
         except OSError as error:
+            self._task.close()
             raise RegistrationError(
                 _("{python} could not be started: {error}. Choose a Python executable.").format(
                     python=python, error=error.strerror or error
@@ -159,29 +153,44 @@ class PythonCheck:
 
     @property
     def elapsed(self) -> float:
-        return self._process.elapsed
+        return self._task.elapsed
+
+    @property
+    def cancelling(self) -> bool:
+        return self._task.cancelling
 
     def poll(self) -> dict | None:
-        """None while running; then what `carlreg check` found. Raises RegistrationError when it found nothing."""
-        report = self._process.poll()
+        """None while running; then what `carlreg check` found.
+
+        Raises: RegistrationError when it found nothing, RegistrationCancelled after `cancel`.
+        """
+        report = self._task.advance()
         if report.running:
-            if self._process.elapsed > 120:
-                self._process.stop()
+            if self._task.elapsed > _CHECK_SECONDS:
+                self._task.process.stop()
             return None
+        cancelled = self.cancelling and self._task.elapsed <= _CHECK_SECONDS
         try:
-            found = json.loads(self._process.output())
+            if cancelled:
+                raise RegistrationCancelled(_("Cancelled; nothing was changed."))
+            found = json.loads(self._task.process.output())
         except ValueError:
             found = None
+        finally:
+            self._task.close()
         if report.exit_code != 0 or not isinstance(found, dict):
             raise RegistrationError(
-                _("This is no Python that can run the engine (3.10 or newer is needed)."), self._process.log()
+                _("This is no Python that can run the engine (3.10 or newer is needed)."), self._task.log()
             )
         return found
 
-    def stop(self) -> None:
-        """End it now."""
-        self.stopped = True
-        self._process.stop()
+    def cancel(self) -> None:
+        """End it now; `poll` says so."""
+        self._task.process.stop()
+
+    def abort(self) -> None:
+        """End it now; nothing of it is left."""
+        self._task.abort()
 
 
 # Other Pythons that were found fit in this session: path -> when the file was changed.

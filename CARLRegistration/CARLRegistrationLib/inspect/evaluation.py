@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
-from ..engine import dependencies
-from ..engine.process import DONE, EngineProcess, engine_environment
+from ..engine.task import Task, preparing
 from ..mrml.copies import withoutTransform
 from ..mrml.geometry import parents, swapRasLps, transformPoints
 from ..mrml.segmentations import segmentInside
@@ -24,6 +19,7 @@ from ..mrml.transforms import writeNode
 from ..mrml.volumes import writeVolume
 from .case import Case
 
+_GRACE_SECONDS = 0.5  # for an engine that is not waited for: it writes into its own folder alone
 _FIELD_NODES = 72  # per axis, of a transform that files cannot hold as it is
 
 
@@ -36,77 +32,47 @@ class EvaluationInput:
     notes: list[str] = field(default_factory=list)
 
 
-class Task:
-    """One engine process in a folder of its own; `poll` returns None while it runs, then what `finish` makes of it."""
+@dataclass
+class Evaluation:
+    """What an evaluation found. quality: see quality.json. names, notes: as of EvaluationInput."""
 
-    def __init__(self, arguments: list[str], folder: Path, finish: Callable, python: str | None = None) -> None:
-        self.folder, self._finish = Path(folder), finish
-        environment = engine_environment(python, dependencies.startupEnvironment() if python else None)
-        try:
-            self._process = EngineProcess(arguments, self.folder, python, environment)
-        except OSError as error:
-            raise RegistrationError(
-                _(
-                    "The engine could not be started: {error}. Is the disk full, or the engine Python no program?"
-                ).format(error=error.strerror or error)
-            ) from error
-
-    def poll(self):
-        """Raises RegistrationError when the engine could not do it."""
-        report = self._process.poll()
-        if report.running:
-            return None
-        if report.exit_code != DONE:
-            log = self._process.log()
-            said = [line.removeprefix("Error: ") for line in log.splitlines() if line.startswith("Error: ")]
-            text = (
-                said[-1] if said else _("The engine stopped unexpectedly (code {code}).").format(code=report.exit_code)
-            )
-            raise RegistrationError(text, log, unexpected=not said)
-        return self._finish(self.folder)
-
-    def stop(self) -> None:
-        self._process.stop(0.5)
+    quality: dict
+    names: dict
+    notes: list[str]
 
 
-def newFolder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="CARLRegistration-", dir=slicer.app.temporaryPath or None))
-
-
-def startEvaluation(case: Case, python: str | None = None) -> tuple[Task, EvaluationInput]:
-    """Judge a case with the engine; the task gives its quality (see quality.json).
+def startEvaluation(case: Case, python: str | None = None) -> Task:
+    """Judge a case with the engine; the task gives an Evaluation.
 
     Raises: RegistrationError for empty segmentations or lists of points that do not fit; nothing is left behind then.
     """
-    folder = newFolder()
-    try:
-        prepared = writeEvaluation(case, folder)
-        return Task(prepared.arguments, folder, _readQuality, python), prepared
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with preparing(Task(python, _GRACE_SECONDS)) as task:
+        given = writeEvaluation(case, task.folder)
+
+        def finish(ended: Task) -> Evaluation:
+            quality = json.loads((ended.folder / "quality.json").read_text(encoding="utf-8"))
+            return Evaluation(quality, given.names, given.notes)
+
+        return task.start(given.arguments, finish)
 
 
-def _readQuality(folder: Path) -> dict:
-    return json.loads((folder / "quality.json").read_text(encoding="utf-8"))
-
-
-def startReport(jobFolder: Path, python: str | None = None) -> Task:
-    """Make the report of a run whose folder is still there; the task gives the path of the file."""
+def startReport(jobFolder: Path | None, python: str | None = None) -> Task:
+    """Make the report of a run whose folder is still there; the task gives the path of the file, which stays."""
     if jobFolder is None or not (Path(jobFolder) / "result").is_dir():
         raise RegistrationError(_("There is no result of a registration in this session. Press Apply first."))
-    folder = newFolder()
-    out = folder / "report.html"
-    arguments = ["report", str(Path(jobFolder) / "result"), "--out", str(out)]
-    for side in ("fixed", "moving"):
-        path = Path(jobFolder) / f"{side}.mha"
-        if path.is_file():
-            arguments += [f"--{side}", str(path)]
-    try:
-        return Task([*arguments, "--progress", "json", "--control", "stdin"], folder, lambda _folder: out, python)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with preparing(Task(python, _GRACE_SECONDS)) as task:
+        out = task.folder / "report.html"
+        arguments = ["report", str(Path(jobFolder) / "result"), "--out", str(out)]
+        for side in ("fixed", "moving"):
+            path = Path(jobFolder) / f"{side}.mha"
+            if path.is_file():
+                arguments += [f"--{side}", str(path)]
+
+        def finish(ended: Task) -> Path:
+            ended.keepFolder = True
+            return out
+
+        return task.start(arguments, finish)
 
 
 def writeEvaluation(case: Case, folder: Path) -> EvaluationInput:
@@ -132,7 +98,7 @@ def writeEvaluation(case: Case, folder: Path) -> EvaluationInput:
     if case.fixedPoints is not None:
         _writePoints(case, folder / "landmarks.csv")
         arguments += ["--landmarks", "landmarks.csv"]
-    return EvaluationInput([*arguments, "--progress", "json", "--control", "stdin"], names, notes)
+    return EvaluationInput(arguments, names, notes)
 
 
 def _writeLabels(case: Case, folder: Path, fixedImage, movingImage) -> tuple[dict, list[str]]:
@@ -234,12 +200,4 @@ def _points(node, without) -> np.ndarray:
     return points
 
 
-__all__ = [
-    "EvaluationInput",
-    "Task",
-    "newFolder",
-    "withoutTransform",
-    "startEvaluation",
-    "startReport",
-    "writeEvaluation",
-]
+__all__ = ["Evaluation", "EvaluationInput", "startEvaluation", "startReport", "writeEvaluation"]

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
@@ -69,8 +68,6 @@ class InspectPanel(Section):
         self._jacobian = None  # (node, fixed ID, transform ID)
         self._folds: list = []
         self._fold = -1
-        self._task = None
-        self._prepared = None
         self._reportFolder: Path | None = None
         self._connect()
         self._showMode(None)
@@ -103,20 +100,15 @@ class InspectPanel(Section):
 
     # --- what is compared
 
-    def setParameterNode(self, parameters) -> None:
-        """Follow another parameter node, or none."""
-        if self._parameters is not None:
-            self.leave()
-            self._stopTask()
-            self._parameters.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-        self._parameters = parameters
+    def _letGo(self) -> None:
+        self.leave()
+        self._stopTask()
+
+    def _follow(self) -> None:
         scene, event = slicer.mrmlScene, slicer.mrmlScene.StartSaveEvent
         if self.hasObserver(scene, event, self._onSave):
             self.removeObserver(scene, event, self._onSave)
-        if parameters is not None:
-            self._guiTag = parameters.connectGui(self.ui)
-            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+        if self._parameters is not None:
             self.addObserver(scene, event, self._onSave)
             self._onParameters()
 
@@ -130,7 +122,7 @@ class InspectPanel(Section):
         if result is not None:
             self.chooseResult()
             if "transform" in result.nodes:
-                self._judge(result.quality, None)
+                self._judge(result.quality)
         self._check()
 
     def chooseResult(self) -> None:
@@ -320,8 +312,7 @@ class InspectPanel(Section):
         """Let go of everything."""
         self.leave()
         self._stopTask()
-        self.setParameterNode(None)
-        self.removeObservers()
+        super().cleanup()
         if self._reportFolder is not None:
             shutil.rmtree(self._reportFolder, ignore_errors=True)
             self._reportFolder = None
@@ -498,13 +489,13 @@ class InspectPanel(Section):
 
     def onFigures(self) -> None:
         """Judge what is compared, in the background."""
-        if self._task is not None:
+        if self.task is not None:
             self._stopTask()
             self._showFigures(self.figures)
             return
         try:
             self._case.check()
-            self._task, self._prepared = evaluation.startEvaluation(self._case, self._python())
+            task = evaluation.startEvaluation(self._case, self._python())
         except RegistrationError as error:
             self._say(str(error))
             return
@@ -512,14 +503,14 @@ class InspectPanel(Section):
         self.ui.figuresButton.text = _("Stop")
         self.ui.figuresInfoLabel.text = _("Computing the figures in the background ...")
         self.ui.figuresInfoLabel.visible = True
-        self._timer.start()
+        self._runTask(task, self._onEvaluated, self._onFailed)
 
     def onReport(self) -> None:
         """Make the report of the last registration and open it."""
         self._stopTask()
         try:
             folder = self._result.report_folder if self._result is not None else None
-            self._task = evaluation.startReport(folder, self._python())
+            task = evaluation.startReport(folder, self._python())
         except RegistrationError as error:
             self._say(str(error))
             return
@@ -527,54 +518,37 @@ class InspectPanel(Section):
         self.ui.figuresInfoLabel.text = _("Making the report ...")
         self.ui.figuresInfoLabel.visible = True
         self.ui.reportButton.enabled = False
-        self._timer.start()
+        self._runTask(task, self._onReportMade, self._onFailed)
 
-    def _onTimer(self) -> None:
-        task = self._task
-        if task is None:
-            self._timer.stop()
-            return
-        try:
-            found = task.poll()
-        except RegistrationError as error:
-            self._stopTask()
-            self._showFigures(self.figures)
-            self._say(str(error))
-            return
-        if found is None:
-            return
-        if isinstance(found, Path):
-            self._finishReport(task, found)
-        else:
-            prepared = self._prepared
-            self._stopTask()
-            self._judge(found, prepared)
+    def _onEvaluated(self, found: evaluation.Evaluation) -> None:
+        self._stopTask()
+        self._judge(found.quality, found.names)
+        if found.notes:
+            self._say(" ".join(found.notes))
 
-    def _finishReport(self, task, path: Path) -> None:
+    def _onReportMade(self, path: Path) -> None:
         if self._reportFolder is not None:
             shutil.rmtree(self._reportFolder, ignore_errors=True)
-        self._reportFolder, self._task = task.folder, None  # the browser reads it
+        self._reportFolder = path.parent  # the browser reads it
         self._stopTask()
         self._showFigures(self.figures)
         if not qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path))):
             self._say(_("The report is {path}; no browser could be opened.").format(path=path))
 
+    def _onFailed(self, error: RegistrationError) -> None:
+        self._stopTask()
+        self._showFigures(self.figures)
+        self._say(str(error))
+
     def _stopTask(self) -> None:
-        self._timer.stop()
-        task, self._task, self._prepared = self._task, None, None
-        if task is not None:
-            task.stop()
-            shutil.rmtree(task.folder, ignore_errors=True)
+        self._endTask()
         self.ui.figuresButton.text = _("Compute figures")
         self.ui.figuresInfoLabel.visible = False
         self._check()
 
-    def _judge(self, quality: dict, prepared) -> None:
-        names = prepared.names if prepared is not None else None
+    def _judge(self, quality: dict, names: dict | None = None) -> None:
         self.figures = metrics.makeFigures(quality, self._case.transform, names)
         self._showFigures(self.figures, quality)
-        if prepared is not None and prepared.notes:
-            self._say(" ".join(prepared.notes))
 
     def _showFigures(self, figures, quality: dict | None = None) -> None:
         ui = self.ui

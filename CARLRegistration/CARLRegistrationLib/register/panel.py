@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import tempfile
 import time
-from pathlib import Path
 
 import qt
 import slicer
-import vtk
 from carlreg.errors import CarlError
 from carlreg.resources import cpu_seconds, memory_mb
+from carlreg.settings import RegistrationSettings
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
 from ..apply.panel import ApplyPanel
 from ..common.errors import RegistrationCancelled, RegistrationError
+from ..common.section import ParameterView
 from ..engine import dependencies
 from ..inspect.panel import InspectPanel
 from ..mrml import colors, views
 from ..transforms.panel import TransformsPanel
+from .job import problemOf
 from .parameters import PRESETS, Model, Preset, Robustness, applyPreset, jobFrom, presetChanged, settingsFrom
-from .run import Result, Status, problemOf
+from .result import Result
+from .run import Status
 
 _CHECK_INTERVAL_MS = 150
 # Of a run on this computer to what the estimate for two CPU cores says; kept between sessions, see _learnSpeed.
@@ -44,15 +43,12 @@ _OUTPUTS = {
 }
 
 
-class Panel(VTKObservationMixin):
+class Panel(ParameterView):
     """Wires one loaded .ui to the logic. `setParameterNode(None)` lets go of the scene, `cleanup()` of everything."""
 
     def __init__(self, ui, logic) -> None:
-        VTKObservationMixin.__init__(self)
-        self.ui = ui
+        super().__init__(ui)
         self.logic = logic
-        self._parameters = None
-        self._guiTag = None
         self._preset = None
         self._updating = False
         self._result: Result | None = None
@@ -63,7 +59,6 @@ class Panel(VTKObservationMixin):
         self._lastLine = ""
         self._running = False
         self._pythonCheck: dependencies.PythonCheck | None = None
-        self._checkFolder: str | None = None
         self._checked: dict = {}
         self._checkTimer = qt.QTimer()
         self._checkTimer.setInterval(_CHECK_INTERVAL_MS)
@@ -71,6 +66,7 @@ class Panel(VTKObservationMixin):
         self.inspect = InspectPanel(ui.inspectWidget, self._enginePython)
         self.transforms = TransformsPanel(ui.transformsWidget, self._enginePython)
         self.apply = ApplyPanel(ui.applyWidget, self._enginePython)
+        self._sections = (self.inspect, self.transforms, self.apply)
         self._connect()
         self._showIdle()
 
@@ -98,40 +94,27 @@ class Panel(VTKObservationMixin):
             segments.connect("currentIndexChanged(int)", lambda index, s=side: self._onSegment(s, index))
         self._fillDevices([])
 
-    @property
-    def parameters(self):
-        return self._parameters
-
-    def setParameterNode(self, parameters) -> None:
-        """Follow another parameter node, or none."""
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-        self._parameters = parameters
+    def _follow(self) -> None:
         self._preset = None
-        self.inspect.setParameterNode(parameters)
-        self.transforms.setParameterNode(parameters)
-        self.apply.setParameterNode(parameters)
-        if parameters is not None:
-            self._guiTag = parameters.connectGui(self.ui)
-            self._preset = parameters.preset
-            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+        for section in self._sections:
+            section.setParameterNode(self._parameters)
+        if self._parameters is not None:
+            self._preset = self._parameters.preset
             self._onParameters()
 
     def cleanup(self) -> None:
         """Stop what runs and let go of the scene."""
         self._stopCheck()
         self.logic.abort()
-        self.transforms.cleanup()
-        self.apply.cleanup()
         self._forget()
-        self.inspect.cleanup()
-        self.setParameterNode(None)
-        self.removeObservers()
+        for section in self._sections:
+            section.cleanup()
+        super().cleanup()
 
     def leave(self) -> None:
-        """Another module is shown: the views that Inspect uses go back."""
-        self.inspect.leave()
+        """Another module is shown: the views that sections use go back."""
+        for section in self._sections:
+            section.leave()
 
     def _enginePython(self) -> str | None:
         return (self._parameters.enginePython.strip() or None) if self._parameters is not None else None
@@ -141,9 +124,8 @@ class Panel(VTKObservationMixin):
         result, self._result = self._result, None
         if result is not None:
             result.discard()
-        self.inspect.setResult(None)
-        self.transforms.setResult(None)
-        self.apply.setResult(None)
+        for section in self._sections:
+            section.setResult(None)
 
     def _write(self, name: str, value) -> None:
         if self._parameters is not None and not self._updating and getattr(self._parameters, name) != value:
@@ -318,10 +300,9 @@ class Panel(VTKObservationMixin):
     def onCheckPython(self) -> None:
         """Ask the engine's Python what it has; the answer comes later."""
         self._stopCheck()
-        self._checkFolder = tempfile.mkdtemp(prefix="CARLRegistration-")
         python = self._parameters.enginePython.strip() or None
         try:
-            self._pythonCheck = dependencies.PythonCheck(python, Path(self._checkFolder))
+            self._pythonCheck = dependencies.PythonCheck(python)
         except RegistrationError as error:
             self._checked = {"error": str(error)}
             self._stopCheck()
@@ -347,11 +328,8 @@ class Panel(VTKObservationMixin):
     def _stopCheck(self) -> None:
         self._checkTimer.stop()
         if self._pythonCheck is not None:
-            self._pythonCheck.stop()
+            self._pythonCheck.abort()
             self._pythonCheck = None
-        if self._checkFolder is not None:
-            shutil.rmtree(self._checkFolder, ignore_errors=True)
-            self._checkFolder = None
 
     # --- running
 
@@ -376,7 +354,7 @@ class Panel(VTKObservationMixin):
         with slicer.util.NodeModify(p):
             p.preset = Preset.GENERAL
             p.robustness = Robustness.TRANSLATION
-            p.model, p.weightsFile = Model.CARL_COMPACT, ""
+            p.model, p.weightsFile = Model(RegistrationSettings().model), ""
             p.fixedMask = p.movingMask = p.initialTransform = None
             p.fixedMaskSegment = p.movingMaskSegment = ""
             p.outputTransform = p.outputInverse = p.outputWarped = p.outputJacobian = p.outputUncertainty = None
@@ -448,9 +426,8 @@ class Panel(VTKObservationMixin):
         if warped is not None:
             views.showLayers(result.job.fixedVolume, warped)
             views.fitTo(views.commonBox(result.job.fixedVolume, warped))
-        self.inspect.setResult(result)
-        self.transforms.setResult(result)
-        self.apply.setResult(result)
+        for section in self._sections:
+            section.setResult(result)
         self._showIdle()
 
     def _onFailed(self, error) -> None:
@@ -514,8 +491,8 @@ class Panel(VTKObservationMixin):
     def onUndo(self) -> None:
         made = self._result.nodes if self._result is not None else {}
         self.inspect.leave()
-        self.transforms.releaseResult()
-        self.apply.releaseResult()
+        for section in self._sections:
+            section.releaseResult()
         chosen = {name: made[kind] for kind, name in _OUTPUTS.items() if kind in made}
         chosen = {name: node for name, node in chosen.items() if getattr(self._parameters, name) is node}
         # The selectors let go first: of a node that is removed they would choose another in its place.

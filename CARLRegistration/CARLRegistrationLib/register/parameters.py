@@ -1,11 +1,12 @@
-"""What the panel asks, kept in the scene; and what the engine is told."""
+"""What the panel asks, kept in the scene; presets; and the job that it describes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 import slicer
+from carlreg.models.catalog import MODELS, model_info
 from carlreg.settings import RegistrationSettings
 from slicer import (
     vtkMRMLDisplayableNode,
@@ -20,6 +21,7 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from ..apply.choices import ApplyDirection, ApplyGrid, ApplyInterpolation, ApplyMethod
 from ..common.choices import Choice
 from ..transforms.choices import Convention, Direction, ExportFormat, LinearKind, Precision, Which
+from .job import Job
 
 
 class Preset(Choice):
@@ -85,30 +87,15 @@ class Modality(Choice):
         return {Modality.AUTO: _("Automatic"), Modality.CT: _("CT"), Modality.MR: _("MR")}[self]
 
 
-class Model(Choice):
-    CARL_COMPACT = "carl-compact"
-    CARL_COMPACT_ROTATION = "carl-compact-rotation"
-    UNIGRADICON = "unigradicon"
-    MULTIGRADICON = "multigradicon"
-    CARL_PAPER_ABDOMEN = "carl-paper-abdomen"
-    CARL_PAPER_BRAIN = "carl-paper-brain"
-    CARL_PAPER_ROTATION = "carl-paper-rotation"
-
+class _ModelChoice(Choice):
     def label(self) -> str:
-        return {
-            Model.CARL_COMPACT: _("carl-compact (shipped)"),
-            Model.CARL_COMPACT_ROTATION: _("carl-compact-rotation (shipped)"),
-            Model.UNIGRADICON: _("uniGradICON (your weights file)"),
-            Model.MULTIGRADICON: _("multiGradICON (your weights file)"),
-            Model.CARL_PAPER_ABDOMEN: _("CARL as published, abdomen (your weights file)"),
-            Model.CARL_PAPER_BRAIN: _("CARL as published, brain and lung (your weights file)"),
-            Model.CARL_PAPER_ROTATION: _("CARL with rotations, as published (your weights file)"),
-        }[self]
+        info = model_info(self.value)
+        text = _("{title} (shipped)") if info.shipped else _("{title} (your weights file)")
+        return text.format(title=info.title)
 
-    @property
-    def shipped(self) -> bool:
-        """True when its weights come with the module."""
-        return self in (Model.CARL_COMPACT, Model.CARL_COMPACT_ROTATION)
+
+#: The networks of the engine's catalog.
+Model = _ModelChoice("Model", {name.upper().replace("-", "_"): name for name in MODELS})
 
 
 @parameterNodeWrapper
@@ -151,7 +138,7 @@ class CARLRegistrationParameterNode:
     movingMask: vtkMRMLDisplayableNode
     movingMaskSegment: str = ""
     initialTransform: vtkMRMLTransformNode
-    model: Model = Model.CARL_COMPACT
+    model: Model = Model(RegistrationSettings().model)
     weightsFile: str = ""
     device: str = "auto"
     fieldSpacing: Annotated[float, WithinRange(0, 50)] = 0.0
@@ -245,48 +232,6 @@ def presetChanged(parameters) -> bool:
     return any(getattr(parameters, name) != getattr(values, name) for name in PresetValues.__dataclass_fields__)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One registration as the logic takes it: nodes, and the engine's settings.
-
-    enginePython: None for Slicer's own. create*: outputs to make; output*: nodes to fill, None for new ones.
-    keepForReport: the result's files stay until `Result.discard`.
-    """
-
-    fixedVolume: object
-    movingVolume: object
-    settings: RegistrationSettings = field(default_factory=RegistrationSettings)
-    fixedMask: object = None
-    fixedMaskSegment: str = ""
-    movingMask: object = None
-    movingMaskSegment: str = ""
-    initialTransform: object = None
-    createTransform: bool = True
-    createInverse: bool = True
-    createWarped: bool = True
-    createJacobian: bool = True
-    createUncertainty: bool = True
-    outputTransform: object = None
-    outputInverse: object = None
-    outputWarped: object = None
-    outputJacobian: object = None
-    outputUncertainty: object = None
-    placeMoving: bool = False
-    enginePython: str | None = None
-    keepJobFolder: bool = False
-    keepForReport: bool = False
-
-    def outputs(self) -> list[tuple[str, bool, object]]:
-        """(kind, wanted, node) of each output; kinds are the names of the result's files."""
-        return [
-            ("transform", self.createTransform, self.outputTransform),
-            ("inverse_transform", self.createInverse, self.outputInverse),
-            ("warped", self.createWarped, self.outputWarped),
-            ("jacobian", self.createJacobian, self.outputJacobian),
-            ("uncertainty", self.createUncertainty, self.outputUncertainty),
-        ]
-
-
 def settingsFrom(parameters) -> RegistrationSettings:
     """The engine's settings of a parameter node. Raises carlreg's InputError for a value that is not allowed."""
     return RegistrationSettings(
@@ -312,38 +257,8 @@ def jobFrom(parameters) -> Job:
     return Job(settings=settingsFrom(parameters), enginePython=parameters.enginePython.strip() or None, **values)
 
 
-def engineArguments(settings: RegistrationSettings) -> list[str]:
-    """The options of `carlreg register` for these settings, defaults left out."""
-    default = RegistrationSettings()
-    options = {
-        "model": "--model",
-        "weights": "--weights",
-        "robustness": "--robustness",
-        "fixed_modality": "--fixed-modality",
-        "moving_modality": "--moving-modality",
-        "io_method": "--io-method",
-        "io_steps": "--io-steps",
-        "similarity": "--similarity",
-        "smoothness": "--smoothness",
-        "field_spacing_mm": "--field-spacing",
-        "grid": "--grid",
-        "device": "--device",
-        "seed": "--seed",
-        "threads": "--threads",
-    }
-    arguments = []
-    for name, option in options.items():
-        value = getattr(settings, name)
-        if value != getattr(default, name):
-            arguments += [option, str(value)]
-    if settings.allow_untrained:
-        arguments.append("--allow-untrained")
-    return arguments
-
-
 __all__ = [
     "CARLRegistrationParameterNode",
-    "Job",
     "Modality",
     "Model",
     "OptimizationMethod",
@@ -353,7 +268,6 @@ __all__ = [
     "Robustness",
     "Similarity",
     "applyPreset",
-    "engineArguments",
     "jobFrom",
     "presetChanged",
     "settingsFrom",

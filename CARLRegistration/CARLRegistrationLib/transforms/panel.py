@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationCancelled, RegistrationError
@@ -48,9 +46,6 @@ class TransformsPanel(Section):
     def __init__(self, parent, python: Callable[[], str | None]) -> None:
         super().__init__(parent, "CARLRegistrationTransforms.ui", python, _POLL_MS)
         self._asMade = None
-        self._work: engine.EngineTask | None = None
-        self._then: Callable[[TaskResult], None] | None = None
-        self._doing = ""
         self._preview: tuple[tuple, str, TaskResult] | None = None  # (what it is of, file name, what it told)
         self._chain: list[str] = []
         self._folder = ""
@@ -104,19 +99,14 @@ class TransformsPanel(Section):
         p = self._parameters
         return Export(p.exportWhich, p.exportFormat, p.exportSpacing, p.exportPrecision, p.exportFlatten)
 
-    def setParameterNode(self, parameters) -> None:
-        """Follow another parameter node, or none."""
-        if self._parameters is not None:
-            self.stop()
-            self._parameters.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-        self._observe(None)
-        self._parameters = parameters
+    def _letGo(self) -> None:
+        self.stop()
+
+    def _follow(self) -> None:
+        p = self._parameters
+        self._observe(p.transformsTransform if p is not None else None)
         self._chain = []
-        if parameters is not None:
-            self._guiTag = parameters.connectGui(self.ui)
-            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-            self._observe(parameters.transformsTransform)
+        if p is not None:
             self._onParameters()
         else:
             self._say("")
@@ -222,7 +212,7 @@ class TransformsPanel(Section):
 
     # --- one task at a time
 
-    def _start(self, doing: str, begin: Callable[[], engine.EngineTask], then: Callable[[TaskResult], None]) -> None:
+    def _start(self, doing: str, begin: Callable[[], engine.TransformTask], then: Callable[[TaskResult], None]) -> None:
         """Start a task; what cannot be done is said."""
         self.stop()
         self._say("")
@@ -232,41 +222,27 @@ class TransformsPanel(Section):
                 dependencies.ensure()
             slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
             try:
-                self._work = begin()
+                task = begin()
             finally:
                 slicer.app.restoreOverrideCursor()
         except RegistrationError as error:
             self._say(str(error))
             return
-        self._then, self._doing = then, doing
+
+        def running(followed: engine.TransformTask) -> None:
+            text = _("Stopping ...") if followed.cancelling else f"{doing} {followed.elapsed:.0f} s"
+            self.ui.transformsBusyLabel.text = text
+
+        def done(made: TaskResult) -> None:
+            self._showIdle()
+            then(made)
+
         self.ui.transformsBusyLabel.text = doing
-        self._timer.start()
+        self._runTask(task, done, self._onFailed, running)
         self._showIdle()
 
-    def _onTimer(self) -> None:
-        work = self._work
-        if work is None:
-            self._timer.stop()
-            return
-        try:
-            made = work.poll()
-        except RegistrationError as error:
-            self._end()
-            self._onFailed(error)
-            return
-        except Exception as error:
-            self._end()
-            self._say(_("The result could not be loaded. Please report this. {error}").format(error=error))
-            return
-        if made is None:
-            text = _("Stopping ...") if work.cancelling else f"{self._doing} {work.seconds:.0f} s"
-            self.ui.transformsBusyLabel.text = text
-            return
-        then = self._then
-        self._end()
-        then(made)
-
     def _onFailed(self, error: RegistrationError) -> None:
+        self._showIdle()
         text = str(error)
         if isinstance(error, engine.ConventionNeeded):
             self.ui.importCollapsibleButton.collapsed = False
@@ -279,37 +255,24 @@ class TransformsPanel(Section):
         else:
             self._say(text)
 
-    def _end(self) -> None:
-        """The task is over, one way or another: its files go."""
-        self._timer.stop()
-        work, self._work, self._then = self._work, None, None
-        if work is not None:
-            work.stop()
-            shutil.rmtree(work.folder, ignore_errors=True)
-        self._showIdle()
-
     def onStop(self) -> None:
         """Ask what runs to stop; it says so when it has."""
-        if self._work is not None:
-            self._work.cancel()
+        if self.task is not None:
+            self.task.cancel()
 
     def stop(self) -> None:
         """End what runs, and wait for it; nothing of it is left."""
-        if self._work is not None:
-            self._end()
-
-    def cleanup(self) -> None:
-        """Let go of everything."""
-        self.setParameterNode(None)
-        self.removeObservers()
+        if self.task is not None:
+            self._endTask()
+            self._showIdle()
 
     def _showIdle(self) -> None:
-        self.ui.transformsBusyWidget.visible = self._work is not None
+        self.ui.transformsBusyWidget.visible = self.task is not None
         self._update() if self._parameters is not None else self._enable()
 
     def _enable(self) -> None:
         ui = self.ui
-        idle = self._work is None and self._parameters is not None
+        idle = self.task is None and self._parameters is not None
         for name in _OF_TRANSFORM:
             getattr(ui, name).enabled = idle and self._parameters.transformsTransform is not None
         ui.importButton.enabled = idle
@@ -478,7 +441,7 @@ class TransformsPanel(Section):
         fixed, moving = p.transformsFixed, p.transformsMoving
         wanted, convention = bool(self.ui.importInitialCheckBox.checked), p.importConvention
 
-        def begin() -> engine.EngineTask:
+        def begin() -> engine.TransformTask:
             together = len(paths) > 1 and direction is Direction.INVERSE
             if together:
                 raise RegistrationError(_("ANTs' pair can only be imported in its own direction. Import each file."))

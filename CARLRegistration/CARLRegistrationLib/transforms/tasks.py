@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,8 @@ from carlreg.formats.catalog import FORMATS, stem_of
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationCancelled, RegistrationError
-from ..inspect.evaluation import Task, newFolder
+from ..engine import words
+from ..engine.task import Task, preparing
 from ..mrml.geometry import parents
 from ..mrml.transforms import addTransform, checkTransform, sidesOf, writeNode
 from ..mrml.volumes import addLabelMap, checkVolume, writeGrid
@@ -28,24 +27,6 @@ from .files import (
 _ALWAYS_FLOAT64 = ("itk", "tfm", "slicer")
 _ALWAYS_FLOAT32 = ("elastix",)
 _TOLERANCE_MM = 0.5
-# What the engine's messages call its options, and where they are in the section. Longer ones first.
-_PANEL_NAMES = {
-    "(--fixed and --moving VOLUME)": _("(Fixed and Moving above)"),
-    "(--fixed VOLUME)": _("(Fixed above)"),
-    "(--moving VOLUME)": _("(Moving above)"),
-    "a smaller --grid or a larger --field-spacing": _("a larger Grid spacing"),
-    "--fixed": _("Fixed"),
-    "--moving": _("Moving"),
-    "--convention": _("Numbers"),
-    "--direction": _("Leads"),
-    "--spacing": _("Grid spacing"),
-    "--precision": _("Precision"),
-    "--flatten": _("One field"),
-    "--grid": _("Grid spacing"),
-    "`carlreg linear`": _("Linear part"),
-    "transform (transform.h5)": _("The transform"),
-    "--out: ": "",
-}
 
 
 class ConventionNeeded(RegistrationError):
@@ -123,62 +104,37 @@ class TaskResult:
         return "\n".join(f"{name}: {sizeText(size)}" for name, size in self.files if not name.endswith(".json"))
 
 
-class EngineTask(Task):
-    """A task that can be cancelled. finish: called with what the engine told when it is done; gives a Made."""
+Finish = Callable[[TaskResult], TaskResult]
 
-    def __init__(
-        self, arguments: Sequence[str], folder: Path, finish: Callable[[TaskResult], TaskResult], python=None, notes=()
-    ) -> None:
-        self._notes = list(notes)
-        self._end = finish
-        arguments = [*arguments, "--progress", "json", "--control", "stdin"]
-        super().__init__(arguments, folder, lambda _folder: self._finished(), python)
 
-    @property
-    def seconds(self) -> float:
-        return self._process.elapsed
+class TransformTask(Task):
+    """A command on transforms; its result is a TaskResult.
 
-    @property
-    def cancelling(self) -> bool:
-        return self._process.cancelling
+    Args of `run`: finish: adds to what the engine told, when it is done. notes: to be told with the result.
+    """
 
-    def cancel(self) -> None:
-        """Ask it to stop; `poll` says when it has."""
-        self._process.cancel()
+    def run(self, arguments: Sequence[str], notes: Sequence[str], finish: Finish | None = None) -> TransformTask:
+        """Start the command. Raises RegistrationError."""
 
-    def stop(self) -> None:
-        """Stop and wait: what it was writing is taken away by the engine itself."""
-        self._process.stop()
+        def made(_task: Task) -> TaskResult:
+            told = self.told()
+            result = TaskResult([], told.get("files", []), told.get("sidecar", {}), told)
+            result.notes = [*notes, *told.get("notes", [])]
+            return finish(result) if finish is not None else result
 
-    def poll(self) -> TaskResult | None:
-        """Raises RegistrationCancelled, ConventionNeeded, RegistrationError."""
+        self.start(arguments, made, words.TRANSFORMS)
+        return self
+
+    def raiseFailure(self, code: int | None) -> None:
+        """Raises ConventionNeeded, too."""
         try:
-            return super().poll()
+            super().raiseFailure(code)
+        except RegistrationCancelled:
+            raise
         except RegistrationError as error:
-            if self.cancelling:
-                raise RegistrationCancelled(_("Cancelled; nothing was changed.")) from error
-            text = str(error)
-            kind = ConventionNeeded if "does not tell its convention" in text else RegistrationError
-            raise kind(inPanelWords(text), error.log, error.unexpected) from error
-
-    def _finished(self) -> TaskResult:
-        told: dict = {}
-        for line in self._process.output().splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                told |= record.get("figures") or {}
-        notes = [*self._notes, *told.get("notes", [])]
-        return self._end(TaskResult([], told.get("files", []), told.get("sidecar", {}), told, notes))
-
-
-def inPanelWords(text: str) -> str:
-    """An engine's message with the panel's names of its options."""
-    for option, name in _PANEL_NAMES.items():
-        text = text.replace(option, name)
-    return text
+            if "does not tell its convention" in str(error):
+                raise ConventionNeeded(str(error), error.log, error.unexpected) from error
+            raise
 
 
 def sizeText(size: float) -> str:
@@ -186,28 +142,12 @@ def sizeText(size: float) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
-def _started(prepare: Callable[[Path], EngineTask]) -> EngineTask:
-    """A work in a new folder, which is removed when it cannot be started."""
-    folder = newFolder()
-    try:
-        return prepare(folder)
-    except (OSError, RuntimeError) as error:  # SimpleITK's are RuntimeErrors
-        shutil.rmtree(folder, ignore_errors=True)
-        raise RegistrationError(
-            _("{path} could not be written; the disk may be full. Free some space and try again.").format(path=folder),
-            log=str(error),
-        ) from error
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
 # --- export ----------------------------------------------------------------------------------------------------------
 
 
 def startExport(
     subject: TransformSelection, export: Export, out: Path | str, dryRun: bool, python: str | None = None
-) -> EngineTask:
+) -> TransformTask:
     """Write a transform for another program, or only tell the sizes and the error.
 
     Args: out: the file, of which the format may make several; for a dry run its name.
@@ -218,24 +158,22 @@ def startExport(
             _("Choose the initial transform, by which the moving volume was placed or resampled before.")
         )
 
-    def prepare(folder: Path) -> EngineTask:
+    with preparing(TransformTask(python)) as task:
         used = subject if export.which is Which.INVERSE else _without(subject, "inverse")
-        arguments, notes = writeSubject(used, folder)
+        arguments, notes = writeSubject(used, task.folder)
         withInitial = export.which is Which.WITH_INITIAL
         if withInitial:
-            notes += writeInitial(subject, folder)
+            notes += writeInitial(subject, task.folder)
             arguments += ["--initial", "initial.h5"]
             _checkBefore(subject, export)
         if export.format is ExportFormat.SLICER:
-            writeVolumes(subject, folder, subject.initial if withInitial else subject.transform)
+            writeVolumes(subject, task.folder, subject.initial if withInitial else subject.transform)
         target = Path(out)
         if dryRun:
-            target = folder / "preview" / target.name
+            target = task.folder / "preview" / target.name
             target.parent.mkdir()
         arguments = ["export", *arguments, *export.arguments(), "--out", str(target)]
-        return EngineTask([*arguments, "--dry-run"] if dryRun else arguments, folder, lambda made: made, python, notes)
-
-    return _started(prepare)
+        return task.run([*arguments, "--dry-run"] if dryRun else arguments, notes)
 
 
 def _checkBefore(subject: TransformSelection, export: Export) -> None:
@@ -272,7 +210,7 @@ def startImport(
     fixed=None,
     moving=None,
     python: str | None = None,
-) -> EngineTask:
+) -> TransformTask:
     """A transform node of a file of any program; of several files, joined: points go through the first one first.
 
     Args: fixed, moving: volume nodes, or None where the file does not need them. They count as they are in their files,
@@ -293,70 +231,64 @@ def startImport(
         for node in placed
     ]
 
-    def prepare(folder: Path) -> EngineTask:
+    with preparing(TransformTask(python)) as task:
         arguments = ["convert" if len(paths) == 1 else "compose", *map(str, paths)]
         for side, node, what in (("fixed", fixed, _("fixed volume")), ("moving", moving, _("moving volume"))):
             if node is not None:
-                writeGrid(node, folder / f"{side}.mha", what, own=True)
+                writeGrid(node, task.folder / f"{side}.mha", what, own=True)
                 arguments += [f"--{side}", f"{side}.mha"]
         if convention is not Convention.FILE:
             arguments += ["--convention", convention.value]
         if direction is Direction.INVERSE:
             arguments += ["--direction", "inverse"]
-        out = folder / "imported.h5"
+        out = task.folder / "imported.h5"
 
         def finish(made: TaskResult) -> TaskResult:
             made.nodes.append(addTransform(out, stem_of(paths[0]), fixed, moving))
             return made
 
-        return EngineTask([*arguments, "--out", out.name, "--to", "itk"], folder, finish, python, notes)
-
-    return _started(prepare)
+        return task.run([*arguments, "--out", out.name, "--to", "itk"], notes, finish)
 
 
 # --- other transforms ------------------------------------------------------------------------------------------------
 
 
-def startInvert(subject: TransformSelection, spacing: float = 0.0, python: str | None = None) -> EngineTask:
+def startInvert(subject: TransformSelection, spacing: float = 0.0, python: str | None = None) -> TransformTask:
     """The inverse as a node, and a label map of the moving volume where there is none.
 
     spacing: of the inverse field, mm; 0 = the field's own.
     """
 
-    def prepare(folder: Path) -> EngineTask:
-        arguments, notes = writeSubject(_without(subject, "inverse"), folder)
+    with preparing(TransformTask(python)) as task:
+        arguments, notes = writeSubject(_without(subject, "inverse"), task.folder)
         arguments = ["invert", *arguments, "--tolerance", str(_TOLERANCE_MM), "--failed", "failed.nii.gz"]
         arguments += ["--spacing", f"{spacing:g}"] if spacing > 0 else []
         name = subject.transform.GetName()
 
         def finish(made: TaskResult) -> TaskResult:
             title = _("{name} (inverse)").format(name=name)
-            made.nodes.append(addTransform(folder / "made.h5", title, subject.moving, subject.fixed))
+            made.nodes.append(addTransform(task.folder / "made.h5", title, subject.moving, subject.fixed))
             report = made.figures.get("inverse") or {}
-            if report.get("not_inverted_percent") and (folder / "failed.nii.gz").is_file():
-                failed = addLabelMap(folder / "failed.nii.gz", _("{name}: not inverted").format(name=name))
+            if report.get("not_inverted_percent") and (task.folder / "failed.nii.gz").is_file():
+                failed = addLabelMap(task.folder / "failed.nii.gz", _("{name}: not inverted").format(name=name))
                 made.nodes += [failed] if failed is not None else []
             return made
 
-        return EngineTask([*arguments, "--out", "made.h5"], folder, _undoing(finish), python, notes)
-
-    return _started(prepare)
+        return task.run([*arguments, "--out", "made.h5"], notes, _undoing(finish))
 
 
-def startLinear(subject: TransformSelection, kind: LinearKind, python: str | None = None) -> EngineTask:
+def startLinear(subject: TransformSelection, kind: LinearKind, python: str | None = None) -> TransformTask:
     """The rigid, similarity or affine part as a node; made.figures["left_mm"] is what it leaves."""
 
-    def prepare(folder: Path) -> EngineTask:
-        arguments, notes = writeSubject(_without(subject, "inverse"), folder)
+    with preparing(TransformTask(python)) as task:
+        arguments, notes = writeSubject(_without(subject, "inverse"), task.folder)
         title = _("{name} ({kind} part)").format(name=subject.transform.GetName(), kind=kind.value)
-        finish = _adding(folder / "made.tfm", title, subject.fixed, subject.moving)
+        finish = _adding(task.folder / "made.tfm", title, subject.fixed, subject.moving)
         arguments = ["linear", *arguments, "--kind", kind.value, "--out", "made.tfm"]
-        return EngineTask(arguments, folder, finish, python, notes)
-
-    return _started(prepare)
+        return task.run(arguments, notes, finish)
 
 
-def startResample(subject: TransformSelection, spacing: float, python: str | None = None) -> EngineTask:
+def startResample(subject: TransformSelection, spacing: float, python: str | None = None) -> TransformTask:
     """The transform with its field on nodes `spacing` mm apart, as a node; made.error is what that changes."""
     checkTransform(subject.transform)
     if not spacing > 0:
@@ -366,17 +298,15 @@ def startResample(subject: TransformSelection, spacing: float, python: str | Non
             _("{name} is linear: it has no field to resample.").format(name=subject.transform.GetName())
         )
 
-    def prepare(folder: Path) -> EngineTask:
-        arguments, notes = writeSubject(_without(subject, "inverse"), folder)
+    with preparing(TransformTask(python)) as task:
+        arguments, notes = writeSubject(_without(subject, "inverse"), task.folder)
         title = _("{name} ({mm:g} mm)").format(name=subject.transform.GetName(), mm=spacing)
-        finish = _adding(folder / "made.h5", title, subject.fixed, subject.moving)
+        finish = _adding(task.folder / "made.h5", title, subject.fixed, subject.moving)
         arguments = ["convert", *arguments, "--spacing", f"{spacing:g}", "--out", "made.h5"]
-        return EngineTask(arguments, folder, finish, python, notes)
-
-    return _started(prepare)
+        return task.run(arguments, notes, finish)
 
 
-def startCompose(subject: TransformSelection, others: Sequence, python: str | None = None) -> EngineTask:
+def startCompose(subject: TransformSelection, others: Sequence, python: str | None = None) -> TransformTask:
     """The transform and, after it, others (nodes) as one node: points go through the first one first."""
     if not others:
         raise RegistrationError(_("Add the transforms that come after this one."))
@@ -384,22 +314,20 @@ def startCompose(subject: TransformSelection, others: Sequence, python: str | No
         checkTransform(node)
     end = sidesOf(others[-1])[1] or subject.moving
 
-    def prepare(folder: Path) -> EngineTask:
+    with preparing(TransformTask(python)) as task:
         import SimpleITK as sitk
 
-        arguments, notes = writeSubject(_without(subject, "inverse"), folder)
+        arguments, notes = writeSubject(_without(subject, "inverse"), task.folder)
         files = [arguments[0]]
-        around = sitk.ReadImage(str(folder / "moving.mha")) if subject.moving is not None else None
+        around = sitk.ReadImage(str(task.folder / "moving.mha")) if subject.moving is not None else None
         for number, node in enumerate(others, start=2):
             files.append(f"transform{number}.h5")
-            note = writeNode(node, folder / files[-1], around)
+            note = writeNode(node, task.folder / files[-1], around)
             notes += [note] if note else []
         title = _("{first} then {last}").format(first=subject.transform.GetName(), last=others[-1].GetName())
-        finish = _adding(folder / "made.h5", title, subject.fixed, end)
+        finish = _adding(task.folder / "made.h5", title, subject.fixed, end)
         fixed = ["--fixed", "fixed.mha"] if subject.fixed is not None else []
-        return EngineTask(["compose", *files, *fixed, "--out", "made.h5"], folder, finish, python, notes)
-
-    return _started(prepare)
+        return task.run(["compose", *files, *fixed, "--out", "made.h5"], notes, finish)
 
 
 def _adding(path: Path, title: str, fixed, moving) -> Callable[[TaskResult], TaskResult]:
@@ -428,9 +356,8 @@ __all__ = [
     "ConventionNeeded",
     "Export",
     "TaskResult",
-    "EngineTask",
+    "TransformTask",
     "filesFor",
-    "inPanelWords",
     "sizeText",
     "startCompose",
     "startExport",

@@ -1,0 +1,111 @@
+"""One registration as it is asked for, and whether it can be started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from carlreg.errors import CarlError
+from carlreg.models.catalog import model_info
+from carlreg.settings import RegistrationSettings
+from slicer.i18n import tr as _
+
+from ..common.errors import RegistrationError
+from ..mrml.geometry import parents
+from ..mrml.sequences import checkNotSequence
+from ..mrml.volumes import checkVolume
+
+
+@dataclass(frozen=True)
+class Job:
+    """One registration as the logic takes it: nodes, and the engine's settings.
+
+    enginePython: None for Slicer's own. create*: outputs to make; output*: nodes to fill, None for new ones.
+    keepForReport: the result's files stay until `Result.discard`.
+    """
+
+    fixedVolume: Any
+    movingVolume: Any
+    settings: RegistrationSettings = field(default_factory=RegistrationSettings)
+    fixedMask: Any = None
+    fixedMaskSegment: str = ""
+    movingMask: Any = None
+    movingMaskSegment: str = ""
+    initialTransform: Any = None
+    createTransform: bool = True
+    createInverse: bool = True
+    createWarped: bool = True
+    createJacobian: bool = True
+    createUncertainty: bool = True
+    outputTransform: Any = None
+    outputInverse: Any = None
+    outputWarped: Any = None
+    outputJacobian: Any = None
+    outputUncertainty: Any = None
+    placeMoving: bool = False
+    enginePython: str | None = None
+    keepJobFolder: bool = False
+    keepForReport: bool = False
+
+    def outputs(self) -> list[tuple[str, bool, Any]]:
+        """(kind, wanted, node) of each output; kinds are the names of the result's files."""
+        return [
+            ("transform", self.createTransform, self.outputTransform),
+            ("inverse_transform", self.createInverse, self.outputInverse),
+            ("warped", self.createWarped, self.outputWarped),
+            ("jacobian", self.createJacobian, self.outputJacobian),
+            ("uncertainty", self.createUncertainty, self.outputUncertainty),
+        ]
+
+
+def problemOf(job: Job) -> str:
+    """Why this job cannot be started, in a line, or "". Cheap: asked at every change in the panel."""
+    try:
+        checkJob(job)
+    except (RegistrationError, CarlError) as error:
+        return str(error)
+    return ""
+
+
+def checkJob(job: Job) -> None:
+    """Raise RegistrationError for what can be seen to be wrong without reading voxels."""
+    fixed, moving = job.fixedVolume, job.movingVolume
+    checkVolume(fixed, _("fixed volume"))
+    checkVolume(moving, _("moving volume"))
+    if fixed is moving:
+        raise RegistrationError(_("Fixed and moving are the same volume. Choose two different ones."))
+    if not any(wanted for _kind, wanted, _node in job.outputs()):
+        raise RegistrationError(_("No output is chosen. Check at least one under Outputs."))
+    inputs = [fixed, moving, job.fixedMask, job.movingMask, job.initialTransform]
+    for node in (fixed, moving, job.initialTransform):
+        inputs += parents(node)
+    chosen = [node for _kind, wanted, node in job.outputs() if wanted and node is not None]
+    for node in chosen:
+        if any(node is one for one in inputs):
+            raise RegistrationError(
+                _("{name} is both an input and an output, and inputs are never changed. Choose another output.").format(
+                    name=node.GetName()
+                )
+            )
+        if chosen.count(node) > 1:
+            raise RegistrationError(_("{name} is chosen for two outputs.").format(name=node.GetName()))
+    for what, node in ((_("Transform"), job.outputTransform), (_("Inverse transform"), job.outputInverse)):
+        if node is not None and node.GetClassName() not in ("vtkMRMLTransformNode", "vtkMRMLGridTransformNode"):
+            raise RegistrationError(
+                _("{name}: the {what} output must be a general transform node. Choose a new one.").format(
+                    name=node.GetName(), what=what
+                )
+            )
+    for what, node in ((_("fixed volume"), fixed), (_("moving volume"), moving)):
+        checkNotSequence(node, what)
+    if job.settings.weights and not Path(job.settings.weights).expanduser().is_file():
+        raise RegistrationError(
+            _("Weights file: {path} is not there. Choose another.").format(path=job.settings.weights)
+        )
+    if not model_info(job.settings.model).shipped and not job.settings.weights:
+        raise RegistrationError(
+            _("The weights of {model} do not come with this module. Choose your weights file under Advanced.").format(
+                model=job.settings.model
+            )
+        )

@@ -1,0 +1,162 @@
+"""What a registration made: the engine's files as nodes of the scene, and its metrics."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from ..mrml import colors, hierarchy
+from ..mrml.display import copyDisplay
+from ..mrml.geometry import parents
+from ..mrml.transforms import readTransform
+from ..mrml.undo import Undo
+from ..mrml.volumes import notANumber, readVolumeInto
+from .job import Job
+
+FILES = {
+    "transform": "transform.h5",
+    "inverse_transform": "inverse_transform.h5",
+    "warped": "warped.nii.gz",
+    "jacobian": "jacobian.nii.gz",
+    "uncertainty": "uncertainty.nii.gz",
+}
+_OPTIONAL = ("uncertainty",)  # the engine says in its notes why it made none
+_TRANSFORMS = ("transform", "inverse_transform")
+
+
+@dataclass
+class Result:
+    """What a run made. nodes: kind -> node. quality: the engine's figures (see quality.json). seconds: wall time.
+
+    report_folder: the job folder while the report can be made from it, see `discard`.
+    """
+
+    job: Job
+    nodes: dict
+    quality: dict
+    seconds: float
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    log: str = ""
+    job_folder: Path | None = None
+    report_folder: Path | None = None
+
+    def discard(self) -> None:
+        """Remove the files that were kept for the report."""
+        folder, self.report_folder = self.report_folder, None
+        if folder is not None and folder != self.job_folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def line(self) -> str:
+        """The key figures in one short line."""
+        parts = [_("Done in {seconds:.0f} s").format(seconds=self.seconds)]
+        similarity = self.quality.get("similarity") or {}
+        before, after = (similarity.get(when, {}).get("lncc") for when in ("before", "after"))
+        if after is not None:
+            start = f"{before:.2f} \u2192 " if before is not None else ""
+            parts.append(_("local correlation {values}").format(values=f"{start}{after:.2f}"))
+        overlap = self.quality.get("overlap_percent")
+        if overlap is not None:
+            parts.append(_("overlap {percent:.0f} %").format(percent=overlap))
+        folds = (self.quality.get("jacobian") or {}).get("fold_percent")
+        if folds is not None:
+            parts.append(_("no folds") if folds == 0 else _("folds {percent:.3g} %").format(percent=folds))
+        inverse = (self.quality.get("inverse_error_mm") or {}).get("mean")
+        if inverse is not None:
+            parts.append(_("inverse within {mm:.2f} mm").format(mm=inverse))
+        return ", ".join(parts) + "."
+
+
+def warningsOf(quality: dict) -> list[str]:
+    """What the engine says must not be missed, each sentence once."""
+    return list(dict.fromkeys(quality.get("warnings") or []))
+
+
+def loadResult(job: Job, folder: Path, undo: Undo) -> tuple[dict, dict, list[str]]:
+    """Make or fill the nodes that a job asks for, of a result's folder; all of them, or none.
+
+    Returns: nodes by kind, the engine's quality, notes on what was not made.
+    """
+    quality = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
+    settings = (folder / "settings.json").read_text(encoding="utf-8")
+    nodes, notes = {}, []
+    try:
+        for kind, wanted, node in job.outputs():
+            if wanted and kind in _OPTIONAL and not (folder / FILES[kind]).is_file():
+                reason = (quality.get("notes") or {}).get(kind)
+                if reason:
+                    notes.append(_("No {kind}: {reason}").format(kind=kind, reason=reason))
+            elif wanted:
+                nodes[kind] = _load(job, kind, node, folder / FILES[kind], undo)
+                nodes[kind].SetAttribute("CARLRegistration.Settings", settings)
+        if job.placeMoving:
+            notes.append(_placeMoving(job, nodes.get("transform"), undo))
+    except BaseException:
+        undo.apply()
+        raise
+    return nodes, quality, notes
+
+
+def _load(job: Job, kind: str, node, path: Path, undo: Undo):
+    """The node of one output; node: to be filled, or None for a new one."""
+    fixed, moving = job.fixedVolume, job.movingVolume
+    transform = kind in _TRANSFORMS
+    if node is None:
+        className = "vtkMRMLTransformNode" if transform else "vtkMRMLScalarVolumeNode"
+        name = slicer.mrmlScene.GenerateUniqueName(_outputName(kind, fixed, moving))
+        node = slicer.mrmlScene.AddNewNodeByClass(className, name)
+        undo.isNew(node)
+    else:
+        undo.willFill(node)
+    if transform:
+        node.SetAndObserveTransformNodeID(None)
+        node.SetAndObserveTransformFromParent(readTransform(path))
+        first, second = (fixed, moving) if kind == "transform" else (moving, fixed)
+        hierarchy.addTransform(node, first, second)  # DICOM spatial registration export asks for it
+        return node
+    readVolumeInto(path, node)
+    node.CreateDefaultDisplayNodes()
+    if kind == "warped":
+        copyDisplay(moving, node)
+    elif kind == "uncertainty":
+        _showUncertainty(node, path)
+    hierarchy.addImage(node, moving if kind == "warped" else fixed, fixed)
+    return node
+
+
+def _showUncertainty(node, path: Path) -> None:
+    """Give voxels without a known uncertainty their own value and color: views cannot show NaN."""
+    values = slicer.util.arrayFromVolume(node).astype("float32")
+    values[notANumber(path)] = colors.UNKNOWN
+    slicer.util.updateVolumeFromArray(node, colors.knownUncertainty(values))
+    colors.style(node, colors.uncertaintyScale(colors.uncertaintyRange(node)))
+
+
+def _placeMoving(job: Job, transform, undo: Undo) -> str:
+    """Put the moving volume, with the transforms it is under, under the result; returns what was done, in words."""
+    if transform is None:
+        return _("The moving volume was not placed: no transform output was chosen.")
+    top = [job.movingVolume, *parents(job.movingVolume)][-1]
+    if any(one is top for one in [job.fixedVolume, *parents(job.fixedVolume)]):
+        return _("The moving volume was not placed: the fixed volume is under {name} too and would move.").format(
+            name=top.GetName()
+        )
+    undo.willPlace(top)
+    top.SetAndObserveTransformNodeID(transform.GetID())
+    return _("{name} was placed under {transform}.").format(name=top.GetName(), transform=transform.GetName())
+
+
+def _outputName(kind: str, fixed, moving) -> str:
+    names = {"fixed": fixed.GetName(), "moving": moving.GetName()}
+    return {
+        "transform": _("{moving} to {fixed} transform"),
+        "inverse_transform": _("{fixed} to {moving} transform (inverse)"),
+        "warped": _("{moving} warped to {fixed}"),
+        "jacobian": _("Jacobian, {moving} to {fixed}"),
+        "uncertainty": _("Uncertainty, {moving} to {fixed}"),
+    }[kind].format(**names)
