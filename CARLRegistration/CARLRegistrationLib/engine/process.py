@@ -132,9 +132,12 @@ class EngineProcess:
         return self._log_file.read_text(encoding="utf-8", errors="replace")
 
     def _new_records(self) -> list[dict]:
-        with open(self._records_file, "rb") as file:
-            file.seek(self._position)
-            block = file.read()
+        try:
+            with open(self._records_file, "rb") as file:
+                file.seek(self._position)
+                block = file.read()
+        except FileNotFoundError:  # tidied up already, by whoever ended it
+            return []
         whole = block.rfind(b"\n") + 1
         self._position += whole
         records = []

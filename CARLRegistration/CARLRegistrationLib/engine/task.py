@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import slicer
 from slicer.i18n import tr as _
@@ -171,8 +171,11 @@ class Task:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+
 @contextmanager
-def preparing(task: Task) -> Iterator[Task]:
+def preparing(task: AnyTask) -> Iterator[AnyTask]:
     """Write a task's files and start it inside: when that fails nothing of it is left.
 
     Raises: RegistrationError for what cannot be written, too.

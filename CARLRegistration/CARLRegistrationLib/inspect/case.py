@@ -7,6 +7,7 @@ vtkGeneralTransform. Inputs are never changed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import slicer
@@ -37,14 +38,14 @@ _ENOUGH_BEFORE = 0.05  # as the engine: with less in common before, the way begi
 class Case:
     """fixed, moving, transform: nodes. The rest, where known: what a run made, segmentations, lists of points."""
 
-    fixed: object = None
-    moving: object = None
-    transform: object = None
-    uncertainty: object = None
-    fixedSegmentation: object = None
-    movingSegmentation: object = None
-    fixedPoints: object = None
-    movingPoints: object = None
+    fixed: Any = None
+    moving: Any = None
+    transform: Any = None
+    uncertainty: Any = None
+    fixedSegmentation: Any = None
+    movingSegmentation: Any = None
+    fixedPoints: Any = None
+    movingPoints: Any = None
 
     def check(self) -> None:
         """Raise RegistrationError when the three do not make sense together."""

@@ -11,6 +11,7 @@ import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slicer.i18n import tr as _
 
@@ -29,11 +30,11 @@ class TransformSelection:
     transform, where the registration made it.
     """
 
-    transform: object = None
-    fixed: object = None
-    moving: object = None
-    initial: object = None
-    inverse: object = None
+    transform: Any = None
+    fixed: Any = None
+    moving: Any = None
+    initial: Any = None
+    inverse: Any = None
 
     def check(self) -> None:
         """Raise RegistrationError for what can be seen to be wrong at once."""
