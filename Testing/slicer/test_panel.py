@@ -556,7 +556,7 @@ def test_another_computers_device_is_shown_as_it_is(panel):
 def test_checking_the_engines_python(host, panel, pair, tmp_path):
     ui = panel.ui
     ui.advancedCollapsibleButton.collapsed = True
-    panel._checked = {}
+    panel.machine.checked = {}
     ui.advancedCollapsibleButton.collapsed = False  # asks by itself, the first time
     host.process_events(until=lambda: "GB free" in ui.deviceInfoLabel.text, timeout=60)
     assert "CPU" in ui.deviceInfoLabel.text and "GB needed" in ui.deviceInfoLabel.text

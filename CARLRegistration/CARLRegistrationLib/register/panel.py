@@ -7,13 +7,11 @@ rest (masks with their segments, device, files) is bound here.
 from __future__ import annotations
 
 import dataclasses
-import os
-import time
 
 import qt
 import slicer
 from carlreg.errors import CarlError
-from carlreg.resources import cpu_seconds, memory_mb
+from carlreg.resources import memory_mb
 from carlreg.settings import RegistrationSettings
 from slicer.i18n import tr as _
 
@@ -24,15 +22,15 @@ from ..engine import dependencies
 from ..inspect.panel import InspectPanel
 from ..mrml import colors, views
 from ..transforms.panel import TransformsPanel
+from .estimate import duration, isLearned, learn, secondsHere, voxelsOf
 from .job import problemOf
+from .machine import MachineControls
+from .masks import MaskControls
 from .parameters import PRESETS, Model, Preset, Robustness, applyPreset, jobFrom, presetChanged, settingsFrom
+from .progress import RunLog, statusText
 from .result import Result
 from .run import Status
 
-_CHECK_INTERVAL_MS = 150
-# Of a run on this computer to what the estimate for two CPU cores says; kept between sessions, see _learnSpeed.
-_SPEED_KEY = "CARLRegistration/SecondsPerEstimatedSecond/{device}"
-_CORES_OF_ESTIMATE = 2
 # Kinds of results, and the parameters that hold their nodes.
 _OUTPUTS = {
     "transform": "outputTransform",
@@ -55,18 +53,14 @@ class Panel(ParameterView):
         self._formerViews = None
         self._shownViews = None
         self._jacobianShown = False
-        self._lines: list[str] = []
-        self._lastLine = ""
+        self._runLog = RunLog()
         self._running = False
-        self._pythonCheck: dependencies.PythonCheck | None = None
-        self._checked: dict = {}
-        self._checkTimer = qt.QTimer()
-        self._checkTimer.setInterval(_CHECK_INTERVAL_MS)
-        self._checkTimer.connect("timeout()", self._onCheckTimer)
         self.inspect = InspectPanel(ui.inspectWidget, self._enginePython)
         self.transforms = TransformsPanel(ui.transformsWidget, self._enginePython)
         self.apply = ApplyPanel(ui.applyWidget, self._enginePython)
         self._sections = (self.inspect, self.transforms, self.apply)
+        self.masks = MaskControls(ui, self._editable)
+        self.machine = MachineControls(ui, self._editable, self._onParameters)
         self._connect()
         self._showIdle()
 
@@ -80,19 +74,6 @@ class Panel(ParameterView):
         ui.undoButton.connect("clicked(bool)", self.onUndo)
         ui.restoreViewsButton.connect("clicked(bool)", self.onRestoreViews)
         ui.copyLogButton.connect("clicked(bool)", self.onCopyLog)
-        ui.checkPythonButton.connect("clicked(bool)", self.onCheckPython)
-        ui.advancedCollapsibleButton.connect("contentsCollapsed(bool)", self._onAdvanced)
-        ui.weightsFileButton.connect("clicked(bool)", self.onChooseWeights)
-        ui.enginePythonButton.connect("clicked(bool)", self.onChoosePython)
-        ui.weightsFileLineEdit.connect("textChanged(QString)", lambda text: self._write("weightsFile", text))
-        ui.enginePythonLineEdit.connect("textChanged(QString)", lambda text: self._write("enginePython", text))
-        ui.deviceComboBox.connect("currentIndexChanged(int)", self._onDevice)
-        for side in ("fixed", "moving"):
-            selector = getattr(ui, f"{side}MaskSelector")
-            selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node, s=side: self._onMask(s, node))
-            segments = getattr(ui, f"{side}MaskSegmentComboBox")
-            segments.connect("currentIndexChanged(int)", lambda index, s=side: self._onSegment(s, index))
-        self._fillDevices([])
 
     def _follow(self) -> None:
         self._preset = None
@@ -104,7 +85,7 @@ class Panel(ParameterView):
 
     def cleanup(self) -> None:
         """Stop what runs and let go of the scene."""
-        self._stopCheck()
+        self.machine.stop()
         self.logic.abort()
         self._forget()
         for section in self._sections:
@@ -127,9 +108,9 @@ class Panel(ParameterView):
         for section in self._sections:
             section.setResult(None)
 
-    def _write(self, name: str, value) -> None:
-        if self._parameters is not None and not self._updating and getattr(self._parameters, name) != value:
-            setattr(self._parameters, name, value)
+    def _editable(self):
+        """The parameter node while the user may change it; None while the panel writes into its controls itself."""
+        return None if self._updating else self._parameters
 
     def _onParameters(self, caller=None, event=None) -> None:
         parameters = self._parameters
@@ -146,58 +127,13 @@ class Panel(ParameterView):
             return
         self._updating = True
         try:
-            self._updateManual()
+            self.masks.show(parameters)
+            self.machine.show(parameters)
         finally:
             self._updating = False
         self._updateTexts()
         self._updateApply()
         self._updateJacobian()
-
-    def _updateManual(self) -> None:
-        """The controls that the parameter node does not keep in step itself."""
-        ui, parameters = self.ui, self._parameters
-        for line, name in ((ui.weightsFileLineEdit, "weightsFile"), (ui.enginePythonLineEdit, "enginePython")):
-            if line.text != getattr(parameters, name):
-                line.text = getattr(parameters, name)
-        index = ui.deviceComboBox.findData(parameters.device)
-        if index < 0:  # from another computer's scene: shown as it is, so that nothing changes silently
-            ui.deviceComboBox.addItem(parameters.device, parameters.device)
-            index = ui.deviceComboBox.findData(parameters.device)
-        ui.deviceComboBox.currentIndex = index
-        for side in ("fixed", "moving"):
-            mask = getattr(parameters, f"{side}Mask")
-            getattr(ui, f"{side}MaskSelector").setCurrentNode(mask)
-            self._fillSegments(side, mask)
-
-    # --- masks
-
-    def _onMask(self, side: str, node) -> None:
-        if self._updating or self._parameters is None:
-            return
-        if node is not getattr(self._parameters, f"{side}Mask"):
-            with slicer.util.NodeModify(self._parameters):
-                setattr(self._parameters, f"{side}Mask", node)
-                setattr(self._parameters, f"{side}MaskSegment", "")
-
-    def _onSegment(self, side: str, index: int) -> None:
-        if index >= 0:
-            self._write(f"{side}MaskSegment", getattr(self.ui, f"{side}MaskSegmentComboBox").itemData(index) or "")
-
-    def _fillSegments(self, side: str, mask) -> None:
-        box = getattr(self.ui, f"{side}MaskSegmentComboBox")
-        entries = [(_("All segments"), "")]
-        if mask is not None and mask.IsA("vtkMRMLSegmentationNode"):
-            segmentation = mask.GetSegmentation()
-            for index in range(segmentation.GetNumberOfSegments()):
-                segmentId = segmentation.GetNthSegmentID(index)
-                entries.append((segmentation.GetSegment(segmentId).GetName(), segmentId))
-        present = [(box.itemText(i), box.itemData(i)) for i in range(box.count)]
-        if present != entries:
-            box.clear()
-            for name, segmentId in entries:
-                box.addItem(name, segmentId)
-        box.visible = len(entries) > 1
-        box.currentIndex = max(0, box.findData(getattr(self._parameters, f"{side}MaskSegment")))
 
     # --- texts
 
@@ -218,29 +154,18 @@ class Panel(ParameterView):
         except CarlError:
             ui.timeInfoLabel.text = ui.deviceInfoLabel.text = ""
             return
-        voxels = [_voxels(node) for node in (parameters.fixedVolume, parameters.movingVolume)]
-        if not all(voxels):
+        fixed, moving = voxelsOf(parameters.fixedVolume), voxelsOf(parameters.movingVolume)
+        if not (fixed and moving):
             ui.timeInfoLabel.text = _(
                 "0 skips the refinement. The expected time is shown once both volumes are chosen."
             )
-            ui.deviceInfoLabel.text = self._deviceText("")
+            ui.deviceInfoLabel.text = self.machine.text("")
             return
-        seconds = cpu_seconds(*voxels, settings) * self._speed(parameters.device)
-        where = _("on this computer") if self._isLearned(parameters.device) else _("on this computer's CPU (a guess)")
-        ui.timeInfoLabel.text = _("About {duration} {where}.").format(duration=_duration(seconds), where=where)
-        need = _("about {gigabytes:.1f} GB needed").format(gigabytes=memory_mb(*voxels, settings) / 1024)
-        ui.deviceInfoLabel.text = self._deviceText(need)
-
-    def _deviceText(self, need: str) -> str:
-        parts = [need] if need else []
-        if "error" in self._checked:
-            parts.append(self._checked["error"])
-        for device in self._checked.get("devices", []):
-            free = device.get("free_mb")
-            name = _("CPU") if device["name"] == "cpu" else device["title"]
-            if free is not None:
-                parts.append(_("{name}: {free:.1f} GB free").format(name=name, free=free / 1024))
-        return "; ".join(parts)[:1].upper() + "; ".join(parts)[1:]
+        seconds = secondsHere(fixed, moving, settings)
+        where = _("on this computer") if isLearned(settings.device) else _("on this computer's CPU (a guess)")
+        ui.timeInfoLabel.text = _("About {duration} {where}.").format(duration=duration(seconds), where=where)
+        need = _("about {gigabytes:.1f} GB needed").format(gigabytes=memory_mb(fixed, moving, settings) / 1024)
+        ui.deviceInfoLabel.text = self.machine.text(need)
 
     def _updateApply(self) -> None:
         if self._running:
@@ -253,83 +178,6 @@ class Panel(ParameterView):
         self.ui.applyButton.toolTip = reason or _("Register the moving volume to the fixed one.")
         self.ui.whyLabel.text = reason
         self.ui.whyLabel.visible = bool(reason)
-
-    # --- device and Python
-
-    def _fillDevices(self, found: list[dict]) -> None:
-        box = self.ui.deviceComboBox
-        entries = [(_("Automatic"), "auto"), (_("CPU"), "cpu")]
-        entries += [(f"{d['title']} ({d['name']})", d["name"]) for d in found if d["name"] != "cpu"]
-        if not any(name.startswith("cuda") for _title, name in entries):
-            entries.append((_("CUDA"), "cuda"))
-        updating, self._updating = self._updating, True
-        try:
-            box.clear()
-            for title, name in entries:
-                box.addItem(title, name)
-        finally:
-            self._updating = updating
-        if self._parameters is not None:
-            self._onParameters()
-
-    def _onDevice(self, index: int) -> None:
-        if index >= 0:
-            self._write("device", self.ui.deviceComboBox.itemData(index))
-
-    def onChooseWeights(self) -> None:
-        path = qt.QFileDialog.getOpenFileName(
-            slicer.util.mainWindow(),
-            _("Weights file"),
-            "",
-            _("Weights (*.safetensors *.trch *.pt *.pth);;All files (*)"),
-        )
-        if path:
-            self.ui.weightsFileLineEdit.text = path
-
-    def onChoosePython(self) -> None:
-        path = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), _("Python executable"), "", "")
-        if path:
-            self.ui.enginePythonLineEdit.text = path
-            self.onCheckPython()
-
-    def _onAdvanced(self, collapsed: bool) -> None:
-        """Devices and free memory are asked for when they come into view, once."""
-        if not collapsed and not self._checked and self._pythonCheck is None and self._parameters is not None:
-            self.onCheckPython()
-
-    def onCheckPython(self) -> None:
-        """Ask the engine's Python what it has; the answer comes later."""
-        self._stopCheck()
-        python = self._parameters.enginePython.strip() or None
-        try:
-            self._pythonCheck = dependencies.PythonCheck(python)
-        except RegistrationError as error:
-            self._checked = {"error": str(error)}
-            self._stopCheck()
-            self._updateTexts()
-            return
-        self.ui.deviceInfoLabel.text = _("Checking ...")
-        self._checkTimer.start()
-
-    def _onCheckTimer(self) -> None:
-        try:
-            found = self._pythonCheck.poll() if self._pythonCheck is not None else {}
-        except RegistrationError as error:
-            found = {"error": str(error)}
-        if found is None:
-            return
-        self._stopCheck()
-        problem = found.get("error", "")
-        if "python" in found:
-            problem = dependencies.checkProblem(found, bool(self._parameters and self._parameters.enginePython.strip()))
-        self._checked = {"devices": found.get("devices", [])} | ({"error": problem} if problem else {})
-        self._fillDevices(self._checked["devices"])
-
-    def _stopCheck(self) -> None:
-        self._checkTimer.stop()
-        if self._pythonCheck is not None:
-            self._pythonCheck.abort()
-            self._pythonCheck = None
 
     # --- running
 
@@ -385,22 +233,9 @@ class Panel(ParameterView):
     def _onStatus(self, status: Status) -> None:
         ui = self.ui
         ui.progressBar.value = round(1000 * status.fraction)
-        stage = _stageName(status.stage)
-        parts = [_("Cancelling") if status.cancelling else stage]
-        if status.message:
-            parts[0] += f": {status.message}"
-        parts.append(_("{duration} elapsed").format(duration=_duration(status.elapsed)))
-        if status.seconds_left is not None and not status.cancelling:
-            parts.append(_("about {duration} left").format(duration=_duration(status.seconds_left)))
-        ui.progressLabel.text = ", ".join(parts)
-        text = self.logic.log()
-        # Steps are counted in the line above the log; the log keeps what changes.
-        line = f"{status.stage}: {status.message}".rstrip(": ")
-        if line and not (status.message.startswith("step ") and self._lastLine.startswith(f"{status.stage}: step ")):
-            if line != self._lastLine:
-                self._lines.append(f"{time.strftime('%H:%M:%S')}  {line}")
-            self._lastLine = line
-        shown = "\n".join([*self._lines, text]).strip()
+        ui.progressLabel.text = statusText(status)
+        self._runLog.add(status)
+        shown = self._runLog.text(self.logic.log())
         if ui.logText.plainText != shown:
             ui.logText.plainText = shown
 
@@ -408,7 +243,8 @@ class Panel(ParameterView):
         self._running = False
         self._forget()
         self._result = result
-        self._learnSpeed(result)
+        job = result.job
+        learn(voxelsOf(job.fixedVolume), voxelsOf(job.movingVolume), job.settings, result.seconds)
         self._showIdle()
         ui = self.ui
         ui.resultLabel.text = result.line()
@@ -448,7 +284,7 @@ class Panel(ParameterView):
 
     def _showRunning(self) -> None:
         self._running = True
-        self._lines, self._lastLine = [], ""
+        self._runLog = RunLog()
         ui = self.ui
         ui.applyButton.text = _("Cancel")
         ui.applyButton.toolTip = _("Stop the registration; nothing is changed.")
@@ -543,54 +379,5 @@ class Panel(ParameterView):
         views.showLayers(self._result.job.fixedVolume, jacobian if wanted else warped)
         colors.showLegend(jacobian, wanted)  # last: the legend looks for a view that shows its volume
 
-    # --- time
 
-    def _speed(self, device: str) -> float:
-        """Seconds here per second of the estimate: learned from the last run, or guessed from the cores."""
-        stored = slicer.util.settingsValue(_SPEED_KEY.format(device=device), 0.0, converter=float)
-        if stored > 0:
-            return stored
-        return (_CORES_OF_ESTIMATE / max(1, min(os.cpu_count() or 1, 16))) ** 0.6
-
-    def _isLearned(self, device: str) -> bool:
-        return slicer.util.settingsValue(_SPEED_KEY.format(device=device), 0.0, converter=float) > 0
-
-    def _learnSpeed(self, result: Result) -> None:
-        voxels = [_voxels(node) for node in (result.job.fixedVolume, result.job.movingVolume)]
-        estimate = cpu_seconds(*voxels, result.job.settings) if all(voxels) else 0.0
-        if estimate > 0:
-            key = _SPEED_KEY.format(device=result.job.settings.device)
-            qt.QSettings().setValue(key, round(result.seconds / estimate, 4))
-
-
-def _stageName(stage: str) -> str:
-    """What the engine's stage is called in the panel."""
-    names = {
-        "": _("Starting"),
-        "check": _("Checking the engine's Python"),
-        "load": _("Loading libraries"),
-        "read": _("Reading"),
-        "prepare": _("Preparing both volumes"),
-        "predict": _("Predicting the map"),
-        "starts": _("Trying starts"),
-        "affine": _("Aligning"),
-        "optimize": _("Refining the map"),
-        "uncertainty": _("Estimating the uncertainty"),
-        "inverse": _("Inverting the map"),
-        "measure": _("Measuring the quality"),
-        "write": _("Writing results"),
-        "done": _("Loading results"),
-    }
-    return names.get(stage, stage)
-
-
-def _voxels(node) -> int:
-    image = node.GetImageData() if node is not None else None
-    return image.GetNumberOfPoints() if image is not None else 0
-
-
-def _duration(seconds: float) -> str:
-    seconds = round(seconds)
-    if seconds < 90:
-        return _("{seconds} s").format(seconds=seconds)
-    return _("{minutes} min").format(minutes=round(seconds / 60))
+__all__ = ["Panel"]
