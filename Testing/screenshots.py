@@ -155,7 +155,7 @@ def transforms_picture(studio: Studio) -> Image.Image:
     def take(part) -> Image.Image:
         for one in parts:
             one.collapsed = one is not part
-        host.process_events(until=lambda: section._work is None, timeout=300)
+        host.process_events(until=lambda: section.task is None, timeout=300)
         if ui.transformsWhyLabel.text:
             raise SystemExit(ui.transformsWhyLabel.text)
         return studio.shot()

@@ -203,7 +203,7 @@ def test_difference_is_signed(inspect, case, shown):
 
 
 def test_difference_values(case):
-    from CARLRegistrationLib.inspect.views import differenceOf
+    from CARLRegistrationLib.inspect.comparisons import differenceOf
 
     inside = np.ones((4, 4, 4), bool)
     fixed, warped = np.full((4, 4, 4), -1000.0), np.full((4, 4, 4), -900.0, np.float32)
@@ -331,7 +331,7 @@ def test_the_deformation_is_drawn_and_taken_away(inspect, case, shown):
 def everything():
     """All nodes, and what the views show."""
     import slicer
-    from CARLRegistrationLib.inspect.views import Snapshot
+    from CARLRegistrationLib.inspect.snapshot import Snapshot
 
     scene = slicer.mrmlScene
     nodes = [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
@@ -415,7 +415,8 @@ def test_a_removed_volume_does_no_harm_to_leaving(inspect, case, shown):
 
 
 def test_part_of_a_turn_is_a_turn(case):
-    from CARLRegistrationLib.inspect.case import Case, PartialMap
+    from CARLRegistrationLib.inspect.case import Case
+    from CARLRegistrationLib.inspect.partial import PartialMap
     from CARLRegistrationLib.mrml.geometry import transformPoints
 
     from .volumes import rotation
@@ -432,7 +433,8 @@ def test_part_of_a_turn_is_a_turn(case):
 
 
 def test_the_way_begins_with_centers_aligned_when_little_overlaps(case):
-    from CARLRegistrationLib.inspect.case import Case, PartialMap
+    from CARLRegistrationLib.inspect.case import Case
+    from CARLRegistrationLib.inspect.partial import PartialMap
     from CARLRegistrationLib.mrml.geometry import transformPoints
 
     far = placed()
@@ -460,7 +462,8 @@ def test_a_moving_volume_placed_under_the_transform_is_not_warped_twice(inspect,
 def test_resampled_equals_sitk(case, direction):
     """Another grid on the moving side, flipped or oblique: as SimpleITK resamples it."""
     import SimpleITK as sitk
-    from CARLRegistrationLib.inspect.case import Case, resampled
+    from CARLRegistrationLib.inspect.case import Case
+    from CARLRegistrationLib.inspect.partial import resampled
     from CARLRegistrationLib.mrml.geometry import rasFromIjk
     from CARLRegistrationLib.mrml.volumes import worldImage
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
 import slicer
 import vtk
@@ -21,7 +22,7 @@ _FOLD_COLOR = (0.85, 0.10, 0.75)
 class Figures:
     """table: the node of all figures. charts: title -> chart node. rows: (figure, before, after) as text."""
 
-    table: object
+    table: Any
     charts: dict = field(default_factory=dict)
     rows: list = field(default_factory=list)
 

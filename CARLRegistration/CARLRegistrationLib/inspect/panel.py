@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
-import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
-from ..common.section import Section
-from ..mrml.geometry import rasFromIjk, transformPoints, worldFromNode
-from . import evaluation, metrics
-from . import jacobian as inspect_jacobian
 from .case import Case
-from .views import InspectViews, Look, Mode, usefulSpacing
+from .deformation import usefulSpacing
+from .figures import FiguresSection
+from .folds import FoldsControls
+from .jacobian import addJacobian
+from .readout import textAt
+from .snapshot import crosshairNode
+from .views import InspectViews, Look, Mode
 
 _POLL_MS = 150
 _BUTTONS = {
@@ -50,10 +48,9 @@ _CHOSEN = {
     "inspectFixedPoints": "fixedPoints",
     "inspectMovingPoints": "movingPoints",
 }
-_WORDS = {"good": "#2e9e5b", "check": "#d9902f", "poor": "#d64545"}
 
 
-class InspectPanel(Section):
+class InspectPanel(FiguresSection):
     """Wires the section.
 
     Args: parent: widget whose layout takes it. python: called for the engine's Python, None for Slicer's own.
@@ -62,17 +59,13 @@ class InspectPanel(Section):
     def __init__(self, parent, python) -> None:
         super().__init__(parent, "CARLRegistrationInspect.ui", python, _POLL_MS)
         self.views = InspectViews()
-        self.figures: metrics.Figures | None = None
-        self._case = Case()
         self._problem = ""
         self._jacobian = None  # (node, fixed ID, transform ID)
-        self._folds: list = []
-        self._fold = -1
-        self._reportFolder: Path | None = None
+        self._folds = FoldsControls(self.ui)
         self._connect()
         self._showMode(None)
         self._showFigures(None)
-        self._showFolds(None)
+        self._folds.show(None, self._case.fixedSegmentation)
 
     def _connect(self) -> None:
         ui = self.ui
@@ -92,10 +85,6 @@ class InspectPanel(Section):
         ui.deformationComboBox.connect("currentIndexChanged(int)", lambda index: self._guarded(self._deform))
         ui.deformationSpacingSpinBox.connect("valueChanged(double)", lambda value: self._guarded(self._deform))
         ui.deformationLocalCheckBox.connect("toggled(bool)", lambda on: self._guarded(self._deform))
-        ui.nextFoldButton.connect("clicked(bool)", lambda checked: self.nextFold())
-        ui.foldsTable.connect("cellClicked(int,int)", lambda row, column: self._goTo(row))
-        ui.figuresButton.connect("clicked(bool)", lambda checked: self.onFigures())
-        ui.reportButton.connect("clicked(bool)", lambda checked: self.onReport())
         ui.chartButton.connect("clicked(bool)", lambda checked: self.showChart())
 
     # --- what is compared
@@ -118,7 +107,7 @@ class InspectPanel(Section):
         self._result = result
         self._jacobian = None
         self._showFigures(None)
-        self._showFolds(None)
+        self._folds.show(None, self._case.fixedSegmentation)
         if result is not None:
             self.chooseResult()
             if "transform" in result.nodes:
@@ -152,7 +141,7 @@ class InspectPanel(Section):
         self._case = case
         if compared:
             self.leave()
-            self._showFolds(None)
+            self._folds.show(None, self._case.fixedSegmentation)
             self._showFigures(None)
             self._observe(case.transform)
         self._check()
@@ -292,7 +281,7 @@ class InspectPanel(Section):
 
     def leave(self) -> None:
         """The views as they were before this section used them."""
-        node, event = _crosshair(), slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent
+        node, event = crosshairNode(), slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent
         if node is not None and self.hasObserver(node, event, self._onCursor):
             self.removeObserver(node, event, self._onCursor)
         if self.views.active:
@@ -313,9 +302,6 @@ class InspectPanel(Section):
         self.leave()
         self._stopTask()
         super().cleanup()
-        if self._reportFolder is not None:
-            shutil.rmtree(self._reportFolder, ignore_errors=True)
-            self._reportFolder = None
 
     def _onCollapsed(self, collapsed: bool) -> None:
         if collapsed:
@@ -340,7 +326,7 @@ class InspectPanel(Section):
     # --- the cursor
 
     def _observeCursor(self) -> None:
-        node = _crosshair()
+        node = crosshairNode()
         event = slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent
         if node is not None and not self.hasObserver(node, event, self._onCursor):
             self.addObserver(node, event, self._onCursor)
@@ -353,23 +339,7 @@ class InspectPanel(Section):
 
     def textAt(self, ras) -> str:
         """What is known at a point of the world (RAS mm), in a line."""
-        point = np.asarray(ras, dtype=float)
-        moved = transformPoints(self._case.worldMap(), point[None])[0] - point
-        parts = [
-            _("{length:.1f} mm displaced (R {r:+.1f}, A {a:+.1f}, S {s:+.1f})").format(
-                length=float(np.linalg.norm(moved)), r=moved[0], a=moved[1], s=moved[2]
-            )
-        ]
-        jacobian = self._knownJacobian()
-        value = _valueAt(jacobian, point)
-        if value is not None:
-            parts.append(_("Jacobian {value:.2f}").format(value=value))
-        if self._case.uncertainty is not None:
-            value = _valueAt(self._case.uncertainty, point)
-            if value is not None:
-                unknown = _("uncertainty unknown")
-                parts.append(_("uncertainty {value:.1f} mm").format(value=value) if value >= 0 else unknown)
-        return ", ".join(parts)
+        return textAt(self._case, self._knownJacobian(), ras)
 
     # --- Jacobian
 
@@ -391,15 +361,13 @@ class InspectPanel(Section):
         if node is None:
             slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
             try:
-                node, note = inspect_jacobian.addJacobian(self._case)
+                node, note = addJacobian(self._case)
             finally:
                 slicer.app.restoreOverrideCursor()
             self._jacobian = (node, self._case.fixed.GetID(), self._case.transform.GetID())
-        if self._foldsOf is not node or self._segmentsOf is not self._case.fixedSegmentation:
-            self._showFolds(node, note)
+        if not self._folds.isShown(node, self._case.fixedSegmentation):
+            self._folds.show(node, self._case.fixedSegmentation, note)
         return node
-
-    _foldsOf = _segmentsOf = None
 
     def _uncertaintyNode(self):
         node = self._case.uncertainty
@@ -410,172 +378,13 @@ class InspectPanel(Section):
             raise RegistrationError(_("{name}: the uncertainty is unknown everywhere.").format(name=node.GetName()))
         return node
 
-    def _showFolds(self, node, note: str = "") -> None:
-        ui = self.ui
-        self._foldsOf, self._fold = node, -1
-        self._segmentsOf = self._case.fixedSegmentation
-        self._folds = inspect_jacobian.folds(node) if node is not None else []
-        total = sum(fold.volume_mm3 for fold in self._folds)
-        if node is None:
-            text = _("Press Jacobian: folds are listed here, and the volume change of each segment.")
-        elif not self._folds:
-            text = _("No folds: the determinant is above 0 everywhere.")
-        else:
-            text = _("{count} folded regions, {volume} in all.").format(count=len(self._folds), volume=_volume(total))
-            if len(self._folds) == 1:
-                text = _("1 folded region, {volume}.").format(volume=_volume(total))
-        ui.jacobianInfoLabel.text = " ".join(filter(None, [text, note]))
-        _fill(
-            ui.foldsTable,
-            [_("No."), _("Volume"), _("Voxels"), _("R, A, S (mm)")],
-            [
-                [str(f.number), _volume(f.volume_mm3), str(f.voxels), ", ".join(f"{x:.1f}" for x in f.position_ras)]
-                for f in self._folds
-            ],
-        )
-        ui.foldsTable.visible = ui.nextFoldButton.visible = bool(self._folds)
-        if self._folds:
-            ui.jacobianCollapsibleButton.collapsed = False
-        self._showSegments(node)
-
-    def _showSegments(self, node) -> None:
-        ui, segmentation = self.ui, self._case.fixedSegmentation
-        rows, text = [], ""
-        if node is not None and segmentation is not None:
-            try:
-                found, without = inspect_jacobian.segmentChanges(node, segmentation)
-                rows = [
-                    [
-                        one.name,
-                        f"{one.change_percent:+.1f} %",
-                        f"{one.mean:.3f}",
-                        f"{one.sd:.3f}",
-                        *(f"{one.percentiles[p]:.2f}" for p in (5, 50, 95)),
-                        _volume(one.volume_mm3),
-                    ]
-                    for one in found
-                ]
-                text = _("How much larger (+) or smaller (-) each segment is in the moving volume:")
-                if without:
-                    text = _("Empty or outside, and left out: {names}.").format(names=", ".join(without)) + " " + text
-            except RegistrationError as error:
-                text = str(error)
-        elif node is not None:
-            text = _("Choose segments of the fixed volume above for the volume change of each.")
-        ui.segmentsInfoLabel.text = text
-        ui.segmentsInfoLabel.visible = bool(text)
-        titles = [_("Segment"), _("Volume"), _("Mean"), _("SD"), "5 %", "50 %", "95 %", _("Size")]
-        _fill(ui.segmentsTable, titles, rows)
-        ui.segmentsTable.visible = bool(rows)
-
-    def nextFold(self) -> None:
-        """Go to the next folded region, after the last to the first."""
-        if self._folds:
-            self._goTo((self._fold + 1) % len(self._folds))
-
-    def _goTo(self, row: int) -> None:
-        if not 0 <= row < len(self._folds):
-            return
-        self._fold = row
-        self.ui.foldsTable.selectRow(row)
-        position = self._folds[row].position_ras
-        for sliceNode in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-            sliceNode.JumpSliceByCentering(*position)
-        node = _crosshair()
-        if node is not None:
-            node.SetCrosshairRAS(*position)
-
-    # --- figures
-
-    def onFigures(self) -> None:
-        """Judge what is compared, in the background."""
-        if self.task is not None:
-            self._stopTask()
-            self._showFigures(self.figures)
-            return
-        try:
-            self._case.check()
-            task = evaluation.startEvaluation(self._case, self._python())
-        except RegistrationError as error:
-            self._say(str(error))
-            return
-        self._say("")
-        self.ui.figuresButton.text = _("Stop")
-        self.ui.figuresInfoLabel.text = _("Computing the figures in the background ...")
-        self.ui.figuresInfoLabel.visible = True
-        self._runTask(task, self._onEvaluated, self._onFailed)
-
-    def onReport(self) -> None:
-        """Make the report of the last registration and open it."""
-        self._stopTask()
-        try:
-            folder = self._result.report_folder if self._result is not None else None
-            task = evaluation.startReport(folder, self._python())
-        except RegistrationError as error:
-            self._say(str(error))
-            return
-        self._say("")
-        self.ui.figuresInfoLabel.text = _("Making the report ...")
-        self.ui.figuresInfoLabel.visible = True
-        self.ui.reportButton.enabled = False
-        self._runTask(task, self._onReportMade, self._onFailed)
-
-    def _onEvaluated(self, found: evaluation.Evaluation) -> None:
-        self._stopTask()
-        self._judge(found.quality, found.names)
-        if found.notes:
-            self._say(" ".join(found.notes))
-
-    def _onReportMade(self, path: Path) -> None:
-        if self._reportFolder is not None:
-            shutil.rmtree(self._reportFolder, ignore_errors=True)
-        self._reportFolder = path.parent  # the browser reads it
-        self._stopTask()
-        self._showFigures(self.figures)
-        if not qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path))):
-            self._say(_("The report is {path}; no browser could be opened.").format(path=path))
-
-    def _onFailed(self, error: RegistrationError) -> None:
-        self._stopTask()
-        self._showFigures(self.figures)
-        self._say(str(error))
-
-    def _stopTask(self) -> None:
-        self._endTask()
-        self.ui.figuresButton.text = _("Compute figures")
-        self.ui.figuresInfoLabel.visible = False
-        self._check()
-
-    def _judge(self, quality: dict, names: dict | None = None) -> None:
-        self.figures = metrics.makeFigures(quality, self._case.transform, names)
-        self._showFigures(self.figures, quality)
-
-    def _showFigures(self, figures, quality: dict | None = None) -> None:
-        ui = self.ui
-        self.figures = figures
-        if quality is not None or figures is None:
-            word, reasons = metrics.verdictOf(quality or {})
-            titles = {"good": _("Good"), "check": _("Check"), "poor": _("Poor")}
-            ui.verdictLabel.text = titles.get(word, word)
-            ui.verdictLabel.visible = bool(word)
-            ui.verdictLabel.styleSheet = (
-                f"font-weight: bold; font-size: 15px; color: {_WORDS.get(word, '#888888')};" if word else ""
-            )
-            ui.reasonsLabel.text = "\n".join(f"\u2022 {reason}" for reason in reasons)
-            ui.reasonsLabel.visible = bool(reasons)
-        rows = figures.rows if figures is not None else []
-        _fill(ui.figuresTable, [_("Figure"), _("Before"), _("After")], [list(row) for row in rows])
-        ui.figuresTable.visible = bool(rows)
-        charts = list(figures.charts) if figures is not None else []
-        ui.chartComboBox.clear()
-        for title in charts:
-            ui.chartComboBox.addItem(title)
-        ui.chartComboBox.visible = ui.chartButton.visible = bool(charts)
+    # --- charts
 
     def showChart(self) -> None:
         """The chosen chart and the table of figures, in the layout of Slicer that has both."""
-        chart = self.figures.charts.get(self.ui.chartComboBox.currentText) if self.figures is not None else None
-        if chart is None or not slicer.mrmlScene.IsNodePresent(chart):
+        figures = self.figures
+        chart = figures.charts.get(self.ui.chartComboBox.currentText) if figures is not None else None
+        if figures is None or chart is None or not slicer.mrmlScene.IsNodePresent(chart):
             return
         try:
             if not self.views.active:
@@ -590,41 +399,8 @@ class InspectPanel(Section):
         selection = logic.GetSelectionNode()
         selection.SetActivePlotChartID(chart.GetID())
         logic.PropagatePlotChartSelection()
-        selection.SetActiveTableID(self.figures.table.GetID())
+        selection.SetActiveTableID(figures.table.GetID())
         logic.PropagateTableSelection()
 
 
-def _crosshair():
-    return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-
-
-def _valueAt(node, point: np.ndarray) -> float | None:
-    """The value of the nearest voxel at a point of the world, None outside."""
-    if node is None or node.GetImageData() is None:
-        return None
-    fromWorld = worldFromNode(node).GetInverse()
-    own = transformPoints(fromWorld, point[None])[0]
-    inverse = np.linalg.inv(rasFromIjk(node))
-    index = np.rint(inverse[:3, :3] @ own + inverse[:3, 3]).astype(int)
-    size = node.GetImageData().GetDimensions()
-    if not all(0 <= i < n for i, n in zip(index, size, strict=True)):
-        return None
-    return float(node.GetImageData().GetScalarComponentAsDouble(*index.tolist(), 0))
-
-
-def _volume(mm3: float) -> str:
-    return _("{value:.2f} ml").format(value=mm3 / 1000) if mm3 >= 100 else _("{value:.3g} mm\u00b3").format(value=mm3)
-
-
-def _fill(table, titles: list[str], rows: list[list[str]]) -> None:
-    """Fill a QTableWidget with text."""
-    table.setColumnCount(len(titles))
-    table.setRowCount(len(rows))
-    table.setHorizontalHeaderLabels(titles)
-    table.verticalHeader().setVisible(False)
-    for row, texts in enumerate(rows):
-        for column, text in enumerate(texts):
-            table.setItem(row, column, qt.QTableWidgetItem(text))
-    table.resizeColumnsToContents()
-    table.horizontalHeader().setStretchLastSection(True)
-    table.resizeRowsToContents()
+__all__ = ["InspectPanel"]

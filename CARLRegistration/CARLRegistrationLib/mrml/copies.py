@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
+from .display import copyDisplay
 from .geometry import matrixFrom, parents, rasFromIjk
 
 TEMPORARY = "CARLRegistration.Temporary"
@@ -70,3 +73,72 @@ def _copyOfTransform(node):
     copy.SetHideFromEditors(True)
     copy.SetSaveWithScene(False)
     return copy
+
+
+class TemporaryNodes:
+    """Hidden nodes by name of their purpose: neither listed nor saved, and gone when they are cleared."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Any] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._nodes
+
+    def __getitem__(self, key: str):
+        return self._nodes[key]
+
+    def get(self, key: str):
+        return self._nodes.get(key)
+
+    def transform(self, key: str, name: str):
+        """A new transform node."""
+        node = newNode("vtkMRMLTransformNode")
+        node.SetName(name)
+        self._nodes[key] = hidden(node)
+        return self._nodes[key]
+
+    def sharing(self, key: str, name: str, source):
+        """A new volume that shares another's voxels, and looks like it."""
+        node = self._newVolume(key, name, rasFromIjk(source))
+        node.SetAndObserveImageData(source.GetImageData())
+        copyDisplay(source, node, interpolation=True)
+        return node
+
+    def volume(self, key: str, name: str, values: np.ndarray, like, matrix: np.ndarray | None = None):
+        """A new volume with values of its own, placed like another one, or by a 4 x 4 to the world (like: None)."""
+        node = self._newVolume(key, name, rasFromIjk(like) if matrix is None else matrix)
+        slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(values))
+        if like is not None:
+            node.SetAndObserveTransformNodeID(like.GetTransformNodeID())
+        return node
+
+    def remove(self, key: str) -> None:
+        """With its display nodes; nothing where it is not there."""
+        node = self._nodes.pop(key, None)
+        if node is None:
+            return
+        displays = []
+        if node.IsA("vtkMRMLDisplayableNode"):
+            displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+        displays.sort(key=lambda one: one is None or not one.IsA("vtkMRMLColorLegendDisplayNode"))  # it needs the rest
+        for one in (*displays, node):
+            if one is not None and slicer.mrmlScene.IsNodePresent(one):
+                slicer.mrmlScene.RemoveNode(one)
+
+    def clear(self) -> None:
+        for key in list(self._nodes):
+            self.remove(key)
+
+    def _newVolume(self, key: str, name: str, matrix: np.ndarray):
+        node = newNode("vtkMRMLScalarVolumeNode")
+        node.SetName(name)
+        node.SetIJKToRASMatrix(matrixFrom(matrix))
+        node = hidden(node)
+        # A display node that is not saved; made before there are voxels, whose histogram it would look at first.
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        display.SetSaveWithScene(False)
+        display.SetAutoWindowLevel(False)
+        display.SetAutoThreshold(False)
+        self._nodes[key] = node
+        return node

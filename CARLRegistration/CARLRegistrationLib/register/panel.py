@@ -51,7 +51,6 @@ class Panel(ParameterView):
         self._updating = False
         self._result: Result | None = None
         self._formerViews = None
-        self._shownViews = None
         self._jacobianShown = False
         self._runLog = RunLog()
         self._running = False

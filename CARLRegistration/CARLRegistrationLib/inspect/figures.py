@@ -1,0 +1,133 @@
+"""Metrics and report of what is compared: computed in the background, shown as verdict, table and charts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import qt
+from slicer.i18n import tr as _
+
+from ..common.errors import RegistrationError
+from ..common.section import Section
+from .case import Case
+from .evaluation import Evaluation, startEvaluation, startReport
+from .metrics import Figures, makeFigures, verdictOf
+from .tables import fillTable
+
+_COLORS = {"good": "#2e9e5b", "check": "#d9902f", "poor": "#d64545"}
+
+
+class FiguresSection(Section):
+    """The part of the Inspect section that has the engine judge what is compared."""
+
+    def __init__(self, parent, file: str, python, pollMs: int) -> None:
+        super().__init__(parent, file, python, pollMs)
+        self.figures: Figures | None = None
+        self._case = Case()
+        self._reportFolder: Path | None = None
+        self.ui.figuresButton.connect("clicked(bool)", lambda checked: self.onFigures())
+        self.ui.reportButton.connect("clicked(bool)", lambda checked: self.onReport())
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        if self._reportFolder is not None:
+            shutil.rmtree(self._reportFolder, ignore_errors=True)
+            self._reportFolder = None
+
+    def _say(self, text: str) -> None:
+        """What is wrong, in words; "" when nothing is."""
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        """Say what is compared, or what is missing."""
+        raise NotImplementedError
+
+    def onFigures(self) -> None:
+        """Judge what is compared, in the background."""
+        if self.task is not None:
+            self._stopTask()
+            self._showFigures(self.figures)
+            return
+        try:
+            self._case.check()
+            task = startEvaluation(self._case, self._python())
+        except RegistrationError as error:
+            self._say(str(error))
+            return
+        self._say("")
+        self.ui.figuresButton.text = _("Stop")
+        self.ui.figuresInfoLabel.text = _("Computing the figures in the background ...")
+        self.ui.figuresInfoLabel.visible = True
+        self._runTask(task, self._onEvaluated, self._onFailed)
+
+    def onReport(self) -> None:
+        """Make the report of the last registration and open it."""
+        self._stopTask()
+        try:
+            folder = self._result.report_folder if self._result is not None else None
+            task = startReport(folder, self._python())
+        except RegistrationError as error:
+            self._say(str(error))
+            return
+        self._say("")
+        self.ui.figuresInfoLabel.text = _("Making the report ...")
+        self.ui.figuresInfoLabel.visible = True
+        self.ui.reportButton.enabled = False
+        self._runTask(task, self._onReportMade, self._onFailed)
+
+    def _onEvaluated(self, found: Evaluation) -> None:
+        self._stopTask()
+        self._judge(found.quality, found.names)
+        if found.notes:
+            self._say(" ".join(found.notes))
+
+    def _onReportMade(self, path: Path) -> None:
+        if self._reportFolder is not None:
+            shutil.rmtree(self._reportFolder, ignore_errors=True)
+        self._reportFolder = path.parent  # the browser reads it
+        self._stopTask()
+        self._showFigures(self.figures)
+        if not qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path))):
+            self._say(_("The report is {path}; no browser could be opened.").format(path=path))
+
+    def _onFailed(self, error: RegistrationError) -> None:
+        self._stopTask()
+        self._showFigures(self.figures)
+        self._say(str(error))
+
+    def _stopTask(self) -> None:
+        self._endTask()
+        self.ui.figuresButton.text = _("Compute figures")
+        self.ui.figuresInfoLabel.visible = False
+        self._check()
+
+    def _judge(self, quality: dict, names: dict | None = None) -> None:
+        self.figures = makeFigures(quality, self._case.transform, names)
+        self._showFigures(self.figures, quality)
+
+    def _showFigures(self, figures: Figures | None, quality: dict | None = None) -> None:
+        """Show the verdict, the table and the charts of an evaluation (None: of none). quality: when it is a new one."""
+        ui = self.ui
+        self.figures = figures
+        if quality is not None or figures is None:
+            word, reasons = verdictOf(quality or {})
+            titles = {"good": _("Good"), "check": _("Check"), "poor": _("Poor")}
+            ui.verdictLabel.text = titles.get(word, word)
+            ui.verdictLabel.visible = bool(word)
+            ui.verdictLabel.styleSheet = (
+                f"font-weight: bold; font-size: 15px; color: {_COLORS.get(word, '#888888')};" if word else ""
+            )
+            ui.reasonsLabel.text = "\n".join(f"\u2022 {reason}" for reason in reasons)
+            ui.reasonsLabel.visible = bool(reasons)
+        rows = figures.rows if figures is not None else []
+        fillTable(ui.figuresTable, [_("Figure"), _("Before"), _("After")], [list(row) for row in rows])
+        ui.figuresTable.visible = bool(rows)
+        charts = list(figures.charts) if figures is not None else []
+        ui.chartComboBox.clear()
+        for title in charts:
+            ui.chartComboBox.addItem(title)
+        ui.chartComboBox.visible = ui.chartButton.visible = bool(charts)
+
+
+__all__ = ["FiguresSection"]

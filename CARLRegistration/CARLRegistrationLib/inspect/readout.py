@@ -1,0 +1,47 @@
+"""What is known at the mouse cursor: displacement, Jacobian and uncertainty."""
+
+from __future__ import annotations
+
+import numpy as np
+from carlreg.spaces import apply_affine
+from slicer.i18n import tr as _
+
+from ..mrml.geometry import rasFromIjk, transformPoints, worldFromNode
+from .case import Case
+
+
+def textAt(case: Case, jacobian, ras) -> str:
+    """What is known at a point of the world (RAS mm), in a line. jacobian: volume node, or None."""
+    point = np.asarray(ras, dtype=float)
+    moved = transformPoints(case.worldMap(), point[None])[0] - point
+    parts = [
+        _("{length:.1f} mm displaced (R {r:+.1f}, A {a:+.1f}, S {s:+.1f})").format(
+            length=float(np.linalg.norm(moved)), r=moved[0], a=moved[1], s=moved[2]
+        )
+    ]
+    value = _valueAt(jacobian, point)
+    if value is not None:
+        parts.append(_("Jacobian {value:.2f}").format(value=value))
+    if case.uncertainty is not None:
+        value = _valueAt(case.uncertainty, point)
+        if value is not None:
+            unknown = _("uncertainty unknown")
+            parts.append(_("uncertainty {value:.1f} mm").format(value=value) if value >= 0 else unknown)
+    return ", ".join(parts)
+
+
+def _valueAt(node, point: np.ndarray) -> float | None:
+    """The value of the nearest voxel at a point of the world, None outside."""
+    if node is None or node.GetImageData() is None:
+        return None
+    fromWorld = worldFromNode(node).GetInverse()
+    own = transformPoints(fromWorld, point[None])[0]
+    inverse = np.linalg.inv(rasFromIjk(node))
+    index = np.rint(apply_affine(inverse, own)).astype(int)
+    size = node.GetImageData().GetDimensions()
+    if not all(0 <= i < n for i, n in zip(index, size, strict=True)):
+        return None
+    return float(node.GetImageData().GetScalarComponentAsDouble(*index.tolist(), 0))
+
+
+__all__ = ["textAt"]
