@@ -177,7 +177,10 @@ def test_choices_are_the_engines(moduleWidget):
         (parameters.Model, MODELS),
     ):
         assert {member.value for member in choice} == set(allowed)
-    assert {model.value for model in parameters.Model if model.shipped} == {n for n, m in MODELS.items() if m.shipped}
+    said = {model.value for model in parameters.Model if model.label().endswith("(shipped)")}
+    assert said == {name for name, model in MODELS.items() if model.shipped} and said
+    assert parameters.Model("unigradicon").label() == "uniGradICON (your weights file)"
+    assert parameters.Model("carl-paper-abdomen").label() == "CARL as published, abdomen (your weights file)"
 
 
 def test_nodes_and_check_boxes_reach_the_job(panel, pair):

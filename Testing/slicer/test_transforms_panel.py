@@ -28,7 +28,7 @@ def section(host, panel, tmp_path):  # noqa: F811
     host.answers.clear()
     yield section
     section.stop()
-    section.onClearChain()
+    section.tools.onClearChain()
     ui.importFileLineEdit.text = ""
     ui.importInitialCheckBox.checked = False
     ui.transformsCollapsibleButton.collapsed = True
@@ -81,7 +81,7 @@ def test_each_format_offers_what_it_has(section):
     for index in range(ui.exportFormatComboBox.count):
         ui.exportFormatComboBox.currentIndex = index
         shown.add(ui.exportFormatInfoLabel.text)
-        kind = section.export.format
+        kind = section.exporting.export.format
         assert ui.exportSpacingSpinBox.enabled == (kind.value not in ("tfm", "flirt", "freesurfer", "fsl"))
         assert ui.exportPrecisionComboBox.enabled == (kind.value in ("nifti", "nrrd", "mha", "ants", "fsl"))
         assert ui.exportFlattenCheckBox.enabled == (kind.value in ("itk", "ants", "elastix", "slicer"))

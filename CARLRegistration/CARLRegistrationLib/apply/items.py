@@ -20,7 +20,7 @@ class ResampleItem:
 
     source: Any
     frame: Any
-    kind: Kind
+    kind: Kind | None
     files: list[str] = field(default_factory=list)
     made: Any = None
 

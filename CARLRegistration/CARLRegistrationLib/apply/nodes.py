@@ -151,7 +151,7 @@ def checkNode(node) -> Kind:
     return kind
 
 
-def _isEmpty(node, kind: Kind) -> bool:
+def _isEmpty(node, kind: Kind | None) -> bool:
     if kind in (Kind.VOLUME, Kind.LABELS):
         image = node.GetImageData()
         return image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -221,7 +222,7 @@ class Applying:
 
     def _place(self) -> Iterator[None]:
         acting = self._mapping.acting or addInverse(self._mapping, self.undo)
-        copies: dict[tuple, object] = {}
+        copies: dict[tuple, Any] = {}
         made = []
         for n, node in enumerate(self.job.nodes):
             self._say(_("Placing {name}").format(name=node.GetName()), n / len(self.job.nodes))

@@ -80,7 +80,7 @@ def _installTorch(pytorch) -> None:
     """
     there = "torch" in sys.modules
     if not there:
-        sys.modules["torch"] = None  # makes `import torch` an ImportError
+        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType] - makes `import torch` an ImportError
     try:
         pytorch.installTorch(askConfirmation=False)
     except ImportError:
@@ -194,7 +194,7 @@ class PythonCheck:
 
 
 # Other Pythons that were found fit in this session: path -> when the file was changed.
-_checked: dict[str, float] = {}
+_checked: dict[str, float | None] = {}
 
 
 def isChecked(python: str) -> bool:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ENGINE_FOLDER = Path(__file__).resolve().parents[2]
 DONE, FAILED, BAD_INPUT, CANCELLED = 0, 1, 2, 3
@@ -55,7 +56,7 @@ class EngineProcess:
         self._position = 0
         self._asked_at: float | None = None
         with open(self._records_file, "wb") as out, open(self._log_file, "wb") as log:
-            self._process = subprocess.Popen(
+            self._process: Any = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=out,

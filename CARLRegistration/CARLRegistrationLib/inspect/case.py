@@ -136,7 +136,7 @@ class Case:
         if not np.all(np.isfinite(index)):
             return None
         size = np.array(self.moving.GetImageData().GetDimensions())
-        return ((index >= -0.5) & (index <= size - 0.5)).all(axis=1)
+        return np.all((index >= -0.5) & (index <= size - 0.5), axis=1)
 
     def commonShare(self) -> float | None:
         """Share of the fixed volume that lands in the moving one; None when the transform is not finite."""
@@ -163,6 +163,8 @@ class Case:
         """2 x 3: lowest and highest corner (world RAS mm) of what both volumes show under the transform."""
         points = self.lattice(_PROBE_NODES)
         inside = self._inMoving(points, self.fullMap())
+        if inside is None:
+            inside = np.zeros(len(points), dtype=bool)
         size = np.array(self.fixed.GetImageData().GetDimensions())
         at = [np.round(np.linspace(0, n - 1, _PROBE_NODES)).astype(int) for n in size]
         values = slicer.util.arrayFromVolume(self.fixed)[np.ix_(at[2], at[1], at[0])].transpose(2, 1, 0).reshape(-1)

@@ -17,7 +17,7 @@ def checkerCells(matrix: np.ndarray, shape, axes: np.ndarray, cell_mm: float) ->
     Args: matrix: 4 x 4 of the voxels to the world. axes: 2 x 3, unit vectors along which cells alternate.
     """
     middle = matrix[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
-    parity = 0
+    parity = np.zeros((1, 1, 1), dtype=np.int32)
     for axis in axes:
         steps = axis @ matrix[:3, :3] / cell_mm
         at = np.full((1, 1, 1), -float(axis @ middle) / cell_mm)

@@ -107,7 +107,7 @@ class FiguresSection(Section):
         self._showFigures(self.figures, quality)
 
     def _showFigures(self, figures: Figures | None, quality: dict | None = None) -> None:
-        """Show the verdict, the table and the charts of an evaluation (None: of none). quality: when it is a new one."""
+        """Show verdict, table and charts of an evaluation (None: of none). quality: when it is a new one."""
         ui = self.ui
         self.figures = figures
         if quality is not None or figures is None:

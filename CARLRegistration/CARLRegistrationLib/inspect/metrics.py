@@ -117,7 +117,7 @@ def _charts(made: Figures, quality: dict, about, names) -> None:
     keys = [(key, text) for key, text in keys if None not in _pair(similarity, key)]
     if keys:
         values = [[_pair(similarity, key)[n] for key, _text_ in keys] for n in (0, 1)]
-        _bars(made, "similarity", _("Similarity"), about, [text for _key, text in keys], *values, "")
+        _bars(made, "similarity", _("Similarity"), about, [text for _key, text in keys], values[0], values[1], "")
     histogram = (quality.get("jacobian") or {}).get("histogram") or {}
     edges, counts = histogram.get("log2_edges") or [], histogram.get("counts") or []
     if counts and len(edges) == len(counts) + 1:
@@ -130,17 +130,19 @@ def _charts(made: Figures, quality: dict, about, names) -> None:
             [((labels.get(when) or {}).get("per_label") or {}).get(label) or 0.0 for label in present]
             for when in ("before", "after")
         ]
-        _bars(made, "dice", _("Dice"), about, texts, *dice, _("Dice"))
+        _bars(made, "dice", _("Dice"), about, texts, dice[0], dice[1], _("Dice"))
         surface = [[_surface(labels, when, label, "mean") for label in present] for when in ("before", "after")]
         known = [n for n in range(len(present)) if surface[0][n] is not None and surface[1][n] is not None]
         if known:
             values = [[side[n] for n in known] for side in surface]
-            _bars(made, "surface", _("Surface distance"), about, [texts[n] for n in known], *values, _("mm"))
+            _bars(
+                made, "surface", _("Surface distance"), about, [texts[n] for n in known], values[0], values[1], _("mm")
+            )
     landmarks = quality.get("landmarks") or {}
     errors = [(landmarks.get(when) or {}).get("errors_mm") or [] for when in ("before", "after")]
     if errors[0] and len(errors[0]) == len(errors[1]):
         texts = [str(n + 1) for n in range(len(errors[0]))]
-        _bars(made, "landmarks", _("Landmark errors"), about, texts, *errors, _("mm"))
+        _bars(made, "landmarks", _("Landmark errors"), about, texts, errors[0], errors[1], _("mm"))
     changes = [one for one in quality.get("segments") or [] if one.get("volume_change_percent") is not None]
     if changes:
         texts = [nameOf(quality, str(one.get("label")), names) for one in changes]

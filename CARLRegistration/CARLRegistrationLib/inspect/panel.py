@@ -59,7 +59,7 @@ class InspectPanel(FiguresSection):
     def __init__(self, parent, python) -> None:
         super().__init__(parent, "CARLRegistrationInspect.ui", python, _POLL_MS)
         self.views = InspectViews()
-        self._problem = ""
+        self._unchecked = False  # what is compared did not make sense when it was last to be shown
         self._jacobian = None  # (node, fixed ID, transform ID)
         self._folds = FoldsControls(self.ui)
         self._connect()
@@ -80,8 +80,8 @@ class InspectPanel(FiguresSection):
             getattr(ui, name).connect("currentIndexChanged(int)", lambda index: self._update())
         ui.beforeButton.connect("clicked(bool)", lambda checked: setattr(ui.shareSlider, "value", 0))
         ui.afterButton.connect("clicked(bool)", lambda checked: setattr(ui.shareSlider, "value", 100))
-        ui.linkCheckBox.connect("toggled(bool)", self._onLink)
-        ui.centerButton.connect("clicked(bool)", lambda checked: self._guarded(self._center))
+        ui.linkCheckBox.connect("toggled(bool)", lambda on: self.views.link(on) if self.views.active else None)
+        ui.centerButton.connect("clicked(bool)", lambda checked: self._guarded(self.views.center))
         ui.deformationComboBox.connect("currentIndexChanged(int)", lambda index: self._guarded(self._deform))
         ui.deformationSpacingSpinBox.connect("valueChanged(double)", lambda value: self._guarded(self._deform))
         ui.deformationLocalCheckBox.connect("toggled(bool)", lambda on: self._guarded(self._deform))
@@ -200,10 +200,10 @@ class InspectPanel(FiguresSection):
     def _show(self, mode: Mode) -> None:
         self._say("")
         case = self._case
-        if not self.views.active or self._problem:
-            self._problem = "?"
+        if not self.views.active or self._unchecked:
+            self._unchecked = True
             case.check()
-            self._problem = ""
+            self._unchecked = False
         layer = None
         if mode is Mode.JACOBIAN:
             layer = self._jacobianNode()
@@ -214,7 +214,6 @@ class InspectPanel(FiguresSection):
         self.views.show(mode, self._look(), layer)
         if self.ui.deformationComboBox.currentIndex:
             self._deform()
-        self.ui.linkCheckBox.checked = True if self.views.mode is None else self.ui.linkCheckBox.checked
         self._showMode(mode)
         hint = case.madeFor()
         if hint:
@@ -224,8 +223,9 @@ class InspectPanel(FiguresSection):
 
     def _update(self) -> None:
         """An option was changed."""
-        if self.views.mode is not None:
-            self._guarded(lambda: self._show(self.views.mode))
+        mode = self.views.mode
+        if mode is not None:
+            self._guarded(lambda: self._show(mode))
 
     def _look(self) -> Look:
         ui = self.ui
@@ -254,13 +254,6 @@ class InspectPanel(FiguresSection):
         ui.cursorLabel.visible = self.views.active
         if not self.views.active:
             ui.cursorLabel.text = ""
-
-    def _center(self) -> None:
-        self.views.center()
-
-    def _onLink(self, on: bool) -> None:
-        if self.views.active:
-            self.views.link(on)
 
     def _deform(self) -> None:
         ui = self.ui

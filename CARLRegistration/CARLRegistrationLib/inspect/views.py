@@ -64,7 +64,7 @@ class InspectViews:
         self._map: PartialMap | None = None
         self._nodes = TemporaryNodes()
         self._windows: dict = {}
-        self._share: float | None = None
+        self._share = -1.0  # of the transform in the views; none yet
         self._look = Look()
         self._mode: Mode | None = None
         self._checkers_made: dict = {}
@@ -369,7 +369,8 @@ class InspectViews:
         table = slicer.mrmlScene.GetFirstNodeByName("CARLRegistration difference")
         if table is not None:
             slicer.mrmlScene.RemoveNode(table)
-        self._map = self._share = self._legendOf = None
+        self._map = self._legendOf = None
+        self._share = -1.0
         self._step = 0
 
 

@@ -87,15 +87,17 @@ class Modality(Choice):
         return {Modality.AUTO: _("Automatic"), Modality.CT: _("CT"), Modality.MR: _("MR")}[self]
 
 
-class _ModelChoice(Choice):
+class Model(Choice):
+    """The networks of the engine's catalog."""
+
+    _ignore_ = ["_name"]  # noqa: RUF012 - of the class, not a member
+    for _name in MODELS:
+        vars()[_name.upper().replace("-", "_")] = _name
+
     def label(self) -> str:
         info = model_info(self.value)
         text = _("{title} (shipped)") if info.shipped else _("{title} (your weights file)")
         return text.format(title=info.title)
-
-
-#: The networks of the engine's catalog.
-Model = _ModelChoice("Model", {name.upper().replace("-", "_"): name for name in MODELS})
 
 
 @parameterNodeWrapper
