@@ -61,15 +61,15 @@ class AffineProblem:
 
     def map(self, matrix: Tensor) -> Tensor:
         """1 x 3 x D x H x W moving normalized coordinates; differentiable in the 4x4 LPS matrix (float64)."""
-        normalized = (
+        moving_from_fixed = (
             (self.moving_normalized_from_lps @ matrix @ self.fixed_lps_from_normalized).float().to(self.axes[0].device)
         )
         d, h, w = self.axes
         return (
-            normalized[:3, 0, None, None, None] * d[None, :, None, None]
-            + normalized[:3, 1, None, None, None] * h[None, None, :, None]
-            + normalized[:3, 2, None, None, None] * w[None, None, None, :]
-            + normalized[:3, 3, None, None, None]
+            moving_from_fixed[:3, 0, None, None, None] * d[None, :, None, None]
+            + moving_from_fixed[:3, 1, None, None, None] * h[None, None, :, None]
+            + moving_from_fixed[:3, 2, None, None, None] * w[None, None, None, :]
+            + moving_from_fixed[:3, 3, None, None, None]
         )[None]
 
     def loss(self, matrix: Tensor) -> tuple[Tensor, float]:
@@ -112,8 +112,8 @@ class AffineProblem:
     def _sampled(self, moving_from_fixed: Callable[[np.ndarray], np.ndarray]) -> Tensor:
         """1 x 3 x D x H x W moving normalized coordinates."""
         grid = self.images.fixed_grid
-        axes = np.stack(np.meshgrid(*[array_from_tensor(u) for u in self.axes], indexing="ij"), -1).reshape(-1, 3)
-        mapped = moving_from_fixed(apply_affine(grid.lps_from_normalized, axes))
+        points = np.stack(np.meshgrid(*[array_from_tensor(u) for u in self.axes], indexing="ij"), -1).reshape(-1, 3)
+        mapped = moving_from_fixed(apply_affine(grid.lps_from_normalized, points))
         normalized = apply_affine(self.images.moving_grid.normalized_from_lps, mapped).T.astype(np.float32)
         return tensor_from_array(normalized.reshape(1, 3, *grid.shape_dhw)).to(self.axes[0].device)
 
