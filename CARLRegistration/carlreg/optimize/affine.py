@@ -61,9 +61,8 @@ class AffineProblem:
 
     def map(self, matrix: Tensor) -> Tensor:
         """1 x 3 x D x H x W moving normalized coordinates; differentiable in the 4x4 LPS matrix (float64)."""
-        moving_from_fixed = (
-            (self.moving_normalized_from_lps @ matrix @ self.fixed_lps_from_normalized).float().to(self.axes[0].device)
-        )
+        moving_from_fixed = self.moving_normalized_from_lps @ matrix @ self.fixed_lps_from_normalized
+        moving_from_fixed = moving_from_fixed.float().to(self.axes[0].device)
         d, h, w = self.axes
         return (
             moving_from_fixed[:3, 0, None, None, None] * d[None, :, None, None]

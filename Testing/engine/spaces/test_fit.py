@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from carlreg.spaces import cubic_bspline, fit_linear
+from support.geometry import assert_close
 
 interpolate = pytest.importorskip("scipy.interpolate")
 optimize = pytest.importorskip("scipy.optimize")
@@ -30,7 +31,7 @@ def test_rigid_is_scipys_alignment(pairs):
     found = fit_linear(points, targets, weights, kind="rigid")
     centers = [np.average(side, axis=0, weights=weights) for side in (points, targets)]
     expected = Rotation.align_vectors(targets - centers[1], points - centers[0], weights=weights)[0].as_matrix()
-    np.testing.assert_allclose(found[:3, :3], expected, atol=1e-9)
+    assert_close(found[:3, :3], expected)
     np.testing.assert_allclose(found[:3, 3], centers[1] - expected @ centers[0], atol=1e-8)
     np.testing.assert_array_equal(found[3], [0, 0, 0, 1])
 
@@ -39,7 +40,7 @@ def test_similarity_has_the_best_scale(pairs):
     points, targets, weights = pairs
     found = fit_linear(points, targets, weights, kind="similarity")
     scale = np.cbrt(np.linalg.det(found[:3, :3]))
-    np.testing.assert_allclose(found[:3, :3] @ found[:3, :3].T, scale**2 * np.eye(3), atol=1e-9)
+    assert_close(found[:3, :3] @ found[:3, :3].T, scale**2 * np.eye(3))
     assert scale == pytest.approx(1.2, abs=0.05)
 
     def cost(values) -> float:
