@@ -9,6 +9,7 @@ import time
 
 from ..errors import CarlError
 from ..progress import ProgressRecord
+from ..quality.warnings import beyond_verdict
 
 _JSON_INTERVAL = 0.1
 
@@ -127,7 +128,7 @@ def quality_table(quality: dict) -> str:
     if seconds:
         peak = max(stage.get("peak_mb", 0.0) for stage in quality["stages"]) / 1024
         lines.append(f"time: {seconds:.1f} s" + (f", peak memory {peak:.1f} GB" if peak else ""))
-    lines += [f"Warning: {warning}" for warning in quality.get("warnings", [])]
+    lines += [f"Warning: {warning}" for warning in beyond_verdict(quality)]
     return "\n".join(lines)
 
 

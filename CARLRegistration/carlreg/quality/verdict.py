@@ -136,7 +136,8 @@ _CHECKS = (
     _Check(
         "inverse_error_voxels",
         _inverse_voxels,
-        "There and back misses by {inverse_mm} mm on average ({value:.1f} voxels): the inverse is not to be relied on.",
+        "There and back misses by {inverse_mm} mm on average ({value:.1f} voxels): the inverse is not to be relied on; "
+        "choose a smaller field spacing.",
         "There and back misses by {inverse_mm} mm on average ({value:.2f} voxels).",
     ),
     _Check(

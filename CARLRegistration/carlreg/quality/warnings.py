@@ -1,8 +1,9 @@
-"""Warnings about a result, as sentences; by the same limits as the verdict."""
+"""Warnings about a result, as sentences: what the verdict finds fault with, in its words, and what no metric tells."""
 
 from __future__ import annotations
 
-from .limits import LIMITS, LITTLE_COVER_PERCENT, LOW_NCC
+from .limits import LIMITS, LITTLE_COVER_PERCENT
+from .verdict import verdict
 
 
 def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
@@ -10,56 +11,56 @@ def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
 
     quality: the blocks of `quality.json`. inverse_report: what `physical.invert` says, when it was asked.
     """
-    notes = []
-    folds = quality["jacobian"]["fold_percent"]
-    if folds > LIMITS["fold_percent"]["check"]:
-        notes.append(f"The map folds: {folds:.4g} % of the body's voxels have a determinant of 0 or less.")
-    if quality["overlap_percent"] < LIMITS["overlap_percent"]["check"]:
-        little = f"Only {quality['overlap_percent']:.1f} % of the fixed body lies in the moving volume."
-        notes.append(little + _why_little(quality))
+    faults = {check["name"]: check["text"] for check in verdict(quality)["checks"] if check["word"] != "good"}
+    found = [faults[name] for name in ("fold_percent", "overlap_percent") if name in faults]
+    if "overlap_percent" in faults:
+        found += _why_little(quality)
     covered = quality["notes"].get("field_covers_percent")
     if covered is not None and covered < LITTLE_COVER_PERCENT:
-        notes.append(
+        found.append(
             f"The displacement field covers only {covered:.0f} % of the fixed body: the transform may belong to other "
             "volumes. Outside its field it is affine."
         )
-    before, after = quality["similarity"]["before"], quality["similarity"]["after"]
-    known = [key for key in after if before[key] is not None and after[key] is not None]
-    if known and all(after[key] <= before[key] for key in known) and any(after[key] < before[key] for key in known):
-        notes.append("The volumes are less alike after registration than before, by all figures.")
-    elif _little_in_common(after):
-        notes.append(f"Low similarity after registration: NCC {after['ncc'] or 0.0:.2f}, MI {after['mi']:.2f} nats.")
-    if after["ncc"] is None:
-        notes.append("The volumes do not overlap after registration, or one of them is constant where they do.")
+    if "similarity_gain" in faults and _less_alike(quality["similarity"]):
+        found.append(faults["similarity_gain"])
+    elif "mutual_information" in faults:
+        found.append(faults["mutual_information"])
+    if "no_common_space" in faults:
+        found.append(faults["no_common_space"])
     if inverse_report and inverse_report.get("without_inverse"):
-        notes.append(
+        found.append(
             f"{inverse_report['without_inverse']} of {inverse_report['nodes']} nodes of the inverse field have no "
             "point that maps to them; the inverse is not valid there."
         )
-    notes += _label_notes(quality)
-    error = quality.get("inverse_error_mm")
-    largest = LIMITS["inverse_error_voxels"]["check"] * quality["notes"]["moving_voxel_mm"]
-    if error and error["mean"] > largest:
-        notes.append(f"The inverse is inexact: {error['mean']:.2f} mm on average; choose a smaller field spacing.")
-    return notes
+    found += _label_notes(quality)
+    if "inverse_error_voxels" in faults:
+        found.append(faults["inverse_error_voxels"])
+    return found
 
 
-def _little_in_common(similarity: dict) -> bool:
-    mutual = similarity["mi"]
-    weak = mutual is not None and mutual < LIMITS["mutual_information"]["check"]
-    return weak and abs(similarity["ncc"] or 0.0) < LOW_NCC
+def beyond_verdict(quality: dict) -> list[str]:
+    """The warnings that the verdict's reasons do not say already: what stands below them."""
+    reasons = (quality.get("verdict") or {}).get("reasons") or []
+    return [warning for warning in quality.get("warnings") or [] if warning not in reasons]
 
 
-def _why_little(quality: dict) -> str:
+def _less_alike(similarity: dict) -> bool:
+    """By no measure more alike than before, and by one less."""
+    pairs = [(similarity["before"][key], after) for key, after in similarity["after"].items()]
+    known = [(before, after) for before, after in pairs if before is not None and after is not None]
+    return all(after <= before for before, after in known) and any(after < before for before, after in known)
+
+
+def _why_little(quality: dict) -> list[str]:
     backward = quality["notes"].get("overlap_percent_of_inverse")
     if backward is None:
-        return ""
+        return []
     if backward > LIMITS["overlap_percent"]["check"]:
-        return (
-            f" With the inverse of the transform it is {backward:.0f} %: fixed and moving are exchanged, or this is "
-            "the inverse transform."
-        )
-    return " The transform does not belong to these volumes, or they share no field of view."
+        return [
+            f"With the inverse of the transform {backward:.0f} % of the fixed body lies there: fixed and moving are "
+            "exchanged, or this is the inverse transform."
+        ]
+    return ["The transform does not belong to these volumes, or they share no field of view."]
 
 
 def _label_notes(quality: dict) -> list[str]:

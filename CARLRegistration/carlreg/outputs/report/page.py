@@ -9,6 +9,7 @@ import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ... import __version__
+from ...quality.warnings import beyond_verdict
 from ...spaces import VolumeGrid
 from ..sheet import BLUE, FOLD, RED, WHITE
 from . import charts
@@ -121,8 +122,7 @@ def _summary(case: ReportCase) -> str:
     verdict = case.quality["verdict"]
     word = verdict["word"] if verdict["word"] in ("good", "check", "poor") else "check"
     reasons = "".join(f"<li>{esc(reason)}</li>" for reason in verdict["reasons"])
-    warnings = case.quality.get("warnings") or []
-    notes = "".join(f"<li>{esc(_private(warning, case))}</li>" for warning in warnings)
+    notes = "".join(f"<li>{esc(_private(warning, case))}</li>" for warning in beyond_verdict(case.quality))
     notes = f'<div class="notes"><ul>{notes}</ul></div>' if notes else ""
     rows = []
     for check in verdict.get("checks") or []:
