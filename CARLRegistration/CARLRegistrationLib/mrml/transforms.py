@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
+from carlreg.spaces import VolumeGrid
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
@@ -107,23 +108,14 @@ def itkKinds() -> set:
 
 def _fieldAround(image, transformRas, nodesPerAxis: int):
     """Displacements (LPS mm) of a RAS transform on a coarse grid that covers an image and a tenth more."""
-    import SimpleITK as sitk
-
-    size, spacing = np.array(image.GetSize()), np.array(image.GetSpacing())
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    extent = size * spacing * 1.2
-    count = np.minimum(size, nodesPerAxis)
-    step = extent / (count - 1)
-    origin = np.array(image.GetOrigin()) - direction @ (0.5 * spacing + 0.1 * size * spacing)
-    index = np.stack(np.meshgrid(*[np.arange(n) for n in count[::-1]], indexing="ij"), axis=-1)[..., ::-1]
-    lps = (index * step) @ direction.T + origin
-    flat = lps.reshape(-1, 3)
-    moved = swapRasLps(transformPoints(transformRas, swapRasLps(flat)))
-    field = sitk.GetImageFromArray((moved - flat).reshape(lps.shape), isVector=True)
-    field.SetSpacing(step.tolist())
-    field.SetOrigin(origin.tolist())
-    field.SetDirection(direction.ravel().tolist())
-    return field
+    covered = VolumeGrid.of(image)
+    i, j, k = (min(n, nodesPerAxis) for n in covered.size_ijk)
+    step = 1.2 * covered.extent_mm / np.array([i - 1, j - 1, k - 1])
+    origin = covered.origin_lps - covered.direction @ (0.5 * covered.spacing + 0.1 * covered.extent_mm)
+    grid = VolumeGrid((i, j, k), step, origin, covered.direction)
+    lps = grid.centers().reshape(-1, 3)
+    moved = swapRasLps(transformPoints(transformRas, swapRasLps(lps)))
+    return grid.image((moved - lps).reshape(*grid.shape_dhw, 3))
 
 
 def writeNode(node, path: Path, around, nodesPerAxis: int = _SAMPLED_NODES) -> str:
@@ -178,6 +170,7 @@ def _flat(transform) -> list:
 
 def _writeSampled(node, path: Path, around, nodesPerAxis: int) -> str:
     import SimpleITK as sitk
+    from carlreg.io.itk_transform import map_points
 
     if around is None:
         raise RegistrationError(
@@ -192,7 +185,7 @@ def _writeSampled(node, path: Path, around, nodesPerAxis: int) -> str:
     exact = vtk.vtkGeneralTransform()
     node.GetTransformFromWorld(exact)
     expected = swapRasLps(transformPoints(exact, swapRasLps(np.array(points))))
-    error = np.linalg.norm(np.array([written.TransformPoint(one) for one in points]) - expected, axis=1)
+    error = np.linalg.norm(map_points(written, points) - expected, axis=1)
     spacing = sitk.DisplacementFieldTransform(written).GetDisplacementField().GetSpacing()
     if not np.all(np.isfinite(error)):
         raise RegistrationError(

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg.errors import GeometryError, InputError
+from carlreg.io.nifti_header import new_header, parse, put
+from carlreg.spaces import VolumeGrid
 from carlreg.volumes import read_volume
 
 nib = pytest.importorskip("nibabel")
@@ -121,3 +123,41 @@ def test_nifti_2_is_named(tmp_path):
     nib.save(nib.Nifti2Image(np.zeros((8, 8, 8), np.float32), np.eye(4)), tmp_path / "a.nii.gz")
     with pytest.raises(InputError, match="a NIfTI-2 file"):
         read_volume(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_fields_are_those_that_nibabel_wrote(order):
+    header = nib.Nifti1Header(endianness=order)
+    header.set_data_shape((10, 9, 8, 1, 3))
+    header.set_data_dtype(np.float64)
+    header.set_intent(1006)
+    header.set_xyzt_units("mm")
+    header.set_sform(np.diag([2.0, 3.0, 4.0, 1.0]), code=2)
+    header.set_qform(np.eye(4), code=1)
+    header["vox_offset"] = 368
+    found = parse(header.binaryblock + bytes(20))
+    assert found is not None and found.sizes == (10, 9, 8, 1, 3) and found.intent == 1006
+    assert (found.data_offset, found.data_bytes, found.voxel_count) == (368, 368 + 10 * 9 * 8 * 3 * 8, 2160)
+    assert found.float_type == np.dtype(f"{order}f8") and found.in_mm
+    assert (found.qform_code, found.sform_code) == (1, 2)
+    np.testing.assert_array_equal(found.ras_from_ijk, np.diag([2.0, 3.0, 4.0, 1.0]))
+
+
+def test_what_is_no_header_is_none():
+    assert parse(bytes(348)) is None and parse(b"") is None
+    assert parse(nib.Nifti1Header().binaryblock[:347]) is None
+
+
+def test_headers_that_are_made_say_to_nibabel_what_was_put_in():
+    grid = VolumeGrid((5, 6, 7), (1.5, 2.0, 2.5), (10.0, 20.0, 30.0), np.diag([-1.0, -1.0, 1.0]))
+    made = new_header(np.dtype(np.float32), grid, vectors=True, sizes=(5, 5, 6, 7, 1, 3, 1, 1))
+    put(made, "intent_code", 1007)
+    put(made, "intent_name", b"name")
+    put(made, "descrip", b"made here")
+    put(made, "scl_slope", 2.0, -1.0)
+    read = nib.Nifti1Header(bytes(made[:348]))
+    assert read.get_data_shape() == (5, 6, 7, 1, 3) and int(read["intent_code"]) == 1007
+    assert bytes(read["intent_name"].item()) == b"name" and bytes(read["descrip"].item()) == b"made here"
+    assert read.get_slope_inter() == (2.0, -1.0)
+    np.testing.assert_allclose(read.get_sform()[:3, 3], [-10.0, -20.0, 30.0])
+    np.testing.assert_allclose(read.get_zooms()[:3], (1.5, 2.0, 2.5))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from carlreg.errors import InputError
+from carlreg.errors import GeometryError, InputError
+from carlreg.io.itk_transform import field_image, is_linear, linear_matrix, map_points
+from carlreg.spaces import VolumeGrid
 from carlreg.volumes import read_landmarks, read_transform
+from support.geometry import OBLIQUE, assert_close, to_image
 
 HEADER = "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
 
@@ -80,3 +83,50 @@ def test_what_is_no_transform(tmp_path):
         read_transform(singular)
     with pytest.raises(InputError, match="does not exist"):
         read_transform(tmp_path / "none.h5")
+
+
+def composite() -> tuple[sitk.CompositeTransform, sitk.CompositeTransform]:
+    """Two linear transforms, and the same after a displacement field."""
+    turn = sitk.Euler3DTransform((10.0, -20.0, 5.0), 0.3, -0.2, 0.5, (3.0, 4.0, 5.0))
+    scale = sitk.ScaleTransform(3, (1.1, 0.9, 1.2))
+    grid = VolumeGrid((7, 6, 5), (8.0, 9.0, 10.0), (-20.0, -25.0, -15.0), OBLIQUE)
+    field = to_image(np.random.default_rng(3).normal(0, 2, (5, 6, 7, 3)), grid)
+    return (
+        sitk.CompositeTransform([turn, scale]),
+        sitk.CompositeTransform([turn, scale, sitk.DisplacementFieldTransform(field)]),
+    )
+
+
+def test_points_through_transforms_are_simpleitks():
+    points = np.random.default_rng(4).uniform(-20, 20, (50, 3))
+    for transform, linear in zip(composite(), (True, False), strict=True):
+        expected = [transform.TransformPoint(point) for point in points.tolist()]
+        assert is_linear(transform) is linear
+        assert_close(map_points(transform, points), expected, scale=100)
+        assert map_points(transform, np.zeros((0, 3))).shape == (0, 3)
+
+
+def test_matrix_of_a_linear_composite():
+    transform = composite()[0]
+    matrix = linear_matrix(transform)
+    for point in ((0.0, 0.0, 0.0), (30.0, -40.0, 50.0)):
+        assert_close((matrix @ [*point, 1.0])[:3], transform.TransformPoint(point), scale=100)
+
+
+def test_displacements_at_a_grids_voxels():
+    transform, grid = composite()[1], VolumeGrid((4, 3, 2), (3.0, 4.0, 5.0), (-5.0, -6.0, 2.0), OBLIQUE)
+    image = field_image(transform, grid)
+    for index in ((0, 0, 0), (3, 2, 1), (1, 2, 0)):
+        point = image.TransformIndexToPhysicalPoint(index)
+        moved = np.array(transform.TransformPoint(point))
+        assert_close(image.GetPixel(index), moved - point, scale=100)
+
+
+def test_a_composite_with_a_singular_part_is_refused(tmp_path):
+    flat = sitk.AffineTransform(3)
+    flat.SetMatrix((1, 0, 0, 0, 1, 0, 0, 0, 1e-9))
+    sitk.WriteTransform(
+        sitk.CompositeTransform([flat, sitk.TranslationTransform(3, (1, 2, 3))]), str(tmp_path / "flat.h5")
+    )
+    with pytest.raises(GeometryError, match=r"initial \(flat.h5\): Expected an invertible affine"):
+        read_transform(tmp_path / "flat.h5", "initial")
