@@ -43,6 +43,7 @@ def engineProcesses(monkeypatch, recordings):
 @pytest.fixture
 def heldEngine(recordings):
     """A registration stays at its first optimization step until it is ended: for the tests of stopping."""
+    recordings.any()
     recordings.held_at = "optimize"
     yield
     recordings.held_at = ""
