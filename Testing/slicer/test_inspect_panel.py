@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from .test_inspect_back import everything
 from .test_inspect_jacobian import addField, addSegment
-from .test_inspect_views import SIZE, blob, everything, placed
+from .test_inspect_views import SIZE, blob, placed
 from .test_panel import isShown, panel, waitForEnd  # noqa: F401
 from .volumes import addLinear, addVolume
 

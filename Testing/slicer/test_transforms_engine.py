@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ import SimpleITK as sitk
 
 from .test_inspect_jacobian import addField
 from .test_transforms_files import POINTS, affine, bump, throughFile, throughNode, volume
-from .volumes import FLIP, addLinear, composite, rotation
+from .volumes import FLIP, addLinear, composite
 
 
 @pytest.fixture
@@ -349,90 +348,3 @@ def test_files_that_cannot_be_read(engine, subject, tmp_path):
     elsewhere.SetOrigin(900, 900, 900)
     sitk.WriteTransform(composite(0.0)[0].GetNthTransform(1), str(tmp_path / "field.h5"))
     refuses(engine, lambda: engine.startImport([tmp_path / "field.h5"], fixed=elsewhere), "lie apart")
-
-
-# --- made of others
-
-
-def test_the_inverse_and_where_there_is_none(engine, subject):
-    from CARLRegistrationLib.mrml.transforms import sidesOf
-    from CARLRegistrationLib.transforms.files import TransformSelection
-
-    made = done(engine.startInvert(subject))
-    (inverse,) = made.nodes
-    error = made.figures["inverse"]["error_mm"]
-    there_and_back = throughNode(inverse, throughNode(subject.transform))
-    assert far(there_and_back, POINTS) < 0.05 and error["max"] < 0.05
-    assert inverse.GetName() == "field (inverse)" and sidesOf(inverse) == (subject.moving, subject.fixed)
-
-    def fold(points):
-        moved = np.zeros_like(points)
-        away = points - (8, -6, 4)
-        moved[:, 0] = -1.8 * away[:, 0] * np.exp(-0.5 * (away**2).sum(axis=1) / 8.0**2)
-        return moved
-
-    folded = TransformSelection(addField(fold, reach=60, nodes=61), subject.fixed, subject.moving)
-    made = done(engine.startInvert(folded))
-    _inverse, failed = made.nodes
-    import slicer
-
-    values = slicer.util.arrayFromVolume(failed)
-    assert failed.IsA("vtkMRMLLabelMapVolumeNode") and 0 < values.mean() < 0.2
-    assert made.figures["inverse"]["not_inverted_percent"] > 0
-    from CARLRegistrationLib.mrml.geometry import rasFromIjk
-
-    ras = rasFromIjk(failed)
-    at = np.argwhere(values)[:, ::-1] @ ras[:3, :3].T + ras[:3, 3]
-    assert np.linalg.norm(at - (8, -6, 4), axis=1).max() < 35 and np.linalg.norm(at.mean(axis=0) - (8, -6, 4)) < 6
-
-
-def test_linear_parts_and_what_they_leave(engine, subject):
-    import slicer
-    from CARLRegistrationLib.transforms.choices import LinearKind
-    from CARLRegistrationLib.transforms.files import TransformSelection
-
-    turn = np.eye(4)
-    turn[:3, :3] = 1.1 * rotation((1, 1, 0), 20)
-    used = TransformSelection(addLinear(turn, "turn"), subject.fixed)
-    left = {}
-    for kind in LinearKind:
-        made = done(engine.startLinear(used, kind))
-        matrix = np.linalg.inv(slicer.util.arrayFromTransformMatrix(made.nodes[0]))
-        left[kind] = made.figures["left_mm"]["max"]
-        scale = np.cbrt(np.linalg.det(matrix[:3, :3]))
-        assert np.abs(matrix[:3, :3] / scale @ (matrix[:3, :3] / scale).T - np.eye(3)).max() < 1e-6
-        assert scale == pytest.approx(1.0 if kind is LinearKind.RIGID else 1 / 1.1, abs=1e-6)
-    assert left[LinearKind.RIGID] > 2.0 > 1e-5 > left[LinearKind.SIMILARITY]
-    assert made.nodes[0].GetName() == "turn (affine part)"
-    refuses(engine, lambda: engine.startLinear(TransformSelection(used.transform), LinearKind.RIGID), "Fixed")
-
-
-def test_resampling_and_composing(engine, subject):
-    from CARLRegistrationLib.mrml.transforms import sidesOf
-    from CARLRegistrationLib.transforms.files import TransformSelection
-
-    made = done(engine.startResample(subject, 12.0))
-    expected = throughNode(subject.transform)
-    assert far(throughNode(made.nodes[0]), expected) < 0.5 and 0.005 < made.error["mean"] < 0.3
-    refuses(engine, lambda: engine.startResample(subject, 0.0), "grid spacing")
-    second, third = addLinear(affine(), "second"), addField(bump, reach=120, nodes=61)
-    made = done(engine.startCompose(subject, [second, third]))
-    expected = throughNode(third, throughNode(second, expected))
-    assert far(throughNode(made.nodes[0]), expected) < 0.1
-    assert sidesOf(made.nodes[0]) == (subject.fixed, subject.moving)
-    refuses(engine, lambda: engine.startCompose(subject, []), "Add the transforms")
-    refuses(engine, lambda: engine.startResample(TransformSelection(second), 3.0), "second is linear")
-
-
-def test_every_option_reaches_the_engine(engine):
-    from CARLRegistrationLib.transforms.choices import ExportFormat, Precision, Which
-
-    kinds = [
-        engine.Export(which, kind, 3.0, Precision.FLOAT32, True).arguments()
-        for which, kind in itertools.product(Which, ExportFormat)
-    ]
-    offered = {tuple(one[1:2]): one for one in kinds}
-    assert "--spacing" in offered[("nifti",)] and "--precision" in offered[("nifti",)]
-    assert "--flatten" not in offered[("nifti",)] and "--flatten" in offered[("ants",)]
-    assert "--precision" not in offered[("itk",)] and "--spacing" not in offered[("fsl",)]
-    assert offered[("tfm",)] == ["--to", "tfm", "--which", "with-initial"]
