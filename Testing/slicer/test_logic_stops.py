@@ -152,6 +152,7 @@ def test_cancel_while_another_python_is_checked(host, logic, pair, tmp_path, tem
     assert isinstance(callbacks.errors[0], RegistrationCancelled) and list(temporary.iterdir()) == []
 
 
+@pytest.mark.whole
 def test_another_python_does_the_job(logic, pair, truth):
     """This one, by its path: as an environment of the user's would."""
     import sys
