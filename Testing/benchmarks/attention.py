@@ -18,7 +18,8 @@ import torch
 TESTING = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTING), str(TESTING.parent / "CARLRegistration")]
 
-from benchmarks.cases import LIVER_CASES, Case, center_lps, load_case  # noqa: E402
+from benchmarks.cases import LIVER_CASES, Case, load_case  # noqa: E402
+from benchmarks.geometry import center_lps  # noqa: E402
 from carlreg.models import registry  # noqa: E402
 from carlreg.models.operators import without_refinement  # noqa: E402
 from carlreg.models.predict import correspondences  # noqa: E402

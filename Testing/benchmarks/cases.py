@@ -1,8 +1,8 @@
-"""The benchmark's registration cases, and the figures by which any method's map is judged.
+"""The benchmark's registration cases.
 
-`load_case(name)` gives a pair with whatever truth belongs to it (landmarks, labels or the exact map); `evaluate`
-judges a map from fixed to moving points. All points are LPS mm. The volumes come from the evaluation folder (see
-`data_folder.py`); harder cases are made from them here, always the same way.
+`load_case(name)` gives a pair with whatever truth belongs to it (landmarks, labels or the exact map), by which
+`judging.evaluate` judges a map from fixed to moving points. All points are LPS mm. The volumes come from the
+evaluation folder (see `data_folder.py`); harder cases are made from them here, always the same way.
 """
 
 from __future__ import annotations
@@ -19,6 +19,21 @@ import SimpleITK as sitk
 TESTING = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTING), str(TESTING.parent / "CARLRegistration")]
 
+from benchmarks.geometry import (  # noqa: E402
+    apply_matrix,
+    body_threshold,
+    center_lps,
+    crop,
+    gather,
+    inside,
+    lps_from_ijk,
+    pad,
+    plain_grid,
+    resample,
+    rigid_matrix,
+    turn,
+    voxel_centers_lps,
+)
 from carlreg.phantom import PosedDeformation  # noqa: E402
 from data_folder import MISSING, find_data_folder  # noqa: E402
 
@@ -95,105 +110,6 @@ def load_case(name: str) -> Case:
     return shift_variant(case, int(voxels)) if voxels else case
 
 
-# --- geometry -------------------------------------------------------------------------------------------------------
-
-
-def lps_from_ijk(image: sitk.Image) -> np.ndarray:
-    """4 x 4 matrix from voxel indices (i, j, k) to LPS mm."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
-    matrix[:3, 3] = image.GetOrigin()
-    return matrix
-
-
-def apply_matrix(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """N x 3 points through a 4 x 4 matrix."""
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
-
-
-def to_ijk(image: sitk.Image, points_lps: np.ndarray) -> np.ndarray:
-    """Continuous voxel indices of N x 3 points."""
-    return apply_matrix(np.linalg.inv(lps_from_ijk(image)), points_lps)
-
-
-def voxel_centers_lps(image: sitk.Image) -> np.ndarray:
-    """(D*H*W) x 3 positions of all voxels, in the order of the image's array."""
-    i, j, k = (np.arange(n, dtype=np.float64) for n in image.GetSize())
-    matrix = lps_from_ijk(image)
-    points = (
-        k[:, None, None, None] * matrix[:3, 2]
-        + j[None, :, None, None] * matrix[:3, 1]
-        + i[None, None, :, None] * matrix[:3, 0]
-    )
-    return (points + matrix[:3, 3]).reshape(-1, 3)
-
-
-def inside(image: sitk.Image, points_lps: np.ndarray) -> np.ndarray:
-    """True where a point lies between the image's first and last voxel centers."""
-    ijk = to_ijk(image, points_lps)
-    return np.all((ijk >= -1e-6) & (ijk <= np.asarray(image.GetSize()) - 1 + 1e-6), axis=1)
-
-
-def center_lps(image: sitk.Image) -> np.ndarray:
-    """The middle of an image's box."""
-    return apply_matrix(lps_from_ijk(image), (np.asarray(image.GetSize()) - 1) / 2.0)
-
-
-def turn(axis: np.ndarray, degrees: float, center: np.ndarray, shift=(0.0, 0.0, 0.0)) -> sitk.VersorRigid3DTransform:
-    """A rotation about a point, and a shift after it."""
-    return sitk.VersorRigid3DTransform(
-        tuple(map(float, axis)), float(np.deg2rad(degrees)), tuple(map(float, shift)), tuple(map(float, center))
-    )
-
-
-def rigid_matrix(transform: sitk.VersorRigid3DTransform) -> np.ndarray:
-    """A rigid transform as 4 x 4 matrix."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-    matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
-    return matrix
-
-
-def plain_grid(center: np.ndarray, extent_mm, spacing) -> sitk.Image:
-    """An empty image with axes along L, P, S around a point."""
-    spacing = np.asarray(spacing, dtype=float)
-    size = np.ceil(np.asarray(extent_mm) / spacing).astype(int)
-    grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
-    grid.SetSpacing(tuple(spacing))
-    grid.SetOrigin(tuple(np.asarray(center) - (size - 1) / 2.0 * spacing))
-    return grid
-
-
-def resample(image: sitk.Image, grid: sitk.Image, transform=None, *, background=0.0, nearest=False) -> sitk.Image:
-    """An image on another grid; `transform` maps the grid's points to the image's."""
-    method = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
-    transform = transform if transform is not None else sitk.Transform(3, sitk.sitkIdentity)
-    return sitk.Resample(image, grid, transform, method, float(background), image.GetPixelID())
-
-
-def gather(image: sitk.Image, grid: sitk.Image, points_lps: np.ndarray, *, background=0.0, nearest=False) -> sitk.Image:
-    """An image on another grid whose voxels look at the given points ((D*H*W) x 3, the grid's array order)."""
-    field = (points_lps - voxel_centers_lps(grid)).reshape((*grid.GetSize()[::-1], 3))
-    field_image = sitk.GetImageFromArray(field, isVector=True)
-    field_image.CopyInformation(grid)
-    return resample(image, grid, sitk.DisplacementFieldTransform(field_image), background=background, nearest=nearest)
-
-
-def _crop(image: sitk.Image | None, start, stop) -> sitk.Image | None:
-    """Voxels [start, stop) of an image, at their places in space."""
-    if image is None:
-        return None
-    size = [int(b - a) for a, b in zip(start, stop, strict=True)]
-    return sitk.RegionOfInterest(image, size, [int(a) for a in start])
-
-
-def _pad(image: sitk.Image | None, before, after, value: float) -> sitk.Image | None:
-    """An image grown by whole voxels, at its place in space."""
-    if image is None:
-        return None
-    return sitk.ConstantPad(image, [int(n) for n in before], [int(n) for n in after], float(value))
-
-
 def _with_landmarks_inside(case: Case) -> Case:
     """The case with only the landmarks that both fields of view contain."""
     keep = inside(case.fixed, case.landmarks_fixed_lps) & inside(case.moving, case.landmarks_moving_lps)
@@ -202,9 +118,6 @@ def _with_landmarks_inside(case: Case) -> Case:
         landmarks_fixed_lps=case.landmarks_fixed_lps[keep],
         landmarks_moving_lps=case.landmarks_moving_lps[keep],
     )
-
-
-# --- the cases ------------------------------------------------------------------------------------------------------
 
 
 def _read(file: str) -> sitk.Image:
@@ -240,10 +153,10 @@ def _lung_40(case: Case) -> Case:
     cut = replace(
         case,
         name="lung_40",
-        fixed=_crop(case.fixed, *fixed_box),
-        moving=_crop(case.moving, *moving_box),
-        fixed_mask=_crop(case.fixed_mask, *fixed_box),
-        moving_mask=_crop(case.moving_mask, *moving_box),
+        fixed=crop(case.fixed, *fixed_box),
+        moving=crop(case.moving, *moving_box),
+        fixed_mask=crop(case.fixed_mask, *fixed_box),
+        moving_mask=crop(case.moving_mask, *moving_box),
     )
     return _with_landmarks_inside(cut)
 
@@ -254,7 +167,7 @@ def _lung_shifted(case: Case) -> Case:
     stop = np.asarray(case.moving.GetSize())
 
     def shifted(image, value):
-        return _pad(_crop(image, shift, stop), (0, 0, 0), shift, value)
+        return pad(crop(image, shift, stop), (0, 0, 0), shift, value)
 
     moved = replace(
         case,
@@ -345,10 +258,10 @@ def _abdomen_40() -> Case:
     sources = truth.inverse(voxel_centers_lps(grid))
     return Case(
         name="abdomen_40",
-        fixed=_crop(whole, *fixed_box),
+        fixed=crop(whole, *fixed_box),
         moving=gather(whole, grid, sources, background=-1024.0),
         background=-1024.0,
-        fixed_labels=_crop(labels, *fixed_box),
+        fixed_labels=crop(labels, *fixed_box),
         moving_labels=gather(labels, grid, sources, nearest=True),
         truth=truth,
     )
@@ -412,7 +325,7 @@ def shift_variant(case: Case, voxels: int) -> Case:
     def moved(image, value):
         if image is None:
             return None
-        result = _pad(_crop(image, (0, 0, 0), stop), shift, (0, 0, 0), value)
+        result = pad(crop(image, (0, 0, 0), stop), shift, (0, 0, 0), value)
         result.SetOrigin(origin)
         return result
 
@@ -442,15 +355,15 @@ def cut_variant(case: Case, percent: int, *, uncut: bool = False) -> Case:
     cut = replace(
         case,
         name=f"{case.name}%{percent}",
-        moving=_crop(case.moving, start, size),
-        moving_mask=_crop(case.moving_mask, start, size),
-        moving_labels=_crop(case.moving_labels, start, size),
+        moving=crop(case.moving, start, size),
+        moving_mask=crop(case.moving_mask, start, size),
+        moving_labels=crop(case.moving_labels, start, size),
     )
     if case.landmarks_fixed_lps is not None:
         cut = _with_landmarks_inside(cut)
     if case.moving_labels is not None:
         gone = np.unique(
-            sitk.GetArrayViewFromImage(_crop(case.moving_labels, np.zeros(3), np.where(start, start, size)))
+            sitk.GetArrayViewFromImage(crop(case.moving_labels, np.zeros(3), np.where(start, start, size)))
         )
         cut = replace(cut, **{k: _without_labels(getattr(cut, k), gone) for k in ("fixed_labels", "moving_labels")})
     if not uncut:
@@ -468,121 +381,3 @@ def _without_labels(labels: sitk.Image, gone: np.ndarray) -> sitk.Image:
     result = sitk.GetImageFromArray(array)
     result.CopyInformation(labels)
     return result
-
-
-# --- judging a map --------------------------------------------------------------------------------------------------
-
-
-def center_alignment(case: Case) -> sitk.TranslationTransform:
-    """The map that puts the middle of fixed's box on the middle of moving's."""
-    return sitk.TranslationTransform(3, tuple(center_lps(case.moving) - center_lps(case.fixed)))
-
-
-def body_threshold(array: np.ndarray) -> float:
-    """What is brighter is body: the 1st percentile plus 5 % of the range from the 1st to the 99th."""
-    low, high = np.percentile(array, [1, 99])
-    return float(low + 0.05 * (high - low))
-
-
-def map_points(transform: sitk.Transform | PointMap, points_lps: np.ndarray) -> np.ndarray:
-    """N x 3 fixed points through a map."""
-    if isinstance(transform, sitk.Transform):
-        return np.array([transform.TransformPoint(tuple(map(float, p))) for p in points_lps]).reshape(-1, 3)
-    return np.asarray(transform(np.asarray(points_lps, dtype=np.float64)))
-
-
-def map_on_grid(transform: sitk.Transform | PointMap, grid: sitk.Image) -> np.ndarray:
-    """(D, H, W, 3) moving points of all voxels of a grid, LPS mm."""
-    shape = (*grid.GetSize()[::-1], 3)
-    points = voxel_centers_lps(grid)
-    if isinstance(transform, sitk.Transform):
-        field = sitk.TransformToDisplacementField(
-            transform, sitk.sitkVectorFloat64, grid.GetSize(), grid.GetOrigin(), grid.GetSpacing(), grid.GetDirection()
-        )
-        return points.reshape(shape) + sitk.GetArrayViewFromImage(field)
-    chunk = 1 << 20
-    return np.concatenate([transform(points[a : a + chunk]) for a in range(0, len(points), chunk)]).reshape(shape)
-
-
-def jacobian_determinant(map_dhw3: np.ndarray, grid: sitk.Image) -> np.ndarray:
-    """Determinant of a dense map's derivative by patient position: central differences, one-sided at the edges."""
-    columns = [np.gradient(map_dhw3, axis=2 - axis) for axis in range(3)]  # by i, j, k
-    triple = np.einsum("...c,...c->...", columns[0], np.cross(columns[1], columns[2]))
-    return triple / np.linalg.det(lps_from_ijk(grid)[:3, :3])
-
-
-def fold_percent(map_dhw3: np.ndarray, grid: sitk.Image, body: np.ndarray) -> float:
-    """Share of the body's voxels where the map folds (determinant <= 0), in percent."""
-    folds = 0
-    depth = len(map_dhw3)
-    for start in range(0, depth, 32):  # slabs with one slice around them bound the memory
-        low, high = max(0, start - 1), min(depth, start + 33)
-        determinant = jacobian_determinant(map_dhw3[low:high], grid)
-        stop = min(start + 32, depth)
-        part = determinant[start - low : stop - low]
-        folds += int(((part <= 0) & body[start:stop]).sum())
-    return 100.0 * folds / max(int(body.sum()), 1)
-
-
-def dice_of_labels(fixed_labels: np.ndarray, warped_labels: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Dice overlap of each label."""
-    count = int(max(fixed_labels.max(), warped_labels.max(), labels.max())) + 1
-    fixed, warped = fixed_labels.ravel().astype(np.int64), warped_labels.ravel().astype(np.int64)
-    in_fixed, in_warped = np.bincount(fixed, minlength=count), np.bincount(warped, minlength=count)
-    in_both = np.bincount(fixed[fixed == warped], minlength=count)
-    return 2.0 * in_both[labels] / np.maximum(in_fixed[labels] + in_warped[labels], 1)
-
-
-def common_labels(case: Case) -> np.ndarray:
-    """Labels, without 0, that occur in both label maps."""
-    fixed = np.unique(sitk.GetArrayViewFromImage(case.fixed_labels))
-    return np.setdiff1d(np.intersect1d(fixed, np.unique(sitk.GetArrayViewFromImage(case.moving_labels))), [0])
-
-
-def evaluate(case: Case, transform: sitk.Transform | PointMap, *, dense: bool = True) -> dict:
-    """Judge a map of fixed points to moving points against all the truth that a case has.
-
-    Args:
-        transform: a SimpleITK transform, or a callable N x 3 -> N x 3, LPS mm.
-        dense: False leaves out what needs the map of every voxel (labels, known map, folds).
-    Returns: `landmarks_mean_mm`, `landmarks_max_mm`, `landmarks_n`; `dice_mean`, `dice_n` (where the map is known, in
-        the common field of view); `map_mean_mm`, `map_p95_mm` over the body in the common field of view;
-        `fold_percent`. Only the keys for which the case has a truth.
-    """
-    figures: dict[str, float] = {}
-    if case.judged_every > 1:
-        case = replace(case, fixed=case.fixed[tuple(slice(None, None, case.judged_every) for _ in range(3))])
-    if case.landmarks_fixed_lps is not None:
-        off = np.linalg.norm(map_points(transform, case.landmarks_fixed_lps) - case.landmarks_moving_lps, axis=1)
-        figures |= {"landmarks_mean_mm": off.mean(), "landmarks_max_mm": off.max(), "landmarks_n": len(off)}
-    if not dense:
-        return {key: float(value) for key, value in figures.items()}
-
-    moving_points = map_on_grid(transform, case.fixed)
-    fixed_array = sitk.GetArrayViewFromImage(case.fixed)
-    body = fixed_array > body_threshold(fixed_array)
-    common = np.ones(fixed_array.shape, dtype=bool)
-    if case.truth is not None:
-        true_points = case.truth(voxel_centers_lps(case.fixed))
-        common = inside(case.judged_in or case.moving, true_points).reshape(fixed_array.shape)
-        judged = (body & common).ravel()
-        off = np.linalg.norm(moving_points.reshape(-1, 3)[judged] - true_points[judged], axis=1)
-        figures |= {"map_mean_mm": off.mean(), "map_p95_mm": np.percentile(off, 95)}
-    if case.fixed_labels is not None:
-        warped = _nearest(case.moving_labels, moving_points.reshape(-1, 3)).reshape(fixed_array.shape)
-        fixed_labels = sitk.GetArrayViewFromImage(case.fixed_labels)
-        dice = dice_of_labels(fixed_labels[common], warped[common], common_labels(case))
-        figures |= {"dice_mean": dice.mean(), "dice_n": len(dice)}
-    figures["fold_percent"] = fold_percent(moving_points, case.fixed, body)
-    return {key: float(value) for key, value in figures.items()}
-
-
-def _nearest(image: sitk.Image, points_lps: np.ndarray) -> np.ndarray:
-    """Values of the voxels nearest to points; 0 outside."""
-    array = sitk.GetArrayViewFromImage(image)
-    index = np.floor(to_ijk(image, points_lps) + 0.5).astype(np.int64)
-    valid = np.all((index >= 0) & (index < np.asarray(image.GetSize())), axis=1)
-    values = np.zeros(len(points_lps), dtype=array.dtype)
-    i, j, k = index[valid].T
-    values[valid] = array[k, j, i]
-    return values

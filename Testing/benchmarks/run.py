@@ -3,7 +3,7 @@
     python Testing/benchmarks/run.py [--case lung,brain] [--peer ants,elastix] [--ours-only] [--peers-only] [--no-io]
 
 Each method runs on files, as a process of its own, timed from start to exit; masks and labels are not given to it.
-What it finds is judged by `cases.evaluate`. Peers' results are kept in `benchmark_cache/` by package version, machine
+What it finds is judged by `judging.evaluate`. Peers' results are kept in `benchmark_cache/` by package version, machine
 and what they were given; ours are measured each time. A method that fails is a row too. Everything measured so far
 on this machine goes to `results.json` and, as tables, to `results.md` beside this file.
 """
@@ -35,10 +35,9 @@ from benchmarks.cases import (  # noqa: E402
     EXTRA_CASES,
     SHIFT_VOXELS,
     Case,
-    center_alignment,
-    evaluate,
     load_case,
 )
+from benchmarks.judging import center_alignment, evaluate  # noqa: E402
 from benchmarks.peers import PEERS, Peer, read_transform  # noqa: E402
 from data_folder import MISSING, find_data_folder  # noqa: E402
 

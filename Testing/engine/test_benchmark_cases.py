@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from benchmarks import cases
-from benchmarks.cases import Case, center_alignment, evaluate, load_case, shift_variant
+from benchmarks.cases import Case, load_case, shift_variant
+from benchmarks.geometry import voxel_centers_lps
+from benchmarks.judging import center_alignment, evaluate, jacobian_determinant, map_on_grid
 
 IDENTITY = sitk.Transform(3, sitk.sitkIdentity)
 
@@ -57,19 +58,19 @@ def test_callables_and_transforms_are_judged_alike():
 def test_determinant_of_an_affine_map(direction):
     grid = small_case(direction).fixed
     matrix = np.array([[1.2, 0.3, 0.0], [-0.1, 0.8, 0.2], [0.0, 0.1, 1.1]])
-    dense = cases.map_on_grid(lambda points: points @ matrix.T, grid)
-    assert np.allclose(cases.jacobian_determinant(dense, grid), np.linalg.det(matrix))
+    dense = map_on_grid(lambda points: points @ matrix.T, grid)
+    assert np.allclose(jacobian_determinant(dense, grid), np.linalg.det(matrix))
 
 
 def test_determinant_agrees_with_simpleitk_on_a_smooth_map():
     grid = sitk.Image((20, 22, 24), sitk.sitkUInt8)
     grid.SetSpacing((1.5, 2.0, 3.0))
-    points = cases.voxel_centers_lps(grid)
+    points = voxel_centers_lps(grid)
     field = np.sin(points / 11.0)[:, [1, 2, 0]].reshape(24, 22, 20, 3) * 3.0
     image = sitk.GetImageFromArray(field, isVector=True)
     image.CopyInformation(grid)
     oracle = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(image))
-    ours = cases.jacobian_determinant(points.reshape(field.shape) + field, grid)
+    ours = jacobian_determinant(points.reshape(field.shape) + field, grid)
     assert np.abs(ours - oracle)[1:-1, 1:-1, 1:-1].max() < 1e-5
 
 
