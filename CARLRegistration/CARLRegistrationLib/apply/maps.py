@@ -51,7 +51,7 @@ def below(node, acting) -> list:
     return found
 
 
-class Placed:
+class Placement:
     """A node's place in the world, the transform that acts left out: for what asks a node for its parent transform."""
 
     def __init__(self, node, acting) -> None:
@@ -100,16 +100,16 @@ class MappingDirection:
         return self.transform if self.toFixed else self.inverse
 
     def map(self):
-        """The way itself; vtkGeneralTransform."""
+        """From the data's side to the other; vtkGeneralTransform."""
         return _world(self.transform, self.toFixed)
 
-    def back(self):
-        """The other way."""
+    def inverseMap(self):
+        """From the other side to the data's."""
         return _world(self.transform, not self.toFixed)
 
     def of(self, node):
         """A node's own points to the other side: (4 x 4 or None, vtkGeneralTransform)."""
-        placed = Placed(node, self.acting)
+        placed = Placement(node, self.acting)
         made = vtk.vtkGeneralTransform()
         made.PostMultiply()
         made.Concatenate(placed.toWorld)
@@ -135,13 +135,13 @@ def knownInverse(transform):
     if None in (sides.source, sides.target):
         return None
     points = volumePoints(sides.target, _PROBE_NODES)
-    there = transformPoints(_world(transform, False), points)
+    mapped = transformPoints(_world(transform, False), points)
     for node in slicer.util.getNodesByClass("vtkMRMLTransformNode"):
         other = Sides.of(node, True)
         if node is transform or other.source is not sides.target or other.target is not sides.source:
             continue
-        back = transformPoints(_world(node, False), there)
-        if np.median(np.linalg.norm(back - points, axis=1)) < _INVERSE_WITHIN_MM:
+        returned = transformPoints(_world(node, False), mapped)
+        if np.median(np.linalg.norm(returned - points, axis=1)) < _INVERSE_WITHIN_MM:
             return node
     return None
 
@@ -184,7 +184,7 @@ def checkOverlap(node, frame, mapping: MappingDirection, grid=None) -> None:
         that voxels are resampled onto, None when there is none.
     """
     names = {"name": node.GetName(), "transform": mapping.transform.GetName()}
-    points = transformPoints(Placed(node, mapping.acting).toWorld, ownPoints(frame))
+    points = transformPoints(Placement(node, mapping.acting).toWorld, ownPoints(frame))
     mapped = transformPoints(mapping.map(), points)
     if not (np.all(np.isfinite(points)) and np.isfinite(mapped).any()):
         raise RegistrationError(
@@ -199,7 +199,7 @@ def checkOverlap(node, frame, mapping: MappingDirection, grid=None) -> None:
             ).format(volume=source.GetName(), **names)
         )
     if grid is not None:
-        seen = transformPoints(mapping.back(), volumePoints(grid, 2 * _PROBE_NODES))
+        seen = transformPoints(mapping.inverseMap(), volumePoints(grid, 2 * _PROBE_NODES))
         if not np.isfinite(seen).all() or not _touch(points, seen):
             raise RegistrationError(
                 _(
@@ -211,7 +211,7 @@ def checkOverlap(node, frame, mapping: MappingDirection, grid=None) -> None:
 
 def _shown(volume, mapping: MappingDirection) -> np.ndarray:
     """Points that fill a volume of the data's side, in the world, the transform that acts left out."""
-    return transformPoints(Placed(volume, mapping.acting).toWorld, ownPoints(volume))
+    return transformPoints(Placement(volume, mapping.acting).toWorld, ownPoints(volume))
 
 
 def _touch(some: np.ndarray, others: np.ndarray, around: float = 0.0) -> bool:
@@ -223,7 +223,7 @@ def _touch(some: np.ndarray, others: np.ndarray, around: float = 0.0) -> bool:
 
 
 __all__ = [
-    "Placed",
+    "Placement",
     "Sides",
     "MappingDirection",
     "below",

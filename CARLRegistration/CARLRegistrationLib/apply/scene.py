@@ -16,7 +16,7 @@ from ..mrml.undo import Undo
 from .choices import ApplyGrid, ApplyMethod
 from .items import ResampleItem
 from .job import ApplyJob, gridVolume
-from .maps import MappingDirection, Placed
+from .maps import MappingDirection, Placement
 from .nodes import Kind, kindOf
 
 SOURCE_ROLE, TRANSFORM_ROLE = "CARLRegistration.Source", "CARLRegistration.Transform"
@@ -118,7 +118,7 @@ def addInverse(mapping: MappingDirection, undo: Undo):
 
 def addOwnPlace(shown, acting, undo: Undo):
     """What a node is under already, as one transform under the one that acts; others that are there stay."""
-    placed = Placed(shown, acting)
+    placed = Placement(shown, acting)
     node = flatTransform(placed.toWorld, placed.linear)
     names = {"parent": shown.GetParentTransformNode().GetName(), "transform": acting.GetName()}
     node.SetName(unique(_("{parent} under {transform}").format(**names)))

@@ -16,7 +16,7 @@ from ..mrml.transforms import flatTransform, writeNode
 from ..mrml.volumes import fillVolume, placedImage, writeGrid
 from .choices import ApplyGrid
 from .items import ResampleItem, binaryLabelmap
-from .maps import MappingDirection, Placed
+from .maps import MappingDirection, Placement
 from .nodes import Kind
 
 # Of a node's attributes: they belong to the files it was read from, and what is made of it is something else.
@@ -25,10 +25,10 @@ _MARGIN = 2  # voxels around the box of a segment, so that its own edge is seen 
 
 
 def write(item: ResampleItem, number: int, mapping: MappingDirection, folder: Path) -> str:
-    """Write a piece where it is in the world; returns a note or ""."""
+    """Write an item where it is in the world; returns a note or ""."""
     import SimpleITK as sitk
 
-    placed = Placed(item.placedBy, mapping.acting)
+    placed = Placement(item.placedBy, mapping.acting)
     notes = []
     for n, (voxels, own) in enumerate(_voxelsOf(item)):
         image, note = placedImage(placed, voxels, own, _("volume"), item.labels)
@@ -72,7 +72,7 @@ def _voxelsOf(item: ResampleItem):
 def writeDirection(
     mapping: MappingDirection, gridVolume, items: list[ResampleItem], folder: Path
 ) -> tuple[list[str], list[str]]:
-    """Write transform.h5 and the grid; (arguments of `carlreg apply`, notes). `pieces` are written already.
+    """Write transform.h5 and the grid; (arguments of `carlreg apply`, notes). `items` are written already.
 
     Raises: RegistrationError.
     """
@@ -114,7 +114,7 @@ def arguments(mapping: list[str], job, labels: bool, files: list[str], out: str)
 
 
 def read(item: ResampleItem, folder: Path) -> str:
-    """Make the node of a piece from its resampled files, outside the scene; returns a note or ""."""
+    """Make the node of an item from its resampled files, outside the scene; returns a note or ""."""
     import SimpleITK as sitk
 
     images = [sitk.ReadImage(str(folder / name)) for name in item.files]
