@@ -135,7 +135,7 @@ def test_moves_with_both_images_by_its_stride_in_any_field_of_view(settings):
 def test_learns():
     """A few steps toward a known shift reduce the loss: gradients reach every parameter."""
     net = network(FINE, sharper=1.0)
-    image = texture((24, 24, 24), sigma=1.0)
+    image = texture((20, 20, 20), sigma=1.0)
     fixed = image.roll(-2, 4)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     losses = []
