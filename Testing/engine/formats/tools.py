@@ -39,7 +39,7 @@ def run_jobs(jobs: list[dict], folder: Path) -> None:
         [tools_python(), str(HERE / "tool_runner.py"), str(listing)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         env=environment,
         check=False,
     )

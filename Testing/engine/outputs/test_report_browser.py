@@ -122,7 +122,7 @@ def test_planes_and_flicker(browser):
     assert np.abs(canvas(browser) - every).mean() > 5
     button = browser.find_element("id", "viewer-flicker")
     browser.execute_script("arguments[0].click()", button)
-    seen, end = set(), time.monotonic() + 20
+    seen, end = set(), time.monotonic() + chromium.PATIENCE
     while len(seen) < 2 and time.monotonic() < end:
         seen.add(browser.execute_script("return document.getElementById('viewer-opacity').value"))
         time.sleep(0.05)
