@@ -77,11 +77,11 @@ class _Server:
 _server: _Server | None = None
 
 
-class Popen(JobProcess):
+class _WarmPopen(JobProcess):
     """Starts the engine warm where that makes no difference, and everything else as always."""
 
     def _may_be_warm(self, environment: dict[str, str]) -> bool:
-        if not sys.platform.startswith("linux") or COLD_START in environment or COLD_START in os.environ:
+        if COLD_START in environment or COLD_START in os.environ:
             return False
         if any(environment.get(name) != os.environ.get(name) for name in _READ_ONCE):
             return False
@@ -94,6 +94,9 @@ class Popen(JobProcess):
         if _server is None:
             _server = _Server()
         return _server.start(job, files)
+
+
+Popen: type[subprocess.Popen] = _WarmPopen if sys.platform.startswith("linux") else subprocess.Popen
 
 
 def serve(channel: socket.socket) -> None:

@@ -8,7 +8,6 @@ Linux only. The forking process must not have computed anything in parallel: Ope
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import io
 import os
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 # What a child of Python starts with: the other signals are handled by nobody.
-_OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OWN = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 # Above every file descriptor that a job is given.
 _SPARE = 200
 
@@ -84,6 +83,8 @@ def run(job: Job, files: Sequence[int]) -> NoReturn:
 
 def _take_over(job: Job, files: Sequence[int]) -> None:
     """The job's session, signals, files, folder and environment."""
+    import fcntl  # not on Windows
+
     if job.new_session:
         os.setsid()
     for number in _OWN:
