@@ -38,7 +38,7 @@ class AffineProblem:
     """Similarity of two images at one resolution as a function of an affine matrix.
 
     The fixed image's structure (its windowed variance) weighs the voxels, so that air and blank background neither
-    help nor hurt. similarity: 'lncc' | 'lncc2' | 'mind'; with 'mind' the squared local correlation serves too, which
+    help nor hurt. similarity: a name of `losses.registry`; with 'mind' the squared local correlation serves too, which
     tells inverted contrast as well: an affine can minimize a descriptor's distance by collapsing onto a flat place.
     """
 

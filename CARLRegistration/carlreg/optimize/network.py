@@ -38,7 +38,7 @@ def optimize_network(
 
     Args:
         moving_b1dhw, fixed_b1dhw: values 0..1, as for `predict_both`, on the network's device.
-        similarity: 'lncc', 'lncc2' or 'mind'. masks: see `paper_loss`. seed: of the regularizer's noise.
+        similarity: a name of `losses.registry`. masks: see `paper_loss`. seed: of the regularizer's noise.
         progress: told of every step; a cancel ends the optimization.
     Returns: (moving_from_fixed, fixed_from_moving), without gradients.
     Raises: OptimizationDiverged when the loss is no longer finite; Cancelled.

@@ -42,7 +42,7 @@ class NetworkPrediction:
 
 
 def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.device) -> NetworkPrediction | None:
-    """Both directions of the network; None for an untrained one. grid: largest edge of its grid, voxels."""
+    """Both directions of the network; None for an untrained one. grid: voxels along the longest side of its grid."""
     if not any(loaded.trained.values()):
         return None
     images = images_for(loaded, pair, grid, device)

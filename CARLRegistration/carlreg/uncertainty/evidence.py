@@ -161,7 +161,7 @@ def _strain(mapped: np.ndarray, grid: VolumeGrid) -> np.ndarray:
     field = mapped.reshape(*grid.shape_dhw, 3)
     if min(grid.shape_dhw) < 2:
         return np.zeros(grid.shape_dhw)
-    slopes = np.stack(np.gradient(field, *grid.spacing[::-1], axis=(0, 1, 2)), axis=-1)
+    slopes = np.stack([*np.gradient(field, *grid.spacing[::-1], axis=(0, 1, 2))], axis=-1)
     stretch = np.linalg.eigvalsh(slopes.swapaxes(-1, -2) @ slopes)
     return np.sqrt((np.log(np.clip(stretch, 1e-4, None)) ** 2).mean(axis=-1)) / 2
 
