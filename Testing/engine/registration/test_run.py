@@ -224,7 +224,7 @@ def test_without_steps_the_networks_map_is_delivered_for_the_demos_pair():
     assert error < 2.0 and error < 0.75 * without
 
 
-@pytest.fixture(scope="module", params=[1, pytest.param(8, marks=pytest.mark.slow)], ids="{} steps".format)
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)], ids="{} steps".format)
 def by_network_method(request, pair):
     settings = dataclasses.replace(QUICK, io_method="network", io_steps=request.param, grid=32)
     return carlreg.register(pair.fixed, pair.moving, settings)
