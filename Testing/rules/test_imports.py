@@ -136,6 +136,7 @@ def test_the_engine_knows_no_slicer(path):
         ("import carlreg.resources, carlreg.models.catalog", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.formats.catalog", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.spaces", {"torch", "SimpleITK"}),
+        ("import carlreg.training.settings", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.volumes, carlreg.phantom, carlreg.io.nifti_field, carlreg.io.points", {"torch"}),
         ("from carlreg import RegistrationSettings, Progress, CarlError", {"torch", "SimpleITK", "numpy"}),
     ],

@@ -12,9 +12,10 @@ from carlreg.maps import Affine, DisplacementMap, identity_map, sample
 from carlreg.training import networks
 from carlreg.training.images_stage import diffusion, random_rotation, rotation_map, turned_inside
 from carlreg.training.joint_stage import JointStage, common_labels, dice_loss, soft_dice, sparse_gradicon
-from carlreg.training.settings import config_from_table
+from carlreg.training.settings import STAGE_SETTINGS, config_from_table
 from carlreg.training.similarity_stage import SimilarityStage
 from carlreg.training.stage import bin_names
+from carlreg.training.stages import STAGES
 from carlreg.training.synthetic import SyntheticSettings, make_views
 from carlreg.training.synthetic_pair import OneWay, draw_pair, turn_degrees
 from scipy.spatial.transform import Rotation
@@ -237,8 +238,7 @@ def test_without_turns_the_network_sees_the_images(known):
 
 
 def test_every_kind_names_its_own_settings():
-    from carlreg.training.stages import STAGES
-
+    assert {name: stage.Settings for name, stage in STAGES.items()} == STAGE_SETTINGS
     for (name, one), (other, two) in itertools.combinations(STAGES.items(), 2):
         assert one.Settings is not two.Settings, (name, other)
     for name, stage in STAGES.items():
