@@ -68,7 +68,8 @@ class RefinementStage(Stage):
         return make_task(views, 1, 0, self.settings.largest_voxels, Generator().manual_seed(seed))
 
     def losses(self, network: RegistrationNetwork, draw: Task, generator: Generator) -> Terms:
-        assert isinstance(network, TwoStep)  # as `prepare` saw to
+        if not isinstance(network, TwoStep):
+            raise TypeError(f"Expected the network that `prepare` checked, got {type(network).__name__}.")
         s = self.settings
         terms = refinement_losses(
             network,
