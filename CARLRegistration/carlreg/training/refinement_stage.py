@@ -141,7 +141,8 @@ def refinement_losses(
     distances = {"start": _distance(found, task, voxels)}
     steps = network.refinements()
     for number, (step, relax) in enumerate(steps, 1):
-        assert isinstance(step, LocalAttention)  # as `prepare` saw to
+        if not isinstance(step, LocalAttention):
+            raise TypeError(f"Expected the network that `prepare` checked, got {type(step).__name__} in it.")
         with torch.no_grad():
             outer, warped = warped_by(found, task.moving_b1dhw, shape, relax)
             # As it is sampled, so that the search below reads a field and not a chain of maps.
