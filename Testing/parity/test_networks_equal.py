@@ -22,8 +22,8 @@ from .conftest import make_live, sharpen, smooth_image
 
 SHARPER = 16.0
 TOLERANCE = 1e-4  # normalized coordinates
-# Of one place in a hundred, one in twenty where maps are read outside as well: resampling, three times in a row, magnifies
-# what single precision rounds; 0.02 voxels.
+# Of one place in a hundred, one in twenty where maps are read outside as well: resampling, three times in a row,
+# magnifies what single precision rounds; 0.02 voxels.
 TOLERANCE_MOST = 4e-4
 WIDTHS = pytest.mark.parametrize("width", ["narrow", pytest.param("wide", marks=pytest.mark.slow)], indirect=True)
 
