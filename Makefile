@@ -3,7 +3,7 @@
 # make test-all                                the same with the slow tests and other tools' own programs
 # make benchmark [CASE=... PEER=...]           ours and the peers on the evaluation volumes
 # make docs                                    the documents as a web site, in site/
-# make lint | format | clean
+# make lint (style and types) | format | clean
 #
 # PYTHON=python3.12 make ...  chooses the interpreter (3.10 or newer).
 
@@ -19,7 +19,7 @@ PINS := $(VENV)/pins.txt
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-all benchmark docs lint format clean
+.PHONY: demo test test-all benchmark docs lint style types format clean
 .DELETE_ON_ERROR:
 
 demo: $(ENGINE)
@@ -40,9 +40,15 @@ benchmark: $(TESTS)
 docs: $(SITE)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-lint: $(TESTS)
+lint: style types
+
+style: $(TESTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# pyright is a program for Node.js; its wheel fetches it (and Node.js where there is none) at its first run.
+types: $(TESTS)
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(TESTS)
 	$(BIN)/ruff check --fix .

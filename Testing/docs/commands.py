@@ -66,10 +66,12 @@ class Runner:
 
 def check_arguments(arguments: list[str]) -> None:
     """The arguments are accepted by the parser."""
+    code = 0
     try:
         build_parser().parse_args(arguments)
     except SystemExit as stop:
-        assert stop.code == 0, arguments
+        code = stop.code
+    assert code == 0, arguments
 
 
 def makefile() -> str:

@@ -1,4 +1,4 @@
-"""Habits that a program can check."""
+"""Habits that ruff cannot check."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "CARLRegistration" / "carlreg"
-MODULES = sorted(ENGINE.rglob("*.py"))
-MOST_LINES, MOST_MEGABYTES, MOST_MEGABYTES_IN_ALL = 700, 30, 90
-
-
-def each_module():
-    return pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ENGINE).as_posix())
+MOST_LINES, MOST_MEGABYTES, MOST_MEGABYTES_IN_ALL = 400, 30, 90
 
 
 @pytest.fixture(scope="module")
@@ -27,38 +22,24 @@ def tracked() -> list[Path]:
     return [path for name in done.stdout.decode().split("\0") if name and (path := ROOT / name).is_file()]
 
 
-@each_module()
-def test_only_the_command_line_prints(path):
-    if path.is_relative_to(ENGINE / "cli"):
-        return
-    calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"]
+def test_errors_are_typed():
+    """Nothing is raised as a RuntimeError or BaseException; ruff sees to bare Exceptions and asserts."""
+    raised = [
+        (path.name, node.lineno)
+        for path in ENGINE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+        if getattr(node.exc.func, "id", "") in ("RuntimeError", "BaseException")
+    ]
+    assert raised == []
 
 
-@each_module()
-def test_grid_sample_lives_in_maps_only(path):
-    if path.is_relative_to(ENGINE / "maps"):
-        return
-    names = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute)]
-    assert not [node.lineno for node in names if node.attr in ("grid_sample", "grid_sampler_3d", "affine_grid")]
-
-
-@each_module()
-def test_errors_are_typed(path):
-    """No assert and no bare except; nothing is raised as a bare Exception."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        assert not isinstance(node, ast.Assert), f"line {node.lineno}: assert outside tests"
-        assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"line {node.lineno}: bare except"
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            name = getattr(node.exc.func, "id", "")
-            assert name not in ("Exception", "RuntimeError", "BaseException"), f"line {node.lineno}: raise {name}"
-
-
-@each_module()
-def test_modules_say_what_they_are_for_and_stay_readable(path):
-    text = path.read_text(encoding="utf-8")
-    assert text == "" or ast.get_docstring(ast.parse(text)), "no docstring"
-    assert text.count("\n") <= MOST_LINES
+def test_files_stay_readable(tracked):
+    lines = {
+        path.relative_to(ROOT).as_posix(): path.read_bytes().count(b"\n") for path in tracked if path.suffix == ".py"
+    }
+    assert len(lines) > 300
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
 
 
 def test_line_ends(tracked):

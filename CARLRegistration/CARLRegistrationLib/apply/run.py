@@ -64,7 +64,7 @@ class Applying:
         try:
             while True:
                 if self._cancelled and not self._engineRuns:
-                    raise RegistrationCancelled(_("Cancelled; nothing was changed."))
+                    raise RegistrationCancelled(_("Cancelled; nothing was changed."))  # noqa: TRY301
                 next(self._steps)
                 if self._engineRuns or time.monotonic() > until:
                     return None

@@ -6,6 +6,7 @@ Points go fixed to moving in LPS mm, as in ITK. A file may name an initial trans
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,18 +104,7 @@ def _transform(values: dict[str, list[str]], file: Path, files: list[Path]) -> s
     if kind == "TranslationTransform":
         return sitk.TranslationTransform(3, numbers("TransformParameters", 3))
     if kind in ("EulerTransform", "SimilarityTransform", "AffineTransform"):
-        center = numbers("CenterOfRotationPoint", 3)
-        if kind == "AffineTransform":
-            p = numbers("TransformParameters", 12)
-            made = sitk.AffineTransform(p[:9], p[9:], center)
-        elif kind == "EulerTransform":
-            p = numbers("TransformParameters", 6)
-            made = sitk.Euler3DTransform(center, *p[:3], p[3:])
-            made.SetComputeZYX(values.get("ComputeZYX", ["false"])[0] == "true")
-        else:
-            made = sitk.Similarity3DTransform()
-            made.SetCenter(center)
-            made.SetParameters(numbers("TransformParameters", 7))
+        made = _linear(kind, numbers, z_first=values.get("ComputeZYX", ["false"])[0] == "true")
         try:
             check_affine(affine_from_sitk(made))
         except GeometryError as error:
@@ -126,6 +116,23 @@ def _transform(values: dict[str, list[str]], file: Path, files: list[Path]) -> s
         f"{file.name}: the elastix transform {kind or 'without a name'} cannot be read. Run transformix with -def all "
         "and give the displacement field, with --convention lps."
     )
+
+
+def _linear(kind: str, numbers: Callable[[str, int], list[float]], z_first: bool) -> sitk.Transform:
+    """z_first: Euler angles are applied in the order z, y, x instead of ITK's own."""
+    center = numbers("CenterOfRotationPoint", 3)
+    if kind == "AffineTransform":
+        parameters = numbers("TransformParameters", 12)
+        return sitk.AffineTransform(parameters[:9], parameters[9:], center)
+    if kind == "EulerTransform":
+        parameters = numbers("TransformParameters", 6)
+        euler = sitk.Euler3DTransform(center, *parameters[:3], parameters[3:])
+        euler.SetComputeZYX(z_first)
+        return euler
+    similarity = sitk.Similarity3DTransform()
+    similarity.SetCenter(center)
+    similarity.SetParameters(numbers("TransformParameters", 7))
+    return similarity
 
 
 def _bspline(values: dict, numbers, file: Path) -> sitk.Transform:

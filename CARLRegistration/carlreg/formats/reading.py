@@ -145,42 +145,52 @@ def _nifti(file: Path, label: str, convention, fixed, moving) -> Imported:
     require_memory(3 * 8 * math.prod(max(n, 1) for n in sizes) / 2**20, f"reading {label}", "Use a coarser field.")
     nifti_header.check_data(file, header, label)
     if len(sizes) == 5 and sizes[3] == 1 and sizes[4] == 3:
-        known = {nifti_field.DISPLACEMENT: "ras", nifti_field.VECTOR: "lps"}.get(intent)
-        if known is None and convention not in ("lps", "ras"):
-            raise _ask(label, f"a 5-D field with intent {intent}", ("lps", "ras"))
-        if known is not None and convention not in (None, known):
-            raise InputError(
-                f"{label}: its intent, {intent}, says {known.upper()} vectors; got --convention {convention}. Correct "
-                "the header or leave the option out."
-            )
-        image = _image(file, label)
-        array = sitk.GetArrayFromImage(image).astype(np.float64)
-        if image.GetDimension() == 5:  # without an intent the reader sees five axes
-            image, array = image[:, :, :, 0, 0], np.ascontiguousarray(np.moveaxis(array[:, 0], 0, 3))
-        if intent != nifti_field.DISPLACEMENT and (known or convention) == "ras":  # 1006 the reader turns itself
-            array[..., :2] *= -1
-        space = known or convention or ""
-        return _from_array(array, VolumeGrid.of(image), f"NIfTI displacement field, {space.upper()}", label)
+        return _nifti_vectors(file, label, convention, intent)
     if len(sizes) == 4 and sizes[3] == 3:
-        if intent == nifti_field.FSL_RELATIVE and convention is None:
-            convention = "fsl"
-        if convention is None:
-            raise _ask(label, f"a 4-D field with intent {intent}", ("fsl", "fsl-absolute", "lps", "ras"))
-        image = _image(file, label)
-        grid = VolumeGrid.of(image[:, :, :, 0])
-        array = sitk.GetArrayFromImage(image)
-        if convention.startswith("fsl"):
-            moving = fsl.require_both(fixed or grid, moving, f"{label}: an FSL warp")[1]
-            field = fsl.displacement_from_warp(array, grid, moving, convention == "fsl-absolute", label)
-            return _from_array(field, grid, "FSL warp", label)
-        field = np.moveaxis(array, 0, 3).astype(np.float64)
-        if convention == "ras":
-            field[..., :2] *= -1
-        return _from_array(field, grid, f"4-D NIfTI displacement field, {convention.upper()}", label)
+        return _nifti_volumes(file, label, convention, intent, fixed, moving)
     shown = " x ".join(str(n) for n in sizes)
     raise InputError(
         f"{label}: expected a displacement field (5-D x y z 1 3, or 4-D x y z 3), got a volume of {shown}."
     )
+
+
+def _nifti_vectors(file: Path, label: str, convention, intent: int) -> Imported:
+    """A 5-D field x y z 1 3: its intent tells the space of the vectors, or the convention does."""
+    known = {nifti_field.DISPLACEMENT: "ras", nifti_field.VECTOR: "lps"}.get(intent)
+    if known is None and convention not in ("lps", "ras"):
+        raise _ask(label, f"a 5-D field with intent {intent}", ("lps", "ras"))
+    if known is not None and convention not in (None, known):
+        raise InputError(
+            f"{label}: its intent, {intent}, says {known.upper()} vectors; got --convention {convention}. Correct "
+            "the header or leave the option out."
+        )
+    image = _image(file, label)
+    array = sitk.GetArrayFromImage(image).astype(np.float64)
+    if image.GetDimension() == 5:  # without an intent the reader sees five axes
+        image, array = image[:, :, :, 0, 0], np.ascontiguousarray(np.moveaxis(array[:, 0], 0, 3))
+    if intent != nifti_field.DISPLACEMENT and (known or convention) == "ras":  # 1006 the reader turns itself
+        array[..., :2] *= -1
+    space = known or convention or ""
+    return _from_array(array, VolumeGrid.of(image), f"NIfTI displacement field, {space.upper()}", label)
+
+
+def _nifti_volumes(file: Path, label: str, convention, intent: int, fixed, moving) -> Imported:
+    """A 4-D field x y z 3: FSL's, by its intent, or what the convention says."""
+    if intent == nifti_field.FSL_RELATIVE and convention is None:
+        convention = "fsl"
+    if convention is None:
+        raise _ask(label, f"a 4-D field with intent {intent}", ("fsl", "fsl-absolute", "lps", "ras"))
+    image = _image(file, label)
+    grid = VolumeGrid.of(image[:, :, :, 0])
+    array = sitk.GetArrayFromImage(image)
+    if convention.startswith("fsl"):
+        moving = fsl.require_both(fixed or grid, moving, f"{label}: an FSL warp")[1]
+        field = fsl.displacement_from_warp(array, grid, moving, convention == "fsl-absolute", label)
+        return _from_array(field, grid, "FSL warp", label)
+    field = np.moveaxis(array, 0, 3).astype(np.float64)
+    if convention == "ras":
+        field[..., :2] *= -1
+    return _from_array(field, grid, f"4-D NIfTI displacement field, {convention.upper()}", label)
 
 
 def _vector_file(file: Path, label: str, convention, head: bytes) -> Imported:

@@ -119,7 +119,7 @@ def _markups(file: Path, mapping: Mapping) -> str:
         content = json.loads(_text(file, file.name, "a markups file"))
         lists = content["markups"]
         if not isinstance(lists, list):
-            raise TypeError
+            raise TypeError  # noqa: TRY301
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file.name}: expected 3D Slicer's markups (.mrk.json).") from error
     for entry in lists:

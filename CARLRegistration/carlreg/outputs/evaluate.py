@@ -92,10 +92,10 @@ def _as_physical(
         transform = read_transform(transform)
     try:
         physical = PhysicalTransform.from_sitk(transform)
-        return physical, physical.apply, None
     except GeometryError:
         raise
     except InputError:
         log.info("A general transform: its displacement is sampled on the fixed grid.")
-    physical = sample_transform(transform, fixed_grid)
-    return physical, partial(map_points, transform), float(physical.grid.spacing.max())
+        physical = sample_transform(transform, fixed_grid)
+        return physical, partial(map_points, transform), float(physical.grid.spacing.max())
+    return physical, physical.apply, None

@@ -23,6 +23,7 @@ LABELS = {
     "ribs": 11,
     "pelvis": 12,
 }
+_SPONGY_HU, _DENSE_HU = 210.0, 720.0
 
 
 def _body_half_widths(z):
@@ -289,9 +290,14 @@ def _paint_vessels(canvas: Canvas) -> list:
 
 def _paint_bones(canvas: Canvas) -> list:
     """Spine, ribs, breastbone, shoulder blades, collarbones, pelvis: a dense shell around spongy bone."""
-    spine, ribs, pelvis = LABELS["spine"], LABELS["ribs"], LABELS["pelvis"]
+    landmarks = [*_paint_spine(canvas), *_paint_ribs(canvas)]
+    _paint_pelvis(canvas)
+    return landmarks
+
+
+def _paint_spine(canvas: Canvas) -> list:
+    spine, spongy, dense = LABELS["spine"], _SPONGY_HU, _DENSE_HU
     landmarks = []
-    spongy, dense = 210.0, 720.0
     z = -196.0
     while z < 245.0:
         lumbar = np.clip((60 - z) / 160, 0, 1)
@@ -318,7 +324,13 @@ def _paint_bones(canvas: Canvas) -> list:
         canvas.ellipsoid(canal, (8.5, 7.5, 16), 28, 0)
         landmarks.append((0.0, y, z))
         z += pitch
+    return landmarks
 
+
+def _paint_ribs(canvas: Canvas) -> list:
+    """Ribs with cartilage, the breastbone, collarbones and shoulders."""
+    ribs, spongy, dense = LABELS["ribs"], _SPONGY_HU, _DENSE_HU
+    landmarks = []
     for n in range(12):
         top = 206.0 - 21.5 * n
         reach = (0.70, 0.9, 0.96, 1, 1, 1, 1, 0.97, 0.9, 0.8, 0.55, 0.36)[n]
@@ -354,7 +366,11 @@ def _paint_bones(canvas: Canvas) -> list:
             )
             canvas.tube([(side * 88, 78, 186), (side * 132, 50, 206)], 6.5 - thick, hu)
             canvas.ellipsoid((side * 148, 6, 214), (22 - thick, 22 - thick, 22 - thick), hu)
+    return landmarks
 
+
+def _paint_pelvis(canvas: Canvas) -> None:
+    pelvis, spongy, dense = LABELS["pelvis"], _SPONGY_HU, _DENSE_HU
     box = canvas.box((-160, -100, -262), (160, 110, -130))
     x, y, z = canvas.coordinates(box)
     bowl = np.abs(ellipsoid_distance((x, y + 6, z + 196), np.array([122.0, 86.0, 150.0], np.float32)))
@@ -366,4 +382,3 @@ def _paint_bones(canvas: Canvas) -> list:
         canvas.paint(box, shape, hu, pelvis, grain=grain)
     for hu, thick in ((dense * 0.7, 0.0), (spongy - 30, 3.0)):
         canvas.ellipsoid((0, 58, -232), (52 - thick, 20 - thick, 34 - thick), hu, pelvis, rough=1.5, grain=20)
-    return landmarks
