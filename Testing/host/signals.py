@@ -174,7 +174,7 @@ def slot_by_signature(receiver, slot):
     """The method of a receiver that a slot signature such as ``setMRMLScene(vtkMRMLScene*)`` names."""
     method = getattr(receiver, normalized(slot).partition("(")[0], None)
     if not callable(method):
-        raise TypeError(f"{type(receiver).__name__} has no slot '{slot}'")
+        raise ValueError(f"{type(receiver).__name__} has no slot '{slot}'")  # noqa: TRY004
     return method
 
 

@@ -207,11 +207,11 @@ def test_cancel(host, section, case, scene):  # noqa: F811
 def test_closing_the_scene_ends_what_runs(host, section, case):  # noqa: F811
     tick(section, "moving")
     section.ui.applyRunButton.click()
-    host.process_events(0.3)
+    host.process_events(until=lambda: section.task._task is not None, timeout=20)
     engine = section.task._task
     host.close_scene()
     host.process_events(0.2)
-    assert section.task is None and (engine is None or not engine.process.poll().running)
+    assert section.task is None and not engine.process.poll().running
     assert rows(section) == []
 
 

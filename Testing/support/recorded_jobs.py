@@ -38,7 +38,7 @@ class Recordings:
             _recording: Path | None = None
 
             def _execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest):
-                if is_engine(args) and args[3] == "register" and args[args.index("--out") + 1] == "result":
+                if is_engine(args) and args[3:4] == ["register"] and args[args.index("--out") + 1] == "result":
                     recording = recordings.folder / _key(args, Path(cwd))
                     if recordings.held_at or recording.is_dir():
                         recording = recording if recording.is_dir() else recordings.any()
