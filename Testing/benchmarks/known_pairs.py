@@ -14,8 +14,8 @@ from carlreg.maps import identity_map
 from carlreg.maps.exchange import array_from_tensor
 from carlreg.phantom import make_pair
 from carlreg.spaces import VolumeGrid
+from carlreg.training.known_pair import one_way
 from carlreg.training.synthetic import SyntheticSettings, Views, make_views
-from carlreg.training.synthetic_pair import one_way
 from support.geometry import index_at, points_at
 
 # Seeds of training stay below this, see carlreg.training.validation.

@@ -25,9 +25,9 @@ sys.path[:0] = [str(HERE.parents[1] / "CARLRegistration")]
 from carlreg.maps import identity_map  # noqa: E402
 from carlreg.models import registry  # noqa: E402
 from carlreg.training import networks  # noqa: E402
+from carlreg.training.known_pair import KnownPair, draw_pair  # noqa: E402
 from carlreg.training.saving import read_checkpoint  # noqa: E402
 from carlreg.training.synthetic import SyntheticSettings  # noqa: E402
-from carlreg.training.synthetic_pair import KnownPair, draw_pair  # noqa: E402
 from carlreg.training.validation import FIRST_SEED  # noqa: E402
 
 SHIFTS = (0, 8, 16, 24, 32)

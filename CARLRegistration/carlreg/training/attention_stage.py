@@ -21,10 +21,10 @@ from ..errors import InputError
 from ..maps.sampling import identity_map, sample
 from ..models.compact_encoder import CompactEncoder
 from ..models.operators import RegistrationNetwork
+from .known_pair import turn_degrees
 from .settings import AttentionSettings
 from .stage import Stage, Terms, bin_names
 from .synthetic import Views, make_views
-from .synthetic_pair import turn_degrees
 
 CELL = 4  # voxels of a view per lattice cell, given by the encoder's two strides of 2
 

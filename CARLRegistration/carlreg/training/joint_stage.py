@@ -13,9 +13,9 @@ from torch import Generator, Tensor
 from ..losses.paper import gradicon
 from ..maps import CoordinateMap, sample
 from ..models.operators import RegistrationNetwork
+from .known_pair import KnownPair, OneWay, draw_pair
 from .settings import JointSettings
 from .stage import Stage, Terms, bin_names
-from .synthetic_pair import KnownPair, OneWay, draw_pair
 
 
 class JointStage(Stage):

@@ -20,10 +20,10 @@ from ..errors import InputError
 from ..maps import CompositeMap, CoordinateMap, DisplacementMap, identity_map
 from ..models.local_attention import LocalAttention
 from ..models.operators import RegistrationNetwork, TwoStep, warped_by
+from .known_pair import OneWay, one_way, turn_degrees
 from .settings import RefinementSettings
 from .stage import Stage, Terms, bin_names
 from .synthetic import Views, make_views
-from .synthetic_pair import OneWay, one_way, turn_degrees
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from ..losses.paper import dissimilarity_both_ways
 from ..losses.registry import similarity_named
 from ..models.operators import RegistrationNetwork
 from .joint_stage import end_point_bins, sparse_gradicon
+from .known_pair import KnownPair, draw_pair
 from .settings import SimilaritySettings
 from .stage import Stage, Terms
-from .synthetic_pair import KnownPair, draw_pair
 
 
 class SimilarityStage(Stage):

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..maps.sampling import identity_map, sample
-from .anatomy import Anatomy, make_anatomy
-from .painting import Random
+from .anatomies import Anatomy, make_anatomy
+from .canvas import Random
 from .settings import SyntheticSettings
 from .views import Field, Reach, View, degrade, draw_view, orientation, table
 

@@ -22,10 +22,10 @@ from ..preprocess import PreparedVolume, field_of_view, prepare
 from ..spaces import VolumeGrid
 from ..volumes import Volume, read_labels, read_landmarks, read_volume
 from .images import read_table
+from .known_pair import draw_pair
 from .networks import info_of, trained_only
 from .settings import TrainingConfig
 from .stage import Stage, bin_names
-from .synthetic_pair import draw_pair
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .anatomy_abstract import paint_abstract
-from .anatomy_head import paint_head
-from .anatomy_limb import paint_limb
-from .anatomy_parts import line
-from .anatomy_trunk import paint_trunk
-from .painting import Canvas, Extra, Random, smooth_noise
+from ..canvas import Canvas, Extra, Random, smooth_noise
+from .abstract import paint_abstract
+from .head import paint_head
+from .limb import paint_limb
+from .parts import line
+from .trunk import paint_trunk
 
 # Each paints on a canvas; what lies down also says what slides and where its back is (see `Anatomy`).
 PAINTERS: dict[str, Callable[[Canvas], tuple[int, Tensor, float] | None]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .anatomy_parts import branches, line, paint_tubes, spine
-from .painting import Canvas, smooth_noise
+from ..canvas import Canvas, smooth_noise
+from .parts import branches, line, paint_tubes, spine
 
 
 def paint_head(canvas: Canvas) -> None:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .anatomy_parts import branches, line, paint_tubes, spine, wander
-from .painting import Canvas, smooth_noise, turn
+from ..canvas import Canvas, smooth_noise, turn
+from .parts import branches, line, paint_tubes, spine, wander
 
 
 def paint_trunk(canvas: Canvas) -> tuple[int, Tensor, float]:

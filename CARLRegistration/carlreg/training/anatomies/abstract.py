@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .anatomy_parts import branches, largest, outside, paint_tubes
-from .painting import Canvas, smooth_noise, turn
+from ..canvas import Canvas, smooth_noise, turn
+from .parts import branches, largest, outside, paint_tubes
 
 
 def soften(canvas: Canvas) -> None:

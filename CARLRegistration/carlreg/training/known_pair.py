@@ -1,4 +1,4 @@
-"""A synthetic pair with everything that is known about it.
+"""A generated pair with everything that is known about it.
 
 Shape suffixes: b batch (1), d h w axes. True maps live on a lattice of 2-voxel cells: they are smooth, and inverting
 the generator's deformation on every voxel would cost more than the network.

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .anatomy_parts import line, paint_tubes
-from .painting import Canvas, smooth_noise
+from ..canvas import Canvas, smooth_noise
+from .parts import line, paint_tubes
 
 
 def paint_limb(canvas: Canvas) -> None:
