@@ -1,1 +1,1 @@
-"""Nodes of the scene: volumes, transforms, colors, hierarchy. The only place where RAS appears."""
+"""Nodes of the scene: volumes, transforms, colors, hierarchy. The only place where RAS becomes LPS and back."""

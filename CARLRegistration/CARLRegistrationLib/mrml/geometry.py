@@ -1,4 +1,4 @@
-"""Where nodes are: matrices, parent transforms and points. The only place where RAS becomes LPS and back.
+"""Where nodes are: matrices, parent transforms and points; how RAS becomes LPS and back (also used by `transforms`).
 
 Nodes are in RAS, files and the engine in LPS, both in mm; the world is what the views show.
 """
