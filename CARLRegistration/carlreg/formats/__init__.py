@@ -10,7 +10,7 @@ from .catalog import CONVENTIONS, DIRECTIONS, FORMATS, LINEAR_KINDS, PRECISIONS,
 _LAZY = {
     "Imported": "reading",
     "read": "reading",
-    "Sides": "writing",
+    "Sides": "content",
     "Written": "writing",
     "write": "writing",
     "Opened": "opening",

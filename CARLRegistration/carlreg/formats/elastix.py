@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from ..errors import GeometryError, InputError
 from ..io.itk_transform import affine_from_sitk, check_affine
 from ..spaces import VolumeGrid
+from .content import Content
 from .fields import field_transform
 
 _LINE = re.compile(r"^\s*\(\s*(\w+)\s+(.*?)\s*\)\s*(?://.*)?$")
@@ -152,7 +153,26 @@ def _bspline(values: dict, numbers, file: Path) -> sitk.Transform:
     return sitk.BSplineTransform([grid.image(component) for component in parameters], order)
 
 
-def parameter_text(transform_lines: list[str], grid: VolumeGrid, initial: str | None) -> str:
+def write_parameters(content: Content, place, name: str) -> None:
+    """A parameter file of what there is: an affine, a field, or an affine after the field in a file beside it."""
+    grid = content.sides.grids[0] or content.grid
+    if grid is None:
+        raise InputError("A transformix parameter file names the output's grid: name the fixed volume (--fixed).")
+    first = None
+    if content.has_field:
+        alone = content.affine_is_identity
+        field_name = f"{content.name}.field.mha"
+        sitk.WriteImage(content.taken_field(np.float32), str(place(field_name)), useCompression=True)
+        first = name if alone else f"{content.name}.field.txt"
+        lines = _field_lines(field_name)
+        place(first).write_text(_parameter_text(lines, grid, None), encoding="utf-8")
+        if alone:
+            return
+    lines = _affine_lines(content.affine_lps)
+    place(name).write_text(_parameter_text(lines, grid, first), encoding="utf-8")
+
+
+def _parameter_text(transform_lines: list[str], grid: VolumeGrid, initial: str | None) -> str:
     """A parameter file: the given lines, and the output grid that transformix resamples on."""
 
     def row(values) -> str:
@@ -183,7 +203,7 @@ def parameter_text(transform_lines: list[str], grid: VolumeGrid, initial: str | 
     return "\n".join(lines) + "\n"
 
 
-def field_lines(file_name: str) -> list[str]:
+def _field_lines(file_name: str) -> list[str]:
     """The lines of a displacement field that another file holds."""
     return [
         '(Transform "DeformationFieldTransform")',
@@ -193,7 +213,7 @@ def field_lines(file_name: str) -> list[str]:
     ]
 
 
-def affine_lines(affine_lps: np.ndarray) -> list[str]:
+def _affine_lines(affine_lps: np.ndarray) -> list[str]:
     """The lines of an affine, y = A x + t, about the origin."""
     numbers = [*affine_lps[:3, :3].ravel(), *affine_lps[:3, 3]]
     return [

@@ -1,5 +1,7 @@
-"""FSL's coordinates: scaled voxels, with the first axis flipped where the voxel-to-world matrix has a positive
-determinant; and its warps, which lead from the reference's coordinates to the moving image's.
+"""FSL's files, read and written: FLIRT's matrices and FNIRT's warps.
+
+FSL's coordinates are scaled voxels, with the first axis flipped where the voxel-to-world matrix has a positive
+determinant. A matrix leads from the moving image's to the reference's (fixed image's), a warp the other way.
 
 Source: FSL's FLIRT and FNIRT user guides ("What is the format of the matrix", "relative warps").
 """
@@ -8,10 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import GeometryError, InputError
+from ..errors import GeometryError
+from ..io import nifti_field
 from ..io.itk_transform import check_affine
 from ..physical.transform import slab_ranges
 from ..spaces import VolumeGrid, apply_affine
+from .content import Content, require_both
 
 _SLAB_VOXELS = 2**18
 
@@ -29,18 +33,29 @@ def _lps_from_fsl(grid: VolumeGrid) -> np.ndarray:
     return grid.lps_from_ijk @ np.linalg.inv(fsl_from_ijk(grid))
 
 
-def affine_from_flirt(matrix: np.ndarray, fixed: VolumeGrid, moving: VolumeGrid) -> np.ndarray:
-    """4x4 fixed to moving points, LPS mm, of a FLIRT matrix (which leads from moving to fixed)."""
+def read_flirt(matrix: np.ndarray, fixed: VolumeGrid | None, moving: VolumeGrid | None, name: str) -> np.ndarray:
+    """4x4 fixed to moving points, LPS mm, of the 16 numbers in a FLIRT matrix's file. Needs both grids (InputError)."""
+    fixed, moving = require_both(fixed, moving, f"{name}: a FLIRT matrix")
     check_affine(matrix)
     return _lps_from_fsl(moving) @ np.linalg.inv(matrix) @ np.linalg.inv(_lps_from_fsl(fixed))
 
 
-def flirt_from_affine(affine_lps: np.ndarray, fixed: VolumeGrid, moving: VolumeGrid) -> np.ndarray:
-    """The FLIRT matrix (moving to fixed, FSL's coordinates) of an affine from fixed to moving points."""
-    return np.linalg.inv(np.linalg.inv(_lps_from_fsl(moving)) @ affine_lps @ _lps_from_fsl(fixed))
+def write_flirt(content: Content, place, name: str) -> None:
+    """The FLIRT matrix (moving to fixed, FSL's coordinates) of an affine, as text. Needs both grids (InputError)."""
+    fixed, moving = require_both(*content.sides.grids, "A FLIRT matrix")
+    rows = np.linalg.inv(np.linalg.inv(_lps_from_fsl(moving)) @ content.affine_lps @ _lps_from_fsl(fixed))
+    text = "\n".join("  ".join(f"{value:.10f}" for value in row) for row in rows)
+    place(name).write_text(text + "\n", encoding="utf-8")
 
 
-def relative_warp(field_dhw3: np.ndarray, fixed: VolumeGrid, moving: VolumeGrid) -> np.ndarray:
+def write_warp(content: Content, place, name: str) -> None:
+    """The relative warp of a field on the fixed volume's grid, 4-D NIfTI. Needs both grids (InputError)."""
+    fixed, moving = require_both(*content.sides.grids, "An FSL warp")
+    warp = _relative_warp(content.field()[0], fixed, moving)
+    nifti_field.write_fsl_warp(place(name), warp, fixed)
+
+
+def _relative_warp(field_dhw3: np.ndarray, fixed: VolumeGrid, moving: VolumeGrid) -> np.ndarray:
     """(3, D, H, W): what leads from a fixed voxel's FSL coordinates to the moving point's.
 
     field_dhw3: displacements in LPS mm on the fixed grid; overwritten, the result is a view of it.
@@ -55,10 +70,15 @@ def relative_warp(field_dhw3: np.ndarray, fixed: VolumeGrid, moving: VolumeGrid)
     return np.moveaxis(field_dhw3, 3, 0)
 
 
-def displacement_from_warp(
-    warp_3dhw: np.ndarray, grid: VolumeGrid, moving: VolumeGrid, absolute: bool, name: str
+def read_warp(
+    warp_3dhw: np.ndarray, grid: VolumeGrid, moving: VolumeGrid | None, absolute: bool, name: str
 ) -> np.ndarray:
-    """(D, H, W, 3) LPS mm of an FSL warp on the reference's grid. Raises GeometryError when it looks absolute."""
+    """(D, H, W, 3) displacements in LPS mm of the three volumes in a warp's file.
+
+    grid: of the warp, which is the reference's (fixed volume's). moving: the moving volume's, InputError without.
+    absolute: it holds coordinates, not displacements; GeometryError when it looks so and this is not said.
+    """
+    _, moving = require_both(grid, moving, f"{name}: an FSL warp")
     to_fixed, from_moving = fsl_from_ijk(grid), _lps_from_fsl(moving)
     if not absolute:
         # Coordinates rise along their own axis by one millimeter a millimeter; displacements do not.
@@ -79,11 +99,3 @@ def displacement_from_warp(
             part += apply_affine(to_fixed, index)
         out[start:stop] = apply_affine(from_moving, part) - grid.points(index)
     return out
-
-
-def require_both(fixed: VolumeGrid | None, moving: VolumeGrid | None, what: str) -> tuple[VolumeGrid, VolumeGrid]:
-    """Both grids, or InputError: FSL's and FreeSurfer's files mean something only beside the two volumes."""
-    if fixed is None or moving is None:
-        missing = " and ".join(f"--{side}" for side, grid in (("fixed", fixed), ("moving", moving)) if grid is None)
-        raise InputError(f"{what} depends on the voxel grids of both volumes: name them ({missing} VOLUME).")
-    return fixed, moving

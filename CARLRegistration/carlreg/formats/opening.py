@@ -13,9 +13,9 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..spaces import VolumeGrid
 from ..volumes import read_volume
+from .content import Sides
 from .inverting import inverse_of
 from .reading import read
-from .writing import Sides
 
 WHICH = ("forward", "inverse", "with-initial")
 _INVERSE = "inverse_transform.h5"

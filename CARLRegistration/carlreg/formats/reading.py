@@ -2,6 +2,9 @@
 
 What a file means is taken from the file. Where it does not tell (a matrix of 16 numbers, a field without an intent),
 the caller must say it; nothing is guessed.
+
+Here it is found out which program a file is of; what one program's numbers mean is in a file of its name (elastix.py,
+freesurfer.py, fsl.py). ANTs' files are ITK transforms and NIfTI fields and are read here.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from ..io.itk_transform import affine_to_sitk, check_affine, flatten, is_linear,
 from ..spaces import VolumeGrid
 from ..spaces.grid import lps_from_ras
 from ..volumes.memory import require_memory
-from . import elastix, fsl
+from . import elastix, freesurfer, fsl
 from .catalog import CONVENTIONS, DIRECTIONS
+from .content import require_both
 from .fields import field_transform, require_overlap
 
 _TEXT = 65536
@@ -97,8 +101,9 @@ def _read(file: Path, name: str, label: str, convention, fixed, moving) -> Impor
         transform, files = elastix.read_parameters(file)
         return Imported(transform, f"elastix parameter file ({len(files)} files)" if len(files) > 1 else "elastix")
     text = _text(head)
-    if text is not None and "nxforms" in text and "dst volume info" in text:
-        return _lta(file, label, convention)
+    if text is not None and freesurfer.is_lta(text):
+        _only("ras", convention, label, "a FreeSurfer .lta file")
+        return Imported(affine_to_sitk(freesurfer.read_lta(file, label)), "FreeSurfer .lta")
     matrix = _matrix(text)
     if matrix is not None:
         return _from_matrix(matrix, label, convention, fixed, moving)
@@ -184,8 +189,7 @@ def _nifti_volumes(file: Path, label: str, convention, intent: int, fixed, movin
     grid = VolumeGrid.of(image[:, :, :, 0])
     array = sitk.GetArrayFromImage(image)
     if convention.startswith("fsl"):
-        moving = fsl.require_both(fixed or grid, moving, f"{label}: an FSL warp")[1]
-        field = fsl.displacement_from_warp(array, grid, moving, convention == "fsl-absolute", label)
+        field = fsl.read_warp(array, grid, moving, convention == "fsl-absolute", label)
         return _from_array(field, grid, "FSL warp", label)
     field = np.moveaxis(array, 0, 3).astype(np.float64)
     if convention == "ras":
@@ -254,36 +258,10 @@ def _from_matrix(matrix: np.ndarray, label: str, convention, fixed, moving) -> I
     except GeometryError as error:
         raise GeometryError(f"{label}: {error}") from error
     if convention == "fsl":
-        fixed, moving = fsl.require_both(fixed, moving, f"{label}: a FLIRT matrix")
-        matrix = fsl.affine_from_flirt(matrix, fixed, moving)
+        matrix = fsl.read_flirt(matrix, fixed, moving, label)
     elif convention == "ras":
         matrix = lps_from_ras() @ matrix @ lps_from_ras()
     return Imported(affine_to_sitk(matrix), f"matrix, {convention.upper()}")
-
-
-def _lta(file: Path, label: str, convention) -> Imported:
-    _only("ras", convention, label, "a FreeSurfer .lta file")
-    lta = require_nitransforms("FreeSurfer's .lta files").io.lta
-    try:
-        struct = lta.FSLinearTransform.from_string(file.read_text(encoding="utf-8"))
-        matrix = np.asarray(struct.to_ras(), dtype=np.float64).reshape(4, 4)
-    except Exception as error:  # its parser raises whatever it stumbles on
-        raise InputError(f"{label}: cannot be read as a FreeSurfer .lta file: {error}.") from error
-    try:
-        check_affine(matrix)
-    except GeometryError as error:
-        raise GeometryError(f"{label}: {error}") from error
-    return Imported(affine_to_sitk(lps_from_ras() @ matrix @ lps_from_ras()), "FreeSurfer .lta")
-
-
-def require_nitransforms(what: str):
-    """The package, or InputError saying how to get it."""
-    try:
-        import nitransforms
-        import nitransforms.io.lta
-    except ImportError as error:
-        raise InputError(f"{what} need the package nitransforms: pip install nitransforms.") from error
-    return nitransforms
 
 
 def _check_frame(found: Imported, grid: VolumeGrid | None, label: str, side: str) -> None:
@@ -299,7 +277,7 @@ def _inverted(found: Imported, fixed, moving, label: str) -> Imported:
         return Imported(found.transform.GetInverse(), found.kind, (*found.notes, "inverted"))
     from .inverting import inverse_of
 
-    fixed, moving = fsl.require_both(fixed, moving, f"{label}: inverting a non-linear transform")
+    fixed, moving = require_both(fixed, moving, f"{label}: inverting a non-linear transform")
     inverse = inverse_of(found.transform, moving, fixed)
     error = inverse.report["error_mm"]
     note = f"inverted numerically, {error['max']:.3g} mm off at most" if error["max"] is not None else "inverted"
