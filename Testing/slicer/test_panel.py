@@ -229,7 +229,8 @@ def test_segments_are_offered(panel, pair):
 
 
 def test_presets_say_what_they_set(panel):
-    from CARLRegistrationLib.register.parameters import PRESETS, Preset
+    from CARLRegistrationLib.register.parameters import Preset
+    from CARLRegistrationLib.register.presets import PRESETS
 
     ui = panel.ui
     assert ui.presetComboBox.count == len(Preset) == len(PRESETS)

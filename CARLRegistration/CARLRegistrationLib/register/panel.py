@@ -26,7 +26,8 @@ from .estimate import duration, isLearned, learn, secondsHere, voxelsOf
 from .job import problemOf
 from .machine import MachineControls
 from .masks import MaskControls
-from .parameters import PRESETS, Model, Preset, Robustness, applyPreset, jobFrom, presetChanged, settingsFrom
+from .parameters import Model, Preset, Robustness, jobFrom, settingsFrom
+from .presets import PRESETS, applyPreset, presetChanged
 from .progress import RunLog, statusText
 from .result import Result
 from .run import Status

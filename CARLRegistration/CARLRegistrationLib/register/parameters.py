@@ -1,11 +1,9 @@
-"""What the panel asks, kept in the scene; presets; and the job that it describes."""
+"""What the panel asks, kept in the scene, and the job that it describes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
-import slicer
 from carlreg.models.catalog import MODELS, model_info
 from carlreg.settings import RegistrationSettings
 from slicer import (
@@ -184,56 +182,6 @@ class CARLRegistrationParameterNode:
     applyInPlace: bool = False
 
 
-@dataclass(frozen=True)
-class PresetValues:
-    """What a preset sets; everything else stays as it is."""
-
-    fixedModality: Modality
-    movingModality: Modality
-    similarity: Similarity
-    ioSteps: int = 100
-    smoothness: float = 1.0
-
-    def text(self) -> str:
-        """The values in a line."""
-        if self.fixedModality is self.movingModality:
-            modality = self.fixedModality.label()
-        else:
-            modality = f"{self.fixedModality.label()} / {self.movingModality.label()}"
-        return _(
-            "Intensities: {modality}. Similarity: {similarity}. {steps} IO steps, smoothness {smoothness:g}."
-        ).format(
-            modality=modality,
-            similarity=self.similarity.label(),
-            steps=self.ioSteps,
-            smoothness=self.smoothness,
-        )
-
-
-PRESETS = {
-    Preset.GENERAL: PresetValues(Modality.AUTO, Modality.AUTO, Similarity.LNCC2),
-    Preset.CT: PresetValues(Modality.CT, Modality.CT, Similarity.LNCC2),
-    Preset.MR: PresetValues(Modality.MR, Modality.MR, Similarity.LNCC2),
-    Preset.CT_TO_MR: PresetValues(Modality.AUTO, Modality.AUTO, Similarity.MIND),
-    Preset.LUNG_CT: PresetValues(Modality.CT, Modality.CT, Similarity.LNCC2, ioSteps=150),
-    Preset.BRAIN_MR: PresetValues(Modality.MR, Modality.MR, Similarity.LNCC2, ioSteps=150),
-}
-
-
-def applyPreset(parameters) -> None:
-    """Write the values of the chosen preset into the parameter node, in one change."""
-    values = PRESETS[parameters.preset]
-    with slicer.util.NodeModify(parameters):
-        for name in PresetValues.__dataclass_fields__:
-            setattr(parameters, name, getattr(values, name))
-
-
-def presetChanged(parameters) -> bool:
-    """True when something that the preset sets was changed afterwards."""
-    values = PRESETS[parameters.preset]
-    return any(getattr(parameters, name) != getattr(values, name) for name in PresetValues.__dataclass_fields__)
-
-
 def settingsFrom(parameters) -> RegistrationSettings:
     """The engine's settings of a parameter node. Raises carlreg's InputError for a value that is not allowed."""
     return RegistrationSettings(
@@ -264,13 +212,9 @@ __all__ = [
     "Modality",
     "Model",
     "OptimizationMethod",
-    "PRESETS",
     "Preset",
-    "PresetValues",
     "Robustness",
     "Similarity",
-    "applyPreset",
     "jobFrom",
-    "presetChanged",
     "settingsFrom",
 ]
