@@ -1,0 +1,51 @@
+"""Affine refinement recovers known maps."""
+
+import numpy as np
+import pytest
+from carlreg.optimize.affine import AffineProblem, refine_affine
+from carlreg.optimize.field import affine_map
+from carlreg.optimize.levels import LevelImages
+
+from .scene import corner_error, grids, picture, pose
+
+
+@pytest.mark.parametrize("similarity", ["lncc2", "lncc"])
+def test_affine_is_recovered(similarity):
+    fixed_grid, moving_grid = grids(4.0)
+    truth = pose([6, -4, 8], [5, -6, 4])
+    truth[:3, :3] *= 1.04
+    images = LevelImages(
+        picture(fixed_grid, np.eye(4)), fixed_grid, picture(moving_grid, np.linalg.inv(truth)), moving_grid
+    )
+    problem = AffineProblem(images, window_mm=25, similarity=similarity)
+    found = refine_affine(problem, np.eye(4), steps=60, rate_mm=1.5)
+    assert problem.score(found).score > problem.score(np.eye(4)).score
+    assert corner_error(np.eye(4), truth) > 8
+    assert corner_error(found, truth) < 1.0
+
+
+def test_affine_is_recovered_across_inverted_contrast():
+    fixed_grid, moving_grid = grids(4.0)
+    truth = pose([4, -3, 5], [4, -4, 3])
+    moving = 0.9 - 0.8 * picture(moving_grid, np.linalg.inv(truth)) ** 0.7
+    images = LevelImages(picture(fixed_grid, np.eye(4)), fixed_grid, moving, moving_grid)
+    found = refine_affine(AffineProblem(images, window_mm=25, similarity="mind"), np.eye(4), steps=60, rate_mm=1.5)
+    assert corner_error(found, truth) < 2.0  # half a voxel
+
+
+def test_rigid_refinement_stays_rigid():
+    fixed_grid, moving_grid = grids(5.0)
+    truth = pose([5, 5, -6], [3, 4, -5])
+    images = LevelImages(
+        picture(fixed_grid, np.eye(4)), fixed_grid, picture(moving_grid, np.linalg.inv(truth)), moving_grid
+    )
+    found = refine_affine(AffineProblem(images, window_mm=30), np.eye(4), steps=50, rate_mm=2.0, dof="rigid")
+    assert np.abs(found[:3, :3] @ found[:3, :3].T - np.eye(3)).max() < 1e-6
+    assert corner_error(found, truth) < 1.0
+
+
+def test_affine_map_equals_the_matrix():
+    matrix = pose([30, 10, -20], [0.1, 0.2, 0.3])
+    lattice = affine_map(matrix, (3, 4, 5))
+    unit = np.array([(2 + 0.5) / 3, (1 + 0.5) / 4, (4 + 0.5) / 5])
+    assert np.abs(lattice[0, :, 2, 1, 4].numpy() - (matrix[:3, :3] @ unit + matrix[:3, 3])).max() < 1e-6
