@@ -59,6 +59,7 @@ def badInputs():
         "one node twice": (lambda f, m: twice(node("vtkMRMLScalarVolumeNode")), "chosen for two outputs"),
         "weights missing": (lambda f, m: {"settings": settings(weights="/nowhere/w.trch")}, "is not there"),
         "weights needed": (lambda f, m: {"settings": settings(model="unigradicon")}, "Choose your weights file"),
+        "unknown model": (lambda f, m: {"settings": settings(model="anything")}, "expected one of carl-compact,"),
         "mask elsewhere": (
             lambda f, m: {
                 "fixedMask": addVolume(
@@ -103,6 +104,7 @@ def twice(node):
         "one node twice",
         "weights missing",
         "weights needed",
+        "unknown model",
         "mask elsewhere",
         "python missing",
     ],

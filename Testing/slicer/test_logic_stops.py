@@ -3,6 +3,7 @@
 # ruff: noqa: F811 (fixtures that are imported)
 import os
 import signal
+import time
 
 import pytest
 
@@ -150,6 +151,24 @@ def test_cancel_while_another_python_is_checked(host, logic, pair, tmp_path, tem
     logic.cancel()
     host.process_events(until=lambda: callbacks.over, timeout=5)
     assert isinstance(callbacks.errors[0], RegistrationCancelled) and list(temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_cancel_when_another_python_has_just_answered(pair, tmp_path, temporary, moduleWidget):
+    """The answer is there, but nobody has asked for it yet: the job is not given to it any more."""
+    from CARLRegistrationLib.common.errors import RegistrationCancelled
+    from CARLRegistrationLib.common.polling import waitFor
+    from CARLRegistrationLib.register.job import Job
+    from CARLRegistrationLib.register.run import RegistrationRun
+
+    run = RegistrationRun(Job(*pair, enginePython=fakeEngine(tmp_path, f"touch {tmp_path}/used")))
+    run.start()
+    time.sleep(1.0)
+    run.cancel()
+    assert run.cancelling
+    with pytest.raises(RegistrationCancelled):
+        waitFor(run)
+    assert not (tmp_path / "used").exists() and list(temporary.iterdir()) == []
 
 
 @pytest.mark.whole

@@ -21,8 +21,6 @@ from .task import Task
 REQUIREMENTS_FILE = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 # What a download takes, roughly: torch for the CPU alone, and with CUDA.
 _SIZES = {"torch": "200 MB to 3 GB", "safetensors": "1 MB"}
-# Slicer's own: never installed or replaced from here.
-_SLICERS_OWN = ("numpy", "SimpleITK", "vtk")
 _CHECK_SECONDS = 120.0  # that a Python may take to say what it has
 
 
@@ -139,7 +137,7 @@ class PythonCheck:
     """
 
     def __init__(self, python: str | None) -> None:
-        self._python = python
+        self._cancelled = False
         self._task = Task(python)
         try:
             self._task.launch(["check", "--json"])
@@ -157,7 +155,7 @@ class PythonCheck:
 
     @property
     def cancelling(self) -> bool:
-        return self._task.cancelling
+        return self._cancelled
 
     def poll(self) -> dict | None:
         """None while running; then what `carlreg check` found.
@@ -169,9 +167,8 @@ class PythonCheck:
             if self._task.elapsed > _CHECK_SECONDS:
                 self._task.process.stop()
             return None
-        cancelled = self.cancelling and self._task.elapsed <= _CHECK_SECONDS
         try:
-            if cancelled:
+            if self._cancelled:
                 raise RegistrationCancelled(_("Cancelled; nothing was changed."))
             found = json.loads(self._task.process.output())
         except ValueError:
@@ -186,10 +183,12 @@ class PythonCheck:
 
     def cancel(self) -> None:
         """End it now; `poll` says so."""
+        self._cancelled = True
         self._task.process.stop()
 
     def abort(self) -> None:
         """End it now; nothing of it is left."""
+        self._cancelled = True
         self._task.abort()
 
 

@@ -6,8 +6,6 @@ import numpy as np
 from slicer.i18n import tr as _
 
 HOUNSFIELD = "HU"
-
-
 _CT_LOWEST = -500.0
 
 

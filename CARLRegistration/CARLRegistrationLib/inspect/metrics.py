@@ -15,7 +15,6 @@ from slicer.i18n import tr as _
 
 _KIND = "CARLRegistration.Figure"
 BEFORE_COLOR, AFTER_COLOR = (0.62, 0.64, 0.68), (0.10, 0.45, 0.80)
-_FOLD_COLOR = (0.85, 0.10, 0.75)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
 from ..mrml import colors, views
-from ..mrml.copies import TemporaryNodes
+from ..mrml.copies import TEMPORARY, TemporaryNodes
 from ..mrml.display import copyDisplay, windowLevel
 from ..mrml.geometry import arrayFrom, matrixFrom, rasFromIjk
 from .case import Case
@@ -26,7 +26,6 @@ from .deformation import Deformation
 from .partial import PartialMap, resampled
 from .snapshot import Snapshot, crosshairNode
 
-TEMPORARY = "CARLRegistration.Temporary"
 # Above these the difference is shown at every second voxel first, and completely right after.
 _PREVIEW_VOXELS = 3_000_000
 

@@ -99,13 +99,19 @@ def checkJob(job: Job) -> None:
             )
     for what, node in ((_("fixed volume"), fixed), (_("moving volume"), moving)):
         checkNotSequence(node, what)
-    if job.settings.weights and not Path(job.settings.weights).expanduser().is_file():
-        raise RegistrationError(
-            _("Weights file: {path} is not there. Choose another.").format(path=job.settings.weights)
-        )
-    if not model_info(job.settings.model).shipped and not job.settings.weights:
+    _checkWeights(job.settings)
+
+
+def _checkWeights(settings: RegistrationSettings) -> None:
+    if settings.weights and not Path(settings.weights).expanduser().is_file():
+        raise RegistrationError(_("Weights file: {path} is not there. Choose another.").format(path=settings.weights))
+    try:
+        shipped = model_info(settings.model).shipped
+    except CarlError as error:
+        raise RegistrationError(str(error)) from error
+    if not shipped and not settings.weights:
         raise RegistrationError(
             _("The weights of {model} do not come with this module. Choose your weights file under Advanced.").format(
-                model=job.settings.model
+                model=settings.model
             )
         )

@@ -1,8 +1,4 @@
-"""Transform nodes as files that the engine reads, and its files as nodes.
-
-A node stands for its map of world points (from parent): fixed to moving points, as the engine has it. Nodes that are
-chained are flattened to the world.
-"""
+"""What the section works on, as files that the engine reads; and what files of any program say of themselves."""
 
 from __future__ import annotations
 
@@ -101,9 +97,6 @@ def writeVolumes(subject: TransformSelection, folder: Path, without) -> None:
     if subject.moving is not None:
         with withoutTransform(subject.moving, without) as placed:
             writeVolume(placed, folder / "moving.mha", _("moving volume"))
-
-
-# --- files to nodes --------------------------------------------------------------------------------------------------
 
 
 # --- what a file says of itself --------------------------------------------------------------------------------------

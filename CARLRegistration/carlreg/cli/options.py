@@ -93,15 +93,11 @@ def add_control_options(parser: argparse.ArgumentParser) -> None:
 
 def add_ground_truth_options(parser: argparse.ArgumentParser) -> None:
     """What lets the result be judged: labels and landmarks."""
-    evidence = parser.add_argument_group("to judge the result by (not used to register)")
-    evidence.add_argument(
-        "--fixed-labels", metavar="FILE", help="label map of the fixed image: volume changes per label"
-    )
-    evidence.add_argument("--moving-labels", metavar="FILE", help="label map of the moving image: overlap of labels")
-    evidence.add_argument(
-        "--label-names", metavar="JSON", help='names by label, {"3": "liver"} (.seg.nrrd has its own)'
-    )
-    evidence.add_argument("--landmarks", metavar="CSV", help="columns fixed_x,fixed_y,fixed_z,moving_x,... in LPS mm")
+    group = parser.add_argument_group("to judge the result by (not used to register)")
+    group.add_argument("--fixed-labels", metavar="FILE", help="label map of the fixed image: volume changes per label")
+    group.add_argument("--moving-labels", metavar="FILE", help="label map of the moving image: overlap of labels")
+    group.add_argument("--label-names", metavar="JSON", help='names by label, {"3": "liver"} (.seg.nrrd has its own)')
+    group.add_argument("--landmarks", metavar="CSV", help="columns fixed_x,fixed_y,fixed_z,moving_x,... in LPS mm")
 
 
 def settings_from(args: argparse.Namespace) -> RegistrationSettings:

@@ -71,8 +71,8 @@ def read(
     if file.is_dir():
         raise InputError(f"{label}: expected a transform file, got a folder.")
     # An inverse file's field lies on the moving volume, and leads to the fixed one.
-    here, forward = (fixed, moving) if direction == "forward" else (moving, fixed)
-    found = _read(file, name, label, convention, here, forward)
+    here, there = (fixed, moving) if direction == "forward" else (moving, fixed)
+    found = _read(file, name, label, convention, here, there)
     _check_frame(found, here, label, "fixed" if direction == "forward" else "moving")
     return found if direction == "forward" else _inverted(found, fixed, moving, label)
 

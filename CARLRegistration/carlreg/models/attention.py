@@ -208,8 +208,8 @@ class CoordinateAttention(RegistrationNetwork):
         encoder: one network for both images; maps b1dhw to tokens with `padding_cells` cells of surrounding, and
             names its `stride`, `settings.padding_cells` and `background()` (see `match`). The dot product of two
             tokens is the logit.
-        extrapolate: see `maps.DisplacementMap`. fill_sigma_cells: see `fill_uncertain`; 0 = the
-            attention's answer as it is (published).
+        extrapolate: see `maps.DisplacementMap`. fill_sigma_cells: see `fill_uncertain`; 0 = the attention's answer as
+            it is (published).
         align_corners: the published weights' coordinates.
     """
 

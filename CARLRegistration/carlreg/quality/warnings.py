@@ -52,12 +52,12 @@ def _less_alike(similarity: dict) -> bool:
 
 
 def _why_little(quality: dict) -> list[str]:
-    backward = quality["notes"].get("overlap_percent_of_inverse")
-    if backward is None:
+    inverse = quality["notes"].get("overlap_percent_of_inverse")
+    if inverse is None:
         return []
-    if backward > LIMITS["overlap_percent"]["check"]:
+    if inverse > LIMITS["overlap_percent"]["check"]:
         return [
-            f"With the inverse of the transform {backward:.0f} % of the fixed body lies there: fixed and moving are "
+            f"With the inverse of the transform {inverse:.0f} % of the fixed body lies there: fixed and moving are "
             "exchanged, or this is the inverse transform."
         ]
     return ["The transform does not belong to these volumes, or they share no field of view."]

@@ -27,9 +27,8 @@ class SimilarityStage(Stage):
 
     def draw(self, seed: int, device: torch.device) -> KnownPair:
         settings = self.data.synthetic
-        if not similarity_named(
-            self.settings.similarity
-        ).descriptors:  # local correlation means nothing between contrasts
+        # Local correlation means nothing between contrasts.
+        if not similarity_named(self.settings.similarity).descriptors:
             settings = replace(settings, same_contrast=1.0)
         return draw_pair(seed, settings, device)
 

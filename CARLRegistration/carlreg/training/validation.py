@@ -110,8 +110,7 @@ def _means(values: dict[str, list[float]]) -> dict[str, float]:
 class RealPair:
     """Two volumes and what the map between them is judged by.
 
-    points: n x 3 fixed and moving LPS mm, or None. labels: label maps on the volumes'
-    grids, or None.
+    points: n x 3 fixed and moving LPS mm, or None. labels: label maps on the volumes' grids, or None.
     """
 
     name: str

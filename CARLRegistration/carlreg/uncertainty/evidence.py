@@ -40,7 +40,7 @@ _FLAT = 1e-4  # variance (of intensities 0..1) below which nothing is there to c
 class NetworkAnswer:
     """What a network said about a pair, and itself.
 
-    there, back: both directions of its attention. found: its map of fixed points to moving ones, refined.
+    forward, backward: both directions of its attention. found: its map of fixed points to moving ones, refined.
     """
 
     network: RegistrationNetwork

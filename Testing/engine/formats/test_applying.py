@@ -300,7 +300,7 @@ def test_export_invert_compose_linear_as_a_user_runs_them(oblique, folder, tmp_p
 
 
 def test_any_programs_file_starts_a_registration(oblique, folder, tmp_path):
-    """As the pipeline gets it: fixed to moving points, whatever the file; a field stays a field."""
+    """As a registration gets it: fixed to moving points, whatever the file; a field stays a field."""
     sides = formats.Sides(grids=(oblique.fixed_grid, oblique.moving_grid))
     transform = oblique.transform.to_sitk()
     formats.write(transform, tmp_path / "f.nii.gz", sides=sides)
