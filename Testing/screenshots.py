@@ -217,7 +217,7 @@ def apply_picture(studio: Studio, spacing_mm: float) -> Image.Image:
     panel.apply.setChecked([organs, labels, landmarks])
     host.process_events(0.3)
     ui.applyRunButton.click()
-    host.process_events(until=lambda: panel.apply._running is None, timeout=300)
+    host.process_events(until=lambda: panel.apply.task is None, timeout=300)
     host.process_events(0.3)
     brought = slicer.mrmlScene.GetFirstNodeByName(f"Organs in {fixed.GetName()}")
     if brought is None:
