@@ -86,6 +86,7 @@ LIMITS: dict[str, dict] = {
     },
 }
 ENOUGH_LNCC = 0.8  # from which on no gain of similarity is asked for
+LOW_LNCC = 0.1  # an unrelated pair ends near 0.05, a good one well above 0.2
 LOW_NCC = 0.2  # below which mutual information has to tell whether the volumes have anything in common
 LITTLE_COVER_PERCENT = 50.0  # of the body: a displacement field that covers less may belong to other volumes
 NO_OVERLAP_PERCENT = 5.0  # of the body: below it the transform may be one of other volumes, or the inverse one

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .limits import LIMITS, LITTLE_COVER_PERCENT
+from .limits import LIMITS, LITTLE_COVER_PERCENT, LOW_LNCC
 from .verdict import verdict
 
 
@@ -25,6 +25,11 @@ def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
         found.append(faults["similarity_gain"])
     elif "mutual_information" in faults:
         found.append(faults["mutual_information"])
+    elif (lncc := quality["similarity"]["after"]["lncc"]) is not None and lncc < LOW_LNCC:
+        found.append(
+            f"The volumes agree little after registration (local correlation {lncc:.2f}): look at the result, or try "
+            "the robustness Rotation (--robustness rotation)."
+        )
     if "no_common_space" in faults:
         found.append(faults["no_common_space"])
     if inverse_report and inverse_report.get("without_inverse"):

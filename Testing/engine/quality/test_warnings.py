@@ -11,6 +11,7 @@ from .test_verdict import changed
 
 NOTHING = {"ncc": None, "lncc": None, "mi": None}
 WORSE = {"ncc": 0.4, "lncc": 0.27, "mi": 0.35}
+LOW = {"before": {"ncc": 0.1, "lncc": 0.01, "mi": 0.2}, "after": {"ncc": 0.3, "lncc": 0.09, "mi": 0.4}}
 WEAK = {"before": {"ncc": 0.0, "lncc": 0.0, "mi": 0.005}, "after": {"ncc": 0.1, "lncc": 0.02, "mi": 0.06}}
 
 
@@ -40,6 +41,7 @@ def test_faults_are_said_in_the_verdicts_words(change, words):
     [
         ({"notes__field_covers_percent": 49.0}, None, "covers only 49 %"),
         ({}, {"nodes": 10, "without_inverse": 3}, "3 of 10 nodes of the inverse"),
+        ({"similarity": LOW}, None, "agree little after registration (local correlation 0.09)"),
         (
             {"labels": None, "notes__labels_without_counterpart": {"fixed": [7], "moving": []}},
             None,
