@@ -16,12 +16,12 @@ from ..mrml.geometry import parents
 from ..mrml.transforms import sidesOf
 from . import tasks
 from .choices import Which
-from .exporting import ExportControls
+from .export_controls import ExportControls
 from .files import TransformSelection
-from .importing import ImportControls
+from .import_controls import ImportControls
 from .tasks import TaskResult
 from .texts import placeOf
-from .tools import ToolControls
+from .tool_controls import ToolControls
 
 _POLL_MS = 150
 # Wait for a transform and for nothing to run; the rest of the section can be used meanwhile.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..maps.sampling import identity_map, sample
 from .anatomies import Anatomy, make_anatomy
-from .canvas import Random
+from .anatomies.canvas import Random
 from .settings import SyntheticSettings
 from .views import Field, Reach, View, degrade, draw_view, orientation, table
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..maps.sampling import axis_coordinates, sample
 from ..maps.separable import gaussian
-from .canvas import Random, smooth_noise, turn
+from .anatomies.canvas import Random, smooth_noise, turn
 
 # The deformation's steepest slope, relative to the linear part; its inverse is a contraction by this factor.
 STEEPEST = 0.55

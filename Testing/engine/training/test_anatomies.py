@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from carlreg.training.anatomies import PAINTERS, make_anatomy
-from carlreg.training.canvas import Canvas, Random, smooth_noise, turn
+from carlreg.training.anatomies.canvas import Canvas, Random, smooth_noise, turn
 
 
 def test_extras_are_painted_where_they_say():

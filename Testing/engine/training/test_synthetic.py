@@ -10,7 +10,7 @@ from carlreg.errors import InputError
 from carlreg.maps.sampling import identity_map
 from carlreg.preprocess import normalize
 from carlreg.training.anatomies import PAINTERS
-from carlreg.training.canvas import Random, smooth_noise, turn
+from carlreg.training.anatomies.canvas import Random, smooth_noise, turn
 from carlreg.training.synthetic import SyntheticSettings, View, local_deviation, make_views
 from carlreg.training.views import Field, Reach, Slide, _along, _blur_matrix, draw_view, orientation, window
 from scipy import stats

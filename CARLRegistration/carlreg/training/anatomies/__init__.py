@@ -1,4 +1,4 @@
-"""Random anatomies to train on: `make_anatomy` draws one, and one file per body part paints it on `training.canvas`."""
+"""Random anatomies to train on: `make_anatomy` draws one, and one file per body part paints it on a `canvas`."""
 
 from .anatomy import PAINTERS, Anatomy, make_anatomy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..canvas import Canvas, smooth_noise, turn
+from .canvas import Canvas, smooth_noise, turn
 from .parts import branches, largest, outside, paint_tubes
 
 

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..canvas import Canvas, Extra, Random, smooth_noise
 from .abstract import paint_abstract
+from .canvas import Canvas, Extra, Random, smooth_noise
 from .head import paint_head
 from .limb import paint_limb
 from .parts import line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..canvas import Canvas, smooth_noise
+from .canvas import Canvas, smooth_noise
 from .parts import branches, line, paint_tubes, spine
 
 

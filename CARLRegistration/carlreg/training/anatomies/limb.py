@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..canvas import Canvas, smooth_noise
+from .canvas import Canvas, smooth_noise
 from .parts import line, paint_tubes
 
 

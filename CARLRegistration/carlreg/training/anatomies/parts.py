@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..canvas import Canvas, Random, spline_matrix
+from .canvas import Canvas, Random, spline_matrix
 
 
 def wander(random: Random, nodes: int, count: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..canvas import Canvas, smooth_noise, turn
+from .canvas import Canvas, smooth_noise, turn
 from .parts import branches, line, paint_tubes, spine, wander
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ..maps.sampling import axis_coordinates
-from ..spaces import cubic_bspline
+from ...maps.sampling import axis_coordinates
+from ...spaces import cubic_bspline
 
 Box = tuple[slice, slice, slice]
 
