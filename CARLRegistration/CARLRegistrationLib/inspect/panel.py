@@ -305,7 +305,7 @@ class InspectPanel(FiguresSection):
         self.leave()
 
     def _guarded(self, action) -> None:
-        """Do it; what goes wrong is said in words."""
+        """Do it; what goes wrong is shown as a message."""
         try:
             action()
         except RegistrationError as error:
