@@ -45,7 +45,7 @@ def test_a_child_that_takes_too_long_is_ended(function, arguments):
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is watched, not limited")
 def test_a_child_that_takes_too_much_memory_is_ended():
     assert len(guarded("builtins:bytes", 50 * 2**20, name="file", memory_mb=100)) == 50 * 2**20
-    with pytest.raises(NotEnoughMemory, match="file: reading it takes more than 0.1 GB"):
+    with pytest.raises(NotEnoughMemory, match=r"file: reading it takes more than 0\.1 GB"):
         guarded("builtins:bytes", 200 * 2**20, name="file", memory_mb=100)
     with pytest.raises(NotEnoughMemory):
         guarded("SimpleITK:Image", 1000, 1000, 1000, sitk.sitkUInt8, name="file", memory_mb=100)
