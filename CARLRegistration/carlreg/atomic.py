@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError
+from .paths import given_path
 
 # A folder with one of these was made by this engine, so `overwrite` may replace it.
 OWN_FILES = ("settings.json", "quality.json", "transform.h5")
@@ -23,8 +24,7 @@ log = logging.getLogger(__name__)
 
 def check_folder(out: str | os.PathLike, overwrite: bool) -> Path:
     """The absolute path of a result folder that may be written. Raises InputError; writes nothing."""
-    check_name(out, "--out")
-    folder = Path(out).expanduser().resolve()
+    folder = given_path(out, "--out").resolve()
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: expected a folder for the results, got a file. Choose another name.")
     if folder.is_dir() and any(folder.iterdir()):
@@ -40,8 +40,7 @@ def check_folder(out: str | os.PathLike, overwrite: bool) -> Path:
 
 def check_file(out: str | os.PathLike) -> Path:
     """The absolute path of a file that may be written. Raises InputError; writes nothing."""
-    check_name(out, "--out")
-    file = Path(out).expanduser().resolve()
+    file = given_path(out, "--out").resolve()
     if file.is_dir():
         raise InputError(f"{file}: expected a file name, got a folder. Add a name, e.g. result.nii.gz.")
     _check_writable(file)
@@ -89,24 +88,12 @@ def staged_file(out: str | os.PathLike) -> Iterator[Path]:
         clean_up()
 
 
-def check_name(path: str | os.PathLike, what: str) -> None:
-    """Raise InputError for an empty path, and for one whose bytes are no UTF-8: readers end the process on those."""
-    text = os.fspath(path)
-    if not text:
-        raise InputError(f"{what}: expected a path, got an empty path.")
-    try:
-        str(text).encode("utf-8")
-    except UnicodeEncodeError as error:
-        shown = str(text).encode("utf-8", "backslashreplace").decode()
-        raise InputError(f"{what}: the name {shown} has bytes that are no UTF-8 letters. Rename the file.") from error
-
-
 def cleaner(out: str | os.PathLike) -> Callable[[], None]:
     """What removes, later, all that a broken write to `out` leaves: parts, and folders that are not there yet.
 
     An earlier result that had been moved aside comes back to its place.
     """
-    target = Path(out).expanduser().resolve()
+    target = given_path(out, "--out").resolve()
     new_parents = [parent for parent in target.parents if not parent.exists()]
 
     def clean_up() -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from .errors import InputError
+from .paths import given_path
 
 ROBUSTNESS = ("translation", "rotation")
 MODALITIES = ("auto", "ct", "mr")
@@ -110,7 +111,7 @@ class RegistrationSettings:
     def from_json(cls, path: str | Path) -> RegistrationSettings:
         """Settings from a file that `to_json` made, or a result's `settings.json`. Raises InputError for any other."""
         try:
-            values = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+            values = json.loads(given_path(path, "settings").read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
         except ValueError as error:

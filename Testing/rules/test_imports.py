@@ -12,7 +12,7 @@ import pytest
 
 ENGINE = Path(__file__).resolve().parents[2] / "CARLRegistration" / "carlreg"
 
-BASE = {"errors", "settings", "progress", "atomic"}
+BASE = {"errors", "paths", "settings", "progress", "atomic"}
 GEOMETRY = BASE | {"spaces"}
 FILES = GEOMETRY | {"io", "volumes"}
 TENSORS = GEOMETRY | {"maps"}
@@ -23,10 +23,11 @@ RUN = NETWORKS | RESULTS | {"losses", "optimize", "uncertainty"}
 # A package may import itself, the version, and these.
 MAY_IMPORT = {
     "errors": set(),
-    "settings": {"errors"},
+    "paths": {"errors"},
+    "settings": {"errors", "paths"},
     "progress": {"errors"},
     "resources": {"settings", "models"},
-    "atomic": {"errors"},
+    "atomic": {"errors", "paths"},
     "spaces": BASE,
     "io": GEOMETRY,
     "volumes": GEOMETRY | {"io"},

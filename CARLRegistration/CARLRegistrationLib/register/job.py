@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from carlreg.errors import CarlError
@@ -103,7 +103,7 @@ def checkJob(job: Job) -> None:
 
 
 def _checkWeights(settings: RegistrationSettings) -> None:
-    if settings.weights and not Path(settings.weights).expanduser().is_file():
+    if settings.weights and not os.path.isfile(os.path.expanduser(settings.weights)):
         raise RegistrationError(_("Weights file: {path} is not there. Choose another.").format(path=settings.weights))
     try:
         shipped = model_info(settings.model).shipped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +65,7 @@ class RegistrationRun:
         python = self.job.enginePython
         with preparing(Task(python)) as task:
             self._task = task
-            if python and not Path(python).expanduser().is_file():
+            if python and not os.path.isfile(os.path.expanduser(python)):
                 raise RegistrationError(
                     _("Engine Python: {path} is not there. Choose another, or none for Slicer's own.").format(
                         path=python

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ class ImportControls:
         if not text:
             self._section.say(_("Choose a transform file."))
             return
-        p, path = self._section.parameters, Path(text).expanduser()
+        p, path = self._section.parameters, Path(os.path.expanduser(text))
         self._section.show("")
         if not path.is_file():
             self._section.say(_("{path} is not there. Choose a transform file.").format(path=path))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..atomic import check_file, cleaner, staged_file
 from ..errors import InputError
+from ..paths import given_path
 from ..progress import Progress
 from .console import Display
 from .options import add_control_options
@@ -62,12 +63,12 @@ def check(args: argparse.Namespace):
         require_existing(getattr(args, option), option)
     for path in args.inputs:
         require_existing(path, "input")
-    if len(args.inputs) == 1 and not Path(args.out).expanduser().is_dir():
+    if len(args.inputs) == 1 and not given_path(args.out, "--out").is_dir():
         if _ending(args.inputs[0]) != _ending(args.out):
             expected = _ending(args.inputs[0]) or "image"
             raise InputError(f"--out: expected {_article(expected)} {expected} file, got {args.out}.")
         return cleaner(check_file(args.out))
-    folder = Path(args.out).expanduser().resolve()
+    folder = given_path(args.out, "--out").resolve()
     if folder.is_file():
         raise InputError(f"--out: expected a folder for several inputs, got the file {folder.name}.")
     removals = [cleaner(check_file(folder / name)) for name in _names(args.inputs)]
@@ -103,11 +104,11 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         model_space=args.model_space,
         check=progress.check,
     )
-    out = Path(args.out).expanduser()
+    out = given_path(args.out, "--out")
     several = len(args.inputs) > 1 or out.is_dir()
     targets = [out / output_name(path) for path in args.inputs] if several else [out]
     for target, path in zip(targets, args.inputs, strict=True):
-        if Path(path).expanduser().resolve() == target.resolve():
+        if given_path(path, "input").resolve() == target.resolve():
             raise InputError(f"--out: {target} is the input itself. Choose another name or folder.")
     done = []
     with ExitStack() as stack:  # all, or nothing

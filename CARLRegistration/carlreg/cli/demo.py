@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic import staged_folder
 from ..errors import InputError
+from ..paths import given_path
 from ..progress import Progress, ProgressRecord
 from .console import Display, quality_table
 from .options import add_control_options, add_machine_options, settings_from
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
             for name in ("fixed", "moving", "fixed_labels", "moving_labels"):
                 write_image(getattr(pair, name), folder / "input" / f"{name}.nii.gz")
     progress.report(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
-    out = Path(args.out)
+    out = given_path(args.out, "--out")
     lines = [
         quality_table(quality),
         "",

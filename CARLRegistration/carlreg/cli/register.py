@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..atomic import check_folder, cleaner
 from ..errors import InputError
 from ..formats.catalog import CONVENTIONS, DIRECTIONS
+from ..paths import given_path
 from ..progress import Progress, ProgressRecord
 from .console import Display, quality_table
 from .options import add_control_options, add_ground_truth_options, add_registration_options, settings_from
@@ -77,8 +78,8 @@ def load_libraries(progress: Progress) -> None:
 def require_existing(path: str | None, option: str) -> None:
     """Raise InputError when a path was given and nothing is there."""
     name = option.replace("_", " ")
-    if path is not None and not (path and Path(path).expanduser().exists()):
-        raise InputError(f"{name}: {path or 'an empty path'} does not exist. Check the path for typing errors.")
+    if path is not None and not given_path(path, name).exists():
+        raise InputError(f"{name}: {path} does not exist. Check the path for typing errors.")
 
 
 def check_ground_truth(args: argparse.Namespace) -> None:
@@ -140,7 +141,7 @@ def read_label_names(path: str | None) -> dict[int, str]:
     if path is None:
         return {}
     try:
-        names = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        names = json.loads(given_path(path, "label names").read_text(encoding="utf-8"))
         return {int(label): str(name) for label, name in names.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f'label names ({Path(path).name}): expected a JSON file such as {{"3": "liver"}}.') from error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..atomic import check_file, cleaner
 from ..errors import InputError
+from ..paths import given_path
 from ..progress import Progress
 from .console import Display
 from .options import add_control_options
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace):
-    if not Path(args.folder).expanduser().is_dir():
+    if not given_path(args.folder, "result folder").is_dir():
         raise InputError(f"{args.folder}: expected a result folder of `carlreg register`, found none. Check the path.")
     for option in ("fixed", "moving"):
         require_existing(getattr(args, option), option)

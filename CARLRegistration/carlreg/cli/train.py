@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..atomic import check_file, cleaner
 from ..errors import Cancelled, InputError, ResourceError
+from ..paths import given_path
 from ..progress import Progress, ProgressRecord
 from .console import Display
 from .register import require_existing
@@ -78,7 +79,7 @@ def _check_run(args: argparse.Namespace):
     require_existing(args.config, "config")
     if args.time_limit is not None and not 0 < args.time_limit < math.inf:
         raise InputError(f"--time-limit: expected minutes above 0, got {args.time_limit:g}.")
-    folder = Path(args.out).expanduser().resolve()
+    folder = given_path(args.out, "--out").resolve()
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: expected a folder for the run, got a file. Choose another name.")
     check_file(folder / "checkpoint.pt")
@@ -138,7 +139,7 @@ def _train(args: argparse.Namespace, progress: Progress, display: Display) -> No
     config = read_config(args.config, args.set)
     # Batch systems send it to every process at once, not only to the one that listens.
     signal.signal(signal.SIGTERM, lambda *_: progress.cancel())
-    out = Path(args.out).expanduser().resolve()
+    out = given_path(args.out, "--out").resolve()
 
     def stop() -> bool:
         try:

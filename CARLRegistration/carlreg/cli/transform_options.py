@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from ..atomic import check_file, cleaner
 from ..errors import InputError
 from ..formats import CONVENTIONS, DIRECTIONS, FORMATS, PRECISIONS, format_for
 from ..formats.catalog import files_of
+from ..paths import given_path
 from ..progress import Progress
 from .console import Display
 from .options import add_control_options
@@ -71,7 +71,7 @@ def check_target(args: argparse.Namespace, *inputs: str):
     for option in inputs:
         given = getattr(args, option)
         for path in given if isinstance(given, list) else [given]:
-            if path is not None and Path(path).expanduser().resolve() == out:
+            if path is not None and given_path(path, option).resolve() == out:
                 raise InputError(f"--out: {out.name} is the input itself. Choose another name.")
     removals = [cleaner(file) for file in files_of(out)]
 

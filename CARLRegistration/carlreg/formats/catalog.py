@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..paths import given_path
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def kind_of(path: str | os.PathLike) -> str:
 
 def output_name(path: str | os.PathLike) -> str:
     """What a mapped file is called in a folder of results: as its input; a DICOM series becomes .nii.gz."""
-    file = Path(path).expanduser().resolve()
+    file = given_path(path, "input").resolve()
     if file.is_dir() or (kind_of(file) == "image" and not file.name.lower().endswith(IMAGE_ENDINGS)):
         return f"{file.name}.nii.gz"
     return file.name

@@ -11,6 +11,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..paths import given_path
 from ..spaces import VolumeGrid
 from ..volumes import read_volume
 from .content import Sides
@@ -47,7 +48,7 @@ def open_transform(
     fixed, moving: the volumes. Where they are not given: the grids that `settings.json` beside the transform holds, if
     there is one. `inverse_transform.h5` of a result folder leads from moving to fixed points.
     """
-    file = Path(path).expanduser()
+    file = given_path(path, "transform")
     given = {"fixed": fixed, "moving": moving}
     grids = _grids_beside(file)
     for side, volume in given.items():
@@ -67,7 +68,7 @@ def open_transform(
 
 
 def _path_of(volume: str | os.PathLike | None) -> Path | None:
-    return None if volume is None else Path(volume).expanduser()
+    return None if volume is None else given_path(volume, "volume")
 
 
 def _grids_beside(file: Path) -> dict[str, VolumeGrid]:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from pathlib import Path
 
-from ..atomic import check_name
 from ..errors import GeometryError, InputError
+from ..paths import given_path
 
 MIN_VOXELS_PER_AXIS = 4
 READABLE = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd) or a folder with one DICOM series"
 
 
 def existing_path(path: str | os.PathLike, name: str) -> Path:
-    """The path, when something readable is there. Raises InputError."""
-    check_name(path, name)
-    file = Path(path).expanduser()
+    """The path, when a file with something in it, or a folder, is there that can be read. Raises InputError."""
+    file = given_path(path, name)
     try:
+        if os.path.islink(file) and not file.exists():
+            raise InputError(f"{name}: {file} is a link to {os.readlink(file)}, which does not exist.")
         if not file.exists():
             raise InputError(f"{name}: {file} does not exist. Check the path for typing errors.")
-        if file.is_dir():
+        kind = file.stat().st_mode
+        if stat.S_ISDIR(kind):
             next(file.iterdir(), None)
+        elif not stat.S_ISREG(kind):  # reading one may never end
+            raise InputError(f"{name}: {file} is a device or a pipe, not a file. Save its content as a file first.")
         else:
             with file.open("rb") as stream:
                 if not stream.read(1):

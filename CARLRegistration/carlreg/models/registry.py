@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError, DeviceError
+from ..paths import given_path
 from . import checkpoints
 from .catalog import MODELS, ModelInfo, model_info
 from .compositions import (
@@ -81,7 +82,7 @@ def load(
         DeviceError when the device does not exist.
     """
     info = model_info(name)
-    path = Path(weights) if weights is not None else info.shipped_file
+    path = given_path(weights, "weights") if weights is not None else info.shipped_file
     if path is None:
         if not allow_untrained:
             raise CheckpointError(

@@ -21,6 +21,7 @@ from ..atomic import staged_folder
 from ..errors import InputError, ResourceError
 from ..io.nifti_writing import rounded_mantissa, write_nifti_gz
 from ..maps.exchange import tensor_from_array
+from ..paths import given_path
 from ..physical import PhysicalTransform
 from ..physical.uncertainty import QUANTITIES
 from ..progress import Progress, StageTiming, peak_memory_mb
@@ -141,7 +142,7 @@ def _relative(path: str | None, folder: Path) -> str | None:
     if path is None:
         return None
     try:
-        return Path(os.path.relpath(Path(path).expanduser().resolve(), folder.resolve())).as_posix()
+        return Path(os.path.relpath(given_path(path, "image").resolve(), folder.resolve())).as_posix()
     except ValueError:
         return None
 

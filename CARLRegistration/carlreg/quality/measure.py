@@ -13,6 +13,7 @@ import torch
 
 from ..errors import GeometryError, InputError
 from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..paths import given_path
 from ..physical import PhysicalTransform
 from ..physical.interpolate import inside_index, lattice_affine, sample_at_index
 from ..physical.jacobian import slab_determinant
@@ -140,7 +141,7 @@ def read_uncertainty(path: str | os.PathLike, fixed_grid: VolumeGrid) -> np.ndar
     """
     name = Path(path).name
     try:
-        image = sitk.ReadImage(str(Path(path).expanduser()))
+        image = sitk.ReadImage(str(given_path(path, "uncertainty")))
         grid = VolumeGrid.of(image) if image.GetDimension() == 3 else None
     except RuntimeError as error:
         raise InputError(f"uncertainty ({name}): expected a volume as carlreg writes it, got none.") from error

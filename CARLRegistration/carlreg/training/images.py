@@ -14,6 +14,7 @@ from ..errors import CarlError, InputError
 from ..models.catalog import ModelInfo
 from ..models.operators import RegistrationNetwork
 from ..models.predict import renormalized
+from ..paths import given_path
 from ..preprocess import (
     PreparedVolume,
     field_of_view,
@@ -54,7 +55,7 @@ def list_images(settings: ImageSettings) -> list[Entry]:
     """The images of a folder or CSV file, in a fixed order. Raises InputError."""
     if not settings.source:
         raise InputError("data.images.source: expected a folder with volumes, or a CSV file; nothing was given.")
-    source = Path(settings.source).expanduser()
+    source = given_path(settings.source, "data.images.source")
     if source.is_dir():
         inside = source.rglob("*") if settings.recursive else source.iterdir()
         entries = [Entry(path) for path in sorted(inside) if path.name.lower().endswith(SUFFIXES)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..errors import InputError
+from ..paths import given_path
 from .schema import Range, Section, read_section, read_toml, with_overrides
 
 # Names of kinds in configurations and checkpoints of earlier versions, and what they are called now.
@@ -312,7 +313,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConf
 
     def absolute(key: str, text: str | None) -> str | None:
         base = Path.cwd() if key in given else folder
-        return str(base / Path(text).expanduser()) if text else text
+        return str(base / given_path(text, key)) if text else text
 
     weights, source, pairs = config.model.weights, config.data.images.source, config.validation.images
     if weights not in ("none", "shipped"):

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ...atomic import staged_file
+from ...paths import given_path
 from ...progress import Progress
 from ...volumes import Volume
 from .case import ReportCase, read_case
@@ -31,7 +32,7 @@ def write_report(
         names: False leaves the images' file names out.
     Raises InputError, GeometryError (see `read_case`); nothing half-written is left behind.
     """
-    target = Path(folder).expanduser() / NAME if out is None else Path(out).expanduser()
+    target = given_path(folder, "result folder") / NAME if out is None else given_path(out, "--out")
     case = read_case(folder, fixed, moving, names)
     if progress is not None:
         progress.check()

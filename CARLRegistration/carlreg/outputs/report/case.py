@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from ...errors import GeometryError, InputError
 from ...maps.exchange import array_from_tensor, tensor_from_array
+from ...paths import given_path
 from ...physical import PhysicalTransform
 from ...physical.interpolate import inside_index
 from ...quality.measure import affine_resampled, read_uncertainty, subsampled
@@ -60,7 +61,7 @@ def read_case(
     fixed, moving: the images, where they are no longer at the place that settings.json tells.
     Raises InputError: no result folder, files missing or damaged, images not found; GeometryError: other images.
     """
-    folder = Path(folder).expanduser()
+    folder = given_path(folder, "result folder")
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a result folder of `carlreg register`, found none. Check the path.")
     quality, settings = (_read_json(folder / name) for name in ("quality.json", "settings.json"))
@@ -127,7 +128,7 @@ def _read_json(path: Path) -> dict:
 def _image(folder: Path, side: str, recorded: dict, given: str | os.PathLike | Volume | None) -> Volume:
     if isinstance(given, Volume):
         return given
-    path = Path(given).expanduser() if given is not None else _find(folder, side, recorded)
+    path = given_path(given, f"{side} image") if given is not None else _find(folder, side, recorded)
     volume = read_volume(path, f"{side} image")
     expected = VolumeGrid(recorded["size"], recorded["spacing"], recorded["origin"], recorded["direction"])
     if not volume.grid.same_as(expected, tolerance_mm=0.01):
