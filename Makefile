@@ -2,6 +2,7 @@
 # make test [ARGS="-k name"]                   set up, run the tests that a change must pass
 # make test-all                                the same with the slow tests and other tools' own programs
 # make benchmark [CASE=... PEER=...]           ours and the peers on the evaluation volumes
+# make fuzz [SECONDS=600]                      damaged files for every reader
 # make docs                                    the documents as a web site, in site/
 # make lint (style and types) | format | clean
 #
@@ -13,13 +14,14 @@ BIN := $(VENV)/bin
 ENGINE := $(VENV)/.engine-installed
 TESTS := $(VENV)/.tests-installed
 TOOLS := $(VENV)/.tools-installed
+FUZZ := $(VENV)/.fuzz-installed
 SITE := $(VENV)/.site-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PINS := $(VENV)/pins.txt
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-all benchmark docs lint style types format clean
+.PHONY: demo test test-all benchmark fuzz docs lint style types format clean
 .DELETE_ON_ERROR:
 
 demo: $(ENGINE)
@@ -36,6 +38,10 @@ test-all: $(TESTS) $(TOOLS)
 
 benchmark: $(TESTS)
 	$(BIN)/python Testing/benchmarks/run.py $(if $(CASE),--case "$(CASE)") $(if $(PEER),--peer "$(PEER)") $(ARGS)
+
+SECONDS ?= 600
+fuzz: $(FUZZ)
+	$(BIN)/python Testing/fuzz/campaign.py --seconds $(SECONDS) $(ARGS)
 
 docs: $(SITE)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
@@ -98,6 +104,10 @@ $(TOOLS): Testing/engine/formats/tools.txt | $(ENGINE)
 	@$(BIN)/python -m venv $(VENV)/tools
 	@for tool in $$(cat $<); do $(VENV)/tools/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile $$tool \
 	    || echo "$$tool could not be installed: its tests will be skipped." >&2; done
+	@touch $@
+
+$(FUZZ): $(TESTS)
+	@$(PIP) install --quiet -c $(PINS) -e ".[fuzz]"
 	@touch $@
 
 $(SITE): $(ENGINE)
