@@ -6,6 +6,7 @@ On CPUs products with one matrix per axis are several times faster than convolut
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _SLAB_VOXELS = 2**24
@@ -30,3 +31,21 @@ def along_axes(values_bcdhw: Tensor, matrix_d: Tensor, matrix_h: Tensor, matrix_
     out = torch.matmul(matrix_h, out)
     b, c, d, h, w = out.shape
     return torch.matmul(matrix_d, out.reshape(b, c, d, h * w)).reshape(b, c, -1, h, w)
+
+
+def window_sums(image_ncdhw: Tensor, width: int, stride: int = 1) -> Tensor:
+    """Sums over cubes of `width` (odd) nodes around every `stride`th node; nothing lies beyond the lattice.
+
+    The lattice may be thinner than the window, down to one node along an axis, where PyTorch's pooling refuses.
+    """
+    for axis in range(3):
+        kernel, steps, around = [1, 1, 1], [1, 1, 1], [0, 0, 0]
+        kernel[axis], steps[axis] = width, stride
+        if image_ncdhw.shape[2 + axis] < width:
+            beside = [0] * 6
+            beside[4 - 2 * axis] = beside[5 - 2 * axis] = width // 2
+            image_ncdhw = F.pad(image_ncdhw, beside)
+        else:
+            around[axis] = width // 2
+        image_ncdhw = F.avg_pool3d(image_ncdhw, kernel, steps, around) * width
+    return image_ncdhw

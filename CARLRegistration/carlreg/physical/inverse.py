@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..maps.separable import window_sums
 from ..spaces import VolumeGrid
 from .delivery import Fade, border_displacements, default_margins, sufficient_margins
 from .interpolate import LatticeSampler, lattice_affine, trilinear_at
@@ -191,7 +191,7 @@ def _filled(field_3dhw: Tensor, failed: Tensor) -> Tensor:
     weight = known.clone()
     hole = failed
     for _ in range(12):
-        sums = F.avg_pool3d(torch.cat([values, weight[None]])[:, None], 3, stride=1, padding=1)[:, 0]
+        sums = window_sums(torch.cat([values, weight[None]])[:, None], 3)[:, 0]
         mean = sums[:3] / sums[3].clamp(min=1e-6) * (sums[3] > 0)
         values = torch.where(hole, 0.9 * mean, values)
         weight = torch.where(hole, (sums[3] > 0).float(), weight)

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import SimpleITK as sitk
 import torch
-import torch.nn.functional as F
 
 from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..maps.separable import window_sums
 from ..spaces import VolumeGrid
 
 LNCC_WINDOW = 7
@@ -79,11 +79,12 @@ def lncc(fixed: np.ndarray, moving: np.ndarray, valid: np.ndarray, centers: np.n
         return None
     f, m = (_standardized(tensor_from_array(array), weight, count) for array in (fixed, moving))
     moments = [weight, f, m, f * f, m * m, f * m]
-    n, sf, sm, sff, smm, sfm = (_window_sums(moment) for moment in moments)
+    n, sf, sm, sff, smm, sfm = (window_sums(moment[None, None], LNCC_WINDOW, LNCC_STRIDE)[0, 0] for moment in moments)
     at = tuple(slice(0, None, LNCC_STRIDE) for _ in range(3))
+    whole = math.prod(min(LNCC_WINDOW, length) for length in fixed.shape)
     n = n.clamp(min=1.0)
     cov, vf, vm = sfm / n - sf * sm / n**2, sff / n - (sf / n) ** 2, smm / n - (sm / n) ** 2
-    use = tensor_from_array(np.ascontiguousarray(centers[at])) & (n >= 0.5 * LNCC_WINDOW**3) & (vf > _FLAT)
+    use = tensor_from_array(np.ascontiguousarray(centers[at])) & (n >= 0.5 * whole) & (vf > _FLAT)
     if not use.any():
         return None
     correlation = cov / torch.sqrt(vf.clamp(min=_FLAT) * vm.clamp(min=1e-3 * _FLAT))
@@ -96,15 +97,6 @@ def _standardized(array: torch.Tensor, weight: torch.Tensor, count: float) -> to
     centered = (array - mean) * weight
     deviation = math.sqrt(max(float((centered * centered).sum(dtype=torch.float64)) / count, 1e-30))
     return centered / deviation
-
-
-def _window_sums(volume: torch.Tensor) -> torch.Tensor:
-    volume = volume[None, None]
-    for dim in range(3):
-        kernel, stride, padding = [1, 1, 1], [1, 1, 1], [0, 0, 0]
-        kernel[dim], stride[dim], padding[dim] = LNCC_WINDOW, LNCC_STRIDE, LNCC_WINDOW // 2
-        volume = F.avg_pool3d(volume, kernel, stride=stride, padding=padding) * LNCC_WINDOW
-    return volume[0, 0]
 
 
 def dice_per_label(fixed: np.ndarray, moving: np.ndarray, labels) -> dict[int, float]:

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..maps import CoordinateMap, identity_map, sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..maps.separable import window_sums
 from ..models.local_attention import LocalAttention
 from ..models.operators import Prediction, RegistrationNetwork, TwoStep, halved, without_refinement
 from ..models.predict import NetworkImages
@@ -139,12 +139,8 @@ def _local_attention(network: RegistrationNetwork) -> LocalAttention:
 
 
 def _mean(values: Tensor) -> Tensor:
-    """Of cubes around each cell, as much of them as lies inside; one axis after the other."""
-    for axis in range(3):
-        size, around = [1, 1, 1], [0, 0, 0]
-        size[axis], around[axis] = _WINDOW, _WINDOW // 2
-        values = F.avg_pool3d(values, size, 1, around, count_include_pad=False)
-    return values
+    """Of cubes around each cell, as much of them as lies inside."""
+    return window_sums(values, _WINDOW) / window_sums(torch.ones_like(values[:1, :1]), _WINDOW)
 
 
 def _dissimilarity(a: Tensor, b: Tensor) -> Tensor:
@@ -157,13 +153,18 @@ def _dissimilarity(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _strain(mapped: np.ndarray, grid: VolumeGrid) -> np.ndarray:
-    """How much the map changes lengths: the root mean square of the singular values' logarithms."""
+    """How much the map changes lengths: the root mean square of the singular values' logarithms.
+
+    Across a lattice of one node nothing is known: it counts as no change.
+    """
     field = mapped.reshape(*grid.shape_dhw, 3)
-    if min(grid.shape_dhw) < 2:
+    axes = tuple(axis for axis in range(3) if grid.shape_dhw[axis] > 1)
+    if not axes:
         return np.zeros(grid.shape_dhw)
-    slopes = np.stack([*np.gradient(field, *grid.spacing[::-1], axis=(0, 1, 2))], axis=-1)
+    spacing = grid.spacing[::-1]
+    slopes = np.stack([np.gradient(field, spacing[axis], axis=axis) for axis in axes], axis=-1)
     stretch = np.linalg.eigvalsh(slopes.swapaxes(-1, -2) @ slopes)
-    return np.sqrt((np.log(np.clip(stretch, 1e-4, None)) ** 2).mean(axis=-1)) / 2
+    return np.sqrt((np.log(np.clip(stretch, 1e-4, None)) ** 2).sum(axis=-1) / 3) / 2
 
 
 def usable(network: RegistrationNetwork) -> bool:

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from carlreg.maps.separable import along_axes, gaussian
+from carlreg.maps.separable import along_axes, gaussian, window_sums
+from scipy.ndimage import uniform_filter
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int16, torch.bool])
@@ -34,3 +35,12 @@ def test_gaussian_has_its_standard_deviation():
     weights = gaussian(at, 7.0)
     assert float(weights[400]) == 1.0 and float(weights[470]) == pytest.approx(math.exp(-0.5))
     assert float((weights * at**2).sum() / weights.sum()) == pytest.approx(49.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(12, 9, 8), (3, 9, 2), (1, 1, 5)])
+@pytest.mark.parametrize("stride", [1, 3])
+def test_window_sums_on_lattices_of_any_thickness(shape, stride):
+    values = np.random.default_rng(0).random(shape)
+    expected = 7**3 * uniform_filter(values, 7, mode="constant")[::stride, ::stride, ::stride]
+    found = window_sums(torch.tensor(values.tolist())[None, None], 7, stride)[0, 0]
+    np.testing.assert_allclose(found.tolist(), expected, rtol=1e-4, atol=1e-4)

@@ -81,6 +81,15 @@ def test_lncc_is_the_mean_over_windows(pair):
     assert metrics.lncc(fixed, moving, np.zeros_like(valid), centers) is None
 
 
+@pytest.mark.parametrize("thickness", [1, 2, 3, 5])
+def test_lncc_of_a_thin_volume(thickness):
+    fixed = np.random.default_rng(0).normal(size=(30, thickness, 28)).astype(np.float32)
+    everywhere = np.ones(fixed.shape, dtype=bool)
+    assert metrics.lncc(fixed, 3 * fixed + 7, everywhere, everywhere) == pytest.approx(1.0, abs=1e-4)
+    unrelated = np.random.default_rng(1).normal(size=fixed.shape).astype(np.float32)
+    assert abs(metrics.lncc(fixed, unrelated, everywhere, everywhere)) < 0.15
+
+
 def test_dice_as_sitk_counts_it():
     rng = np.random.default_rng(0)
     fixed = rng.integers(0, 6, (12, 13, 14)).astype(np.uint8)

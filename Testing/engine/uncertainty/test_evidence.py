@@ -61,6 +61,30 @@ def test_dissimilarity_against_scipy():
     assert found[inner] == pytest.approx(expected[inner], abs=0.01)
 
 
+@pytest.mark.parametrize("shape", [(4, 21, 22), (1, 9, 22), (12, 2, 1), (1, 1, 1)])
+def test_windows_wider_than_the_lattice_average_what_is_inside(shape):
+    a = np.random.default_rng(0).random(shape)
+    b = 0.5 * a + 0.5 * np.random.default_rng(1).random(shape)
+
+    def mean(x):
+        whole = uniform_filter(np.ones(shape), 11, mode="constant")
+        return uniform_filter(x, 11, mode="constant") / whole
+
+    covariance = mean(a * b) - mean(a) * mean(b)
+    variances = [(mean(x * x) - mean(x) ** 2).clip(0) + 1e-4 for x in (a, b)]
+    expected = 1 - covariance**2 / (variances[0] * variances[1])
+    tensors = (torch.tensor(x.tolist())[None, None] for x in (a, b))
+    assert array_from_tensor(_dissimilarity(*tensors)[0, 0]) == pytest.approx(expected, abs=2e-3)
+
+
+def test_strain_on_a_lattice_of_one_node_along_an_axis():
+    grid = VolumeGrid((6, 1, 4), (2.0, 3.0, 4.0), (1.0, 2.0, 3.0), OBLIQUE)
+    stretched = centers_lps(grid) @ OBLIQUE @ np.diag([1.2, 1.5, 1.0]) @ OBLIQUE.T
+    assert _strain(stretched, grid) == pytest.approx(np.log(1.2) / np.sqrt(3), rel=1e-3)  # along j nothing is known
+    single = VolumeGrid((1, 1, 1), (2.0, 3.0, 4.0), (1.0, 2.0, 3.0), OBLIQUE)
+    assert _strain(centers_lps(single), single) == pytest.approx(0.0)
+
+
 def test_strain_of_a_known_stretch():
     grid = VolumeGrid((6, 5, 4), (2.0, 3.0, 4.0), (1.0, 2.0, 3.0), OBLIQUE)
     stretched = centers_lps(grid) @ np.diag([1.2, 1.0, 1.0])
