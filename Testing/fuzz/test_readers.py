@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+
 from .mutate import mutated
 from .readers import ACCEPTED, READERS, Absurd, Reader
 
