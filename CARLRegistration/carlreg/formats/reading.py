@@ -19,12 +19,16 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
-from ..io import nifti_field, nifti_header
-from ..io.checks import existing_path, read_error
+from ..io import nifti_field, nifti_geometry, nifti_header
+from ..io.checks import existing_path
 from ..io.itk_transform import affine_to_sitk, check_affine, flatten, is_linear, read_transform
+from ..io.nifti_header import NiftiHeader
 from ..spaces import VolumeGrid
 from ..spaces.grid import lps_from_ras
+from ..volumes import nifti
+from ..volumes.accepted import FIELD
 from ..volumes.memory import require_memory
+from ..volumes.reading import read_file
 from . import elastix, freesurfer, fsl
 from .catalog import CONVENTIONS, DIRECTIONS
 from .content import require_both
@@ -146,21 +150,22 @@ def _nifti(file: Path, label: str, convention, fixed, moving) -> Imported:
         raise InputError(
             f"{label}: FNIRT spline coefficients. Make a warp of them: fnirtfileutils --in=FILE --out=WARP."
         )
-    nifti_header.check_geometry(header, label)
-    require_memory(3 * 8 * math.prod(max(n, 1) for n in sizes) / 2**20, f"reading {label}", "Use a coarser field.")
-    nifti_header.check_data(file, header, label)
+    require_memory(3 * 8 * math.prod(sizes) / 2**20, f"reading {label}", "Use a coarser field.")
+    if not header.in_mm:
+        raise InputError(f"{label}: expected a displacement field in mm, its header gives another unit of length.")
     if len(sizes) == 5 and sizes[3] == 1 and sizes[4] == 3:
-        return _nifti_vectors(file, label, convention, intent)
+        return _nifti_vectors(file, label, convention, header)
     if len(sizes) == 4 and sizes[3] == 3:
-        return _nifti_volumes(file, label, convention, intent, fixed, moving)
+        return _nifti_volumes(file, label, convention, header, fixed, moving)
     shown = " x ".join(str(n) for n in sizes)
     raise InputError(
         f"{label}: expected a displacement field (5-D x y z 1 3, or 4-D x y z 3), got a volume of {shown}."
     )
 
 
-def _nifti_vectors(file: Path, label: str, convention, intent: int) -> Imported:
+def _nifti_vectors(file: Path, label: str, convention, header: NiftiHeader) -> Imported:
     """A 5-D field x y z 1 3: its intent tells the space of the vectors, or the convention does."""
+    intent = header.intent
     known = {nifti_field.DISPLACEMENT: "ras", nifti_field.VECTOR: "lps"}.get(intent)
     if known is None and convention not in ("lps", "ras"):
         raise _ask(label, f"a 5-D field with intent {intent}", ("lps", "ras"))
@@ -169,25 +174,23 @@ def _nifti_vectors(file: Path, label: str, convention, intent: int) -> Imported:
             f"{label}: its intent, {intent}, says {known.upper()} vectors; got --convention {convention}. Correct "
             "the header or leave the option out."
         )
-    image = _image(file, label)
-    array = sitk.GetArrayFromImage(image).astype(np.float64)
-    if image.GetDimension() == 5:  # without an intent the reader sees five axes
-        image, array = image[:, :, :, 0, 0], np.ascontiguousarray(np.moveaxis(array[:, 0], 0, 3))
-    if intent != nifti_field.DISPLACEMENT and (known or convention) == "ras":  # 1006 the reader turns itself
+    grid = nifti_geometry.grid_of(header, label)
+    array = nifti.read_values(file, header, label).astype(np.float64)
+    if (known or convention) == "ras":
         array[..., :2] *= -1
     space = known or convention or ""
-    return _from_array(array, VolumeGrid.of(image), f"NIfTI displacement field, {space.upper()}", label)
+    return _from_array(array, grid, f"NIfTI displacement field, {space.upper()}", label)
 
 
-def _nifti_volumes(file: Path, label: str, convention, intent: int, fixed, moving) -> Imported:
+def _nifti_volumes(file: Path, label: str, convention, header: NiftiHeader, fixed, moving) -> Imported:
     """A 4-D field x y z 3: FSL's, by its intent, or what the convention says."""
+    intent = header.intent
     if intent == nifti_field.FSL_RELATIVE and convention is None:
         convention = "fsl"
     if convention is None:
         raise _ask(label, f"a 4-D field with intent {intent}", ("fsl", "fsl-absolute", "lps", "ras"))
-    image = _image(file, label)
-    grid = VolumeGrid.of(image[:, :, :, 0])
-    array = sitk.GetArrayFromImage(image)
+    grid = nifti_geometry.grid_of(header, label)
+    array = nifti.read_values(file, header, label)
     if convention.startswith("fsl"):
         field = fsl.read_warp(array, grid, moving, convention == "fsl-absolute", label)
         return _from_array(field, grid, "FSL warp", label)
@@ -198,10 +201,10 @@ def _nifti_volumes(file: Path, label: str, convention, intent: int, fixed, movin
 
 
 def _vector_file(file: Path, label: str, convention, head: bytes) -> Imported:
-    image = _image(file, label)
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 3:
+    image = read_file(file, label, FIELD)[0]
+    if image.GetNumberOfComponentsPerPixel() != 3:
         raise InputError(
-            f"{label}: expected a 3-D field of vectors with three components, got {image.GetDimension()}-D with "
+            f"{label}: expected a 3-D field of vectors with three components, got "
             f"{image.GetNumberOfComponentsPerPixel()} per voxel."
         )
     if head[:4] == b"NRRD" and convention is None:
@@ -217,13 +220,6 @@ def _vector_file(file: Path, label: str, convention, head: bytes) -> Imported:
     if convention == "ras":
         array[..., :2] *= -1
     return _from_array(array, VolumeGrid.of(image), f"displacement field, {(convention or 'lps').upper()}", label)
-
-
-def _image(file: Path, label: str) -> sitk.Image:
-    try:
-        return sitk.ReadImage(str(file))
-    except RuntimeError as error:
-        raise read_error(error, label) from error
 
 
 def _from_array(field_dhw3: np.ndarray, grid: VolumeGrid, kind: str, label: str) -> Imported:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import GeometryError, InputError
+from ..errors import InputError
 from ..io.checks import check_kind, existing_path
 from ..spaces.grid import VolumeGrid
-from .volume import Volume, read_file
+from .geometry import checked_grid, first_frame
+from .reading import read_file
+from .volume import Volume
 
 _FULL_INT32 = 2**31 - 1
 
@@ -58,18 +61,16 @@ def read_labels(path: str | os.PathLike | sitk.Image, volume: Volume, name: str 
 def _read(path: str | os.PathLike | sitk.Image, name: str) -> tuple[sitk.Image, str]:
     if isinstance(path, sitk.Image):
         image, label = path, name
+        if math.prod(image.GetSize()[3:]) == 1:
+            image = first_frame(image)
         check_kind(image.GetSize(), image.GetNumberOfComponentsPerPixel(), label)
-    else:
-        file = existing_path(path, name)
-        label = f"{name} ({file.name})"
-        if file.is_dir():
-            raise InputError(f"{label}: expected a file, got a folder.")
-        image = read_file(file, label)[0]
-    try:
-        VolumeGrid.of(image)
-    except GeometryError as error:
-        raise GeometryError(f"{label}: {error}") from error
-    return image, label
+        checked_grid(image, label)
+        return image, label
+    file = existing_path(path, name)
+    label = f"{name} ({file.name})"
+    if file.is_dir():
+        raise InputError(f"{label}: expected a file, got a folder.")
+    return read_file(file, label)[0], label
 
 
 def _onto(image: sitk.Image, volume: Volume) -> sitk.Image:

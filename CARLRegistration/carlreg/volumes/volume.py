@@ -13,15 +13,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import GeometryError, InputError
-from ..io import nifti_header
-from ..io.checks import check_kind, existing_path, not_finite, read_error, reason
+from ..errors import InputError
+from ..io.checks import check_kind, existing_path, reason
 from ..spaces.grid import VolumeGrid
 from . import dicom
-from .memory import require_memory
-
-# Beyond this the squares that similarity measures need leave float32.
-_LARGEST_INTENSITY = 1e15
+from .geometry import checked_grid, first_frame
+from .reading import check_values, read_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +64,7 @@ def read_volume(path: str | os.PathLike, name: str | None = None, *, uniform: bo
     if file.is_dir() or dicom.is_dicom(file):
         image, attributes, notes = dicom.read_series(file, label)
     else:
-        image, attributes, notes = read_file(file, label)
+        (image, notes), attributes = read_file(file, label), {}
     return _checked(image, str(file), label, attributes, notes, uniform)
 
 
@@ -103,64 +100,17 @@ def pair_warnings(fixed: Volume, moving: Volume) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def read_file(file: Path, name: str) -> tuple[sitk.Image, dict[str, str], list[str]]:
-    """Image, attributes and warnings of one file that is not DICOM; a volume by kind, its values unchecked."""
-    header = nifti_header.read_header(file, name)
-    if header is not None:
-        nifti_header.check_geometry(header, name)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
-    with nifti_header.tolerating_rounded_axes(header):
-        try:
-            reader.ReadImageInformation()
-            size = reader.GetSize()
-            check_kind(size, reader.GetNumberOfComponents(), name)
-            bytes_per_voxel = max(sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent(), 1)
-            require_memory(
-                1.5 * math.prod(size) * bytes_per_voxel / 2**20, f"reading {name}", "Shrink or crop the volume first."
-            )
-            if header is not None:
-                nifti_header.check_data(file, header, name)
-            image = reader.Execute()
-        except RuntimeError as error:
-            raise read_error(error, name) from error
-    notes = [] if header is None else nifti_header.geometry_notes(header, image, name)
-    return image, {}, notes
-
-
 def _checked(
     image: sitk.Image, path: str | None, name: str, attributes: dict, notes: list[str], uniform: bool = False
 ) -> Volume:
-    if image.GetDimension() == 4:  # a fourth axis of length one
-        image = image[:, :, :, 0]
+    if image.GetDimension() > 3 and math.prod(image.GetSize()[3:]) == 1:
+        image = first_frame(image)
     check_kind(image.GetSize(), image.GetNumberOfComponentsPerPixel(), name)
     if "complex" in image.GetPixelIDTypeAsString():
         raise InputError(f"{name}: expected real values, got complex ones. Store the magnitude image.")
-    try:
-        VolumeGrid.of(image)
-    except GeometryError as error:
-        raise GeometryError(f"{name}: {error}") from error
-    _check_values(image, name, uniform)
+    checked_grid(image, name)
+    check_values(image, name, uniform)
     return Volume(image, path, name, attributes, tuple(notes))
-
-
-def _check_values(image: sitk.Image, name: str, uniform: bool) -> None:
-    """Raise InputError for values that are not finite, too large for float32, or (unless `uniform`) all equal."""
-    array = sitk.GetArrayViewFromImage(image)
-    low, high, bad = math.inf, -math.inf, 0
-    for slab in array:  # slab by slab: no second copy of a large volume
-        if slab.dtype.kind == "f":
-            finite = np.isfinite(slab)
-            bad += int(slab.size - np.count_nonzero(finite))
-            if bad:
-                continue
-        low, high = min(low, float(slab.min())), max(high, float(slab.max()))
-    if bad:
-        raise not_finite(bad, array.size, name)
-    if low == high and not uniform:
-        raise InputError(f"{name}: all voxels have the value {low:g}: there is nothing to register. Check the file.")
-    if max(abs(low), abs(high)) > _LARGEST_INTENSITY:
-        raise InputError(f"{name}: intensities reach {max(abs(low), abs(high)):.3g}; rescale them below 1e15.")
 
 
 def _equal_content(fixed: Volume, moving: Volume) -> bool:

@@ -155,7 +155,7 @@ def broken(tmp_path, kind):
         ("cut off .nii.gz", "cut off or damaged"),
         ("cut off .nii", "cut off or damaged"),
         ("cut off .nrrd", "damaged or cut off"),
-        ("cut off .mha", "damaged or cut off"),
+        ("cut off .mha", "cut off or damaged"),
     ],
 )
 def test_what_cannot_be_used_is_refused(tmp_path, kind, message):
