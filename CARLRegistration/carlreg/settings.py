@@ -80,7 +80,7 @@ class RegistrationSettings:
             _number("io steps", self.io_steps, 0, 10_000, whole=True)
         _number("smoothness", self.smoothness, 0.01, 100.0)
         if self.field_spacing_mm is not None:
-            _number("field spacing", self.field_spacing_mm, 0.05, 100.0, " mm")
+            _number("field spacing", self.field_spacing_mm, 1e-9, 1e9, " mm")  # what is apt, the fixed volume tells
         _number("grid", self.grid, 32, 512, " voxels", whole=True)
         _number("seed", self.seed, 0, 2**31 - 1, whole=True)
         if self.threads is not None:

@@ -41,7 +41,7 @@ def attention_affine(loaded: registry.LoadedModel, case: Case, edge: int) -> tup
     images = images_for(loaded, pair, edge, torch.device("cpu"))
     answers = without_refinement(loaded.network).predict_both(images.moving_b1dhw, images.fixed_b1dhw)
     points = correspondences(images, *answers)
-    return robust_affine(points.fixed_lps, points.moving_lps, points.weights)
+    return robust_affine(points.fixed_lps, points.moving_lps, points.weights, least_scale_mm=5.0)
 
 
 def landmark_error_mm(case: Case, matrix: np.ndarray) -> float:

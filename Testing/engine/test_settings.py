@@ -51,7 +51,7 @@ def test_every_setting_survives_json(tmp_path):
         ("io_steps", [-1, 10_001, 1.5, True, math.nan]),
         ("similarity", ["ncc"]),
         ("smoothness", [0, -1, 101, math.nan, math.inf, "1", True]),
-        ("field_spacing_mm", [0, 0.01, 200, math.nan]),
+        ("field_spacing_mm", [0, -1.0, math.inf, math.nan]),
         ("grid", [31, 513, 64.0]),
         ("device", ["gpu", "cuda:", "cuda:x", 0, None, "cpu "]),
         ("seed", [-1, 2**31, 0.5]),

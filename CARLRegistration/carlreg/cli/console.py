@@ -9,6 +9,7 @@ import time
 
 from ..errors import CarlError
 from ..progress import ProgressRecord
+from ..quality.limits import shown
 from ..quality.warnings import beyond_verdict
 
 _JSON_INTERVAL = 0.1
@@ -145,4 +146,4 @@ def _surfaces(quality: dict, rows: list[tuple[str, str, str]]) -> None:
 
 
 def _figure(value: float | None, digits: int, unit: str) -> str:
-    return "-" if value is None else f"{value:.{digits}f}{unit}"
+    return "-" if value is None else f"{shown(value, digits)}{unit}"

@@ -139,36 +139,36 @@ def refine_affine(
     start: np.ndarray,
     *,
     steps: int,
-    rate_mm: float,
+    rate: float,
     dof: str = "affine",
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Adam on the matrix around the fixed body's center, all parameters scaled to mm at the body's edge.
+    """Adam on the matrix around the fixed body's center, all parameters in units of the body's radius.
 
-    dof: what may change: 'translation', 'rigid' or 'affine'.
+    rate: the first step, as a share of that radius. dof: what may change: 'translation', 'rigid' or 'affine'.
     Returns the matrix with the best similarity seen, 4x4 LPS; steps that lose a fifth of the overlap do not count.
     """
     center = tensor_from_array((start @ [*problem.center_lps, 1.0])[:3])
     radius = float(np.linalg.norm(problem.images.fixed_grid.extent_mm)) / 4
     start_matrix = tensor_from_array(np.array(start, dtype=np.float64))
     parameters = torch.zeros(12, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([parameters], lr=rate_mm, betas=(0.8, 0.95))
+    optimizer = torch.optim.Adam([parameters], lr=rate, betas=(0.8, 0.95))
 
     def matrix_of(p: Tensor) -> Tensor:
-        linear = p[3:].reshape(3, 3) / radius
+        linear = p[3:].reshape(3, 3)
         if dof == "rigid":
             linear = torch.linalg.matrix_exp(0.5 * (linear - linear.T))
         elif dof == "translation":
             linear = torch.eye(3, dtype=torch.float64)
         else:
             linear = torch.eye(3, dtype=torch.float64) + linear
-        shift = center - linear @ center + p[:3]
+        shift = center - linear @ center + radius * p[:3]
         top = torch.cat([linear, shift[:, None]], dim=1)
         return torch.cat([top, top.new_tensor([[0.0, 0, 0, 1]])]) @ start_matrix
 
     best, best_value, least_overlap = start, math.inf, 0.0
     for step in range(steps + 1):
-        optimizer.param_groups[0]["lr"] = rate_mm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        optimizer.param_groups[0]["lr"] = rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         optimizer.zero_grad(set_to_none=True)
         matrix = matrix_of(parameters)
         loss, overlap = problem.loss(matrix)

@@ -46,7 +46,7 @@ def robust_affine(
     weights: np.ndarray,
     *,
     iterations: int = 30,
-    least_scale_mm: float = 5.0,
+    least_scale_mm: float,
 ) -> tuple[np.ndarray, float]:
     """The affine map that most of the weighted correspondences agree on.
 
@@ -121,8 +121,8 @@ def refine_candidates(
     scored.sort(key=lambda candidate: -candidate.score)
     refined = []
     for count, candidate in enumerate(scored[:keep]):
-        matrix = refine_affine(coarse, candidate.matrix, steps=16, rate_mm=3.0, dof=first_dof, progress=progress)
-        matrix = refine_affine(coarse, matrix, steps=24, rate_mm=2.0, dof="affine", progress=progress)
+        matrix = refine_affine(coarse, candidate.matrix, steps=16, rate=0.03, dof=first_dof, progress=progress)
+        matrix = refine_affine(coarse, matrix, steps=24, rate=0.02, dof="affine", progress=progress)
         result = coarse.score(matrix)
         refined.append(AffineCandidate(candidate.name, matrix, result.score, result.overlap))
         log.info("start %s refined: score %.3f, overlap %.2f", candidate.name, result.score, result.overlap)

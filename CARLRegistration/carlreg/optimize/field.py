@@ -91,6 +91,7 @@ def refined(coefficients_13dhw: Tensor, box: VolumeGrid, spacing_mm: float) -> T
 
 
 WEIGHT_EVERY = 4
+_TINY_GRADIENT = 1e-8  # of the loss, per voxel: beside it Adam's steps shrink
 # How much stiffer the field is where the images share nothing: what is beyond the common part follows its edge, and
 # does not let the edge be pulled along by whatever looks alike there.
 STIFFER = 100.0
@@ -203,7 +204,9 @@ def optimize_field(
             continue
         loss_of = LevelLoss(level_images, affine_lps, box, level, similarity)
         coefficients = coefficients.detach().requires_grad_()
-        optimizer = torch.optim.Adam([coefficients], lr=level.rate_mm, betas=(0.9, 0.99))
+        # Gradients are per mm, and so is what keeps Adam's steps finite: the same for a body at any size.
+        tiny = _TINY_GRADIENT / min(float(n) for n in level_images.fixed_grid.spacing)
+        optimizer = torch.optim.Adam([coefficients], lr=level.rate_mm, betas=(0.9, 0.99), eps=tiny)
         spacing_dhw = [spacing] * 3
         for step in range(level.steps):
             for group in optimizer.param_groups:

@@ -12,8 +12,8 @@ from ..spaces import VolumeGrid
 
 #: Voxels that the finest level may have; above it the finest spacing grows.
 FINEST_VOXELS = 2_600_000
-#: How far around its content the moving image is looked at.
-MOVING_MARGIN_MM = 40.0
+#: How far around its content the moving image is looked at, as a share of the content's diagonal.
+MOVING_MARGIN = 0.1
 #: Level spacing in finest spacings, share of the steps.
 _LEVELS = ((8, 0.12), (4, 0.18), (2, 0.35), (1, 0.35))
 #: Control spacing, LNCC window (mm per finest spacing) and first Adam step (share of the control spacing).
@@ -89,7 +89,8 @@ def schedule(total_steps: int, finest_mm: float, smoothness: float) -> list[Fiel
 def level_images(fixed: PreparedVolume, moving: PreparedVolume, spacing_mm: float, device) -> LevelImages:
     """Both images at about one spacing, with their masks, on a device."""
     fixed_image, fixed_grid = fixed.at(spacing_mm)
-    moving_image, moving_grid = moving.at(spacing_mm, margin_mm=MOVING_MARGIN_MM)
+    margin_mm = MOVING_MARGIN * float(np.linalg.norm(moving.content.extent_mm))
+    moving_image, moving_grid = moving.at(spacing_mm, margin_mm=margin_mm)
     # Filling in CT is missing data; other images are often cut out of their background, and its edge is information.
     weights = [
         p.weight_at(g, padding_is_background=p.modality != "ct")

@@ -43,8 +43,9 @@ class Fade:
         self.axis_weights = []
         for axis in range(3):
             position = begin[axis] + np.arange(size[axis]) * spacing[axis]
-            rise = (position - position[0]) / max(inner[axis, 0] - position[0], 1e-9)
-            fall = (position[-1] - position) / max(position[-1] - inner[axis, 1], 1e-9)
+            least = 1e-9 * spacing[axis]
+            rise = (position - position[0]) / max(inner[axis, 0] - position[0], least)
+            fall = (position[-1] - position) / max(position[-1] - inner[axis, 1], least)
             share = np.clip(np.minimum(rise, fall), 0.0, 1.0)
             self.axis_weights.append(0.5 - 0.5 * np.cos(np.pi * share))
 

@@ -94,18 +94,22 @@ class PhysicalTransform:
         ranges = [(0, grid.size_ijk[0]), (0, grid.size_ijk[1]), (start, stop)]
         out = lattice_affine(frame @ grid.lps_from_ijk, ranges)
         linear = frame[:3, :3]
+        negligible = 1e-12 * np.abs(linear).max()
         for row in range(3):
             for column in range(3):
-                if abs(linear[row, column]) > 1e-12:
+                if abs(linear[row, column]) > negligible:
                     out[row].add_(displacement_3kji[column], alpha=float(linear[row, column]))
         return out
 
-    def on_grid(self, grid: VolumeGrid) -> np.ndarray:
-        """(D, H, W, 3) float32: where the voxel centers of a grid map to, LPS mm; computed in slabs."""
+    def on_grid(self, grid: VolumeGrid, frame_from_lps=None) -> np.ndarray:
+        """(D, H, W, 3) float32: where the voxel centers of a grid map to, LPS mm or a 4x4 matrix's frame; in slabs.
+
+        Far from the origin float32 mm are coarse; the moving image's own frame is not.
+        """
         out = np.empty((*grid.shape_dhw, 3), dtype=np.float32)
 
         def work(start: int, stop: int, displacement: Tensor) -> None:
-            position = self.positions(grid, start, stop, displacement)
+            position = self.positions(grid, start, stop, displacement, frame_from_lps)
             out[start:stop] = array_from_tensor(position.permute(1, 2, 3, 0))
 
         for _ in self.over_slabs(grid, work):

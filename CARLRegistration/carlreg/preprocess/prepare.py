@@ -17,6 +17,10 @@ from .resample import resample_on_axes
 #: Normalized intensity above which a voxel counts as content, not as air or background.
 CONTENT_LEVEL = 0.05
 _DATA_SIZE = 128
+# Around the content, as a share of its diagonal: 8 voxels around a head at 1 mm.
+_CONTENT_MARGIN = 0.025
+# Fewest voxels along the longest content that a network is shown; coarser images are interpolated.
+_FEWEST_VOXELS = 64
 # Share of a face of the field of view that shows something, and slices that must remain; see `field_of_view`. Measured:
 # abdomen and chest scans 0.12 to 0.99, heads cut out of their background 0.00 to 0.02.
 _FLAT_FACE, _FEWEST_SLICES = 0.1, 4
@@ -200,24 +204,26 @@ def valid_parts(voxels_dhw: Tensor, grid: VolumeGrid) -> tuple[Tensor | None, Vo
     return data[0, 0], coarse
 
 
-def content_box(voxels_dhw: Tensor, grid: VolumeGrid, *, margin_mm: float = 8.0) -> VolumeGrid:
+def content_box(voxels_dhw: Tensor, grid: VolumeGrid) -> VolumeGrid:
     """The smallest sub-grid with all content and a margin; a few stray voxels do not count.
 
-    A slice belongs to the content when more than 0.1 % of its voxels are above the content level. The margin stays
-    within the volume.
+    A slice belongs to the content when more than 0.1 % of its voxels are above the content level. The margin is a share
+    of the content's diagonal and stays within the volume.
     """
     inside = voxels_dhw > CONTENT_LEVEL
     start, stop = np.zeros(3, dtype=int), np.asarray(grid.size_ijk).copy()
+    found = np.zeros(3, dtype=bool)
     for ijk_axis in range(3):
         dim = 2 - ijk_axis
         others = [d for d in range(3) if d != dim]
         share = inside.sum(others).float() / (inside.numel() / inside.shape[dim])
         slices = torch.nonzero(share > 1e-3).flatten()
         if len(slices):
-            margin = int(np.ceil(margin_mm / grid.spacing[ijk_axis]))
-            start[ijk_axis] = max(0, int(slices[0]) - margin)
-            stop[ijk_axis] = min(grid.size_ijk[ijk_axis], int(slices[-1]) + 1 + margin)
-    return grid.cropped(start, stop)
+            found[ijk_axis] = True
+            start[ijk_axis], stop[ijk_axis] = int(slices[0]), int(slices[-1]) + 1
+    margin_mm = _CONTENT_MARGIN * float(np.linalg.norm((stop - start) * grid.spacing))
+    margin = np.where(found, np.ceil(margin_mm / grid.spacing - 1e-6), 0).astype(int)
+    return grid.cropped(np.maximum(start - margin, 0), np.minimum(stop + margin, grid.size_ijk))
 
 
 def network_image(prepared: PreparedVolume, spacing_mm: float, stride: int) -> tuple[Tensor, VolumeGrid]:
@@ -260,7 +266,10 @@ def stored_along(image_11dhw: Tensor, grid: VolumeGrid, direction=None) -> tuple
 
 
 def network_spacing(fixed: PreparedVolume, moving: PreparedVolume, max_size: int) -> float:
-    """The common isotropic spacing (mm) at which no content exceeds `max_size` voxels; at least 1 mm and native."""
+    """The common isotropic spacing (mm) at which no content exceeds `max_size` voxels; at least native.
+
+    Below native only where few voxels would be left: a network answers nothing on a handful of them.
+    """
     extent = max(float(fixed.content.extent_mm.max()), float(moving.content.extent_mm.max()))
-    finest = max(float(fixed.grid.spacing.min()), float(moving.grid.spacing.min()), 1.0)
-    return max(extent / max_size, finest)
+    native = max(float(fixed.grid.spacing.min()), float(moving.grid.spacing.min()))
+    return max(extent / max_size, min(native, extent / _FEWEST_VOXELS))

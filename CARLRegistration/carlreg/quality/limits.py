@@ -4,7 +4,11 @@ from __future__ import annotations
 
 WORDS = ("good", "check", "poor")
 
-#: Beyond the first limit the word is `check`, beyond the second `poor`; "below" says in which direction.
+#: What limits in mm are written for; see `limits_for`.
+TYPICAL_BODY_MM, TYPICAL_VOXEL_MM = 400.0, 2.0
+
+#: Beyond the first limit the word is `check`, beyond the second `poor`; "below" says in which direction. Those in mm
+#: are for a body of `TYPICAL_BODY_MM`.
 LIMITS: dict[str, dict] = {
     "fold_percent": {
         "check": 0.0,
@@ -93,8 +97,30 @@ NO_OVERLAP_PERCENT = 5.0  # of the body: below it the transform may be one of ot
 UNLIKE_BEFORE_PERCENT = 5.0  # of the body: headers with less overlap say nothing about the alignment before
 
 
-def word_of(name: str, value: float) -> str:
-    """The word for a metric of LIMITS."""
-    limits = LIMITS[name]
+def limits_for(body_mm: float | None, voxel_mm: float | None) -> dict[str, dict]:
+    """LIMITS for a body of another size: those in mm grow and shrink with it.
+
+    A mouse is registered as well as a man when the errors are the same share of both; but nothing can be asked for
+    that is much smaller than a voxel.
+
+    Args: body_mm: diagonal of the fixed body's box. voxel_mm: the fixed voxel's mean edge. None: LIMITS as they are.
+    """
+    if not body_mm or not voxel_mm:
+        return LIMITS
+    times = max(body_mm / TYPICAL_BODY_MM, voxel_mm / TYPICAL_VOXEL_MM)
+    return {
+        name: limits | {word: limits[word] * times for word in ("check", "poor")} if limits["unit"] == "mm" else limits
+        for name, limits in LIMITS.items()
+    }
+
+
+def shown(value: float, digits: int) -> str:
+    """A figure with so many digits behind the point, of a small one as many that count."""
+    return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10.0**-digits else f"{value:.{digits}g}"
+
+
+def word_of(name: str, value: float, table: dict[str, dict] = LIMITS) -> str:
+    """The word for a metric of LIMITS, or of a table like it."""
+    limits = table[name]
     beyond = (lambda limit: value < limit) if limits.get("below") else (lambda limit: value > limit)
     return "poor" if beyond(limits["poor"]) else "check" if beyond(limits["check"]) else "good"

@@ -69,6 +69,8 @@ def measure(
     at = (slice(0, None, step),) * 3
     fixed_lattice, body_lattice = np.ascontiguousarray(fixed_array[at]), np.ascontiguousarray(body[at])
     del fixed_array
+    # Of the whole body, whatever part of it a mask has.
+    body_mm = metrics.size_mm(body_lattice if fixed_mask is None else metrics.body_of(fixed_lattice), lattice)
 
     before_lps, before_name = alignment_before(fixed_grid, moving_grid, lattice, body_lattice)
     moving_tensor = tensor_from_array(moving.array)[None]
@@ -108,6 +110,8 @@ def measure(
             "lncc_window": metrics.LNCC_WINDOW,
             "mi_bins": metrics.MI_BINS,
             "moving_voxel_mm": float(moving_grid.spacing.min()),
+            "fixed_voxel_mm": float(np.exp(np.log(fixed_grid.spacing).mean())),
+            "fixed_body_mm": body_mm,
         },
     }
     if inverse is not None:
@@ -145,7 +149,7 @@ def read_uncertainty(path: str | os.PathLike, fixed_grid: VolumeGrid) -> np.ndar
         grid = VolumeGrid.of(image) if image.GetDimension() == 3 else None
     except RuntimeError as error:
         raise InputError(f"uncertainty ({name}): expected a volume as carlreg writes it, got none.") from error
-    if grid is None or not grid.same_as(fixed_grid, tolerance_mm=0.01):
+    if grid is None or not grid.same_as(fixed_grid, tolerance=0.01):
         raise GeometryError(
             f"uncertainty ({name}): expected the fixed volume's grid of {fixed_grid.size_ijk} voxels, got another. "
             "Give the uncertainty.nii.gz that was written for this fixed volume."

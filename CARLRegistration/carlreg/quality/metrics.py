@@ -29,6 +29,17 @@ def body_of(fixed: np.ndarray) -> np.ndarray:
     return body if body.any() else np.ones(fixed.shape, dtype=bool)
 
 
+def size_mm(body: np.ndarray, grid: VolumeGrid) -> float:
+    """Diagonal of the box around a body, mm; planes with less than a thousandth of it are left out."""
+    total = np.count_nonzero(body)
+    lengths = []
+    for axis, spacing in enumerate(grid.spacing[::-1]):
+        others = tuple(other for other in range(3) if other != axis)
+        planes = np.flatnonzero(np.count_nonzero(body, axis=others) > 1e-3 * total)
+        lengths.append((planes[-1] - planes[0] + 1 if len(planes) else body.shape[axis]) * spacing)
+    return float(np.linalg.norm(lengths))
+
+
 def percentiles(array: np.ndarray, percents=(1.0, 99.0)) -> tuple[float, float]:
     """From a regular sample of about a million voxels."""
     step = max(1, round((array.size / 1e6) ** (1 / 3)))

@@ -11,7 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .limits import ENOUGH_LNCC, LIMITS, LOW_NCC, WORDS, word_of
+from .limits import ENOUGH_LNCC, LOW_NCC, WORDS, limits_for, shown, word_of
+
+
+class _Number(float):
+    """A figure whose digits behind the point, where that many are asked for, are as many as it needs."""
+
+    def __format__(self, spec: str) -> str:
+        return (
+            shown(float(self), int(spec[1:-1])) if spec.endswith("f") and spec != ".0f" else format(float(self), spec)
+        )
 
 
 @dataclass(frozen=True)
@@ -28,16 +37,18 @@ def verdict(quality: dict) -> dict:
     """The verdict on the figures of `quality.json`.
 
     Args: quality: its blocks similarity, jacobian, overlap_percent, inverse_error_mm, labels, landmarks, uncertainty;
-        each may be None or absent. notes.moving_voxel_mm gives the inverse's error a scale.
+        each may be None or absent. notes.moving_voxel_mm gives the inverse's error a scale, notes.fixed_body_mm and
+        notes.fixed_voxel_mm the limits in mm theirs.
     Returns: word, reasons (sentences; what decides first), checks (name, word, value, text of each figure), thresholds.
     """
+    table = limits_for(_block(quality, "notes", "fixed_body_mm"), _block(quality, "notes", "fixed_voxel_mm"))
     checks = []
     for check in _CHECKS:
         value = check.value(quality)
         if value is None:
             continue
-        word = word_of(check.name, value)
-        text = (check.fine if word == "good" else check.bad).format(value=value, **_words(quality))
+        word = word_of(check.name, value, table)
+        text = (check.fine if word == "good" else check.bad).format(value=_Number(value), **_words(quality))
         checks.append({"name": check.name, "word": word, "value": value, "text": text})
     if (quality.get("similarity") or {}).get("after", {}).get("ncc", 0.0) is None:
         text = "The volumes share no space after registration, or one of them is constant where they do."
@@ -48,7 +59,7 @@ def verdict(quality: dict) -> dict:
     deciding = deciding or [check for check in checks if not check["name"].endswith("_change")]
     deciding = sorted(deciding, key=lambda check: -WORDS.index(check["word"]))
     reasons = [check["text"] for check in deciding] or ["Nothing was measured."]
-    return {"word": word, "reasons": reasons, "checks": checks, "thresholds": LIMITS}
+    return {"word": word, "reasons": reasons, "checks": checks, "thresholds": table}
 
 
 def _block(quality: dict, *keys: str) -> Any:
@@ -87,21 +98,21 @@ def _change(quality: dict, block: str, key: str) -> float | None:
 def _words(quality: dict) -> dict[str, str]:
     """Figures that sentences mention beside their own."""
 
-    def shown(*keys: str, digits: int = 2) -> str:
+    def figure(*keys: str, digits: int = 2) -> str:
         value = _block(quality, *keys)
-        return "?" if value is None else f"{value:.{digits}f}"
+        return "?" if value is None else shown(value, digits)
 
     return {
-        "ncc": shown("similarity", "after", "ncc"),
-        "lncc_before": shown("similarity", "before", "lncc"),
-        "lncc_after": shown("similarity", "after", "lncc"),
-        "mi_before": shown("similarity", "before", "mi"),
-        "mi_after": shown("similarity", "after", "mi"),
-        "inverse_mm": shown("inverse_error_mm", "mean"),
-        "dice_before": shown("labels", "before", "mean"),
-        "dice_after": shown("labels", "after", "mean"),
-        "landmarks_before": shown("landmarks", "before", "mean_mm"),
-        "landmarks_after": shown("landmarks", "after", "mean_mm"),
+        "ncc": figure("similarity", "after", "ncc"),
+        "lncc_before": figure("similarity", "before", "lncc"),
+        "lncc_after": figure("similarity", "after", "lncc"),
+        "mi_before": figure("similarity", "before", "mi"),
+        "mi_after": figure("similarity", "after", "mi"),
+        "inverse_mm": figure("inverse_error_mm", "mean"),
+        "dice_before": figure("labels", "before", "mean"),
+        "dice_after": figure("labels", "after", "mean"),
+        "landmarks_before": figure("landmarks", "before", "mean_mm"),
+        "landmarks_after": figure("landmarks", "after", "mean_mm"),
     }
 
 

@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, coefficients_from, optimize_field
 from ..optimize.levels import finest_spacing, level_images, level_spacings, schedule
@@ -20,6 +21,22 @@ from .predict import PointMap
 log = logging.getLogger(__name__)
 
 _REPAIRED_DETERMINANT = 0.05
+# Nodes of a displacement field that nobody needs: more than so many, and more than a few per voxel.
+_MOST_NODES, _MOST_PER_VOXEL = 64_000_000, 8
+
+
+def check_field_spacing(spacing_mm: float | None, fixed_grid: VolumeGrid) -> None:
+    """Refuse a spacing of the field that does not belong to a volume of this size. Raises InputError."""
+    if spacing_mm is None:
+        return
+    extent = fixed_grid.extent_mm
+    most = max(_MOST_NODES, _MOST_PER_VOXEL * fixed_grid.voxel_count)
+    least_mm, largest_mm = float((np.prod(extent) / most) ** (1 / 3)), float(extent.max())
+    if not least_mm <= spacing_mm <= largest_mm:
+        raise InputError(
+            f"field spacing: expected {least_mm:.3g} to {largest_mm:.3g} mm for a fixed volume of "
+            f"{' x '.join(f'{length:.3g}' for length in extent)} mm, got {spacing_mm:g} mm."
+        )
 
 
 def optimized_field(

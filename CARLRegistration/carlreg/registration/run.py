@@ -18,7 +18,7 @@ from ..settings import RegistrationSettings
 from ..uncertainty import uncertainty_of
 from ..volumes import Volume, pair_warnings
 from . import machine
-from .field import delivered, optimized_field
+from .field import check_field_spacing, delivered, optimized_field
 from .pair import as_volume, dicom_info, prepare_pair
 from .predict import predict
 from .residual import network_residual, residual_of
@@ -70,6 +70,7 @@ def register_pair(
     device = machine.set_up(settings)
     warnings = list(pair_warnings(fixed, moving))
     machine.require_memory_for(fixed, moving, settings)
+    check_field_spacing(settings.field_spacing_mm, fixed.grid)
 
     with progress.stage("prepare", "normalizing both images"):
         loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)

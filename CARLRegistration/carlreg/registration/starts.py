@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 _ROTATIONS, _ROTATION_SIZE, _COARSE_SIZE = 800, 26, 40
 # Share of the best start's score from which others are looked at more closely; different contrasts score alike.
 _LEADING, _LEADING_CONTRASTS = 0.9, 0.75
+# Shares of the fixed content's diagonal: how well correspondences agree at best, and candidates that are the same one.
+_AGREEING, _ALIKE = 0.0125, 0.00125
 INITIAL = "initial transform"
 
 
@@ -48,6 +50,7 @@ def affine_candidates(
 ) -> list[AffineCandidate]:
     """Everything worth trying, before any refinement: the given transform, the network, the headers, searches."""
     fixed, moving = pair.fixed, pair.moving
+    diagonal_mm = float(np.linalg.norm(fixed.content.extent_mm))
     found = []
     if initial_transform is not None:
         points = _lattice(fixed.content, 12)
@@ -55,7 +58,10 @@ def affine_candidates(
         found.append(AffineCandidate(INITIAL, fit_linear(points, mapped, toward_rigid=TOWARD_RIGID)))
     if prediction is not None:
         matrix, agreement = robust_affine(
-            prediction.points.fixed_lps, prediction.points.moving_lps, prediction.points.weights
+            prediction.points.fixed_lps,
+            prediction.points.moving_lps,
+            prediction.points.weights,
+            least_scale_mm=_AGREEING * diagonal_mm,
         )
         log.info("network affine: %.0f %% of the weighted correspondences agree", 100 * agreement)
         found.append(AffineCandidate("network", matrix))
@@ -70,8 +76,7 @@ def affine_candidates(
         one, other = (_search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving))
         poses = search(one, other, rotations(_ROTATIONS), keep=16, progress=progress)
         found += [AffineCandidate("rotation search", entry.matrix) for entry in poses]
-    radius_mm = float(np.linalg.norm(fixed.content.extent_mm)) / 2
-    return distinct(found, fixed.content.center_lps, radius_mm, closer_than_mm=0.5)
+    return distinct(found, fixed.content.center_lps, diagonal_mm / 2, closer_than_mm=_ALIKE * diagonal_mm)
 
 
 def _search_image(prepared: PreparedVolume, spacing_mm: float, padding_is_background: bool) -> SearchImage:
@@ -125,7 +130,7 @@ def refined_winner(
     best = winner(starts, problem)
     if settings.steps == 0 and best.name == INITIAL:
         return best
-    matrix = refine_affine(problem, best.matrix, steps=30, rate_mm=1.0, progress=progress)
+    matrix = refine_affine(problem, best.matrix, steps=30, rate=0.01, progress=progress)
     return AffineCandidate(best.name, matrix, problem.score(matrix).score, best.overlap)
 
 

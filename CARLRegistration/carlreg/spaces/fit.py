@@ -26,14 +26,16 @@ def fit_linear(points, targets, weights=None, *, kind: str = "affine", toward_ri
     center_x, center_y = (w * points).sum(0), (w * targets).sum(0)
     x, y = points - center_x, targets - center_y
     u, stretch, vt = np.linalg.svd((w * x).T @ y)
-    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))])
+    signs = np.array([1.0, 1.0, 1.0 if np.linalg.det(vt.T @ u.T) > 0 else -1.0])
     linear = rotation = vt.T @ np.diag(signs) @ u.T
     if kind == "similarity":
         linear = (stretch * signs).sum() / (w * x**2).sum() * rotation
     elif kind == "affine" and toward_rigid:
         second = x.T @ (w * x)
-        ridge = toward_rigid * np.trace(second) / 3 * np.eye(3)
-        linear = np.linalg.solve(second + ridge, x.T @ (w * y) + ridge @ rotation.T).T
+        if (size := float(np.trace(second))) > 0:  # points that are all one say nothing beyond the rigid fit
+            second, crossed = second / size, x.T @ (w * y) / size
+            ridge = toward_rigid / 3 * np.eye(3)
+            linear = np.linalg.solve(second + ridge, crossed + ridge @ rotation.T).T
     elif kind == "affine":
         linear = np.linalg.lstsq(np.sqrt(w) * x, np.sqrt(w) * y, rcond=None)[0].T
     matrix = np.eye(4)

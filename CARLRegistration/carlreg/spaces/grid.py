@@ -21,6 +21,8 @@ from ..errors import GeometryError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+#: What positions lose in a file header of float32 numbers, as a share of their distance from the origin.
+_ROUNDING = 5e-7
 _AXES_REVERSED = np.array([[0.0, 0, 1], [0, 1, 0], [1, 0, 0]])
 
 
@@ -212,11 +214,16 @@ class VolumeGrid:
         size = tuple(self.size_ijk[axis] for axis in order)
         return VolumeGrid(size, self.spacing[order], origin, self.direction[:, order] * signs)
 
-    def same_as(self, other: VolumeGrid, tolerance_mm: float = 1e-3) -> bool:
-        """True when both have the same size and every corner agrees within `tolerance_mm`."""
+    def same_as(self, other: VolumeGrid, tolerance: float = 1e-3) -> bool:
+        """True when both have the same size and every corner agrees within `tolerance` of the smallest voxel edge.
+
+        What a file's float32 numbers cannot tell apart so far from the origin is the same, too.
+        """
         if self.size_ijk != other.size_ijk:
             return False
-        return bool(np.abs(self.corners_lps() - other.corners_lps()).max() <= tolerance_mm)
+        one, two = self.corners_lps(), other.corners_lps()
+        allowed = tolerance * float(self.spacing.min()) + _ROUNDING * float(np.abs(one).max())
+        return bool(np.abs(one - two).max() <= allowed)
 
     def corners_ijk(self) -> np.ndarray:
         """8 x 3 voxel indices of the corner voxels."""

@@ -124,11 +124,12 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _warped(answer: NetworkAnswer, transform: PhysicalTransform) -> Tensor:
     """The moving network image on the fixed network grid, under the transform."""
     images = answer.images
-    mapped = transform.on_grid(images.fixed_grid).reshape(-1, 3)
-    matrix = images.moving_grid.normalized_from_lps
-    normalized = tensor_from_array(matrix[:3, :3]).float() @ tensor_from_array(mapped).T
-    normalized = normalized + tensor_from_array(matrix[:3, 3:].copy()).float()
-    normalized = normalized.reshape(1, 3, *images.fixed_grid.shape_dhw).to(images.moving_b1dhw.device)
+    mapped = transform.on_grid(images.fixed_grid, images.moving_grid.normalized_from_lps).reshape(-1, 3)
+    normalized = (
+        tensor_from_array(np.ascontiguousarray(mapped.T))
+        .reshape(1, 3, *images.fixed_grid.shape_dhw)
+        .to(images.moving_b1dhw.device)
+    )
     return sample(images.moving_b1dhw, normalized, padding="zeros")
 
 

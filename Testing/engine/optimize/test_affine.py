@@ -18,7 +18,7 @@ def test_affine_is_recovered(similarity):
         picture(fixed_grid, np.eye(4)), fixed_grid, picture(moving_grid, np.linalg.inv(truth)), moving_grid
     )
     problem = AffineProblem(images, window_mm=25, similarity=similarity)
-    found = refine_affine(problem, np.eye(4), steps=60, rate_mm=1.5)
+    found = refine_affine(problem, np.eye(4), steps=60, rate=0.015)
     assert problem.score(found).score > problem.score(np.eye(4)).score
     assert corner_error(np.eye(4), truth) > 8
     assert corner_error(found, truth) < 1.0
@@ -29,7 +29,7 @@ def test_affine_is_recovered_across_inverted_contrast():
     truth = pose([4, -3, 5], [4, -4, 3])
     moving = 0.9 - 0.8 * picture(moving_grid, np.linalg.inv(truth)) ** 0.7
     images = LevelImages(picture(fixed_grid, np.eye(4)), fixed_grid, moving, moving_grid)
-    found = refine_affine(AffineProblem(images, window_mm=25, similarity="mind"), np.eye(4), steps=60, rate_mm=1.5)
+    found = refine_affine(AffineProblem(images, window_mm=25, similarity="mind"), np.eye(4), steps=60, rate=0.015)
     assert corner_error(found, truth) < 2.0  # half a voxel
 
 
@@ -39,7 +39,7 @@ def test_rigid_refinement_stays_rigid():
     images = LevelImages(
         picture(fixed_grid, np.eye(4)), fixed_grid, picture(moving_grid, np.linalg.inv(truth)), moving_grid
     )
-    found = refine_affine(AffineProblem(images, window_mm=30), np.eye(4), steps=50, rate_mm=2.0, dof="rigid")
+    found = refine_affine(AffineProblem(images, window_mm=30), np.eye(4), steps=50, rate=0.02, dof="rigid")
     assert np.abs(found[:3, :3] @ found[:3, :3].T - np.eye(3)).max() < 1e-6
     assert corner_error(found, truth) < 1.0
 

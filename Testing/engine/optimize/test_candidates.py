@@ -13,7 +13,7 @@ def test_robust_affine_ignores_a_third_of_outliers():
     truth[:3, :3] *= 1.06
     moving = fixed @ truth[:3, :3].T + truth[:3, 3] + rng.normal(0, 2, fixed.shape)
     moving[:200] = rng.uniform(-150, 150, (200, 3))
-    found, agreement = robust_affine(fixed, moving, np.ones(600))
+    found, agreement = robust_affine(fixed, moving, np.ones(600), least_scale_mm=5.0)
     assert corner_error(found, truth, radius=100) < 2.5
     assert 0.6 < agreement < 0.75
 
@@ -24,7 +24,7 @@ def test_robust_affine_trusts_weights():
     moving = fixed + np.array([10, 0, 0])
     moving[:250] = fixed[:250] + np.array([0, 60, 0])
     weights = np.where(np.arange(400) < 250, 0.01, 1.0)
-    found, _ = robust_affine(fixed, moving, weights)
+    found, _ = robust_affine(fixed, moving, weights, least_scale_mm=5.0)
     assert np.abs(found[:3, 3] - [10, 0, 0]).max() < 1.0
 
 

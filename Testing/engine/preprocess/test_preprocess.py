@@ -99,8 +99,9 @@ def test_content_box_and_network_image_keep_positions():
     image.SetOrigin((5.0, 6.0, 7.0))
     prepared = prepare(volume_from_image(image))
     start = (prepared.grid.ijk_from_lps @ [*prepared.content.origin_lps, 1])[:3].round().astype(int)
-    assert start.tolist() == [30 - 4, 10 - 8, 20 - 6]  # 8 mm of margin
-    assert (start + prepared.content.size_ijk).tolist() == [60 + 4, 50 + 8, 40 + 6]
+    # The body's diagonal is 78.1 mm; a fortieth of it is the margin, in whole voxels.
+    assert start.tolist() == [30 - 1, 10 - 2, 20 - 2]
+    assert (start + prepared.content.size_ijk).tolist() == [60 + 1, 50 + 2, 40 + 2]
 
     spacing = network_spacing(prepared, prepared, 32)
     assert spacing == pytest.approx(prepared.content.extent_mm.max() / 32)
@@ -112,6 +113,21 @@ def test_content_box_and_network_image_keep_positions():
     found = grid.lps_from_ijk @ [*center, 1]
     expected = prepared.grid.lps_from_ijk @ [44.5, 29.5, 29.5, 1]
     assert np.abs(found - expected)[:3].max() < 0.6
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1.0, 1e3])
+def test_the_network_sees_enough_voxels_at_any_size(factor):
+    def cube(count: int, spacing: float):
+        array = np.random.default_rng(0).uniform(80, 100, (count,) * 3).astype(np.float32)
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((factor * spacing,) * 3)
+        return prepare(volume_from_image(image))
+
+    fine, coarse = cube(80, 1.0), cube(8, 10.0)
+    assert network_spacing(fine, fine, 128) == pytest.approx(factor * 1.0)
+    assert network_spacing(fine, fine, 40) == pytest.approx(factor * 2.0)
+    for one, other in ((fine, coarse), (coarse, fine), (coarse, coarse)):
+        assert network_spacing(one, other, 128) == pytest.approx(factor * 80 / 64)
 
 
 def test_levels_keep_thick_slices():

@@ -192,3 +192,13 @@ def test_uncertainty_metrics_leave_out_what_is_unknown():
     assert found["mean_mm"] == found["median_mm"] == pytest.approx(2.0)
     assert found["p90_mm"] == pytest.approx(2.8) and found["unknown_percent"] == pytest.approx(25.0)
     assert metrics.uncertainty_metrics(values * np.nan, values > 0) is None
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1.0, 1e4])
+def test_the_size_of_a_body(factor):
+    body = np.zeros((40, 50, 60), dtype=bool)
+    body[10:30, 5:45, 20:50] = True
+    body[39, 0, 0] = True  # a stray voxel
+    grid = VolumeGrid((60, 50, 40), factor * np.array([1.0, 2.0, 3.0]), np.zeros(3), np.eye(3))
+    assert metrics.size_mm(body, grid) == pytest.approx(factor * np.linalg.norm([30.0, 80.0, 60.0]))
+    assert metrics.size_mm(np.zeros_like(body), grid) == pytest.approx(np.linalg.norm(grid.extent_mm))

@@ -129,3 +129,25 @@ def test_the_documents_name_the_limits():
     ]
     numbers = sorted(number for row in told for number in row)
     assert numbers == sorted(limit for limits in LIMITS.values() for limit in (limits["check"], limits["poor"]))
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1.0, 1e3])
+def test_limits_in_mm_go_with_the_body(factor):
+    lengths = {"notes__fixed_body_mm": 400.0 * factor, "notes__fixed_voxel_mm": 1.0 * factor}
+    places = {"landmarks__before__mean_mm": 9.0 * factor, "landmarks__after__mean_mm": 1.5 * factor}
+    places |= {"uncertainty__median_mm": 4.9 * factor, "uncertainty__p90_mm": 11.0 * factor}
+    found = verdict(changed(**places, **lengths))
+    assert found["word"] == "good", found["reasons"]
+    assert found["thresholds"]["uncertainty_p90_mm"]["poor"] == pytest.approx(40.0 * factor)
+    assert found["thresholds"]["overlap_percent"] == LIMITS["overlap_percent"]
+    assert verdict(changed(**places | {"uncertainty__median_mm": 5.1 * factor}, **lengths))["word"] == "check"
+    assert verdict(changed(**places | {"landmarks__after__mean_mm": 10.1 * factor}, **lengths))["word"] == "poor"
+    # Coarse voxels allow as much as a large body does.
+    lengths["notes__fixed_voxel_mm"] = 4.0 * factor
+    assert verdict(changed(**places | {"uncertainty__median_mm": 9.9 * factor}, **lengths))["word"] == "good"
+
+
+def test_small_figures_are_told_with_the_digits_that_count():
+    places = {"landmarks__before__mean_mm": 9e-4, "landmarks__after__mean_mm": 1.234e-4, "uncertainty__median_mm": 2e-4}
+    reasons = " ".join(verdict(changed(**places))["reasons"])
+    assert "0.00012 mm" in reasons and "0.0009 mm" in reasons and "less than 0.0002 mm" in reasons

@@ -133,6 +133,23 @@ def test_same_as_notices_half_a_voxel(image):
     assert not grid.same_as(grid.padded(1.0))
 
 
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
+def test_same_as_asks_for_a_share_of_a_voxel(image, factor):
+    grid = VolumeGrid.of(image)
+
+    def moved(voxels: float, away: float = 0.0) -> VolumeGrid:
+        origin = grid.origin_lps + voxels * grid.spacing.min() + away
+        return VolumeGrid(grid.size_ijk, factor * grid.spacing, factor * origin, grid.direction)
+
+    assert moved(0.0).same_as(moved(5e-4)) and not moved(0.0).same_as(moved(0.01))
+    assert moved(0.0).same_as(moved(0.009), 0.01)
+    # Far from the origin a header of float32 numbers cannot be more exact.
+    far = moved(0.0, 123456.783)
+    written = VolumeGrid(far.size_ijk, far.spacing, far.origin_lps.astype(np.float32).astype(float), far.direction)
+    assert np.abs(far.origin_lps - written.origin_lps).max() > 1e-3 * factor
+    assert far.same_as(written)
+
+
 def test_ras_and_lps():
     np.testing.assert_array_equal(lps_from_ras() @ [1, 2, 3, 1], [-1, -2, 3, 1])
 

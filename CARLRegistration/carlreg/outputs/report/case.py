@@ -131,7 +131,7 @@ def _image(folder: Path, side: str, recorded: dict, given: str | os.PathLike | V
     path = given_path(given, f"{side} image") if given is not None else _find(folder, side, recorded)
     volume = read_volume(path, f"{side} image")
     expected = VolumeGrid(recorded["size"], recorded["spacing"], recorded["origin"], recorded["direction"])
-    if not volume.grid.same_as(expected, tolerance_mm=0.01):
+    if not volume.grid.same_as(expected, tolerance=0.01):
         raise GeometryError(
             f"{volume.name}: expected the {side} image of this result ({_shown(expected)}), got another "
             f"({_shown(volume.grid)}, or elsewhere in space). Name the right file: --{side} FILE."
@@ -176,7 +176,7 @@ def _on_fixed(path: Path, grid: VolumeGrid) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"{path.parent}: expected {path.name} in the result folder; it is missing. Register again.")
     image = read_file(path, path.name)[0]
-    if not VolumeGrid.of(image).same_as(grid, tolerance_mm=0.01):
+    if not VolumeGrid.of(image).same_as(grid, tolerance=0.01):
         raise GeometryError(f"{path.name}: expected the fixed image's grid, got another. Register again.")
     return sitk.GetArrayFromImage(image).astype(np.float32, copy=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,8 @@ def largest_shown(uncertainty_mm: sitk.Image | None) -> float:
     if not known.size:
         return 1.0
     high = float(np.percentile(known[:: max(1, known.size // 1_000_000)], 98))
-    return next((n for n in (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 50, 75, 100) if n >= high), float(np.ceil(high)))
+    unit = 100.0 ** math.floor(math.log10(high) / 2) if high > 0 else 1.0
+    return next(n * unit for n in (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 50, 75, 100) if n * unit >= 0.999999 * high)
 
 
 def uncertain_colors(share: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from ...quality.limits import shown
 from . import charts
 from .case import ReportCase
 
@@ -20,7 +21,7 @@ def esc(value) -> str:
 def number(value, digits: int = 3, unit: str = "") -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
-    text = f"{value:,d}" if isinstance(value, int) else f"{value:.{digits}f}"
+    text = f"{value:,d}" if isinstance(value, int) else shown(value, digits)
     return text + (f"&nbsp;{unit}" if unit else "")
 
 
@@ -41,7 +42,7 @@ def _segment(segment: dict) -> str:
     determinant = segment["determinant"]
     return (
         f"<tr><td>{esc(segment.get('name') or 'label ' + str(segment['label']))}</td>"
-        f'<td class="n">{segment["volume_mm3"] / 1000:.1f}</td>'
+        f'<td class="n">{shown(segment["volume_mm3"] / 1000, 1)}</td>'
         f'<td class="n">{segment["volume_change_percent"]:+.1f}</td>'
         f'<td class="n">{determinant["mean"]:.3f} ± {determinant["sd"]:.3f}</td>'
         f'<td class="n">{determinant["p5"]:.2f} to {determinant["p95"]:.2f}</td></tr>'

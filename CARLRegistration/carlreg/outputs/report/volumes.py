@@ -33,9 +33,9 @@ def viewer_data(case: ReportCase, middle_ijk: list[int]) -> dict:
     if case.uncertainty_mm is not None:
         values, unknown, image = _known(case.uncertainty_mm)
         largest = largest_shown(case.uncertainty_mm)
-        layers.append(
-            _marked("uncertainty", "Uncertainty", values, unknown, image, 0.0, largest, "carlreg_uncertainty", "mm", 1)
-        )
+        digits = max(1, 1 - math.floor(math.log10(largest)))
+        colors = "carlreg_uncertainty"
+        layers.append(_marked("uncertainty", "Uncertainty", values, unknown, image, 0.0, largest, colors, "mm", digits))
     point = case.fixed.TransformIndexToPhysicalPoint(middle_ijk)
     return {
         "layers": layers,
