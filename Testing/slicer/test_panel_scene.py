@@ -76,7 +76,7 @@ def test_what_is_missing_is_installed_the_right_way(panel, monkeypatch):
     finally:
         if kept is not None:
             sys.modules["torch"] = kept
-    assert calls == [["safetensors>=0.4"]] and installed == {"torch", "safetensors"}
+    assert calls == [["safetensors>=0.4", "pydicom>=2.3"]] and installed == {"torch", "safetensors", "pydicom"}
     dependencies.ensure()
     assert len(calls) == 1
 

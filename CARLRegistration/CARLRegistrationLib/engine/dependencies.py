@@ -20,7 +20,7 @@ from .task import Task
 
 REQUIREMENTS_FILE = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 # What a download takes, roughly: torch for the CPU alone, and with CUDA.
-_SIZES = {"torch": "200 MB to 3 GB", "safetensors": "1 MB"}
+_SIZES = {"torch": "200 MB to 3 GB", "safetensors": "1 MB", "pydicom": "2 MB"}
 _CHECK_SECONDS = 120.0  # that a Python may take to say what it has
 
 

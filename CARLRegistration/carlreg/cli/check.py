@@ -17,7 +17,13 @@ NAME = "check"
 HELP = "Tell whether this Python has all that is needed, and which devices there are."
 EPILOG = "Exit code 0 whatever is found; what is missing is listed."
 # Module names, and what they are called on the package index.
-NEEDED = {"numpy": "numpy", "SimpleITK": "SimpleITK", "safetensors": "safetensors", "torch": "torch"}
+NEEDED = {
+    "numpy": "numpy",
+    "SimpleITK": "SimpleITK",
+    "safetensors": "safetensors",
+    "pydicom": "pydicom",
+    "torch": "torch",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ def test_it_tells_versions_and_devices():
     found = json.loads(outcome.out)
     assert outcome.code == 0 and found["missing"] == {} and found["executable"] == sys.executable
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    for package in ("numpy", "SimpleITK", "safetensors"):
+    for package in ("numpy", "SimpleITK", "safetensors", "pydicom"):
         assert found["versions"][package].startswith(importlib.metadata.version(package)[:5])
     assert found["devices"][0]["name"] == "cpu" and found["devices"][0]["free_mb"] > 100
     text = carlreg("check").out
@@ -24,12 +24,14 @@ def test_it_tells_versions_and_devices():
 
 
 def test_what_is_missing_or_broken_is_said(monkeypatch):
+    real = importlib.import_module
+
     def broken(name):
         if name == "torch":
             raise OSError("libtorch.so: wrong ELF class")
         if name == "SimpleITK":
             raise ModuleNotFoundError("No module named 'SimpleITK'")
-        return importlib.__import__(name)
+        return real(name)
 
     monkeypatch.setattr(check.importlib, "import_module", broken)
     found = check.inspect_python()

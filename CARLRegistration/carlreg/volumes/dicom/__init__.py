@@ -1,0 +1,38 @@
+"""DICOM: which series a path means, which volume of it, and its values on a regular grid; else a refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from .magic import is_dicom
+
+__all__ = ["is_dicom", "read_series", "references"]
+
+
+def read_series(
+    path: Path, name: str, group: int | None = None, option: str = "frame_group"
+) -> tuple[sitk.Image, dict[str, str], list[str]]:
+    """The volume of a folder with one series, or of the series that a DICOM file belongs to.
+
+    group: which, from 1, where a series holds several (time points, echoes, stacks). option: what messages call it.
+    Returns: the image, its attributes by keyword, warnings.
+    Raises: InputError (none, several, damaged, color), GeometryError (tilted or unevenly spaced slices),
+        NotEnoughMemory.
+    """
+    from .reading import read  # pydicom takes a moment to load
+
+    return read(path, name, group, option)
+
+
+def references(attributes: dict[str, str]) -> dict:
+    """What a spatial registration object needs to name a series: its identifiers only; {} for other files.
+
+    attributes: `Volume.dicom`. SOPInstanceUIDs is a list, in the order of the slices.
+    """
+    names = ("FrameOfReferenceUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "Modality")
+    found: dict = {name: attributes[name] for name in names if name in attributes}
+    if "SOPInstanceUIDs" in attributes:
+        found["SOPInstanceUIDs"] = attributes["SOPInstanceUIDs"].split("\\")
+    return found
