@@ -88,7 +88,11 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         args.transform, convention=args.convention, direction=args.direction, fixed=args.fixed, moving=args.moving
     )
     images = [path for path in args.inputs if kind_of(path) == "image"]
-    reference = volumes.read_volume(args.reference, "reference").grid if args.reference else None
+    warnings: list[str] = []
+    reference = None
+    if args.reference:
+        volume = volumes.read_volume(args.reference, "reference", uniform=True)
+        reference, warnings = volume.grid, list(volume.warnings)
     opened = _with_grids(opened, images, reference, args.inverse)
     if args.inverse:
         opened = formats.chosen(opened, "inverse", check=progress.check)
@@ -103,6 +107,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         points_follow=args.points == "follow",
         model_space=args.model_space,
         check=progress.check,
+        warn=warnings.append,
     )
     out = given_path(args.out, "--out")
     several = len(args.inputs) > 1 or out.is_dir()
@@ -118,6 +123,8 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
             done.append(formats.apply_to_file(plan, path, part))
     for target, what in zip(targets, done, strict=True):
         display.result(f"wrote {target} ({what})")
+    for warning in dict.fromkeys([*opened.notes, *warnings]):
+        display.result(f"Warning: {warning}")
 
 
 def _with_grids(opened, images, reference, inverse: bool):

@@ -104,7 +104,7 @@ def write_target(
     """
     from .. import formats, volumes
 
-    like = volumes.read_volume(args.grid, "grid").grid if args.grid else None
+    like = volumes.read_volume(args.grid, "grid", uniform=True).grid if args.grid else None
 
     lines = [*notes, *(f"{name}: {value}" for name, value in (details or {}).items())]
 

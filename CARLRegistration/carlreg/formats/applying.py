@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +12,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..io.checks import existing_path, read_error
+from ..io.checks import existing_path
 from ..io.itk_transform import is_linear, map_points
 from ..io.points import map_points_file
 from ..outputs.resample import INTERPOLATORS, resample
 from ..physical import jacobian_determinant
 from ..physical.general import sample_transform
 from ..spaces import VolumeGrid
-from ..volumes import read_volume, write_image
+from ..volumes import read_image, write_image
+from ..volumes.geometry import first_frame
 from . import surfaces
 from .catalog import kind_of
 from .fields import affine_after_field, require_overlap
@@ -26,6 +28,7 @@ from .inverting import map_points_back
 from .opening import Opened, chosen
 
 GRIDS = ("first", "own")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,7 @@ class Applying:
     mass_preserving: intensities times the determinant of the Jacobian, so that sums over regions are kept.
     points_follow: points, curves and models belong to the second side and go with its volumes, to the first; else they
     go where the transform sends them, from the first side to the second. model_space: of models that do not tell.
+    warn: is told what a user should know about an input although it can be used.
     """
 
     opened: Opened
@@ -47,6 +51,7 @@ class Applying:
     points_follow: bool = False
     model_space: str | None = None
     check: Callable[[], None] | None = None
+    warn: Callable[[str], None] = log.warning
 
     def __post_init__(self) -> None:
         if self.grid not in GRIDS:
@@ -90,14 +95,15 @@ def apply_to_file(plan: Applying, path: str | os.PathLike, out: Path) -> str:
 
 def grid_of(path: str | os.PathLike) -> VolumeGrid:
     """Where an image's voxels lie; of a sequence its frames'."""
-    image = _read(existing_path(path, "input"))
-    return VolumeGrid.of(image[:, :, :, 0] if image.GetDimension() == 4 else image)
+    return VolumeGrid.of(first_frame(read_image(path, "input")[0]))
 
 
 def _image(plan: Applying, file: Path, out: Path) -> str:
-    image = _read(file)
+    image, notes = read_image(file, "input")
+    for note in notes:
+        plan.warn(note)
     frames = image.GetSize()[3] if image.GetDimension() == 4 else 1
-    first = image[:, :, :, 0] if image.GetDimension() == 4 else image
+    first = first_frame(image)
     grid = _output_grid(plan, first)
     moving = plan.opened.sides.grids[1]
     if moving is not None:
@@ -134,24 +140,6 @@ def _image(plan: Applying, file: Path, out: Path) -> str:
     what = f"{frames} frames, " if frames > 1 else ""
     scaled = ", times the Jacobian" if factor is not None else ""
     return f"{what}{size} voxels, {plan.interpolation}{scaled}"
-
-
-def _read(file: Path) -> sitk.Image:
-    """A volume, checked as all inputs are; or a 4-D or many-component image, where each frame is one."""
-    if file.is_dir():
-        return read_volume(file, "input", uniform=True).image
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
-    try:
-        reader.ReadImageInformation()
-        plain = reader.GetNumberOfComponents() == 1 and (reader.GetDimension() < 4 or reader.GetSize()[3] == 1)
-        if plain:
-            return read_volume(file, "input", uniform=True).image
-        if reader.GetDimension() > 4 or (reader.GetDimension() == 4 and reader.GetNumberOfComponents() > 1):
-            raise InputError(f"{file.name}: expected a volume or a sequence of volumes, got {reader.GetDimension()}-D.")
-        return reader.Execute()
-    except RuntimeError as error:
-        raise read_error(error, f"input ({file.name})") from error
 
 
 def _output_grid(plan: Applying, image: sitk.Image) -> VolumeGrid:

@@ -50,10 +50,12 @@ def open_transform(
     """
     file = given_path(path, "transform")
     given = {"fixed": fixed, "moving": moving}
-    grids = _grids_beside(file)
-    for side, volume in given.items():
-        if volume is not None:
-            grids[side] = read_volume(volume, side).grid
+    grids, notes = _grids_beside(file), []
+    for side, path_of_side in given.items():
+        if path_of_side is not None:
+            volume = read_volume(path_of_side, side, uniform=True)
+            grids[side] = volume.grid
+            notes += volume.warnings
     backward = direction == "forward" and file.name == _INVERSE and (file.parent / "settings.json").is_file()
     ordered = ("moving", "fixed") if backward else ("fixed", "moving")
     first, second = (grids.get(side) for side in ordered)
@@ -64,7 +66,7 @@ def open_transform(
         near = read(beside).transform
     from_file, to_file = (_path_of(given[side]) for side in ordered)
     sides = Sides(ordered, (first, second), (from_file, to_file))
-    return Opened(imported.transform, sides, imported.notes, near)
+    return Opened(imported.transform, sides, (*imported.notes, *notes), near)
 
 
 def _path_of(volume: str | os.PathLike | None) -> Path | None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 
 from ..errors import GeometryError, InputError
+from ..io.checks import existing_path
 from ..maps.exchange import array_from_tensor, tensor_from_array
-from ..paths import given_path
 from ..physical import PhysicalTransform
 from ..physical.interpolate import inside_index, lattice_affine, sample_at_index
 from ..physical.jacobian import slab_determinant
@@ -22,6 +21,7 @@ from ..physical.workers import in_threads
 from ..progress import Progress
 from ..spaces import VolumeGrid, apply_affine
 from ..volumes import Volume
+from ..volumes.reading import read_file
 from . import metrics, segments
 from .labels import image_of, label_array, label_overlap, onto, without_counterpart
 from .limits import NO_OVERLAP_PERCENT, UNLIKE_BEFORE_PERCENT
@@ -143,19 +143,19 @@ def read_uncertainty(path: str | os.PathLike, fixed_grid: VolumeGrid) -> np.ndar
 
     Raises InputError when it is no image, GeometryError when it lies on another grid.
     """
-    name = Path(path).name
-    try:
-        image = sitk.ReadImage(str(given_path(path, "uncertainty")))
-        grid = VolumeGrid.of(image) if image.GetDimension() == 3 else None
-    except RuntimeError as error:
-        raise InputError(f"uncertainty ({name}): expected a volume as carlreg writes it, got none.") from error
-    if grid is None or not grid.same_as(fixed_grid, tolerance=0.01):
+    file = existing_path(path, "uncertainty")
+    name = file.name
+    if file.is_dir():
+        raise InputError(f"uncertainty ({name}): expected a volume as carlreg writes it, got a folder.")
+    image, _ = read_file(file, f"uncertainty ({name})")
+    grid = VolumeGrid.of(image)
+    if not grid.same_as(fixed_grid, tolerance=0.01):
         raise GeometryError(
             f"uncertainty ({name}): expected the fixed volume's grid of {fixed_grid.size_ijk} voxels, got another. "
             "Give the uncertainty.nii.gz that was written for this fixed volume."
         )
     values = sitk.GetArrayFromImage(image).astype(np.float32)
-    values[~(values > 0)] = np.nan  # ITK reads NaN in NIfTI as 0, which no bound is
+    values[~(values > 0)] = np.nan  # what other programs write where nothing is known, which no bound is
     return values
 
 

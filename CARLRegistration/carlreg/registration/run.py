@@ -16,7 +16,7 @@ from ..models import registry
 from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..uncertainty import uncertainty_of
-from ..volumes import Volume, pair_warnings
+from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
 from .field import check_field_spacing, delivered, optimized_field
 from .pair import as_volume, dicom_info, prepare_pair
@@ -68,7 +68,9 @@ def register_pair(
     progress = progress or Progress()
     progress.weights = progress.weights or dict(STAGE_WEIGHTS)
     device = machine.set_up(settings)
-    warnings = list(pair_warnings(fixed, moving))
+    require_comparable(fixed, moving)
+    masks = [mask for mask in (fixed_mask, moving_mask) if isinstance(mask, Volume)]
+    warnings = [*pair_warnings(fixed, moving), *(note for mask in masks for note in mask.warnings)]
     machine.require_memory_for(fixed, moving, settings)
     check_field_spacing(settings.field_spacing_mm, fixed.grid)
 

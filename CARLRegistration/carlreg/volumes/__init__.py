@@ -5,18 +5,20 @@ from ..io.points import read_landmarks
 from .dicom import references as dicom_references
 from .masks import read_labels, read_mask
 from .memory import available_memory_mb, require_memory
-from .volume import Volume, pair_warnings, read_volume, volume_from_image, write_image
+from .volume import Volume, pair_warnings, read_image, read_volume, require_comparable, volume_from_image, write_image
 
 __all__ = [
     "Volume",
     "available_memory_mb",
     "dicom_references",
     "pair_warnings",
+    "read_image",
     "read_labels",
     "read_landmarks",
     "read_mask",
     "read_transform",
     "read_volume",
+    "require_comparable",
     "require_memory",
     "volume_from_image",
     "write_image",

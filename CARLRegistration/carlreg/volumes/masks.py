@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 
@@ -11,11 +12,13 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..io.checks import check_kind, existing_path
 from ..spaces.grid import VolumeGrid
+from . import dicom
 from .geometry import checked_grid, first_frame
-from .reading import read_file
-from .volume import Volume
+from .reading import check_values, read_file
+from .volume import Volume, read_volume
 
 _FULL_INT32 = 2**31 - 1
+log = logging.getLogger(__name__)
 
 
 def read_mask(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = "mask") -> Volume:
@@ -24,7 +27,7 @@ def read_mask(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = 
     A mask on another grid is resampled onto the volume's, nearest neighbor.
     Raises InputError (unreadable, empty, off the volume) or GeometryError.
     """
-    image, label = _read(path, name)
+    image, label, notes = _read(path, name)
     mask = image > 0
     if not _any(mask):
         raise InputError(f"{label}: expected a mask with voxels above 0, got an empty one. Give another mask, or none.")
@@ -34,7 +37,7 @@ def read_mask(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = 
             f"{label}: no part of it lies on {volume.name}. Check that the mask was drawn on this volume, and that "
             "fixed and moving are not exchanged."
         )
-    return Volume(mask, None if isinstance(path, sitk.Image) else str(path), label)
+    return Volume(mask, None if isinstance(path, sitk.Image) else str(path), label, warnings=tuple(notes))
 
 
 def read_labels(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = "labels") -> sitk.Image:
@@ -42,10 +45,12 @@ def read_labels(path: str | os.PathLike | sitk.Image, volume: Volume, name: str 
 
     Raises InputError (unreadable, not whole numbers, no label, off the volume) or GeometryError.
     """
-    image, label = _read(path, name)
+    image, label, notes = _read(path, name)
+    for note in notes:
+        log.warning(note)
     if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
         array = sitk.GetArrayFromImage(image)
-        if not np.all(np.isfinite(array)) or np.any(array != np.rint(array)) or np.abs(array).max() > _FULL_INT32:
+        if np.any(array != np.rint(array)) or np.abs(array).max() > _FULL_INT32:
             raise InputError(f"{label}: expected whole numbers (a label map), got an image with other values.")
         whole = sitk.GetImageFromArray(array.astype(np.int32))
         whole.CopyInformation(image)
@@ -58,19 +63,24 @@ def read_labels(path: str | os.PathLike | sitk.Image, volume: Volume, name: str 
     return image
 
 
-def _read(path: str | os.PathLike | sitk.Image, name: str) -> tuple[sitk.Image, str]:
+def _read(path: str | os.PathLike | sitk.Image, name: str) -> tuple[sitk.Image, str, list[str]]:
     if isinstance(path, sitk.Image):
         image, label = path, name
         if math.prod(image.GetSize()[3:]) == 1:
             image = first_frame(image)
         check_kind(image.GetSize(), image.GetNumberOfComponentsPerPixel(), label)
         checked_grid(image, label)
-        return image, label
+        return image, label, []
     file = existing_path(path, name)
     label = f"{name} ({file.name})"
     if file.is_dir():
         raise InputError(f"{label}: expected a file, got a folder.")
-    return read_file(file, label)[0], label
+    if dicom.is_dicom(file):
+        found = read_volume(file, name, uniform=True)
+        return found.image, label, list(found.warnings)
+    image, notes = read_file(file, label)
+    check_values(image, label, uniform=True)
+    return image, label, notes
 
 
 def _onto(image: sitk.Image, volume: Volume) -> sitk.Image:

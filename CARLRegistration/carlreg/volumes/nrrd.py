@@ -160,6 +160,8 @@ def _notes(fields: dict[str, str], image: sitk.Image, name: str) -> list[str]:
         notes.append(f"{name}: its header does not give the voxel size; it is taken as 1 mm.")
     elif "spacedirections" not in fields:
         notes.append(f"{name}: the file does not say which way the volume is turned.")
+    elif "space" not in fields and fields.get("spacedimension") == str(image.GetDimension()) == "4":
+        pass  # so ITK itself writes time series, because NRRD has no name for L, P, S and time
     elif not re.fullmatch(_PATIENT, fields.get("space", "").lower()):
         space = fields.get("space") or "none that it names"
         notes.append(f"{name}: its header's space ({space}) is not the patient's; its axes are taken as L, P, S.")

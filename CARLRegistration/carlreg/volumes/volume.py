@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import InputError
+from ..errors import GeometryError, InputError
 from ..io.checks import check_kind, existing_path, reason
 from ..spaces.grid import VolumeGrid
 from . import dicom
 from .geometry import checked_grid, first_frame
-from .reading import check_values, read_file
+from .reading import ANY_IMAGE, Accepted, check_values, read_file
+
+# A small piece of a body against all of it is 100.
+_LARGEST_RATIO = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,21 @@ def read_volume(path: str | os.PathLike, name: str | None = None, *, uniform: bo
     return _checked(image, str(file), label, attributes, notes, uniform)
 
 
+def read_image(path: str | os.PathLike, name: str, accepted: Accepted = ANY_IMAGE) -> tuple[sitk.Image, list[str]]:
+    """Read and check, as `read_volume` does, an image that may have frames (4-D) or several values per voxel.
+
+    Returns: the image, and what a user should know about it. Raises as `read_volume`.
+    """
+    file = existing_path(path, name)
+    label = f"{name} ({file.resolve().name})"
+    if file.is_dir() or dicom.is_dicom(file):
+        volume = read_volume(file, name, uniform=True)
+        return volume.image, list(volume.warnings)
+    image, notes = read_file(file, label, accepted)
+    check_values(image, label, uniform=True)
+    return image, notes
+
+
 def volume_from_image(image: sitk.Image, name: str = "image") -> Volume:
     """Check a SimpleITK image as `read_volume` does, without copying it. Raises InputError, GeometryError."""
     if not isinstance(image, sitk.Image):
@@ -87,6 +105,16 @@ def write_image(image: sitk.Image, path: str | os.PathLike, compress: bool = Tru
         if "Unable to determine ImageIO" in str(error) or "No ImageIO" in str(error):
             raise InputError(f"{target.name}: expected a name that ends in .nii.gz, .nrrd or .mha.") from error
         raise OSError(f"Writing {target} failed: {reason(error)}") from error
+
+
+def require_comparable(fixed: Volume, moving: Volume) -> None:
+    """Raise GeometryError for a pair of which one is so much larger that it cannot show the same."""
+    widths = [float(volume.grid.extent_mm.max()) for volume in (fixed, moving)]
+    if max(widths) > _LARGEST_RATIO * min(widths):
+        raise GeometryError(
+            f"Expected two volumes of about the same size: {fixed.name} is {widths[0]:.3g} mm long, {moving.name} "
+            f"{widths[1]:.3g} mm. Is the voxel size of one in another unit?"
+        )
 
 
 def pair_warnings(fixed: Volume, moving: Volume) -> list[str]:

@@ -44,7 +44,7 @@ WRONG = [
     ([*REGISTER, "--settings", "{unknown}"], "Unknown settings colour; known are model"),
     ([*REGISTER, "--settings", "{lost_weights}"], "weights: gone.trch does not exist"),
     ([*REGISTER, "--initial-transform", "{out}.h5"], "initial transform: {out}.h5 does not exist"),
-    ([*REGISTER, "--moving-mask", ""], "moving mask: an empty path does not exist"),
+    ([*REGISTER, "--moving-mask", ""], "moving mask: expected a path, got an empty path"),
     (["register", "{out}", "{moving}", "--out", "{out}"], "fixed: {out} does not exist"),
     (["register", "{fixed}", "{moving}", "--out", "{fixed}"], "expected a folder for the results, got a file"),
     (["register", "{fixed}", "{moving}", "--out", "{folder}"], "the folder is not empty"),
