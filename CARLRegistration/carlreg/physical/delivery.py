@@ -107,7 +107,7 @@ def to_fixed_grid(
             that inside the fixed volume the working field is delivered unchanged).
     Beyond `residual_grid` its edge value is continued and decays; in the margin the field fades to exactly zero at
     its outermost nodes by a cosine. The margin grows where a steep fade would fold; folds that still arise outside
-    the fixed volume are smoothed away.
+    the fixed volume are smoothed away, at the volume's edge together with it where that alone is not enough.
     """
     residual = tensor_from_array(np.asarray(residual_lps, dtype=np.float32)).permute(3, 0, 1, 2).contiguous()
     aligned = parallel(residual_grid, fixed_grid)
@@ -138,12 +138,13 @@ def to_fixed_grid(
     # Smoothed only where the field is new: in the fade, unless resampling to another lattice itself made folds.
     unchanged = aligned and np.allclose(spacing, residual_grid.spacing)
     frozen = array_from_tensor(weight >= 1.0) if unchanged else None
-    field, report = repair_folds(
-        field, fade.grid.spacing, min_determinant=_MIN_DETERMINANT, direction=fade.grid.direction, frozen=frozen
-    )
+    how = {"min_determinant": _MIN_DETERMINANT, "direction": fade.grid.direction}
+    repaired, report = repair_folds(field, fade.grid.spacing, frozen=frozen, **how)
+    if report["left"] and frozen is not None:  # next to nodes that are held: a little of the volume has to give way
+        repaired, report = repair_folds(field, fade.grid.spacing, **how)
     if report["nodes"]:
         log.info("Delivered field: %d folded nodes smoothed, %d left.", report["nodes"], report["left"])
-    return PhysicalTransform(affine_lps, field, fade.grid)
+    return PhysicalTransform(affine_lps, repaired, fade.grid)
 
 
 def _sampled(residual: Tensor, residual_grid: VolumeGrid, grid: VolumeGrid) -> Tensor:

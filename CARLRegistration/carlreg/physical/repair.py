@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
+import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,8 +16,11 @@ from ..maps.exchange import array_from_tensor, tensor_from_array
 from .jacobian import determinant
 from .workers import in_threads
 
-_SMOOTHING_ROUNDS = 45
-_DAMPING_AFTER = 30
+# Rounds whose radius grows slowly; then it grows by its own share. Nodes that all rounds may visit together: a minute
+# or two of work. Powers of 0.85 by which the whole field is damped at most, where smoothing was not enough.
+_SLOW_ROUNDS = 15
+_MOST_VISITS = 60_000_000
+_DAMPING_STEPS = 128
 _SLAB_NODES = 2**17
 
 
@@ -73,14 +80,18 @@ def repair_folds(
 ) -> tuple[np.ndarray, dict]:
     """Removes folds by smoothing the field around them; everything else stays bit for bit.
 
+    Each region of folds is smoothed by itself, over ever wider surroundings. The work is bounded: by the number of
+    rounds, and by how many nodes they visit in all. What folds then is damped, see `damping` and `left` below.
+
     Args:
         residual: (D, H, W, 3) float32 mm; the map is x + residual(x).
         spacing: mm along i, j, k. direction: 3x3, columns = axes i, j, k in the vectors' frame (LPS); None = identity.
         min_determinant: every node must end above it, by one-sided differences along all axes too.
         frozen: (D, H, W) bool, nodes that must not change.
-    Returns: the field (the same array when nothing was wrong) and a report: `nodes` that folded, `rounds`,
-        `changed` nodes, `damping` (1.0, or the factor on the whole field where local repair was not enough),
-        `left` (folded nodes that remain; 0 unless frozen nodes fold themselves), `min_determinant` before and after.
+    Returns: the field (the same array when nothing was wrong) and a report: `nodes` that folded, `rounds`, `visits`
+        (nodes of all smoothed boxes, added up), `changed` nodes, `damping` (1.0, or the factor on the whole field where
+        local repair was not enough), `left` (folded nodes that remain; 0 unless there are frozen nodes),
+        `min_determinant` before and after.
     """
     residual = np.asarray(residual, dtype=np.float32)
     if residual.ndim != 4 or residual.shape[3] != 3:
@@ -93,7 +104,7 @@ def repair_folds(
     may_change = reachable = None
     if frozen is not None:
         may_change = ~tensor_from_array(np.asarray(frozen, dtype=bool))
-        reachable = F.max_pool3d(may_change.float()[None, None], 3, stride=1, padding=1)[0, 0] > 0
+        reachable = _dilated(may_change, 1)
 
     def folded(part: Tensor, box=(slice(None),) * 3) -> Tensor:
         found = smallest_determinants(part, spacing, direction) <= min_determinant
@@ -104,6 +115,7 @@ def repair_folds(
     report = {
         "nodes": int(bad.sum()),
         "rounds": 0,
+        "visits": 0,
         "changed": 0,
         "damping": 1.0,
         "left": 0,
@@ -114,22 +126,11 @@ def repair_folds(
     if reachable is not None:
         bad &= reachable
 
-    for round_number in range(_SMOOTHING_ROUNDS):
-        if not bad.any():
-            break
-        report["rounds"] = round_number + 1
-        radius = 2 + round_number // 3
-        factor = 1.0 if round_number < _DAMPING_AFTER else 0.8
-        box = _box(bad, 3 * radius + 2)
-        _smooth_around(field, bad, box, radius, factor, may_change)
-        grown = _grow(box, 1, bad.shape)
-        checked = folded(field[(slice(None), *grown)], grown)
-        inner = tuple(slice(b.start - g.start, b.stop - g.start) for b, g in zip(box, grown, strict=True))
-        bad[box] = checked[inner]
-    while bad.any() and report["damping"] > 1e-3:
-        report["damping"] *= 0.85
-        field = field * 0.85 if may_change is None else torch.where(may_change, field * 0.85, field)
-        bad = folded(field)
+    # Wide means leave a step at frozen nodes, so that folds grow there; where none are near, narrow ones do too little.
+    ways = (_smoothed,) if may_change is None else (_relaxed, _smoothed)
+    field, bad = _repaired(field, bad, folded, ways, may_change, report)
+    if bad.any() and may_change is None:
+        field, report["damping"] = _damped(field, lambda damped: not bool(folded(damped).any()))
     smallest = smallest_determinants(field, spacing, direction)
     report["left"] = int((smallest <= min_determinant).sum())
     report["changed"] = int((field != original).any(dim=0).sum())
@@ -137,18 +138,110 @@ def repair_folds(
     return array_from_tensor(field.permute(1, 2, 3, 0)), report
 
 
-def _smooth_around(field: Tensor, bad: Tensor, box, radius: int, factor: float, may_change: Tensor | None) -> None:
-    part = field[(slice(None), *box)]
-    core = bad[box].float()[None, None]
-    core = F.max_pool3d(core, 2 * radius + 1, stride=1, padding=radius)
-    weight = _blurred(_blurred(core, radius // 2 + 1), radius // 2 + 1)[0]
-    if may_change is not None:
-        weight = weight * may_change[box]
+def _repaired(
+    field: Tensor, bad: Tensor, folded, ways, may_change: Tensor | None, report: dict
+) -> tuple[Tensor, Tensor]:
+    """The field after the first of some ways of smoothing that leaves no fold, else after the best, and its folds.
+
+    folded: of a part of the field and its box, where it folds. Counts rounds and visits in the report.
+    """
+    best: tuple[Tensor, Tensor] = field, bad
+    for smoothed in ways:
+        trial, still = field.clone(), bad.clone()
+        for radius in _radii(max(bad.shape), held=may_change is not None):
+            if not still.any():
+                return trial, still
+            if report["visits"] > _MOST_VISITS:
+                break
+            report["rounds"] += 1
+            for box in _boxes(still, radius):
+                part = trial[(slice(None), *box)]
+                report["visits"] += part[0].numel()
+                weight = _weight_around(still[box], radius)
+                if may_change is not None:
+                    weight = weight * may_change[box]
+                weight = weight.expand_as(part)
+                part.copy_(torch.where(weight > 0, torch.lerp(part, smoothed(part, radius), weight), part))
+                grown = _grow(box, 1, bad.shape)
+                checked = folded(trial[(slice(None), *grown)], grown)
+                inner = (slice(b.start - g.start, b.stop - g.start) for b, g in zip(box, grown, strict=True))
+                still[box] = checked[tuple(inner)]
+        if int(still.sum()) <= int(best[1].sum()):
+            best = trial, still
+        if not still.any():
+            break
+    return best
+
+
+def _radii(longest: int, held: bool) -> list[int]:
+    """How far around folds is smoothed, round by round: at last half of the lattice, so that nothing is out of reach.
+
+    held: some nodes are frozen. What does not fold away near them does not further out either.
+    """
+    slowly = [2 + number // 3 for number in range(_SLOW_ROUNDS)]
+    if held:
+        return slowly
+    radii = slowly
+    while radii[-1] < longest / 2:
+        radii = [*radii, math.ceil(1.3 * radii[-1])]
+    return radii
+
+
+def _boxes(bad: Tensor, radius: int) -> list[tuple[slice, ...]]:
+    """The boxes in which folds are smoothed: one for each region whose smoothing does not touch another's."""
+    margin = 3 * radius + 2
+    whole = _box(bad, margin)
+    near = array_from_tensor(_dilated(bad[whole], 2 * radius + 2).to(torch.uint8))
+    regions = sitk.LabelShapeStatisticsImageFilter()
+    regions.Execute(sitk.ConnectedComponent(sitk.GetImageFromArray(near)))
+    boxes = []
+    for label in regions.GetLabels():
+        i, j, k, *size = regions.GetBoundingBox(label)
+        box = tuple(
+            slice(outer.start + start, outer.start + start + count)
+            for outer, start, count in zip(whole, (k, j, i), size[::-1], strict=True)
+        )
+        boxes.append(_grow(box, radius, bad.shape))
+    return boxes if sum(map(_volume, boxes)) < _volume(whole) else [whole]
+
+
+def _smoothed(part: Tensor, radius: int) -> Tensor:
+    """3 d h w: means over wide windows."""
     smooth = part[:, None]
     for _ in range(2):
         smooth = _blurred(smooth, radius // 2 + 1)
-    smooth = smooth[:, 0] * factor
-    part.copy_(torch.where(weight > 0, torch.lerp(part, smooth, weight.expand_as(part)), part))
+    return smooth[:, 0]
+
+
+def _relaxed(part: Tensor, _radius: int) -> Tensor:
+    """3 d h w: means over neighbors only."""
+    return _blurred(part[:, None], 1)[:, 0]
+
+
+def _weight_around(bad: Tensor, radius: int) -> Tensor:
+    """1 d h w: 1 at folds and so many nodes around them, falling smoothly to 0 within twice the radius."""
+    core = _dilated(bad, radius).float()[None, None]
+    return _blurred(_blurred(core, radius // 2 + 1), radius // 2 + 1)[0]
+
+
+def _damped(field: Tensor, sound: Callable[[Tensor], bool]) -> tuple[Tensor, float]:
+    """The largest share of a field (a power of 0.85) that is sound, by bisection, and the factor."""
+    low, high = 0, _DAMPING_STEPS  # powers: too small, large enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if sound(field * 0.85**middle) else (middle, high)
+    return field * 0.85**high, 0.85**high
+
+
+def _dilated(mask: Tensor, radius: int) -> Tensor:
+    """Bool, d h w: within a cube of so many nodes around a node of the mask."""
+    grown = mask.float()[None, None]
+    for dim in range(3):
+        kernel, around = [1, 1, 1], [0, 0, 0]
+        reach = min(radius, mask.shape[dim])
+        kernel[dim], around[dim] = 2 * reach + 1, reach
+        grown = F.max_pool3d(grown, kernel, stride=1, padding=around)
+    return grown[0, 0] > 0
 
 
 def _blurred(volume: Tensor, radius: int) -> Tensor:
@@ -173,3 +266,7 @@ def _box(mask: Tensor, margin: int) -> tuple[slice, ...]:
 
 def _grow(box, margin: int, shape) -> tuple[slice, ...]:
     return tuple(slice(max(b.start - margin, 0), min(b.stop + margin, n)) for b, n in zip(box, shape, strict=True))
+
+
+def _volume(box) -> int:
+    return math.prod(b.stop - b.start for b in box)

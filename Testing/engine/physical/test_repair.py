@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
+import torch
 from carlreg.errors import InputError
 from carlreg.physical import repair_folds
+from carlreg.physical.repair import smallest_determinants
 
 SPACING = np.array([1.5, 2.0, 1.0])
 DIRECTION = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
@@ -87,6 +90,78 @@ def test_frozen_nodes_stay():
     repaired, report = repair_folds(field, SPACING, frozen=frozen)
     np.testing.assert_array_equal(repaired[:8], field[:8])
     assert report["left"] == 0
+
+
+@pytest.mark.parametrize(("along", "across"), [(14.0, 21.0), (15.0, 20.0), (17.0, 18.0)])
+def test_folds_in_a_fade_beside_frozen_nodes(along, across):
+    """A compressed field that fades out: next to frozen nodes little helps, further away it takes wide means."""
+    k, j, i = np.meshgrid(*(np.arange(n, dtype=float) for n in (40, 36, 44)), indexing="ij")
+    share = np.clip((34 - i) / 16, 0, 1)
+    fade = 0.5 - 0.5 * np.cos(np.pi * share)
+    wave = -across * np.sin((2 * j - 36) / 23.5) * np.exp(-(((k - 20) / 12) ** 2))
+    field = (np.stack([np.full_like(wave, along), wave, 0 * wave], axis=-1) * fade[..., None]).astype(np.float32)
+    frozen = share >= 1
+    assert (corner_determinants(field, np.eye(3)) < 0.05).sum() > 100
+    repaired, report = repair_folds(field, SPACING, frozen=frozen)
+    np.testing.assert_array_equal(repaired[frozen], field[frozen])
+    assert report["left"] == 0 and corner_determinants(repaired, np.eye(3)).min() > 0.05
+    assert np.abs(repaired - field).max() < 2.0
+    assert report["visits"] < 20 * field[..., 0].size
+
+
+def big_folds() -> np.ndarray:
+    """Three balls of radius 9 to 16 nodes, each collapsed beyond its center: thousands of nodes fold."""
+    shape = (56, 60, 64)
+    grid = (
+        np.stack(np.meshgrid(*(np.arange(n) for n in shape[::-1]), indexing="ij"), -1).transpose(2, 1, 0, 3) * SPACING
+    )
+    field = np.zeros((*shape, 3), np.float32)
+    for center, radius in (([25, 40, 25], 20.0), ([70, 90, 30], 24.0), ([30, 90, 40], 14.0)):
+        away = grid - np.array(center, dtype=float)
+        field -= (2 * away * np.clip(1.4 - np.linalg.norm(away, axis=-1) / radius, 0, 1)[..., None]).astype(np.float32)
+    return field
+
+
+def test_big_folds_are_repaired_within_bounded_work():
+    field = big_folds()
+    image = sitk.GetImageFromArray(field.astype(np.float64), isVector=True)
+    image.SetSpacing(SPACING.tolist())
+    jacobian = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(image))
+    assert (jacobian <= 0).sum() > 3000
+    repaired, report = repair_folds(field, SPACING)
+    image = sitk.GetImageFromArray(repaired.astype(np.float64), isVector=True)
+    image.SetSpacing(SPACING.tolist())
+    jacobian = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(image))
+    inner = (slice(1, -1),) * 3  # ITK's derivatives are zero beyond the border
+    assert (jacobian[inner] > 0.04).all()
+    assert report["left"] == 0 and report["damping"] == 1.0
+    assert report["visits"] < 30 * field[..., 0].size
+
+
+def test_work_without_end_is_cut_short_and_said(monkeypatch):
+    monkeypatch.setattr("carlreg.physical.repair._MOST_VISITS", 0)
+    repaired, report = repair_folds(big_folds(), SPACING)
+    assert report["rounds"] == 1 and report["damping"] < 1.0
+    assert report["left"] == 0 and corner_determinants(repaired, np.eye(3)).min() > 0.05
+    frozen = np.zeros(repaired.shape[:3], dtype=bool)
+    frozen[20:30, 20:30, 20:30] = True
+    field = big_folds()
+    repaired, report = repair_folds(field, SPACING, frozen=frozen)
+    np.testing.assert_array_equal(repaired[frozen], field[frozen])
+    assert (
+        report["left"]
+        == (smallest_determinants(torch.tensor(repaired.transpose(3, 0, 1, 2).tolist()), SPACING) <= 0.05).sum()
+    )
+    assert report["left"] > 0
+
+
+def test_regions_far_apart_are_repaired_each_by_itself():
+    field = np.zeros((24, 30, 200, 3), np.float32)
+    for at in (12, 190):
+        field[12, 15, at, 0] = 9.0
+    repaired, report = repair_folds(field, SPACING)
+    assert report["left"] == 0 and not (repaired[:, :, 60:150] != 0).any()
+    assert report["visits"] < 2 * report["rounds"] * 30**3
 
 
 def test_wrong_arguments():
