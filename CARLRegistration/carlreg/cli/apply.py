@@ -12,9 +12,9 @@ from ..errors import InputError
 from ..paths import given_path
 from ..progress import Progress
 from .console import Display
-from .options import add_control_options
+from .options import add_control_options, add_frame_group_options
 from .register import require_existing
-from .transform_options import add_source_options
+from .transform_options import add_source_options, volume_of
 
 NAME = "apply"
 HELP = "Apply a transform to volumes, label maps, sequences, points, markups and models."
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", choices=("map", "follow"), default="map", help="see below (%(default)s)")
     volumes = parser.add_argument_group("volumes")
     volumes.add_argument("--reference", metavar="IMAGE", help="image whose grid the output gets")
+    add_frame_group_options(volumes)
     volumes.add_argument(
         "--grid",
         choices=("fixed", "own"),
@@ -85,15 +86,19 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     from ..formats.catalog import kind_of, output_name
 
     opened = formats.open_transform(
-        args.transform, convention=args.convention, direction=args.direction, fixed=args.fixed, moving=args.moving
+        args.transform,
+        convention=args.convention,
+        direction=args.direction,
+        fixed=volume_of(args, "fixed"),
+        moving=volume_of(args, "moving"),
     )
     images = [path for path in args.inputs if kind_of(path) == "image"]
     warnings: list[str] = []
     reference = None
     if args.reference:
-        volume = volumes.read_volume(args.reference, "reference", uniform=True)
+        volume = volumes.read_volume(args.reference, "reference", uniform=True, frame_group=args.dicom_frame_group)
         reference, warnings = volume.grid, list(volume.warnings)
-    opened = _with_grids(opened, images, reference, args.inverse)
+    opened = _with_grids(opened, images, reference, args.inverse, args.dicom_frame_group)
     if args.inverse:
         opened = formats.chosen(opened, "inverse", check=progress.check)
     if args.points == "follow" and len(images) < len(args.inputs):
@@ -106,6 +111,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         mass_preserving=args.mass_preserving,
         points_follow=args.points == "follow",
         model_space=args.model_space,
+        frame_group=args.dicom_frame_group,
         check=progress.check,
         warn=warnings.append,
     )
@@ -127,16 +133,16 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         display.result(f"Warning: {warning}")
 
 
-def _with_grids(opened, images, reference, inverse: bool):
+def _with_grids(opened, images, reference, inverse: bool, frame_group: int | None):
     """Grids that neither a folder nor an option names: the reference's, and the input's own."""
     from ..formats.applying import grid_of
 
     first, second = opened.sides.grids
     if inverse:
         second = second or reference
-        first = first or (grid_of(images[0]) if images else None)
+        first = first or (grid_of(images[0], frame_group) if images else None)
     elif images:
-        first = first or reference or grid_of(images[0])
+        first = first or reference or grid_of(images[0], frame_group)
     return replace(opened, sides=replace(opened.sides, grids=(first, second)))
 
 

@@ -7,7 +7,7 @@ import argparse
 from ..errors import InputError
 from ..progress import Progress
 from .console import Display
-from .transform_options import add_source_options, add_target_options, check_target, write_target
+from .transform_options import add_source_options, add_target_options, check_target, volume_of, write_target
 
 NAME = "compose"
 HELP = "Join transforms: points go through the first, then the second, and so on."
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     for number, path in enumerate(args.transforms):
         progress.check()
         first, last = number == 0, number == len(args.transforms) - 1
-        fixed, moving = args.fixed if first else None, args.moving if last else None
+        fixed, moving = volume_of(args, "fixed") if first else None, volume_of(args, "moving") if last else None
         read.append(formats.open_transform(path, convention=args.convention, fixed=fixed, moving=moving))
     start, end = read[0].sides, read[-1].sides
     sides = formats.Sides(("fixed", "moving"), (start.grids[0], end.grids[1]), (start.files[0], end.files[1]))

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..paths import given_path
 from ..progress import Progress, ProgressRecord
 from .console import Display, quality_table
-from .options import add_control_options, add_machine_options, settings_from
+from .options import add_control_options, add_frame_group_options, add_machine_options, settings_from
 from .register import check_out, load_libraries, register_and_write, require_existing
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ EPILOG = "An earlier result of the demo in the output folder is replaced."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fixed", metavar="IMAGE", help="your own fixed image (default: a generated torso)")
     parser.add_argument("--moving", metavar="IMAGE", help="your own moving image")
+    add_frame_group_options(parser, "fixed", "moving")
     parser.add_argument("--out", metavar="DIR", default="demo_output", help="(%(default)s)")
     voxel = "voxel size of the generated pair, 2 to 8 mm (%(default)s)"
     parser.add_argument("--spacing", type=float, default=3.0, metavar="MM", help=voxel)
@@ -78,7 +79,10 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
 def _own_pair(args: argparse.Namespace) -> tuple[dict[str, Any], None]:
     from ..volumes import read_volume
 
-    return {"fixed": read_volume(args.fixed, "fixed image"), "moving": read_volume(args.moving, "moving image")}, None
+    def read(side: str):
+        return read_volume(getattr(args, side), f"{side} image", frame_group=getattr(args, f"{side}_dicom_frame_group"))
+
+    return {side: read(side) for side in ("fixed", "moving")}, None
 
 
 def _generated_pair(spacing_mm: float, progress: Progress) -> tuple[dict[str, Any], PhantomPair]:

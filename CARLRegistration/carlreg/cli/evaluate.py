@@ -10,7 +10,7 @@ from ..atomic import check_file, cleaner, staged_file
 from ..errors import InputError
 from ..progress import Progress
 from .console import Display, quality_table
-from .options import add_control_options, add_ground_truth_options
+from .options import add_control_options, add_frame_group_options, add_ground_truth_options
 from .register import check_ground_truth, require_existing
 
 NAME = "evaluate"
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("transform", metavar="TRANSFORM", help="transform.h5, or any ITK transform file")
     parser.add_argument("fixed", metavar="FIXED")
     parser.add_argument("moving", metavar="MOVING")
+    add_frame_group_options(parser, "fixed", "moving")
     parser.add_argument("--fixed-mask", metavar="FILE", help="where to judge (default: the body)")
     parser.add_argument(
         "--uncertainty", metavar="FILE", help="uncertainty.nii.gz of the registration, to be judged too"

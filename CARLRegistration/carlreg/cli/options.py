@@ -83,6 +83,18 @@ def _add_group(parser: argparse.ArgumentParser, title: str, options: tuple[Setti
         option.add_to(group)
 
 
+def add_frame_group_options(parser: argparse._ActionsContainer, *sides: str) -> None:
+    """Which volume of a DICOM series or file that holds several. sides: "fixed", "moving"; none: of the inputs."""
+    for side in sides or ("",):
+        what = f"the {side} image" if side else "an input or reference"
+        parser.add_argument(
+            f"--{side}-dicom-frame-group" if side else "--dicom-frame-group",
+            type=int,
+            metavar="N",
+            help=f"which volume, where {what} is DICOM and holds several (time points, echoes, stacks); from 1",
+        )
+
+
 def add_control_options(parser: argparse.ArgumentParser) -> None:
     control = parser.add_argument_group("progress and cancel")
     control.add_argument("--progress", choices=("bar", "json", "none"), default="bar", help="(%(default)s)")

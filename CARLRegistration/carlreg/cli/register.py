@@ -13,7 +13,13 @@ from ..formats.catalog import CONVENTIONS, DIRECTIONS
 from ..paths import given_path
 from ..progress import Progress, ProgressRecord
 from .console import Display, quality_table
-from .options import add_control_options, add_ground_truth_options, add_registration_options, settings_from
+from .options import (
+    add_control_options,
+    add_frame_group_options,
+    add_ground_truth_options,
+    add_registration_options,
+    settings_from,
+)
 
 if TYPE_CHECKING:
     from ..settings import RegistrationSettings
@@ -32,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in DIR, after success")
     parser.add_argument("--report", action="store_true", help="also write report.html: pictures, figures, a viewer")
+    add_frame_group_options(parser, "fixed", "moving")
     parser.add_argument("--fixed-mask", metavar="FILE", help="only this part of the fixed image counts")
     parser.add_argument("--moving-mask", metavar="FILE", help="only this part of the moving image counts")
     parser.add_argument(
@@ -99,16 +106,17 @@ def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Everything the run reads, checked: fixed, moving, masks, initial transform, labels, landmarks."""
     from .. import volumes
 
-    def read(what: str, reader, path: str | None, *more):
+    def read(what: str, reader, path: str | None, *more, **options):
         if path is None:
             return None
         progress.check()
         progress.report(ProgressRecord("read", 0.0, None, what))
-        return reader(path, *more, what)
+        return reader(path, *more, what, **options)
 
     inputs: dict[str, Any] = {}
     for side in ("fixed", "moving"):
-        inputs[side] = read(f"{side} image", volumes.read_volume, getattr(args, side))
+        group = getattr(args, f"{side}_dicom_frame_group", None)
+        inputs[side] = read(f"{side} image", volumes.read_volume, getattr(args, side), frame_group=group)
     for side in ("fixed", "moving"):
         mask = getattr(args, f"{side}_mask", None)
         inputs[f"{side}_mask"] = read(f"{side} mask", volumes.read_mask, mask, inputs[side])

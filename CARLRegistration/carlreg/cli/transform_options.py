@@ -12,7 +12,7 @@ from ..formats.catalog import files_of
 from ..paths import given_path
 from ..progress import Progress
 from .console import Display
-from .options import add_control_options
+from .options import add_control_options, add_frame_group_options
 from .register import require_existing
 
 _LISTED = "; ".join(f"{name}: {meaning}" for name, meaning in CONVENTIONS.items())
@@ -41,6 +41,17 @@ def add_source_options(parser: argparse.ArgumentParser, several: bool = False) -
 def add_volume_options(group) -> None:
     group.add_argument("--fixed", metavar="VOLUME", help="the fixed volume (known in a result folder of carlreg)")
     group.add_argument("--moving", metavar="VOLUME", help="the moving volume")
+    add_frame_group_options(group, "fixed", "moving")
+
+
+def volume_of(args: argparse.Namespace, side: str) -> Any:
+    """The path of `add_volume_options`, or the volume where one of several in its DICOM file was chosen."""
+    path, group = getattr(args, side), getattr(args, f"{side}_dicom_frame_group")
+    if path is None or group is None:
+        return path
+    from ..volumes import read_volume
+
+    return read_volume(path, side, frame_group=group)
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +65,7 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     )
     target.add_argument("--spacing", type=float, metavar="MM", help="of the field's grid (its own)")
     target.add_argument("--grid", metavar="IMAGE", help="put the field on this image's grid")
+    add_frame_group_options(target)
     target.add_argument("--precision", choices=PRECISIONS, help="of fields (float32; ITK's files: float64)")
     target.add_argument("--flatten", action="store_true", help="one field instead of an affine after a field")
     target.add_argument("--dry-run", action="store_true", help="only tell the files' sizes and the error")
@@ -90,8 +102,8 @@ def open_source(args: argparse.Namespace, path: str | None = None) -> Any:
         path or args.transform,
         convention=args.convention,
         direction=args.direction,
-        fixed=args.fixed,
-        moving=args.moving,
+        fixed=volume_of(args, "fixed"),
+        moving=volume_of(args, "moving"),
     )
 
 
@@ -104,7 +116,9 @@ def write_target(
     """
     from .. import formats, volumes
 
-    like = volumes.read_volume(args.grid, "grid", uniform=True).grid if args.grid else None
+    like = None
+    if args.grid:
+        like = volumes.read_volume(args.grid, "grid", uniform=True, frame_group=args.dicom_frame_group).grid
 
     lines = [*notes, *(f"{name}: {value}" for name, value in (details or {}).items())]
 

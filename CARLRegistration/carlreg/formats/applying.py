@@ -41,6 +41,7 @@ class Applying:
     points_follow: points, curves and models belong to the second side and go with its volumes, to the first; else they
     go where the transform sends them, from the first side to the second. model_space: of models that do not tell.
     warn: is told what a user should know about an input although it can be used.
+    frame_group: which volume of DICOM inputs that hold several, from 1.
     """
 
     opened: Opened
@@ -50,6 +51,7 @@ class Applying:
     mass_preserving: bool = False
     points_follow: bool = False
     model_space: str | None = None
+    frame_group: int | None = None
     check: Callable[[], None] | None = None
     warn: Callable[[str], None] = log.warning
 
@@ -93,13 +95,13 @@ def apply_to_file(plan: Applying, path: str | os.PathLike, out: Path) -> str:
     return f"{way} points{off}"
 
 
-def grid_of(path: str | os.PathLike) -> VolumeGrid:
+def grid_of(path: str | os.PathLike, frame_group: int | None = None) -> VolumeGrid:
     """Where an image's voxels lie; of a sequence its frames'."""
-    return VolumeGrid.of(first_frame(read_image(path, "input")[0]))
+    return VolumeGrid.of(first_frame(read_image(path, "input", frame_group=frame_group)[0]))
 
 
 def _image(plan: Applying, file: Path, out: Path) -> str:
-    image, notes = read_image(file, "input")
+    image, notes = read_image(file, "input", frame_group=plan.frame_group)
     for note in notes:
         plan.warn(note)
     frames = image.GetSize()[3] if image.GetDimension() == 4 else 1

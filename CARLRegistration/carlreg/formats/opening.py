@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..paths import given_path
 from ..spaces import VolumeGrid
-from ..volumes import read_volume
+from ..volumes import Volume, read_volume
 from .content import Sides
 from .inverting import inverse_of
 from .reading import read
@@ -40,8 +40,8 @@ def open_transform(
     *,
     convention: str | None = None,
     direction: str = "forward",
-    fixed: str | os.PathLike | None = None,
-    moving: str | os.PathLike | None = None,
+    fixed: str | os.PathLike | Volume | None = None,
+    moving: str | os.PathLike | Volume | None = None,
 ) -> Opened:
     """Read a transform of any format, with the grids of both volumes.
 
@@ -51,9 +51,9 @@ def open_transform(
     file = given_path(path, "transform")
     given = {"fixed": fixed, "moving": moving}
     grids, notes = _grids_beside(file), []
-    for side, path_of_side in given.items():
-        if path_of_side is not None:
-            volume = read_volume(path_of_side, side, uniform=True)
+    for side, named in given.items():
+        if named is not None:
+            volume = named if isinstance(named, Volume) else read_volume(named, side, uniform=True)
             grids[side] = volume.grid
             notes += volume.warnings
     backward = direction == "forward" and file.name == _INVERSE and (file.parent / "settings.json").is_file()
@@ -69,8 +69,9 @@ def open_transform(
     return Opened(imported.transform, sides, (*imported.notes, *notes), near)
 
 
-def _path_of(volume: str | os.PathLike | None) -> Path | None:
-    return None if volume is None else given_path(volume, "volume")
+def _path_of(volume: str | os.PathLike | Volume | None) -> Path | None:
+    path = volume.path if isinstance(volume, Volume) else volume
+    return None if path is None else given_path(path, "volume")
 
 
 def _grids_beside(file: Path) -> dict[str, VolumeGrid]:

@@ -115,6 +115,7 @@ def _settings(result: RegistrationResult, out_dir: Path) -> dict:
                 "name": volume.name,
                 "file": Path(volume.path).name if volume.path else None,
                 "relative_path": _relative(volume.path, out_dir),
+                **({"dicom_frame_group": int(volume.dicom["FrameGroup"])} if "FrameGroup" in volume.dicom else {}),
                 **volume.grid.as_dict(),
             }
             for side, volume in (("fixed", result.fixed), ("moving", result.moving))

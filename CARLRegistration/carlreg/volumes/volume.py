@@ -51,13 +51,17 @@ class Volume:
         return np.array(sitk.GetArrayViewFromImage(self.image), dtype=np.float32)
 
 
-def read_volume(path: str | os.PathLike, name: str | None = None, *, uniform: bool = False) -> Volume:
+def read_volume(
+    path: str | os.PathLike, name: str | None = None, *, uniform: bool = False, frame_group: int | None = None
+) -> Volume:
     """Read and check one volume.
 
     Args:
         path: a file, or a folder with one DICOM series. One file of a DICOM series stands for its whole series.
         name: what messages call it, e.g. "fixed image"; default: the file's name.
         uniform: the same value everywhere is fine (an empty label map, a frame before the tracer arrives).
+        frame_group: which volume of a DICOM series or file that holds several (time points, echoes, stacks), from 1,
+            as the refusal lists them.
     Raises: InputError (missing, unreadable, not a scalar 3-D volume, unusable values), GeometryError (sheared,
         singular), NotEnoughMemory.
     """
@@ -65,21 +69,25 @@ def read_volume(path: str | os.PathLike, name: str | None = None, *, uniform: bo
     file_name = file.resolve().name
     label = f"{name} ({file_name})" if name else file_name
     if file.is_dir() or dicom.is_dicom(file):
-        image, attributes, notes = dicom.read_series(file, label)
+        image, attributes, notes = dicom.read_series(file, label, frame_group)
     else:
+        if frame_group is not None:
+            raise InputError(f"{label}: {dicom.group_option(label)} chooses among volumes of a DICOM file; it is none.")
         (image, notes), attributes = read_file(file, label), {}
     return _checked(image, str(file), label, attributes, notes, uniform)
 
 
-def read_image(path: str | os.PathLike, name: str, accepted: Accepted = ANY_IMAGE) -> tuple[sitk.Image, list[str]]:
+def read_image(
+    path: str | os.PathLike, name: str, accepted: Accepted = ANY_IMAGE, *, frame_group: int | None = None
+) -> tuple[sitk.Image, list[str]]:
     """Read and check, as `read_volume` does, an image that may have frames (4-D) or several values per voxel.
 
-    Returns: the image, and what a user should know about it. Raises as `read_volume`.
+    frame_group: as there. Returns: the image, and what a user should know about it. Raises as `read_volume`.
     """
     file = existing_path(path, name)
     label = f"{name} ({file.resolve().name})"
-    if file.is_dir() or dicom.is_dicom(file):
-        volume = read_volume(file, name, uniform=True)
+    if file.is_dir() or dicom.is_dicom(file) or frame_group is not None:
+        volume = read_volume(file, name, uniform=True, frame_group=frame_group)
         return volume.image, list(volume.warnings)
     image, notes = read_file(file, label, accepted)
     check_values(image, label, uniform=True)

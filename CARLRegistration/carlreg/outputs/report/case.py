@@ -129,7 +129,7 @@ def _image(folder: Path, side: str, recorded: dict, given: str | os.PathLike | V
     if isinstance(given, Volume):
         return given
     path = given_path(given, f"{side} image") if given is not None else _find(folder, side, recorded)
-    volume = read_volume(path, f"{side} image")
+    volume = read_volume(path, f"{side} image", frame_group=recorded.get("dicom_frame_group"))
     expected = VolumeGrid(recorded["size"], recorded["spacing"], recorded["origin"], recorded["direction"])
     if not volume.grid.same_as(expected, tolerance=0.01):
         raise GeometryError(

@@ -8,22 +8,26 @@ import SimpleITK as sitk
 
 from .magic import is_dicom
 
-__all__ = ["is_dicom", "read_series", "references"]
+__all__ = ["group_option", "is_dicom", "read_series", "references"]
 
 
-def read_series(
-    path: Path, name: str, group: int | None = None, option: str = "frame_group"
-) -> tuple[sitk.Image, dict[str, str], list[str]]:
+def read_series(path: Path, name: str, group: int | None = None) -> tuple[sitk.Image, dict[str, str], list[str]]:
     """The volume of a folder with one series, or of the series that a DICOM file belongs to.
 
-    group: which, from 1, where a series holds several (time points, echoes, stacks). option: what messages call it.
+    group: which, from 1, where a series holds several (time points, echoes, stacks).
     Returns: the image, its attributes by keyword, warnings.
     Raises: InputError (none, several, damaged, color), GeometryError (tilted or unevenly spaced slices),
         NotEnoughMemory.
     """
     from .reading import read  # pydicom takes a moment to load
 
-    return read(path, name, group, option)
+    return read(path, name, group, group_option(name))
+
+
+def group_option(name: str) -> str:
+    """The option of the commands that chooses one volume of several, for the input that messages call `name`."""
+    side = next((f"{side}-" for side in ("fixed", "moving") if name.startswith(side)), "")
+    return f"--{side}dicom-frame-group"
 
 
 def references(attributes: dict[str, str]) -> dict:
