@@ -42,6 +42,7 @@ class CARLRegistration(ScriptedLoadableModule):
             "L. Tian et al., GradICON, CVPR 2023, and uniGradICON, MICCAI 2024. Please cite them where they were used."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", observeScenes)
 
 
 def registerSampleData():
@@ -57,6 +58,22 @@ def registerSampleData():
         thumbnailFileName=os.path.join(iconsPath, "CARLRegistrationPair.png"),
         customDownloader=downloadSamplePair,
     )
+
+
+def observeScenes():
+    """A scene that was saved while the Inspect section used the views is loaded with the views of before."""
+    if slicer.mrmlScene is not None:
+        slicer.mrmlScene.AddObserver(slicer.mrmlScene.EndImportEvent, onSceneImported)
+        onSceneImported()
+
+
+def onSceneImported(caller=None, event=None):
+    """Looks at one node; nothing more is imported for other scenes."""
+    node = slicer.mrmlScene.GetSingletonNode("CARLRegistration", "vtkMRMLScriptedModuleNode")
+    if node is not None and node.GetParameter("inspectFormerViews"):
+        from CARLRegistrationLib.inspect.snapshot import restoreKept
+
+        restoreKept()
 
 
 def downloadSamplePair(source=None):

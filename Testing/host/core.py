@@ -9,6 +9,9 @@ import types
 from pathlib import Path
 
 _host = None
+_TURNS = 6
+# That something takes which does happen, on a machine with much else to do: it only ends a test that hangs.
+TIMEOUT_SECONDS = 600.0
 
 
 def start():
@@ -229,10 +232,15 @@ class Host:
 
     # --- events and pictures
 
-    def process_events(self, seconds=0.0, until=None, timeout=60.0):
-        """Run the event loop: for some seconds, or until a condition holds (TimeoutError if it does not in time)."""
+    def process_events(self, seconds=0.0, until=None, timeout=None):
+        """Run the event loop: for some seconds, or until a condition holds (TimeoutError if it does not in time).
+
+        Some turns of it at least, however busy the machine is: what one event asks for is done, too.
+        """
+        timeout = TIMEOUT_SECONDS if timeout is None else timeout
         start_time = time.monotonic()
-        self.app.processEvents()
+        for _ in range(_TURNS):
+            self.app.processEvents()
         while (time.monotonic() - start_time < seconds) if until is None else not until():
             if until is not None and time.monotonic() - start_time > timeout:
                 raise TimeoutError(f"the condition did not hold within {timeout} seconds")
@@ -262,14 +270,19 @@ class Host:
         return Path(path)
 
     def grab_view(self, name, path, size=(512, 512)):
-        """A PNG of a slice view, rendered by VTK without a display. The path."""
+        """A PNG of a slice view, rendered by VTK without a display. The path.
+
+        size: the view gets it, for good in an ordinary layout, for the picture where it is shown larger; None: as large
+        as the layout shows it.
+        """
         import vtk
 
         view = self.layout.view(name)
         window = view.render_window()
-        window.SetSize(*size)
-        if tuple(view._logic.GetSliceNode().GetDimensions()[:2]) != tuple(size):
-            view._logic.ResizeSliceNode(*size)  # as qMRMLSliceView does when its widget is resized
+        if size is not None and self.layout.shown_shares().get(name, (0.5, 0.5)) == (0.5, 0.5):
+            self.layout.set_size(name, size)
+        else:
+            self.layout.resize(name, size or self.layout.size_in_layout(name))
         view.set_render_blocked(False)
         try:
             view.render()
@@ -279,6 +292,7 @@ class Host:
             to_image.Update()
         finally:
             view.set_render_blocked(True)
+        self.layout.resize(name, self.layout.size_in_layout(name))
         writer = vtk.vtkPNGWriter()
         writer.SetFileName(str(path))
         writer.SetInputConnection(to_image.GetOutputPort())

@@ -137,14 +137,7 @@ class IOManager(Strict):
         return bool(storage.WriteData(node))
 
     def _save_scene(self, filename, messages):
-        # Assumed of Slicer's own saving: the scene says that it is being saved (vtkMRMLScene::StartSaveEvent).
-        slicer.mrmlScene.StartState(slicer.vtkMRMLScene.SaveState)
-        try:
-            return self._write_scene(filename, messages)
-        finally:
-            slicer.mrmlScene.EndState(slicer.vtkMRMLScene.SaveState)
-
-    def _write_scene(self, filename, messages):
+        """No event of the scene tells of it: vtkMRMLScene::StartSaveEvent is declared and invoked nowhere."""
         messages = messages or slicer.vtkMRMLMessageCollection()
         if filename.endswith(".mrb"):
             return slicer.mrmlScene.WriteToMRB(filename, None, messages)

@@ -77,13 +77,6 @@ def test_leaving_the_module_and_closing_the_scene(host, section, moduleWidget):
     assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 
 
-def test_saving_the_scene_saves_the_former_views(host, section, tmp_path):
-    before = everything()["layers"]
-    section.ui.overlayModeButton.click()
-    host.save_scene(tmp_path / "scene.mrb")
-    assert everything()["layers"] == before and not section.views.active
-
-
 def test_each_option_is_there_where_it_counts(section):
     ui = section.ui
     options = {

@@ -81,6 +81,15 @@ class Case:
             fixed=made[0].GetName(), moving=made[1].GetName()
         )
 
+    def uncertaintyLayer(self):
+        """The volume node of the uncertainty. Raises RegistrationError when there is nothing to show."""
+        node = self.uncertainty
+        if node is None or node.GetImageData() is None:
+            raise RegistrationError(_("Choose the uncertainty that a registration made, or register again."))
+        if not (slicer.util.arrayFromVolume(node) >= 0).any():
+            raise RegistrationError(_("{name}: the uncertainty is unknown everywhere.").format(name=node.GetName()))
+        return node
+
     # --- where things are
 
     def fixedMatrix(self) -> np.ndarray | None:

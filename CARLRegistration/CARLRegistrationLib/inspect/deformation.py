@@ -14,16 +14,12 @@ from .partial import PartialMap
 
 
 class Deformation:
-    """Slicer's own display of transforms, switched on and put back.
-
-    Of the whole transform, on its own display node; or of what is left beside the best affine, on a temporary one.
-    """
+    """Slicer's own display of transforms, on a temporary node: of the whole, or of what is left beside the affine."""
 
     def __init__(self) -> None:
         self._key = None
-        self._display: Any = None
-        self._former: Any = None
         self._temporary: Any = None
+        self._made: list = []
 
     @property
     def shown(self) -> bool:
@@ -35,21 +31,15 @@ class Deformation:
         if self._key != key:
             self.hide()
             self._key = key
+            node = newNode("vtkMRMLTransformNode")
+            node.SetName(_("Inspect: deformation of {name}").format(name=case.transform.GetName()))
+            self._temporary = hidden(node)
             if local:
-                node = newNode("vtkMRMLTransformNode")
-                node.SetName(_("Inspect: deformation of {name}").format(name=case.transform.GetName()))
-                self._temporary = hidden(node)
-                self._temporary.SetAndObserveTransformToParent(partial.local())
-            transform = self._temporary if local else case.transform
-            self._display = transform.GetDisplayNode()
-            if self._display is not None:
-                self._former = newNode(self._display.GetClassName())
-                self._former.CopyContent(self._display, True)
+                node.SetAndObserveTransformToParent(partial.local())
             else:
-                transform.CreateDefaultDisplayNodes()
-                self._display = transform.GetDisplayNode()
-                self._display.SetSaveWithScene(False)
-        display = self._display
+                node.SetAndObserveTransformFromParent(case.worldMap())
+            self._made = _addDisplay(node)
+        display = self._temporary.GetDisplayNode()
         modified = display.StartModify()
         kind = slicer.vtkMRMLTransformDisplayNode
         display.SetVisualizationMode(kind.VIS_MODE_GLYPH if arrows else kind.VIS_MODE_GRID)
@@ -65,20 +55,23 @@ class Deformation:
         display.EndModify(modified)
 
     def hide(self) -> None:
-        """The display of the transform as it was; what was made here is removed."""
-        display, former, temporary = self._display, self._former, self._temporary
-        self._key = self._display = self._former = self._temporary = None
-        scene = slicer.mrmlScene
-        if display is not None and scene.IsNodePresent(display):
-            if former is not None:
-                display.CopyContent(former, True)
-            else:
-                colors = display.GetColorNode()
-                scene.RemoveNode(display)
-                if colors is not None and not scene.GetNodesByClass("vtkMRMLTransformDisplayNode").GetNumberOfItems():
-                    scene.RemoveNode(colors)
-        if temporary is not None and scene.IsNodePresent(temporary):
-            scene.RemoveNode(temporary)
+        """What was made here is removed."""
+        made, temporary = self._made, self._temporary
+        self._key, self._temporary, self._made = None, None, []
+        for node in (*made, temporary):
+            if node is not None and slicer.mrmlScene.IsNodePresent(node):
+                slicer.mrmlScene.RemoveNode(node)
+
+
+def _addDisplay(transform) -> list:
+    """Give it a display node with its colors, which are not saved; returns both."""
+    transform.CreateDefaultDisplayNodes()
+    display = transform.GetDisplayNode()
+    display.SetDefaultColors()  # otherwise made when it is drawn, and left behind
+    made = [display, display.GetColorNode()]
+    for node in made:
+        node.SetSaveWithScene(False)
+    return made
 
 
 def usefulSpacing(box: np.ndarray) -> float:

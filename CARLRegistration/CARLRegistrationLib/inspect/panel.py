@@ -7,13 +7,14 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
+from ..mrml.sizes import placed
 from .case import Case
 from .deformation import usefulSpacing
 from .figures import FiguresSection
 from .folds import FoldsControls
 from .jacobian import addJacobian
 from .readout import textAt
-from .snapshot import crosshairNode
+from .snapshot import Snapshot, crosshairNode, forget, showLayout
 from .views import InspectViews, Look, Mode
 
 _POLL_MS = 150
@@ -58,7 +59,7 @@ class InspectPanel(FiguresSection):
 
     def __init__(self, parent, python) -> None:
         super().__init__(parent, "CARLRegistrationInspect.ui", python, _POLL_MS)
-        self.views = InspectViews()
+        self.views = InspectViews(self._keep)
         self._unchecked = False  # what is compared did not make sense when it was last to be shown
         self._jacobian = None  # (node, fixed ID, transform ID)
         self._folds = FoldsControls(self.ui)
@@ -94,11 +95,13 @@ class InspectPanel(FiguresSection):
         self._stopTask()
 
     def _follow(self) -> None:
-        scene, event = slicer.mrmlScene, slicer.mrmlScene.StartSaveEvent
-        if self.hasObserver(scene, event, self._onSave):
-            self.removeObserver(scene, event, self._onSave)
+        scene = slicer.mrmlScene
+        for event in (scene.StartImportEvent, scene.StartRestoreEvent):
+            if self.hasObserver(scene, event, self._onOtherScene):
+                self.removeObserver(scene, event, self._onOtherScene)
+            if self._parameters is not None:
+                self.addObserver(scene, event, self._onOtherScene)
         if self._parameters is not None:
-            self.addObserver(scene, event, self._onSave)
             self._onParameters()
 
     def setResult(self, result) -> None:
@@ -208,7 +211,7 @@ class InspectPanel(FiguresSection):
         if mode is Mode.JACOBIAN:
             layer = self._jacobianNode()
         elif mode is Mode.UNCERTAINTY:
-            layer = self._uncertaintyNode()
+            layer = case.uncertaintyLayer()
         self.views.enter(case)
         self._observeCursor()
         self.views.show(mode, self._look(), layer)
@@ -294,15 +297,22 @@ class InspectPanel(FiguresSection):
         """Let go of everything."""
         self.leave()
         self._stopTask()
+        placed.stop()
         super().cleanup()
 
     def _onCollapsed(self, collapsed: bool) -> None:
         if collapsed:
             self.leave()
 
-    def _onSave(self, caller, event) -> None:
-        """Saved views show what the scene holds, not what is made here for a moment."""
+    def _onOtherScene(self, caller, event) -> None:
+        """Another scene or view comes in; what it shows is not to be put back to what was before."""
         self.leave()
+
+    def _keep(self, former: Snapshot | None) -> None:
+        """What the views showed before is saved with the scene, as long as they show something temporary."""
+        if self._parameters is not None:
+            node = self._parameters.parameterNode
+            forget(node) if former is None else former.keep(node)
 
     def _guarded(self, action) -> None:
         """Do it; what goes wrong is shown as a message."""
@@ -362,15 +372,6 @@ class InspectPanel(FiguresSection):
             self._folds.show(node, self._case.fixedSegmentation, note)
         return node
 
-    def _uncertaintyNode(self):
-        node = self._case.uncertainty
-        if node is None or node.GetImageData() is None:
-            raise RegistrationError(_("Choose the uncertainty that a registration made, or register again."))
-        values = slicer.util.arrayFromVolume(node)
-        if not (values >= 0).any():
-            raise RegistrationError(_("{name}: the uncertainty is unknown everywhere.").format(name=node.GetName()))
-        return node
-
     # --- charts
 
     def showChart(self) -> None:
@@ -387,7 +388,7 @@ class InspectPanel(FiguresSection):
             return
         if self.views.mode is Mode.SIDE_BY_SIDE:
             self._show(Mode.OVERLAY)
-        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpPlotTableView)
+        showLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpPlotTableView)
         logic = slicer.app.applicationLogic()
         selection = logic.GetSelectionNode()
         selection.SetActivePlotChartID(chart.GetID())

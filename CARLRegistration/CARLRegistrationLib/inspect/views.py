@@ -8,6 +8,7 @@ puts the views back exactly as they were.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ from .case import Case
 from .comparisons import HOUNSFIELD, checkerCells, differenceOf
 from .deformation import Deformation
 from .partial import PartialMap, resampled
-from .snapshot import Snapshot, crosshairNode
+from .snapshot import Snapshot, crosshairNode, showLayout
 
 # Above these the difference is shown at every second voxel first, and completely right after.
 _PREVIEW_VOXELS = 3_000_000
@@ -55,9 +56,13 @@ class Look:
 
 
 class InspectViews:
-    """Shows a case in the slice views. `show` as often as wanted, then `leave`."""
+    """Shows a case in the slice views. `show` as often as wanted, then `leave`.
 
-    def __init__(self) -> None:
+    Args: keep: called with the views as they were before the first change, and with None when they are put back.
+    """
+
+    def __init__(self, keep: Callable[[Snapshot | None], None] = lambda snapshot: None) -> None:
+        self._keep = keep
         self._snapshot: Snapshot | None = None
         self._case: Case | None = None
         self._map: PartialMap | None = None
@@ -96,6 +101,7 @@ class InspectViews:
     def _former(self) -> Snapshot:
         if self._snapshot is None:
             self._snapshot = Snapshot.take()
+            self._keep(self._snapshot)
         return self._snapshot
 
     def enter(self, case: Case) -> None:
@@ -103,8 +109,7 @@ class InspectViews:
         if self._case is not None and self._case != case:
             self._removeNodes()
         first = self._snapshot is None
-        if first:
-            self._snapshot = Snapshot.take()
+        _ = self._former  # taken now
         if self._case != case:
             self._case = case
             self.center()
@@ -149,6 +154,7 @@ class InspectViews:
         self._hideLegends()
         if self._snapshot is not None:
             self._snapshot.restore()
+            self._keep(None)
         self._removeNodes()
         self._snapshot = self._case = self._mode = None
 
@@ -184,8 +190,7 @@ class InspectViews:
         colors.showLegend(node, True)
 
     def _show_side_by_side(self, layer) -> None:
-        manager = slicer.app.layoutManager()
-        manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+        showLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
         byName = {sliceNode.GetLayoutName(): (sliceNode, composite) for sliceNode, composite in views.sliceViews()}
         self.link(True)
         for name, volume in (("Red", self.case.fixed), ("Yellow", self._warpedNode())):
@@ -194,12 +199,12 @@ class InspectViews:
             sliceNode, composite = byName[name]
             sliceNode.SetOrientation(self._look.plane)
             _compose(composite, volume, None, 0.0)
-        self.center()
         node = crosshairNode()
         if node is not None:
             node.SetCrosshairMode(node.ShowBasic)
             node.SetCrosshairBehavior(node.OffsetJumpSlice)
             node.SetCrosshairRAS(*self.case.commonBox().mean(axis=0).tolist())
+        self.center()  # last: what moves the views afterwards is the user
 
     def _endSideBySide(self) -> None:
         self._former.restoreLayout()

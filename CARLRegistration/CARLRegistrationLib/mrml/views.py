@@ -9,7 +9,8 @@ import slicer
 from carlreg.spaces import apply_affine
 
 from . import colors
-from .geometry import arrayFrom, rasFromIjk
+from .geometry import arrayFrom, matrixFrom, rasFromIjk
+from .sizes import placed
 
 LAYER_OPACITY = 0.5
 
@@ -42,7 +43,7 @@ def remember() -> ViewState:
             composite.GetLabelVolumeID(),
             composite.GetForegroundOpacity(),
         )
-        slices[sliceNode.GetID()] = (arrayFrom(sliceNode.GetSliceToRAS()), tuple(sliceNode.GetFieldOfView()))
+        slices[sliceNode.GetID()] = placement(sliceNode)
     return ViewState(layers, slices)
 
 
@@ -56,14 +57,7 @@ def restore(state: ViewState) -> None:
             composite.SetForegroundVolumeID(_ifThere(foreground))
             composite.SetLabelVolumeID(_ifThere(label))
             composite.SetForegroundOpacity(opacity)
-    for nodeId, (matrix, fieldOfView) in state.slices.items():
-        sliceNode = scene.GetNodeByID(nodeId)
-        if sliceNode is not None:
-            for i in range(4):
-                for j in range(4):
-                    sliceNode.GetSliceToRAS().SetElement(i, j, matrix[i, j])
-            sliceNode.SetFieldOfView(*fieldOfView)
-            sliceNode.UpdateMatrices()
+    placeAll(state.slices)
 
 
 def showLayers(background, foreground, opacity: float = LAYER_OPACITY) -> None:
@@ -74,17 +68,50 @@ def showLayers(background, foreground, opacity: float = LAYER_OPACITY) -> None:
         composite.SetForegroundOpacity(opacity if foreground is not None else 0.0)
 
 
+def placement(sliceNode) -> tuple:
+    """How a slice view is placed, for `place`."""
+    return (
+        arrayFrom(sliceNode.GetSliceToRAS()),
+        tuple(sliceNode.GetFieldOfView()),
+        tuple(sliceNode.GetXYZOrigin()),
+        sliceNode.GetDefaultOrientation(),
+        tuple(sliceNode.GetDimensions()[:2]),
+    )
+
+
+def place(sliceNode, how: tuple) -> None:
+    """As it was; in a view of another size as high as it was, and as wide as the view."""
+    matrix, fieldOfView, origin, orientation, size = how
+    width, height = sliceNode.GetDimensions()[:2]
+    across = fieldOfView[0] if (width, height) == size else fieldOfView[1] * width / max(1, height)
+    sliceNode.GetSliceToRAS().DeepCopy(matrixFrom(matrix))
+    sliceNode.SetFieldOfView(across, *fieldOfView[1:])
+    sliceNode.SetXYZOrigin(*origin)
+    if orientation:
+        sliceNode.SetDefaultOrientation(orientation)
+    sliceNode.UpdateMatrices()
+
+
+def placeAll(placements: dict) -> None:
+    """By slice node ID; again when the views get their sizes. Those that are gone are left out."""
+    nodes = [slicer.mrmlScene.GetNodeByID(nodeId) for nodeId in placements]
+    placed.place([node for node in nodes if node is not None], lambda node: place(node, placements[node.GetID()]))
+
+
 def fitTo(box: np.ndarray) -> None:
-    """Center and zoom the slice views on a box: 2 x 3, lowest and highest corner, RAS mm."""
+    """Center and zoom the slice views on a box: 2 x 3, lowest and highest corner, RAS mm; in their later sizes, too."""
+    placed.place([sliceNode for sliceNode, _composite in sliceViews()], lambda sliceNode: _fit(sliceNode, box))
+
+
+def _fit(sliceNode, box: np.ndarray) -> None:
     center, extent = box.mean(axis=0), np.maximum(box[1] - box[0], 1.0)
-    for sliceNode, _composite in sliceViews():
-        axes = np.abs(arrayFrom(sliceNode.GetSliceToRAS())[:3, :3])
-        across, up = float(extent @ axes[:, 0]) * 1.1, float(extent @ axes[:, 1]) * 1.1
-        width, height = (max(1, n) for n in sliceNode.GetDimensions()[:2])
-        scale = max(across / width, up / height)
-        sliceNode.SetFieldOfView(scale * width, scale * height, sliceNode.GetFieldOfView()[2])
-        sliceNode.SetSliceOrigin(0, 0, 0)
-        sliceNode.JumpSliceByCentering(*center.tolist())
+    axes = np.abs(arrayFrom(sliceNode.GetSliceToRAS())[:3, :3])
+    across, up = float(extent @ axes[:, 0]) * 1.1, float(extent @ axes[:, 1]) * 1.1
+    width, height = (max(1, n) for n in sliceNode.GetDimensions()[:2])
+    scale = max(across / width, up / height)
+    sliceNode.SetFieldOfView(scale * width, scale * height, sliceNode.GetFieldOfView()[2])
+    sliceNode.SetSliceOrigin(0, 0, 0)
+    sliceNode.JumpSliceByCentering(*center.tolist())
 
 
 def commonBox(fixed, warped) -> np.ndarray:
@@ -124,6 +151,9 @@ __all__ = [
     "ViewState",
     "commonBox",
     "fitTo",
+    "place",
+    "placeAll",
+    "placement",
     "remember",
     "restore",
     "showLayers",
