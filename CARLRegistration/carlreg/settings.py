@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from .errors import InputError
-from .paths import given_path
+from .text_files import read_json_object, shown
 
 ROBUSTNESS = ("translation", "rotation")
 MODALITIES = ("auto", "ct", "mr")
@@ -20,20 +19,20 @@ DEFAULT_IO_STEPS = {"field": 100, "network": 50}
 
 def _one_of(name: str, value, allowed) -> None:
     if value not in allowed:
-        raise InputError(f"{name}: expected one of {', '.join(allowed)}; got {value!r}.")
+        raise InputError(f"{name}: expected one of {', '.join(allowed)}; got {shown(value)}.")
 
 
 def _of_type(name: str, value, kind) -> None:
     if not isinstance(value, kind):
         expected = "true or false" if kind is bool else "a text"
-        raise InputError(f"{name}: expected {expected}; got {value!r}.")
+        raise InputError(f"{name}: expected {expected}; got {shown(value)}.")
 
 
 def _number(name: str, value, low: float, high: float, unit: str = "", whole: bool = False) -> None:
     kind = "a whole number" if whole else "a number"
     wrong_type = isinstance(value, bool) or not isinstance(value, int if whole else (int, float))
-    if wrong_type or not math.isfinite(value) or not low <= value <= high:
-        raise InputError(f"{name}: expected {kind} from {low:g} to {high:g}{unit}; got {value!r}.")
+    if wrong_type or not low <= value <= high:  # not-a-number is not in between, either
+        raise InputError(f"{name}: expected {kind} from {low:g} to {high:g}{unit}; got {shown(value)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +84,8 @@ class RegistrationSettings:
         _number("seed", self.seed, 0, 2**31 - 1, whole=True)
         if self.threads is not None:
             _number("threads", self.threads, 1, 1024, whole=True)
-        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise InputError(f"device: expected auto, cpu, cuda or cuda:N; got {self.device!r}.")
+        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", self.device):
+            raise InputError(f"device: expected auto, cpu, cuda or cuda:N; got {shown(self.device)}.")
         if self.weights is not None:
             object.__setattr__(self, "weights", str(self.weights))
 
@@ -104,20 +103,14 @@ class RegistrationSettings:
         known = [f.name for f in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise InputError(f"Unknown settings {', '.join(unknown)}; known are {', '.join(known)}.")
+            names = ", ".join(shown(name).strip("'") for name in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            raise InputError(f"Unknown settings {names}; known are {', '.join(known)}.")
         return cls(**values)
 
     @classmethod
     def from_json(cls, path: str | Path) -> RegistrationSettings:
         """Settings from a file that `to_json` made, or a result's `settings.json`. Raises InputError for any other."""
-        try:
-            values = json.loads(given_path(path, "settings").read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
-        except ValueError as error:
-            raise InputError(f"{path}: expected a JSON file with settings; it is no JSON ({error}).") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: expected settings by name, got a JSON {type(values).__name__}.")
+        values = read_json_object(path, str(path), "a JSON file with settings")
         if isinstance(values.get("settings"), dict):  # of a result: what it was asked to do, beside what it found
             values = values["settings"]
         try:

@@ -12,7 +12,7 @@ import pytest
 
 ENGINE = Path(__file__).resolve().parents[2] / "CARLRegistration" / "carlreg"
 
-BASE = {"errors", "paths", "settings", "progress", "atomic"}
+BASE = {"errors", "paths", "text_files", "settings", "progress", "atomic"}
 GEOMETRY = BASE | {"spaces"}
 FILES = GEOMETRY | {"io", "volumes"}
 TENSORS = GEOMETRY | {"maps"}
@@ -24,7 +24,8 @@ RUN = NETWORKS | RESULTS | {"losses", "optimize", "uncertainty"}
 MAY_IMPORT = {
     "errors": set(),
     "paths": {"errors"},
-    "settings": {"errors", "paths"},
+    "text_files": {"errors", "paths"},
+    "settings": {"errors", "paths", "text_files"},
     "progress": {"errors"},
     "resources": {"settings", "models"},
     "atomic": {"errors", "paths"},
@@ -133,6 +134,7 @@ def test_the_engine_knows_no_slicer(path):
     [
         ("import carlreg", {"torch", "SimpleITK", "numpy", "tqdm"}),
         ("import carlreg.errors, carlreg.settings, carlreg.progress, carlreg.atomic", {"torch", "SimpleITK", "numpy"}),
+        ("import carlreg.text_files, carlreg.paths", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.cli.main", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.resources, carlreg.models.catalog", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.formats.catalog", {"torch", "SimpleITK", "numpy"}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..formats.catalog import CONVENTIONS, DIRECTIONS
 from ..paths import given_path
 from ..progress import Progress, ProgressRecord
+from ..text_files import read_json_object, shown
 from .console import Display, quality_table
 from .options import (
     add_control_options,
@@ -148,11 +149,14 @@ def read_label_names(path: str | None) -> dict[int, str]:
     """Names by label value from a JSON file; empty without one. Raises InputError when it holds something else."""
     if path is None:
         return {}
-    try:
-        names = json.loads(given_path(path, "label names").read_text(encoding="utf-8"))
-        return {int(label): str(name) for label, name in names.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f'label names ({Path(path).name}): expected a JSON file such as {{"3": "liver"}}.') from error
+    name = f"label names ({Path(path).name})"
+    expected = 'a JSON file such as {"3": "liver"}'
+    names = {}
+    for label, text in read_json_object(path, name, expected).items():
+        if not re.fullmatch(r"-?[0-9]{1,9}", label.strip()) or not isinstance(text, str):
+            raise InputError(f"{name}: expected {expected}; got {shown(label)}: {shown(text)}.")
+        names[int(label)] = text
+    return names
 
 
 def register_and_write(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..paths import given_path
 from ..spaces import VolumeGrid
+from ..text_files import is_file, read_json_object
 from ..volumes import Volume, read_volume
 from .content import Sides
 from .inverting import inverse_of
@@ -75,14 +75,17 @@ def _path_of(volume: str | os.PathLike | Volume | None) -> Path | None:
 
 
 def _grids_beside(file: Path) -> dict[str, VolumeGrid]:
+    beside = file.resolve().parent / "settings.json"
+    if not is_file(beside):
+        return {}
     try:
-        inputs = json.loads((file.resolve().parent / "settings.json").read_text(encoding="utf-8"))["inputs"]
+        inputs = read_json_object(beside, "settings.json")["inputs"]
         return {
             side: VolumeGrid(grid["size"], grid["spacing"], grid["origin"], grid["direction"])
             for side, grid in inputs.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+    except (InputError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return {}  # a file of that name that is not of a result
 
 
 def chosen(

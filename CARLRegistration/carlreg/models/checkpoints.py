@@ -1,4 +1,4 @@
-"""Weights files: reading, checking and writing them, and the names other people's files use.
+"""Weights in networks and in files: what belongs where, writing it, and the names other people's files use.
 
 Ours are safetensors, half precision, with metadata: `carlreg_model` (a name of the registry), `trained_parts` (JSON
 list of 'attention' and 'refinement'; what is not listed has not been trained and is not in the file) and whatever
@@ -7,111 +7,29 @@ else describes the training, all as JSON strings. Foreign ones are PyTorch state
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..text_files import shown
 from . import catalog
 from .attention import CoordinateAttention
 from .local_attention import LocalAttention
 from .operators import AtHalfResolution, RegistrationNetwork, TwoStep
 from .paper_encoder import PaperEncoder
 from .unet import UNetRegistration
+from .weights_file import WeightsFile, read_weights, sha256_of
+
+__all__ = ["WeightsFile", "read_weights", "sha256_of"]
 
 ATTENTION, REFINEMENT = "attention", "refinement"
-
-
-@dataclass(frozen=True)
-class WeightsFile:
-    """Contents of a weights file. metadata is None unless the file is one of ours."""
-
-    path: Path
-    sha256: str
-    tensors: dict[str, Tensor]
-    metadata: dict[str, Any] | None
-
-
-def sha256_of(path: str | Path) -> str:
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def read_weights(path: str | Path, expected_sha256: str | None = None) -> WeightsFile:
-    """Read a safetensors file or a PyTorch state dict; floating values become float32.
-
-    Raises: CheckpointError when the file is missing, is neither, or has another hash than expected.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"Weights: expected a file, found none at {path}. Check the path.")
-    try:
-        found = sha256_of(path)
-        with open(path, "rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise CheckpointError(f"Weights: {path} cannot be read ({error.strerror}).") from error
-    if expected_sha256 is not None and found != expected_sha256:
-        raise CheckpointError(
-            f"Weights: expected SHA-256 {expected_sha256} for {path}, got {found}. The file is damaged or another "
-            "version: download or install it again."
-        )
-    tensors, metadata = _read_safetensors(path) if head[8:] == b"{" else (_read_torch(path), None)
-    return WeightsFile(path, found, {name: _full_precision(value) for name, value in tensors.items()}, metadata)
-
-
-def _full_precision(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() else value
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"Weights: {path} is not a readable safetensors file ({error}).") from error
-    if "carlreg_model" not in metadata:
-        return tensors, None
-    return tensors, {name: _from_json(value) for name, value in metadata.items()}
-
-
-def _from_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # whatever the unpickler stumbles over in a file that is none
-        raise CheckpointError(
-            f"Weights: expected a safetensors file or a PyTorch state dict holding tensors only; {path} is neither "
-            "(other files are not opened, because reading them could run code)."
-        ) from error
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(
-            f"Weights: expected a state dict (names to tensors) in {path}, got {type(content).__name__}. "
-            "Save the network's `regis_net.state_dict()`."
-        )
-    return dict(content)
 
 
 def part_of_names(network: RegistrationNetwork) -> dict[str, str]:
@@ -138,13 +56,15 @@ def put_weights(network: nn.Module, tensors: dict[str, Tensor], names: Iterable[
         for n in names
         if n in tensors and tensors[n].shape != state[n].shape
     ]
-    broken = [n for n in names if n in tensors and not bool(torch.isfinite(tensors[n]).all())]
+    kinds = [n for n in names if n in tensors and tensors[n].is_floating_point() != state[n].is_floating_point()]
+    broken = [n for n in names if n in tensors and not _usable(n, tensors[n])]
     problems = [
-        f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
+        f"{len(found)} {what} ({', '.join(name[:100] for name in found[:3])}{', ...' if len(found) > 3 else ''})"
         for what, found in (
             ("missing", missing),
             ("unknown", unknown),
             ("of another shape", shapes),
+            ("of another kind of numbers", kinds),
             ("with infinite or undefined values", broken),
         )
         if found
@@ -155,6 +75,13 @@ def put_weights(network: nn.Module, tensors: dict[str, Tensor], names: Iterable[
             "Choose the model that these weights were trained for."
         )
     network.load_state_dict({name: tensors[name] for name in names}, strict=False)
+
+
+def _usable(name: str, value: Tensor) -> bool:
+    """Whether a network can compute with a tensor: finite, and no variance below zero."""
+    if not bool(torch.isfinite(value).all()):
+        return False
+    return not name.endswith("running_var") or value.numel() == 0 or not bool((value < 0).any())
 
 
 def save_weights(network: RegistrationNetwork, path: str | Path, metadata: dict[str, Any]) -> str:
@@ -195,18 +122,21 @@ def save_weights(network: RegistrationNetwork, path: str | Path, metadata: dict[
 
 
 def _check_parts(trained: Any, known: set[str], path: str | Path) -> None:
-    if not isinstance(trained, list) or not trained or not set(trained) <= known:
+    listed = isinstance(trained, list) and bool(trained) and all(isinstance(part, str) for part in trained)
+    if not listed or not set(trained) <= known:
         raise CheckpointError(
-            f"Weights: expected `trained_parts` of {path} to be a list out of {sorted(known)}, got {trained!r}."
+            f"Weights: expected `trained_parts` of {path} to be a list out of {sorted(known)}, got {shown(trained)}."
         )
 
 
 def put_own(network: RegistrationNetwork, file: WeightsFile, name: str) -> list[str]:
     """Fill a network from one of our files; returns the trained parts. Raises CheckpointError."""
     metadata = file.metadata or {}
-    if metadata.get("carlreg_model") != name:
+    made_for = metadata.get("carlreg_model")
+    if made_for != name:
+        made_for = made_for if isinstance(made_for, str) and len(made_for) < 60 else shown(made_for, 60)
         raise CheckpointError(
-            f"Weights: expected weights of {name}, got those of {metadata.get('carlreg_model')} in {file.path}. "
+            f"Weights: expected weights of {name}, got those of {made_for} in {file.path}. "
             "Choose that model, or another file."
         )
     parts = part_of_names(network)

@@ -10,7 +10,7 @@ from typing import Any
 from ..atomic import staged_file
 from ..models.checkpoints import part_of_names, save_weights
 from . import networks, shards
-from .saving import read_checkpoint
+from .saving import read_checkpoint, require
 
 UNSTATED = "to be stated by those who trained it"
 _PART_NAMES = {"attention": "Attention", "refinement": "Refinement steps"}
@@ -38,6 +38,19 @@ def export(checkpoint: Path, out: Path, *, license: str | None = None, shard_mb:
     Raises: CheckpointError when the checkpoint is none, or its network is no longer built that way.
     """
     state = read_checkpoint(checkpoint)
+    known = (
+        "model",
+        "stage",
+        "average",
+        "step",
+        "seconds",
+        "history",
+        "trained_parts",
+        "hardware",
+        "config",
+        "figures",
+    )
+    require(state, checkpoint, *known)
     network = networks.build(state["model"])
     networks.check_fits(network, state["average"], checkpoint)
     network.load_state_dict(state["average"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..preprocess import (
     stored_along,
     stretched_image,
 )
+from ..text_files import read_text
 from ..volumes import available_memory_mb, read_mask, read_volume
 from .settings import ImageSettings
 
@@ -70,20 +72,20 @@ def list_images(settings: ImageSettings) -> list[Entry]:
 
 def read_table(path: Path, required: tuple[str, ...], known: tuple[str, ...], what: str) -> list[dict[str, str]]:
     """Rows of a CSV file with a header line. Raises InputError for missing and unknown columns, and for no rows."""
+    text = read_text(path, f"{what} ({path})", "a CSV text file")
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = columns
-            rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+        columns = [name.strip() for name in reader.fieldnames or []]
+        missing, unknown = [c for c in required if c not in columns], [c for c in columns if c not in known]
+        if missing or unknown or len(set(columns)) < len(columns):
+            raise InputError(
+                f"{what}: {path} has the columns {(', '.join(columns) or 'none')[:200]}; expected "
+                f"{', '.join(required)} and, if wanted, {', '.join(c for c in known if c not in required)}, each once."
+            )
+        reader.fieldnames = columns
+        rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
+    except csv.Error as error:
         raise InputError(f"{what}: {path} cannot be read as a CSV text file ({error}).") from error
-    missing, unknown = [c for c in required if c not in columns], [c for c in columns if c not in known]
-    if missing or unknown:
-        raise InputError(
-            f"{what}: {path} has the columns {', '.join(columns) or 'none'}; expected {', '.join(required)} and, "
-            f"if wanted, {', '.join(c for c in known if c not in required)}."
-        )
     if not rows:
         raise InputError(f"{what}: {path} has no line below its header.")
     return rows

@@ -18,7 +18,7 @@ from ..models.compact_encoder import CompactEncoder
 from ..models.compositions import Composition, Half, Refinement, Two, assemble
 from ..models.operators import RegistrationNetwork, without_refinement
 from ..models.unet import UNetSettings
-from .saving import is_checkpoint, read_checkpoint
+from .saving import is_checkpoint, read_checkpoint, require
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ def put_start(network: RegistrationNetwork, name: str, weights: str) -> InitialW
             raise InputError(f"model.weights: nothing is shipped for {name}; expected 'none' or a file.")
     checkpoint = _checkpoint(path)
     if checkpoint is not None:
+        require(checkpoint, path, "average", "model", "stage", "step", "seconds", "history", "trained_parts")
         tensors, source = checkpoint["average"], checkpoint["model"]
         last = {"stage": checkpoint["stage"], "steps": checkpoint["step"], "seconds": round(checkpoint["seconds"])}
         history = [*checkpoint["history"], last]
@@ -99,7 +100,10 @@ def put_start(network: RegistrationNetwork, name: str, weights: str) -> InitialW
         return InitialWeights(sorted(set(part_of_names(network).values())), [published])
     source = str(file.metadata.get("carlreg_model"))
     parts = put_own(network, file, name) if source == name else _put_encoder(network, file.tensors, path, source)
-    return InitialWeights(parts, _history_of(file.metadata))
+    try:
+        return InitialWeights(parts, _history_of(file.metadata))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointError(f"model.weights: {path}: its metadata tell no history of training ({error}).") from error
 
 
 def _history_of(metadata: dict[str, Any]) -> list[dict[str, Any]]:

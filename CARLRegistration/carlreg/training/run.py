@@ -18,7 +18,7 @@ from ..models.operators import RegistrationNetwork
 from . import networks
 from .parallel import Ranks, convolutions_in
 from .records import hardware
-from .saving import read_checkpoint
+from .saving import read_checkpoint, require
 from .settings import TrainingConfig
 from .stage import Stage, Terms
 from .stages import STAGES
@@ -213,6 +213,8 @@ class Run:
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint. Raises CheckpointError for one of another model, stage or architecture."""
         state = read_checkpoint(path)
+        require(state, path, "model", "stage", "network", "average", "optimizer", "step", "seconds", "best", "figures")
+        require(state, path, "trained_parts", "history")
         for what, own in (("model", self.config.model.name), ("stage", self.config.stage.kind)):
             if state[what] != own:
                 raise CheckpointError(
@@ -223,7 +225,7 @@ class Run:
         self.network.load_state_dict(state["network"])
         try:
             self.optimizer.load_state_dict(state["optimizer"])
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{path}: the checkpoint trains other parts of the network ({error}). Keep stage.parts, or choose "
                 "another --out folder."

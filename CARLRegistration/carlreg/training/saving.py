@@ -12,9 +12,24 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError, ResourceError
+from ..models.weights_file import check_tensors, file_bytes, load_torch
+from ..text_files import is_file
 from .settings import current_kind
 
 FORMAT = "carlreg training 1"
+_KINDS = {
+    "model": str,
+    "stage": str,
+    "network": dict,
+    "average": dict,
+    "optimizer": dict,
+    "step": int,
+    "seconds": (int, float),
+    "figures": dict,
+    "trained_parts": list,
+    "history": list,
+    "config": dict,
+}
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
@@ -47,7 +62,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a file looks like one that PyTorch saved with several things in it, as a run does."""
-    if path.suffix == ".safetensors" or not path.is_file() or not zipfile.is_zipfile(path):
+    if path.suffix == ".safetensors" or not is_file(path) or not zipfile.is_zipfile(path):
         return False
     try:
         content = torch.load(path, map_location="meta", weights_only=True)
@@ -61,18 +76,45 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises CheckpointError when the file is missing, damaged or something else.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"{path}: expected the checkpoint of a training run, found no file.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (MemoryError, PermissionError):
-        raise
-    except Exception as error:  # whatever the unpickler stumbles over in a damaged file
+        content = file_bytes(path)
+        state = load_torch(content, path)
+        check_tensors(_tensors_in(state), len(content), path)
+    except CheckpointError as error:
+        cause = str(error.__cause__ or error).strip().splitlines() or ["damaged"]
         raise CheckpointError(
-            f"{path}: the checkpoint cannot be read ({str(error).splitlines()[0][:120]}). Use best.pt, or start anew."
+            f"{path}: the checkpoint cannot be read ({cause[0][:120]}). Use best.pt, or start anew."
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: expected a checkpoint of `carlreg train`, got another PyTorch file.")
+    wrong = [name for name, kind in _KINDS.items() if name in state and not isinstance(state[name], kind)]
+    if wrong:
+        raise CheckpointError(f"{path}: the checkpoint is damaged: {wrong[0]} is a {type(state[wrong[0]]).__name__}.")
     if "stage" in state:
         state["stage"] = current_kind(state["stage"])
     return state
+
+
+def require(state: dict[str, Any], path: Path, *names: str) -> None:
+    """Raise CheckpointError unless a state has all of these."""
+    missing = [name for name in names if name not in state]
+    if missing:
+        raise CheckpointError(f"{path}: the checkpoint is damaged: it has no {', '.join(missing)}.")
+
+
+def _tensors_in(state: Any) -> list[tuple[str, torch.Tensor]]:
+    """All tensors of a state, with the names nearest to them."""
+    found, left, seen = [], [("state", state)], set()
+    while left:
+        name, value = left.pop()
+        if isinstance(value, torch.Tensor):
+            found.append((name, value))
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:  # one that holds itself ends, too
+            seen.add(id(value))
+            left.extend(
+                (str(key)[:60], inner)
+                for key, inner in (value.items() if isinstance(value, dict) else ((name, part) for part in value))
+            )
+    return found

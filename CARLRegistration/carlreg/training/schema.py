@@ -20,12 +20,9 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # pyright: ignore[reportMissingImports]
-
 from ..errors import InputError
+from ..text_files import parse_toml, shown
+from ..text_files import read_toml as read_toml_file
 
 
 @dataclass(frozen=True)
@@ -47,12 +44,7 @@ class Section:
 
 def read_toml(path: str | Path) -> dict[str, Any]:
     """The table in a TOML file. Raises InputError when it cannot be read or is no TOML."""
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: the configuration cannot be read: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: expected a TOML file: {error}.") from error
+    return read_toml_file(path, str(path))
 
 
 def with_overrides(table: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
@@ -64,8 +56,8 @@ def with_overrides(table: dict[str, Any], assignments: Iterable[str]) -> dict[st
         if not equals or not all(keys):
             raise InputError(f"--set: expected section.key=value, e.g. optimizer.rate=1e-4; got {assignment!r}.")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            value = parse_toml(f"value = {text}", f"--set {assignment[:80]}")["value"]
+        except InputError:
             value = text
         inner = result
         for key in keys[:-1]:
@@ -80,13 +72,13 @@ def read_section(kind: type, table: Any, where: str = "") -> Any:
     """A dataclass from a table, its own sections from the tables inside. Raises InputError."""
     label = where or "the configuration"
     if not isinstance(table, dict):
-        raise InputError(f"{label}: expected a table with the keys {_listed(_hints(kind))}; got {table!r}.")
+        raise InputError(f"{label}: expected a table with the keys {_listed(_hints(kind))}; got {shown(table)}.")
     hints = _hints(kind)
     for key in table:
         if key not in hints:
             near = difflib.get_close_matches(key, hints, 1)
             guess = f" Did you mean {near[0]}?" if near else ""
-            raise InputError(f"{label}: unknown key {key!r}.{guess} Known keys: {_listed(hints)}.")
+            raise InputError(f"{label}: unknown key {shown(key)}.{guess} Known keys: {_listed(hints)}.")
     prefix = f"{where}." if where else ""
     values = {key: _converted(value, hints[key], prefix + key) for key, value in table.items()}
     try:
@@ -145,7 +137,7 @@ def _converted(value: Any, hint: Any, key: str) -> Any:
         if get_origin(hint) is tuple:
             return tuple(_converted(v, get_args(hint)[0], key) for v in value)
         return float(value) if hint is float else value
-    raise InputError(f"{key}: expected {_described(hint, limits)}; got {value!r}.")
+    raise InputError(f"{key}: expected {_described(hint, limits)}; got {shown(value)}.")
 
 
 def _fits(value: Any, hint: Any, limits: Range | None) -> bool:

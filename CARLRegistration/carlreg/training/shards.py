@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic import staged_file
-from ..errors import CheckpointError
-from ..models.checkpoints import sha256_of
+from ..errors import CheckpointError, InputError
+from ..models.weights_file import MOST_HEADER_BYTES, sha256_of
+from ..text_files import decoded, is_file, parse_json, read_json
 
 _SIZES = 8  # bytes of the header's length, little endian
 
@@ -28,11 +29,17 @@ class _Whole:
 
 
 def _read_header(path: Path) -> _Whole:
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(_SIZES))
-        header = file.read(length).decode()
-    entries = json.loads(header)
-    entries.pop("__metadata__", None)
+    """Raises CheckpointError when the file is no safetensors file."""
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(_SIZES))
+            if length > MOST_HEADER_BYTES:
+                raise ValueError("its header is too long")  # noqa: TRY301
+            header = decoded(file.read(length), path.name, "a safetensors file")
+        entries = parse_json(header, path.name, "the header of a safetensors file")
+        entries.pop("__metadata__", None)
+    except (struct.error, ValueError, AttributeError, InputError) as error:
+        raise CheckpointError(f"{path}: expected a safetensors file ({error}).") from error
     return _Whole(header, _SIZES + length, entries)
 
 
@@ -88,10 +95,12 @@ def join(index: Path, out: Path) -> str:
     Raises: CheckpointError when the index is none, or a piece is missing or damaged; nothing is written then.
     """
     try:
-        content = json.loads(index.read_text(encoding="utf-8"))
+        content = read_json(index, str(index), "an index that `carlreg train export --shards` wrote")
         header, expected = content["metadata"]["header"], content["metadata"]["sha256"]
         shards = dict(content["shards"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not all(isinstance(text, str) for text in (header, expected, *shards.values())):
+            raise TypeError  # noqa: TRY301
+    except (InputError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{index}: expected an index that `carlreg train export --shards` wrote.") from error
     digest = hashlib.sha256()
     with staged_file(out) as part:
@@ -100,7 +109,7 @@ def join(index: Path, out: Path) -> str:
             blocks = [struct.pack("<Q", len(text)) + text]
             for name, sha256 in shards.items():
                 piece = index.parent / Path(name).name
-                if not piece.is_file():
+                if not is_file(piece):
                     raise CheckpointError(f"{index}: the piece {piece.name} is missing beside it.")
                 if sha256_of(piece) != sha256:
                     raise CheckpointError(f"{piece}: expected SHA-256 {sha256}; the piece is damaged. Copy it again.")
