@@ -116,18 +116,7 @@ def _read(file: Path, name: str, label: str, convention, fixed, moving) -> Impor
 
 def _itk(file: Path, label: str, convention, name: str) -> Imported:
     _only("lps", convention, label, "an ITK transform")
-    try:
-        transform = read_transform(file, name)
-    except InputError as error:
-        cause = str(error.__cause__ or "")
-        if isinstance(error, GeometryError) or "Could not create an instance" not in cause:
-            raise
-        kind = cause.split('instance of "')[-1].split('"')[0].split("_")[0]
-        how = "it leads the other way; " if kind.startswith("Inverse") else ""
-        raise InputError(
-            f"{label}: its kind, {kind}, is not known to ITK ({how}3D Slicer writes it for 'to parent' transforms). In "
-            "Slicer: Transforms / Convert, to a displacement field, and save that."
-        ) from error
+    transform = read_transform(file, name, require_memory)
     return Imported(transform, "ITK transform")
 
 

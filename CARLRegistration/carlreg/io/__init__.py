@@ -5,6 +5,9 @@ guarded          a reader in a child process, with limits of time and memory
 nifti_header     fields of NIfTI-1 headers: read, judged, made
 nifti_writing    .nii.gz, fast and in parts
 nifti_field      displacement fields as NIfTI
-itk_transform    ITK's transforms: read and checked, as matrices, on points and grids
+itk_file         ITK's transform files as what they say: kinds and numbers
+itk_kinds        what the numbers of each kind mean, in closed form
+hdf5             the part of HDF5 that ITK's files use, in plain Python
+itk_transform    ITK's transforms: made of what a file says and checked, as matrices, on points and grids
 points           landmark pairs, tables of points, 3D Slicer's markups
 """

@@ -3,47 +3,124 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..spaces import VolumeGrid, apply_affine
+from ..text_files import shown
 from .checks import existing_path
+from .itk_file import Record, read_records
+from .itk_kinds import COMPOSITE, FIELD_KINDS, LINEAR_KINDS, SPLINE_KINDS
+from .points import FARTHEST_MM
 
 
-def read_transform(path: str | os.PathLike, name: str = "transform") -> sitk.Transform:
+def read_transform(
+    path: str | os.PathLike, name: str = "transform", memory: Callable[[float, str, str], None] | None = None
+) -> sitk.Transform:
     """A 3-D ITK transform file (.h5, .tfm, .txt, .mat), fixed points to moving points in LPS mm.
 
-    Raises InputError when it is not one, GeometryError when it, or a linear part of it, collapses space.
+    memory: called as `require_memory` before a field is read. All linear kinds become affine transforms.
+    Raises InputError when it is not one or of a kind that cannot be read, GeometryError when it, or a linear part of
+    it, collapses space.
     """
     file = existing_path(path, name)
     label = f"{name} ({file.name})"
     if file.is_dir():
         raise InputError(f"{label}: expected a transform file, got a folder.")
-    try:
-        transform = sitk.ReadTransform(str(file))
-    except RuntimeError as error:
+    records = read_records(file, label)
+    joined = bool(records) and records[0].kind == COMPOSITE
+    parts = records[1:] if joined else records
+    if not parts:
+        raise InputError(f"{label}: expected a transform, got {'a composite of none' if joined else 'none'}.")
+    if len(parts) > 1 and not joined:
         raise InputError(
-            f"{label}: expected an ITK transform (.h5, .tfm, .txt or .mat), as 3D Slicer, ANTs and SimpleITK write it; "
-            "this is not one, or it is damaged."
-        ) from error
-    if transform.GetDimension() != 3:
-        raise InputError(f"{label}: expected a 3-D transform, got a {transform.GetDimension()}-D one.")
-    for part in flatten(transform):
-        if part.IsLinear():
-            try:
-                check_affine(affine_from_sitk(part))
-            except GeometryError as error:
-                raise GeometryError(f"{label}: {error}") from error
-    return transform
+            f"{label}: holds {len(parts)} transforms and does not say how they belong together. Save each alone, or "
+            "all as one composite transform."
+        )
+    made = [_transform(part, label, memory) for part in parts]
+    return sitk.CompositeTransform(made) if joined else made[0]
+
+
+def _transform(record: Record, label: str, memory) -> sitk.Transform:
+    """What a record says. Raises InputError, GeometryError."""
+    fixed = np.zeros(0) if record.fixed is None else record.fixed
+    if record.kind in LINEAR_KINDS:
+        kind = LINEAR_KINDS[record.kind]
+        if record.count != kind.parameters or len(fixed) not in kind.fixed:
+            raise InputError(
+                f"{label}: expected {kind.parameters} parameters and {kind.fixed[-1]} fixed ones of a {record.kind}, "
+                f"got {record.count} and {len(fixed)}. The file is damaged."
+            )
+        try:
+            return affine_to_sitk(check_affine(kind.matrix(_finite(record.parameters(), label), _finite(fixed, label))))
+        except GeometryError as error:
+            raise GeometryError(f"{label}: {error}") from error
+        except InputError as error:
+            raise error if str(error).startswith(label) else InputError(f"{label}: {error}.") from error
+    if record.kind in FIELD_KINDS or record.kind in SPLINE_KINDS:
+        return _sampled(record, fixed, label, memory)
+    how = "it leads the other way; " if record.kind.startswith("Inverse") else ""
+    raise InputError(
+        f"{label}: a transform of the kind {shown(record.kind, 60)[1:-1]}, which cannot be read ({how}linear kinds, "
+        "displacement fields and B-splines can). In 3D Slicer: Transforms / Convert, to a displacement field, and save "
+        "that."
+    )
+
+
+def _finite(values: np.ndarray, label: str) -> np.ndarray:
+    bad = int(values.size - np.count_nonzero(np.abs(values) <= FARTHEST_MM))
+    if bad:
+        raise InputError(
+            f"{label}: expected finite numbers (mm, up to ten kilometers), got {bad} that are not. The file is damaged."
+        )
+    return values
+
+
+def _sampled(record: Record, fixed: np.ndarray, label: str, memory) -> sitk.Transform:
+    """A displacement field, or a B-spline: numbers at the nodes of a grid, which the fixed parameters describe."""
+    spline = record.kind in SPLINE_KINDS
+    what = "B-spline" if spline else "displacement field"
+    if len(fixed) != 18:
+        raise InputError(f"{label}: expected 18 fixed parameters of a {what}, got {len(fixed)}. The file is damaged.")
+    sizes = fixed[:3]
+    least = record.order + 1 if spline else 1
+    if not np.all((sizes >= least) & (sizes <= 1e5) & (sizes == np.round(sizes))) or not 0 <= record.order <= 3:
+        order = f" of order {record.order}" if spline else ""
+        raise InputError(
+            f"{label}: expected a {what}{order} with a grid of at least {least} nodes along each axis, got "
+            f"{shown(sizes.tolist())}."
+        )
+    i, j, k = (int(n) for n in sizes)
+    if record.count != 3 * i * j * k:
+        raise InputError(
+            f"{label}: expected {3 * i * j * k} parameters of a {what} of {i} x {j} x {k} nodes, got {record.count}. "
+            "The file is cut off or damaged."
+        )
+    try:
+        grid = VolumeGrid((i, j, k), fixed[6:9], _finite(fixed[3:6], label), fixed[9:])
+    except GeometryError as error:
+        raise GeometryError(f"{label}: {error}") from error
+    if memory is not None:
+        memory(3 * 24 * i * j * k / 2**20, f"reading {label}", "Use a coarser field.")
+    values = _finite(record.parameters(), label)
+    if spline:
+        images = [grid.image(component) for component in values.reshape(3, k, j, i)]
+        return sitk.BSplineTransform(images, record.order)
+    return sitk.DisplacementFieldTransform(grid.image(values.reshape(k, j, i, 3)))
 
 
 def check_affine(affine_lps) -> np.ndarray:
-    """The 4x4 matrix as float64, or GeometryError when it is not an invertible affine."""
+    """The 4x4 matrix as float64, or GeometryError when it is not an invertible affine of a sensible size."""
     affine = np.asarray(affine_lps, dtype=np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.abs(affine[3] - [0, 0, 0, 1]).max() > 1e-9:
         raise GeometryError(f"Expected a finite 4x4 affine matrix with last row 0 0 0 1, got {affine.tolist()}.")
+    if np.abs(affine).max() > FARTHEST_MM:
+        raise GeometryError(
+            f"Expected an affine in mm, got one that leads more than ten kilometers away: {shown(affine.tolist())}."
+        )
     singular_values = np.linalg.svd(affine[:3, :3], compute_uv=False)
     if singular_values[-1] < 1e-6 * max(singular_values[0], 1e-6):
         raise GeometryError(

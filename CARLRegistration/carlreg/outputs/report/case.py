@@ -20,7 +20,7 @@ from ...quality.measure import affine_resampled, read_uncertainty, subsampled
 from ...quality.metrics import body_of
 from ...quality.verdict import verdict
 from ...spaces import VolumeGrid
-from ...volumes import Volume, read_transform, read_volume
+from ...volumes import Volume, read_transform, read_volume, require_memory
 from ...volumes.volume import read_file
 
 MAX_SIZE = 256  # pictures are drawn from every n-th voxel of larger volumes
@@ -160,7 +160,7 @@ def _find(folder: Path, side: str, recorded: dict) -> Path:
 
 def _seen(path: Path, lattice: VolumeGrid, moving_grid: VolumeGrid) -> np.ndarray:
     """Where the transform ends inside the moving image."""
-    transform = PhysicalTransform.from_sitk(read_transform(path))
+    transform = PhysicalTransform.from_sitk(read_transform(path, memory=require_memory))
     seen = np.empty(lattice.shape_dhw, dtype=bool)
 
     def work(start: int, stop: int, displacement) -> None:
