@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..io.itk_transform import field_image, flatten, map_points
+from ..io.numbers import within_reach
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..physical import PhysicalTransform
 from ..physical.interpolate import trilinear_at
@@ -48,6 +49,11 @@ def _slab(transform: sitk.Transform, grid: VolumeGrid, start: int, stop: int) ->
 def field_transform(image: sitk.Image) -> sitk.DisplacementFieldTransform:
     """A displacement field transform of a vector image (mm, LPS)."""
     return sitk.DisplacementFieldTransform(sitk.Cast(image, sitk.sitkVectorFloat64))
+
+
+def checked_field(field_dhw3: np.ndarray, grid: VolumeGrid, label: str) -> sitk.DisplacementFieldTransform:
+    """A displacement field transform of an array (mm, LPS). Raises InputError for values that lead nowhere."""
+    return field_transform(grid.image(within_reach(field_dhw3, label)))
 
 
 def field_of(transform: sitk.Transform) -> sitk.Image | None:

@@ -25,6 +25,7 @@ from ..io.itk_transform import affine_to_sitk, check_affine, flatten, is_linear,
 from ..io.nifti_header import NiftiHeader
 from ..spaces import VolumeGrid
 from ..spaces.grid import lps_from_ras
+from ..text_files import number
 from ..volumes import nifti
 from ..volumes.accepted import FIELD
 from ..volumes.memory import require_memory
@@ -32,7 +33,7 @@ from ..volumes.reading import read_file
 from . import elastix, freesurfer, fsl
 from .catalog import CONVENTIONS, DIRECTIONS
 from .content import require_both
-from .fields import field_transform, require_overlap
+from .fields import checked_field, require_overlap
 
 _TEXT = 65536
 _SITK_IMAGES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -102,9 +103,9 @@ def _read(file: Path, name: str, label: str, convention, fixed, moving) -> Impor
         return _itk(file, label, convention, name)
     if elastix.is_parameter_file(head):
         _only("lps", convention, label, "an elastix parameter file")
-        transform, files = elastix.read_parameters(file)
+        transform, files = elastix.read_parameters(file, label, _field_image)
         return Imported(transform, f"elastix parameter file ({len(files)} files)" if len(files) > 1 else "elastix")
-    text = _text(head)
+    text = _text(head) if len(head) < _TEXT else None
     if text is not None and freesurfer.is_lta(text):
         _only("ras", convention, label, "a FreeSurfer .lta file")
         return Imported(affine_to_sitk(freesurfer.read_lta(file, label)), "FreeSurfer .lta")
@@ -189,19 +190,27 @@ def _nifti_volumes(file: Path, label: str, convention, header: NiftiHeader, fixe
     return _from_array(field, grid, f"4-D NIfTI displacement field, {convention.upper()}", label)
 
 
-def _vector_file(file: Path, label: str, convention, head: bytes) -> Imported:
+def _field_image(file: Path, label: str) -> sitk.Image:
+    """An image with three values per voxel. Raises InputError."""
     image = read_file(file, label, FIELD)[0]
     if image.GetNumberOfComponentsPerPixel() != 3:
         raise InputError(
             f"{label}: expected a 3-D field of vectors with three components, got "
             f"{image.GetNumberOfComponentsPerPixel()} per voxel."
         )
+    return image
+
+
+def _vector_file(file: Path, label: str, convention, head: bytes) -> Imported:
+    image = _field_image(file, label)
     if head[:4] == b"NRRD" and convention is None:
         header = head.split(b"\n\n")[0].decode("latin-1").lower()
         spaces = [line.split(":", 1)[1].strip() for line in header.splitlines() if line.startswith("space:")]
         if not spaces or spaces[0] not in ("left-posterior-superior", "lps"):
             raise _ask(
-                label, f"an NRRD field in the space {spaces[0] if spaces else 'that it does not name'}", ("lps", "ras")
+                label,
+                f"an NRRD field in the space {spaces[0][:60] if spaces else 'that it does not name'}",
+                ("lps", "ras"),
             )
     if convention not in (None, "lps", "ras"):
         raise InputError(f"{label}: a vector image in ITK's geometry; got --convention {convention}.")
@@ -212,10 +221,7 @@ def _vector_file(file: Path, label: str, convention, head: bytes) -> Imported:
 
 
 def _from_array(field_dhw3: np.ndarray, grid: VolumeGrid, kind: str, label: str) -> Imported:
-    bad = int(field_dhw3.size - np.count_nonzero(np.isfinite(field_dhw3)))
-    if bad:
-        raise InputError(f"{label}: expected finite displacements, got {bad} that are NaN or infinite.")
-    return Imported(field_transform(grid.image(field_dhw3)), kind)
+    return Imported(checked_field(field_dhw3, grid, label), kind)
 
 
 def _text(head: bytes) -> str | None:
@@ -226,13 +232,14 @@ def _text(head: bytes) -> str | None:
 
 
 def _matrix(text: str | None) -> np.ndarray | None:
-    try:
-        values = np.array([float(word) for word in (text or "").replace(",", " ").split()])
-    except ValueError:
+    words = (text or "").replace(",", " ").split()
+    if len(words) not in (12, 16):
         return None
-    if values.size == 12:
-        values = np.append(values, [0.0, 0, 0, 1])
-    return values.reshape(4, 4) if values.size == 16 else None
+    values = [number(word) for word in words]
+    if None in values:
+        return None
+    values += [0.0, 0.0, 0.0, 1.0][: 16 - len(values)]
+    return np.array(values, dtype=np.float64).reshape(4, 4)
 
 
 def _from_matrix(matrix: np.ndarray, label: str, convention, fixed, moving) -> Imported:

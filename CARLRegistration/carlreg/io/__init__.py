@@ -9,5 +9,6 @@ itk_file         ITK's transform files as what they say: kinds and numbers
 itk_kinds        what the numbers of each kind mean, in closed form
 hdf5             the part of HDF5 that ITK's files use, in plain Python
 itk_transform    ITK's transforms: made of what a file says and checked, as matrices, on points and grids
+numbers          rows of numbers in text, and how large one may be
 points           landmark pairs, tables of points, 3D Slicer's markups
 """

@@ -17,10 +17,10 @@ from ..errors import InputError
 from ..text_files import read_bytes, read_text, shown
 from . import hdf5
 from .guarded import guarded
+from .numbers import numbers_of
 
 _TITLE = "#Insight Transform File"
 _NAME = re.compile(r"([A-Za-z0-9]{1,100}?)_(double|float)_([0-9]{1,2})_([0-9]{1,2})((?:_[A-Za-z0-9]{1,20}){0,3})")
-_PLAIN = re.compile(r"[0-9eE+\-. \t]*")
 _MOST_TEXT, _MOST_MATLAB = 512 * 2**20, 16 * 2**20
 _MOST_PARTS = 10_000
 _SMALL = 1000  # numbers that are read at once
@@ -100,29 +100,13 @@ def _from_text(file: Path, label: str) -> list[Record]:
         parts[-1][key] = value.strip()
         if len(parts) > _MOST_PARTS:
             raise InputError(f"{label}: expected at most {_MOST_PARTS} transforms in a file; it has more.")
-    numbers = [{key: _numbers(value, label) for key, value in part.items() if key != "Transform"} for part in parts]
+    numbers = [
+        {key: numbers_of(value.split(), label) for key, value in part.items() if key != "Transform"} for part in parts
+    ]
     return [
         _record(part["Transform"], found.get("Parameters"), found.get("FixedParameters"), label)
         for part, found in zip(parts, numbers, strict=True)
     ]
-
-
-def _numbers(text: str, label: str) -> np.ndarray:
-    try:
-        if not _PLAIN.fullmatch(text):
-            raise ValueError  # noqa: TRY301 (such as nan, or 1_0)
-        return np.array(text.split(), dtype=np.float64)
-    except ValueError as error:
-        wrong = next((word for word in text.split() if not _is_number(word)), "")
-        raise InputError(f"{label}: expected finite numbers, got {shown(wrong)}. The file is damaged.") from error
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return bool(_PLAIN.fullmatch(word))
 
 
 def _is_matlab(head: bytes) -> bool:

@@ -14,7 +14,7 @@ from ..text_files import shown
 from .checks import existing_path
 from .itk_file import Record, read_records
 from .itk_kinds import COMPOSITE, FIELD_KINDS, LINEAR_KINDS, SPLINE_KINDS
-from .points import FARTHEST_MM
+from .numbers import FARTHEST_MM, within_reach
 
 
 def read_transform(
@@ -50,18 +50,22 @@ def _transform(record: Record, label: str, memory) -> sitk.Transform:
     if record.kind in LINEAR_KINDS:
         kind = LINEAR_KINDS[record.kind]
         if record.count != kind.parameters or len(fixed) not in kind.fixed:
+            what = "parameters" if record.count != kind.parameters else "fixed parameters"
+            wanted = kind.parameters if what == "parameters" else kind.fixed[-1]
+            got = record.count if what == "parameters" else len(fixed)
             raise InputError(
-                f"{label}: expected {kind.parameters} parameters and {kind.fixed[-1]} fixed ones of a {record.kind}, "
-                f"got {record.count} and {len(fixed)}. The file is damaged."
+                f"{label}: expected {wanted} {what} of a {record.kind}, got {got}. The file is damaged, or cut off."
             )
         try:
-            return affine_to_sitk(check_affine(kind.matrix(_finite(record.parameters(), label), _finite(fixed, label))))
+            return affine_to_sitk(
+                check_affine(kind.matrix(within_reach(record.parameters(), label), within_reach(fixed, label)))
+            )
         except GeometryError as error:
             raise GeometryError(f"{label}: {error}") from error
         except InputError as error:
             raise error if str(error).startswith(label) else InputError(f"{label}: {error}.") from error
     if record.kind in FIELD_KINDS or record.kind in SPLINE_KINDS:
-        return _sampled(record, fixed, label, memory)
+        return sampled_transform(record, fixed, label, memory)
     how = "it leads the other way; " if record.kind.startswith("Inverse") else ""
     raise InputError(
         f"{label}: a transform of the kind {shown(record.kind, 60)[1:-1]}, which cannot be read ({how}linear kinds, "
@@ -70,17 +74,11 @@ def _transform(record: Record, label: str, memory) -> sitk.Transform:
     )
 
 
-def _finite(values: np.ndarray, label: str) -> np.ndarray:
-    bad = int(values.size - np.count_nonzero(np.abs(values) <= FARTHEST_MM))
-    if bad:
-        raise InputError(
-            f"{label}: expected finite numbers (mm, up to ten kilometers), got {bad} that are not. The file is damaged."
-        )
-    return values
+def sampled_transform(record: Record, fixed: np.ndarray, label: str, memory) -> sitk.Transform:
+    """A displacement field, or a B-spline: numbers at the nodes of a grid, which the fixed parameters describe.
 
-
-def _sampled(record: Record, fixed: np.ndarray, label: str, memory) -> sitk.Transform:
-    """A displacement field, or a B-spline: numbers at the nodes of a grid, which the fixed parameters describe."""
+    Raises InputError, GeometryError, and what `memory` raises.
+    """
     spline = record.kind in SPLINE_KINDS
     what = "B-spline" if spline else "displacement field"
     if len(fixed) != 18:
@@ -100,12 +98,12 @@ def _sampled(record: Record, fixed: np.ndarray, label: str, memory) -> sitk.Tran
             "The file is cut off or damaged."
         )
     try:
-        grid = VolumeGrid((i, j, k), fixed[6:9], _finite(fixed[3:6], label), fixed[9:])
+        grid = VolumeGrid((i, j, k), fixed[6:9], within_reach(fixed[3:6], label), fixed[9:])
     except GeometryError as error:
         raise GeometryError(f"{label}: {error}") from error
     if memory is not None:
         memory(3 * 24 * i * j * k / 2**20, f"reading {label}", "Use a coarser field.")
-    values = _finite(record.parameters(), label)
+    values = within_reach(record.parameters(), label)
     if spline:
         images = [grid.image(component) for component in values.reshape(3, k, j, i)]
         return sitk.BSplineTransform(images, record.order)

@@ -15,10 +15,10 @@ import numpy as np
 from ..errors import InputError
 from ..text_files import number, read_json_object, read_text, shown
 from .checks import existing_path
+from .numbers import FARTHEST_MM
 
 COLUMNS = ("x", "y", "z")
 PAIR_COLUMNS = ("fixed_x", "fixed_y", "fixed_z", "moving_x", "moving_y", "moving_z")
-FARTHEST_MM = 1e7  # ten kilometers: nothing of a patient lies beyond it, and all that is computed stays finite
 _MOST_BYTES, _MOST_POINTS, _MOST_COLUMNS = 64 * 2**20, 1_000_000, 1000
 _FLIP = np.array([-1.0, -1.0, 1.0])
 # Regions and planes are boxes and frames: a curved map does not keep them what they are.
