@@ -69,8 +69,8 @@ def read_parameters(
         how = _first(values, "HowToCombineTransforms", file, "Compose")
         if how != "Compose":
             raise InputError(
-                f'{file.name}: HowToCombineTransforms is "{how[:40]}"; only "Compose", elastix\' default, can be read. Run '
-                "transformix with -def all and give the displacement field."
+                f'{file.name}: HowToCombineTransforms is "{how[:40]}"; only "Compose", elastix\' default, can be read. '
+                "Run transformix with -def all and give the displacement field."
             )
         file = _beside(file, initial)
     return sitk.CompositeTransform(parts), files
@@ -88,7 +88,7 @@ def _beside(file: Path, name: str) -> Path:
     for place in (Path(name), file.parent / name, file.parent / Path(name.replace("\\", "/")).name):
         if name and is_file(place):
             return place
-    raise InputError(f"{file.name}: it names the file {shown(name)}, which is not there. Put it beside {file.name}.")
+    raise InputError(f"{file.name}: it names the file {shown(name)[1:-1]}, which is not there. Put it beside {file.name}.")
 
 
 def _parsed(file: Path) -> dict[str, list[str]]:
