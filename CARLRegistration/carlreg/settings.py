@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from .errors import InputError
-from .text_files import read_json_object, shown
+from .text_files import cut, read_json_object, shown
 
 ROBUSTNESS = ("translation", "rotation")
 MODALITIES = ("auto", "ct", "mr")
@@ -103,7 +103,7 @@ class RegistrationSettings:
         known = [f.name for f in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            names = ", ".join(shown(name).strip("'") for name in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            names = ", ".join(cut(str(name)) for name in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             raise InputError(f"Unknown settings {names}; known are {', '.join(known)}.")
         return cls(**values)
 

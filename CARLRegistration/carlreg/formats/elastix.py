@@ -18,7 +18,7 @@ from ..io.itk_kinds import LINEAR_KINDS
 from ..io.itk_transform import affine_to_sitk, check_affine, sampled_transform
 from ..io.numbers import numbers_of, within_reach
 from ..spaces import VolumeGrid
-from ..text_files import is_file, read_text, shown
+from ..text_files import cut, is_file, read_text, shown
 from ..volumes.memory import require_memory
 from .content import Content
 from .fields import checked_field
@@ -88,7 +88,7 @@ def _beside(file: Path, name: str) -> Path:
     for place in (Path(name), file.parent / name, file.parent / Path(name.replace("\\", "/")).name):
         if name and is_file(place):
             return place
-    raise InputError(f"{file.name}: it names the file {shown(name)[1:-1]}, which is not there. Put it beside {file.name}.")
+    raise InputError(f"{file.name}: it names the file {cut(name)}, which is not there. Put it beside {file.name}.")
 
 
 def _parsed(file: Path) -> dict[str, list[str]]:
@@ -99,7 +99,7 @@ def _parsed(file: Path) -> dict[str, list[str]]:
             continue
         name, *words = _words(line, file)
         if name in values:
-            raise InputError(f"{file.name}: expected each name once; {shown(name)} is there twice.")
+            raise InputError(f"{file.name}: expected each name once; {cut(name)} is there twice.")
         values[name] = words
     return values
 
@@ -160,7 +160,7 @@ def _transform(values: dict[str, list[str]], file: Path, files: list[Path], read
     if kind in _SPLINES:
         return _bspline(values, numbers, file)
     raise InputError(
-        f"{file.name}: the elastix transform {shown(kind) if kind else 'without a name'} cannot be read. Run "
+        f"{file.name}: the elastix transform {cut(kind) or 'without a name'} cannot be read. Run "
         "transformix with -def all and give the displacement field, with --convention lps."
     )
 

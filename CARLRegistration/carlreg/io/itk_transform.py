@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..spaces import VolumeGrid, apply_affine
-from ..text_files import shown
+from ..text_files import cut, shown
 from .checks import existing_path
 from .itk_file import Record, read_records
 from .itk_kinds import COMPOSITE, FIELD_KINDS, LINEAR_KINDS, SPLINE_KINDS
@@ -68,7 +68,7 @@ def _transform(record: Record, label: str, memory) -> sitk.Transform:
         return sampled_transform(record, fixed, label, memory)
     how = "it leads the other way; " if record.kind.startswith("Inverse") else ""
     raise InputError(
-        f"{label}: a transform of the kind {shown(record.kind, 60)[1:-1]}, which cannot be read ({how}linear kinds, "
+        f"{label}: a transform of the kind {cut(record.kind, 60)}, which cannot be read ({how}linear kinds, "
         "displacement fields and B-splines can). In 3D Slicer: Transforms / Convert, to a displacement field, and save "
         "that."
     )

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..text_files import shown
+from ..text_files import cut, shown
 from . import catalog
 from .attention import CoordinateAttention
 from .local_attention import LocalAttention
@@ -134,7 +134,7 @@ def put_own(network: RegistrationNetwork, file: WeightsFile, name: str) -> list[
     metadata = file.metadata or {}
     made_for = metadata.get("carlreg_model")
     if made_for != name:
-        made_for = made_for if isinstance(made_for, str) and len(made_for) < 60 else shown(made_for, 60)
+        made_for = cut(made_for) if isinstance(made_for, str) else shown(made_for, 60)
         raise CheckpointError(
             f"Weights: expected weights of {name}, got those of {made_for} in {file.path}. "
             "Choose that model, or another file."
