@@ -112,10 +112,17 @@ def _rotation(header: NiftiHeader, name: str) -> np.ndarray:
     """The qform's axes in RAS (3x3), the third mirrored where the header says so."""
     b, c, d = (float(value) for value in header.quaternion)
     square = 1.0 - (b * b + c * c + d * d)
-    if not math.isfinite(square) or square < -1e-5 or not np.all(np.isfinite(header.qform_offset)):
+    mirrored = header.pixdim[0]
+    if (
+        not math.isfinite(square)
+        or square < -1e-5
+        or not (mirrored >= 0 or mirrored == -1)
+        or not np.all(np.isfinite(header.qform_offset))
+    ):
         raise GeometryError(
             f"{name}: expected a rotation in the header's qform, got the quaternion {list(header.quaternion)} at "
-            f"{header.qform_offset.tolist()}. Correct the header, or export the volume again."
+            f"{header.qform_offset.tolist()}, with {mirrored:g} where -1 or 1 should be. Correct the header, or export "
+            "the volume again."
         )
     a = math.sqrt(max(square, 0.0))
     length = math.sqrt(a * a + b * b + c * c + d * d)
@@ -127,7 +134,7 @@ def _rotation(header: NiftiHeader, name: str) -> np.ndarray:
             [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
         ]
     )
-    return rotation * [1.0, 1.0, -1.0 if header.pixdim[0] < 0 else 1.0]
+    return rotation * [1.0, 1.0, -1.0 if mirrored < 0 else 1.0]
 
 
 def _apart(header: NiftiHeader, grid: VolumeGrid, name: str) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..io.checks import not_finite, read_error
+from ..io.checks import READABLE, not_finite, read_error
 from ..io.guarded import guarded
 from . import metaimage, nifti, nrrd
 from .accepted import ANY_IMAGE, SCALAR_VOLUME, Accepted
@@ -20,6 +20,9 @@ _LARGEST_INTENSITY = 1e15
 # Formats of pictures, which say nothing about patients.
 _PICTURES = ("TIFF", "PNG", "JPEG", "BMP", "LSM")
 _READING_MB = 512.0
+# Formats that are read or judged here: what is called so, but is not so, is damaged.
+_OWN_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".seg.nrrd", ".mha", ".mhd")
+_OWN_READERS = ("NiftiImageIO", "NrrdImageIO", "MetaImageIO")
 
 
 def read_file(file: Path, name: str, accepted: Accepted = SCALAR_VOLUME) -> tuple[sitk.Image, list[str]]:
@@ -62,6 +65,8 @@ def check_values(image: sitk.Image, name: str, uniform: bool = False) -> None:
 
 def _read_other(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, list[str]]:
     """A file of another format that SimpleITK knows, in a child process: nothing is known of its header here."""
+    if file.name.lower().endswith(_OWN_ENDINGS):
+        raise InputError(f"{name}: not an image file that can be read. Expected {READABLE}.")
     size_mb = file.stat().st_size / 2**20
     try:
         kind, image = guarded(
@@ -75,6 +80,8 @@ def _read_other(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, 
         )
     except RuntimeError as error:
         raise read_error(error, name) from error
+    if kind in _OWN_READERS:  # it believes a header that has been judged here as none
+        raise InputError(f"{name}: not an image file that can be read. Expected {READABLE}.")
     notes = []
     if any(word in kind for word in _PICTURES):
         notes.append(f"{name}: a picture file, which does not say where the volume lies nor which way it is turned.")
