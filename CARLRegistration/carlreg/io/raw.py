@@ -19,7 +19,13 @@ _GZIP = b"\x1f\x8b"
 
 def is_gzip(file: Path) -> bool:
     """Whether a file is packed by gzip, by its first bytes."""
+    return begins_as_gzip(file, 0)
+
+
+def begins_as_gzip(file: Path, start: int) -> bool:
+    """Whether what begins at a byte of a file is packed by gzip."""
     with file.open("rb") as stream:
+        stream.seek(start)
         return stream.read(2) == _GZIP
 
 

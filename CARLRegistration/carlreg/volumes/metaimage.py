@@ -144,7 +144,8 @@ def _header(file: Path, name: str) -> _Header:
         fields[key] = value
     if "ElementDataFile" not in fields:
         raise InputError(f"{name}: its MetaImage header is cut off: expected a line ElementDataFile, got none.")
-    rest = head[at:].decode("utf-8", "replace").split() if fields["ElementDataFile"].startswith("LIST") else []
+    lines = [line.strip() for line in head[at:].decode("utf-8", "replace").splitlines()]
+    rest = [line for line in lines if line] if fields["ElementDataFile"].upper().startswith("LIST") else []
     return _Header(fields, at, rest, name)
 
 
@@ -213,7 +214,8 @@ def _data_files(file: Path, header: _Header, sizes: tuple[int, ...]) -> list[Pat
     if words[0].upper() == "LOCAL":
         return [file]
     if words[0].upper() == "LIST":
-        axes = int(words[1]) if len(words) > 1 and re.fullmatch(r"\d", words[1].removesuffix("D")) else len(sizes) - 1
+        given = words[1].removesuffix("D") if len(words) > 1 else ""
+        axes = int(given) if re.fullmatch(r"\d", given) else len(sizes) - 1
         names, expected = header.rest, math.prod(sizes[axes:])
     elif "%" in words[0] and len(words) in (3, 4) and all(re.fullmatch(r"\d{1,9}", word) for word in words[1:]):
         # A pattern as of printf, and the first, last and step of its numbers.

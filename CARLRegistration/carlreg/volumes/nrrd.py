@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..io.checks import read_error
-from ..io.raw import check_claim
+from ..io.raw import begins_as_gzip, check_claim
 from .accepted import Accepted
 from .geometry import scaled_lengths
 from .metaimage import existing_file
@@ -124,9 +124,12 @@ def _check_data(
             "with gzip compression."
         )
     if "datafile" in fields:
-        held = [path.stat().st_size for path in _data_files(file, fields["datafile"], listed, name)]
+        parts = [(path, 0) for path in _data_files(file, fields["datafile"], listed, name)]
     else:
-        held = [file.stat().st_size - end]
+        parts = [(file, end)]
+    if encoding in _PACKED and "lineskip" not in fields and not all(begins_as_gzip(*part) for part in parts):
+        raise _wrong(name, "voxels packed by gzip (encoding)", encoding)
+    held = [path.stat().st_size - start for path, start in parts]
     skipped = _numbers(fields.get("byteskip", "0"))
     if len(skipped) != 1 or not skipped[0] >= -1 or (encoding == "raw" and skipped[0] > min(held)):
         raise _wrong(name, "a number of bytes that the file has (byte skip)", fields.get("byteskip"))
@@ -142,7 +145,7 @@ def _data_files(file: Path, given: str, listed: list[str], name: str) -> list[Pa
         names = [line.strip() for line in listed if line.strip()]
     elif "%" in given:
         # A pattern as of printf, with the first and last number and their step.
-        found = re.fullmatch(r"([^%]*%0?\d?d[^%]*) (\d{1,6}) (\d{1,6}) (\d{1,6})( \d)?", given)
+        found = re.fullmatch(r"([^%\s]*%0?\d?d[^%\s]*) (\d{1,6}) (\d{1,6}) (\d{1,6})( \d)?", given)
         if found is None:
             raise _wrong(name, "a pattern with one number, and its range (data file: v%03d.raw 1 20 1)", given)
         first, last, step = (int(found[n]) for n in (2, 3, 4))
