@@ -27,6 +27,7 @@ try:
     from pydicom.charset import convert_encodings, decode_bytes
     from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
     from pydicom.filereader import read_dataset
+    from pydicom.tag import Tag
 except ImportError as error:
     raise InputError("Reading DICOM needs the Python package pydicom. Install it: pip install pydicom") from error
 
@@ -108,7 +109,7 @@ def read_header(path: Path) -> Header:
     inner = _Bounded(io.BytesIO(body), len(body))
     with _quiet():
         try:
-            dataset = read_dataset(inner, False, True, stop_when=_at_pixels, specific_tags=list(_NEEDED))  # type: ignore[arg-type]
+            dataset = read_dataset(inner, False, True, stop_when=_at_pixels, specific_tags=_needed_tags())  # type: ignore[arg-type]
         except Exception as error:
             raise UnreadableError(f"its header is damaged ({type(error).__name__})") from error
     return Header(path, dataset, _DEFLATED, _pixel_data(io.BytesIO(body), inner.position, len(body), "", body))
@@ -117,7 +118,7 @@ def read_header(path: Path) -> Header:
 def _parsed(bounded: _Bounded):
     with _quiet():
         try:
-            return pydicom.dcmread(bounded, stop_before_pixels=True, force=True, specific_tags=list(_NEEDED))  # type: ignore[arg-type]
+            return pydicom.dcmread(bounded, stop_before_pixels=True, force=True, specific_tags=_needed_tags())  # type: ignore[arg-type]
         except (_Whole, UnreadableError):
             raise
         except Exception as error:  # pydicom raises a dozen kinds for damaged files
@@ -238,6 +239,11 @@ def _fragments(stream, start: int, size: int) -> tuple[tuple[int, ...], tuple[tu
 
 
 @cache
+def _needed_tags() -> list:
+    return [Tag(_tag(keyword)) for keyword in _NEEDED]
+
+
+@cache
 def _tag(keyword: str) -> int:
     tag = tag_for_keyword(keyword)
     if tag is None:
@@ -248,7 +254,12 @@ def _tag(keyword: str) -> int:
 def _raw(dataset, keyword: str) -> Any:
     """A value as stored (bytes) or, where pydicom made something of it already, that; None without one."""
     tag = _tag(keyword)
-    return dataset.get_item(tag) if dataset is not None and tag in dataset else None
+    if dataset is None or tag not in dataset:
+        return None
+    try:
+        return dataset.get_item(tag)
+    except Exception as error:  # pydicom interprets some at once
+        raise UnreadableError(f"its {keyword} is damaged") from error
 
 
 def text(dataset, keyword: str) -> str:

@@ -33,7 +33,9 @@ def read(path: Path, name: str, group: int | None, option: str) -> tuple[sitk.Im
         placed = _placed(frames, name, notes, option, sparse=kind == LABEL_MAP)
         image = read_image(placed, name, notes)
     if kind == DOSE:
-        notes.append(f"{name}: a dose: values are the stored ones times the scaling of the header (DoseGridScaling).")
+        notes.append(
+            f"{name}: a dose; its values are in the header's unit, Gy or relative (stored ones times a scaling)."
+        )
     attributes = dict(first.attributes)
     uids = list(dict.fromkeys(frame.instance.uid for frame in placed.frames))
     if all(uids):
