@@ -47,7 +47,7 @@ def test_other_files_do_not_disturb(tmp_path):
         "Thumbs.db": bytes(5000),
         "a.nii": b"\x5c\x01\0\0" + bytes(400),
         "short": b"\x08\0\x16\0",
-        "looks.like": b"\x08\0\x05\0CS" + b"x" * 300,
+        "looks.like": b"\x08\0\x05\0CS" + b"x" * 100,
     }.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "folder").mkdir()
@@ -111,17 +111,17 @@ def test_color_is_refused(tmp_path):
 
 
 def test_many_files_are_scanned_fast(tmp_path):
-    """A folder of 1200 files in four series of 300: the one that is asked for, without reading the others' pixels."""
+    """A folder of 400 files in four series of 100: the one that is asked for, without reading the others' pixels."""
     for series in range(4):
-        stored = values(300, seed=series)
-        places = [(0.0, 0.0, float(k)) for k in range(300)]
+        stored = values(100, seed=series)
+        places = [(0.0, 0.0, float(k)) for k in range(100)]
         save_series(tmp_path / str(series), stored, places, SeriesInstanceUID=f"1.2.3.{series}")
     for series in range(4):
         for file in (tmp_path / str(series)).iterdir():
             file.rename(tmp_path / f"{series}-{file.name}")
     start = time.process_time()
     volume = read_volume(tmp_path / "2-000.dcm")
-    assert time.process_time() - start < 15  # two seconds on an idle machine
-    np.testing.assert_array_equal(volume.array, values(300, seed=2))
-    with pytest.raises(InputError, match=r"got 4 in (?s:.*)300 files"):
+    assert time.process_time() - start < 4  # less than a second on an idle machine
+    np.testing.assert_array_equal(volume.array, values(100, seed=2))
+    with pytest.raises(InputError, match=r"got 4 in (?s:.*)100 files"):
         read_volume(tmp_path)
