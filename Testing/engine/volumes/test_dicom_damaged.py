@@ -16,7 +16,6 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 
 from .dicom_files import enhanced, image, positions, save, save_series, values
 
-
 PIXELS = b"\xe0\x7f\x10\x00O"
 
 
