@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 import time
 
 import pytest
-from carlreg.atomic import check_file, check_folder, cleaner, staged_file, staged_folder
-from carlreg.errors import InputError
+from carlreg import atomic
+from carlreg.atomic import check_file, check_folder, claim_folder, cleaner, staged_file, staged_folder, staging
+from carlreg.errors import InputError, ResourceError
+from carlreg.leftovers import RUN_VARIABLE
+from carlreg.processes import is_running, own_mark
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def hidden(folder, mark, state, *parts, number=1):
+    """What a run of that mark would have left in a folder; returns the hidden folder."""
+    made = folder / f".carlreg.{mark}.{number}.{state}"
+    made.joinpath(*parts).mkdir(parents=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """The mark of a process that is gone."""
+    code = "from carlreg.processes import own_mark; print(own_mark())"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_folder_appears_at_the_end(tmp_path):
@@ -35,7 +55,7 @@ def test_nothing_stays_after_an_error(tmp_path, out):
 def test_folders_of_a_killed_process_go_too_unless_something_is_in_them(tmp_path):
     (tmp_path / "there").mkdir()
     clean_up = cleaner(tmp_path / "there" / "a" / "b" / "out")
-    (tmp_path / "there" / "a" / "b" / f".out.{os.getpid()}.part").mkdir(parents=True)
+    hidden(tmp_path / "there" / "a" / "b", own_mark(), "part", "files", "out")
     (tmp_path / "there" / "a" / "other").write_text("x")
     clean_up()
     assert names(tmp_path / "there") == ["a"] and names(tmp_path / "there" / "a") == ["other"]
@@ -86,13 +106,48 @@ def test_clean_up_after_a_killed_process(tmp_path, earlier_moved_away):
     out = tmp_path / "out"
     out.mkdir()
     (out / "quality.json").write_text("old")
-    (tmp_path / f".out.{os.getpid()}.part").mkdir()
-    (tmp_path / f".out.{os.getpid()}.part" / "warped.nii.gz").write_text("half")
-    (tmp_path / f"..out.{os.getpid()}.part.{os.getpid()}.part").mkdir()
+    (hidden(out, own_mark(), "part", "out") / "out" / "warped.nii.gz").write_text("half")
     if earlier_moved_away:
-        out.rename(tmp_path / f".out.{os.getpid()}.old")
-    cleaner(out)()
-    assert names(tmp_path) == ["out"] and (out / "quality.json").read_text() == "old"
+        (out / "quality.json").rename(hidden(out, own_mark(), "old") / "quality.json")
+    assert cleaner(out)() is False
+    assert names(tmp_path) == ["out"] and names(out) == ["quality.json"]
+    assert (out / "quality.json").read_text() == "old"
+
+
+def test_what_was_complete_when_a_process_was_killed_is_delivered(tmp_path):
+    """Killed between the moves: the hidden folder says that all is there, so the rest is moved."""
+    (tmp_path / "first.nii.gz").write_text("new")
+    done = hidden(tmp_path, own_mark(), "done", "files1", number=7)
+    (done / "files1" / "second.nii.gz").write_text("new")
+    (tmp_path / "second.nii.gz").write_text("old")
+    elsewhere = tmp_path / "elsewhere"
+    (hidden(elsewhere, own_mark(), "part", "files0", number=7) / "files0" / "third.json").write_text("new")
+    clean_up = cleaner(tmp_path / "first.nii.gz", tmp_path / "second.nii.gz", elsewhere / "third.json")
+    assert clean_up() is True
+    assert names(tmp_path) == ["elsewhere", "first.nii.gz", "second.nii.gz"] and names(elsewhere) == ["third.json"]
+    assert (tmp_path / "second.nii.gz").read_text() == "new"
+    assert clean_up() is False  # settled
+
+
+def test_a_folder_that_was_complete_replaces_the_earlier_one(tmp_path):
+    out = tmp_path / "out"
+    (hidden(out, own_mark(), "old") / "quality.json").write_text("old")
+    (hidden(out, own_mark(), "done", "out") / "out" / "quality.json").write_text("new")
+    assert cleaner(out)() is True
+    assert names(tmp_path) == ["out"] and names(out) == ["quality.json"]
+    assert (out / "quality.json").read_text() == "new"
+
+
+def test_the_supervisor_learns_that_all_was_delivered(tmp_path, monkeypatch):
+    clean_up = cleaner(tmp_path / "x.json")
+    monkeypatch.setenv(RUN_VARIABLE, own_mark())
+    with staged_file(tmp_path / "x.json", final=False) as part:
+        part.write_text("1")
+    assert names(tmp_path) == ["x.json"] and clean_up() is False
+    with staged_file(tmp_path / "x.json") as part:
+        part.write_text("2")
+    assert len(names(tmp_path)) == 2 and clean_up() is True
+    assert names(tmp_path) == ["x.json"]
 
 
 def test_two_runs_into_one_folder_keep_both_results(tmp_path, monkeypatch, caplog):
@@ -102,16 +157,69 @@ def test_two_runs_into_one_folder_keep_both_results(tmp_path, monkeypatch, caplo
         with staged_folder(tmp_path / "out") as other:
             (other / "x").write_text("other")
         monkeypatch.delenv("CARLREG_RUN")
-    assert names(tmp_path) == ["out", "out_2"] and "out_2" in caplog.text
+    assert {"out", "out_2"} <= set(names(tmp_path)) and "out_2" in caplog.text
     assert (tmp_path / "out" / "x").read_text() == "other" and (tmp_path / "out_2" / "x").read_text() == "mine"
 
 
-def test_what_a_power_cut_left_goes_after_a_day(tmp_path):
-    for name in (".out.1.part", ".out.2.part"):
-        (tmp_path / name).mkdir()
-    os.utime(tmp_path / ".out.1.part", (time.time() - 2 * 86400,) * 2)
+@pytest.mark.parametrize("there", [False, True], ids=["new", "empty folder"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_claim_made_before_a_run_is_kept_when_another_was_faster(tmp_path, there, overwrite):
+    """Neither result is thrown away, and each run knows where its own is."""
+    out = tmp_path / "out"
+    if there:
+        out.mkdir()
+    claims = [claim_folder(out, overwrite) for _ in range(3)]
+    for number, claim in enumerate(claims):
+        with staged_folder(claim) as folder:
+            (folder / "quality.json").write_text(str(number))
+    assert [claim.written.name for claim in claims] == ["out", "out_2", "out_3"]
+    assert names(tmp_path) == ["out", "out_2", "out_3"]
+    assert [(claim.written / "quality.json").read_text() for claim in claims] == ["0", "1", "2"]
+
+
+def test_a_folder_that_cannot_be_replaced_itself_gets_the_files(tmp_path, monkeypatch):
+    """A mount point, or a folder in one that is not ours: only what is in it can be written."""
+    out = tmp_path / "out"
+    out.mkdir()
+    identity = out.stat().st_ino
+    (out / "quality.json").write_text("old")
+    with staged_folder(out, overwrite=True) as part:
+        (part / "quality.json").write_text("new")
+        (part / "input").mkdir()
+        (part / "input" / "a").write_text("new")
+    assert out.stat().st_ino == identity and names(out) == ["input", "quality.json"]
+    assert (out / "quality.json").read_text() == "new" and names(tmp_path) == ["out"]
+
+
+def test_what_a_dead_run_left_goes_with_the_next_run_there(tmp_path, dead):
+    left = hidden(tmp_path, dead, "part", "files0")
+    (left / "files0" / "big.nii.gz").write_text("half")
+    mine = hidden(tmp_path, own_mark(), "part", "files0", number=99)
+    cleaner(tmp_path / "something_else.nii.gz")
+    assert names(tmp_path) == [mine.name]
+
+
+def test_what_a_dead_run_had_moved_aside_comes_back(tmp_path, dead):
+    (hidden(tmp_path, dead, "old") / "quality.json").write_text("dear")
+    with staged_file(tmp_path / "other.json") as part:
+        part.write_text("1")
+    assert names(tmp_path) == ["other.json", "quality.json"]
+
+
+def test_a_number_that_another_process_has_got_is_not_taken_for_it(dead):
+    host, _, _ = own_mark().split("-")
+    assert is_running(own_mark()) is True and is_running(dead) is False
+    assert is_running(f"{host}-{os.getpid()}-123abc") is False
+    assert is_running(f"00000000-{os.getpid()}-123abc") is None
+
+
+def test_what_a_run_on_another_computer_left_goes_after_a_day(tmp_path):
+    for number, age in ((1, 2 * 86400), (2, 3600)):
+        found = hidden(tmp_path, "0badcafe-1-1", "part", "files0", number=number)
+        for path in (found / "files0", found):
+            os.utime(path, (time.time() - age,) * 2)
     cleaner(tmp_path / "out")()
-    assert names(tmp_path) == [".out.2.part"]
+    assert names(tmp_path) == [".carlreg.0badcafe-1-1.2.part"]
 
 
 def test_files(tmp_path):
@@ -140,3 +248,62 @@ def test_file_for_a_folder_and_folder_for_a_file(tmp_path):
         check_folder(tmp_path / "file", False)
     with pytest.raises(InputError, match="expected a file name, got a folder"):
         check_file(tmp_path)
+
+
+def test_two_files_are_delivered_together_or_not_at_all(tmp_path):
+    with pytest.raises(ResourceError, match=r"b\.json: it is empty or was not written"), staging() as stage:
+        stage.file(tmp_path / "a.json").write_text("1")
+        stage.file(tmp_path / "there" / "b.json")
+    assert names(tmp_path) == []
+    with staging() as stage:
+        stage.file(tmp_path / "a.json").write_text("1")
+        stage.file(tmp_path / "there" / "b.json").write_text("2")
+    assert names(tmp_path) == ["a.json", "there"] and names(tmp_path / "there") == ["b.json"]
+
+
+def test_endings_are_small_while_written_and_as_asked_in_the_end(tmp_path):
+    with staged_file(tmp_path / "RESULT.NII.GZ") as part:
+        assert part.name == "RESULT.nii.gz"
+        part.write_text("1")
+    assert names(tmp_path) == ["RESULT.NII.GZ"]
+
+
+def test_the_second_file_of_a_format_of_two_goes_along(tmp_path):
+    with staged_file(tmp_path / "a.mhd") as part:
+        part.write_text("ElementDataFile = a.raw")
+        part.with_suffix(".raw").write_text("1")
+    assert names(tmp_path) == ["a.mhd", "a.raw"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
+@pytest.mark.parametrize("moment", ["fsync", "write"])
+def test_a_place_that_takes_no_more_leaves_nothing(tmp_path, monkeypatch, moment, code):
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "quality.json").write_text("old")
+    if moment == "fsync":
+        monkeypatch.setattr(atomic.os, "fsync", fail)
+    for out in (tmp_path / "x.json", tmp_path / "new" / "x.json"):
+        expected = pytest.raises(ResourceError, match=f"{os.strerror(code)}.*nothing was left")
+        with expected as caught, staged_file(out) as part:
+            part.write_text("1")
+            if moment == "write":
+                fail()
+        assert ("The disk is full" in str(caught.value)) == (code == errno.ENOSPC)
+    with pytest.raises(ResourceError), staged_folder(tmp_path / "out", overwrite=True) as folder:
+        (folder / "quality.json").write_text("new")
+        if moment == "write":
+            fail()
+    assert names(tmp_path) == ["out"] and (tmp_path / "out" / "quality.json").read_text() == "old"
+
+
+def test_devices_and_names_that_cannot_be(tmp_path):
+    if os.path.exists("/dev/null"):
+        with pytest.raises(InputError, match="got a device"):
+            check_file("/dev/null")
+    with pytest.raises(InputError, match=r"longer than a name may be|cannot be used"):
+        check_file(tmp_path / ("x" * 300))
+    with pytest.raises(InputError, match="leads nowhere"):
+        check_file("~nobody_of_that_name/x")

@@ -12,7 +12,7 @@ import pytest
 
 ENGINE = Path(__file__).resolve().parents[2] / "CARLRegistration" / "carlreg"
 
-BASE = {"errors", "paths", "text_files", "settings", "progress", "atomic"}
+BASE = {"errors", "paths", "text_files", "settings", "progress", "atomic", "processes"}
 GEOMETRY = BASE | {"spaces"}
 FILES = GEOMETRY | {"io", "volumes"}
 TENSORS = GEOMETRY | {"maps"}
@@ -28,7 +28,9 @@ MAY_IMPORT = {
     "settings": {"errors", "paths", "text_files"},
     "progress": {"errors"},
     "resources": {"settings", "models"},
-    "atomic": {"errors", "paths"},
+    "processes": set(),
+    "leftovers": {"processes"},
+    "atomic": {"errors", "paths", "leftovers"},
     "spaces": BASE,
     "io": GEOMETRY,
     "volumes": GEOMETRY | {"io"},

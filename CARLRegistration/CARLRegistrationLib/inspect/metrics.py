@@ -139,9 +139,10 @@ def _charts(made: Figures, quality: dict, about, names) -> None:
             )
     landmarks = quality.get("landmarks") or {}
     errors = [(landmarks.get(when) or {}).get("errors_mm") or [] for when in ("before", "after")]
-    if errors[0] and len(errors[0]) == len(errors[1]):
-        texts = [str(n + 1) for n in range(len(errors[0]))]
-        _bars(made, "landmarks", _("Landmark errors"), about, texts, errors[0], errors[1], _("mm"))
+    pairs = [(n, *pair) for n, pair in enumerate(zip(*errors, strict=False), start=1) if None not in pair]
+    if pairs and len(errors[0]) == len(errors[1]):
+        texts, before, after = ([pair[column] for pair in pairs] for column in range(3))
+        _bars(made, "landmarks", _("Landmark errors"), about, [str(n) for n in texts], before, after, _("mm"))
     changes = [one for one in quality.get("segments") or [] if one.get("volume_change_percent") is not None]
     if changes:
         texts = [nameOf(quality, str(one.get("label")), names) for one in changes]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from ..atomic import check_file, cleaner, staged_file
+from ..atomic import check_file, cleaner, staging
 from ..errors import InputError
+from ..io.endings import check_image_name
 from ..paths import given_path
 from ..progress import Progress
 from .console import Display
@@ -68,17 +68,13 @@ def check(args: argparse.Namespace):
         if _ending(args.inputs[0]) != _ending(args.out):
             expected = _ending(args.inputs[0]) or "image"
             raise InputError(f"--out: expected {_article(expected)} {expected} file, got {args.out}.")
+        if not _ending(args.inputs[0]):
+            check_image_name(args.out)
         return cleaner(check_file(args.out))
     folder = given_path(args.out, "--out").resolve()
     if folder.is_file():
         raise InputError(f"--out: expected a folder for several inputs, got the file {folder.name}.")
-    removals = [cleaner(check_file(folder / name)) for name in _names(args.inputs)]
-
-    def clean_up() -> None:
-        for remove in removals:
-            remove()
-
-    return clean_up
+    return cleaner(*(check_file(folder / name) for name in _names(args.inputs)))
 
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
@@ -122,11 +118,11 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         if given_path(path, "input").resolve() == target.resolve():
             raise InputError(f"--out: {target} is the input itself. Choose another name or folder.")
     done = []
-    with ExitStack() as stack:  # all, or nothing
+    with staging() as stage:  # all, or nothing
         for path, target in zip(args.inputs, targets, strict=True):
             progress.check()
-            part = stack.enter_context(staged_file(target))
-            done.append(formats.apply_to_file(plan, path, part))
+            done.append(formats.apply_to_file(plan, path, stage.file(target)))
+        progress.check()
     for target, what in zip(targets, done, strict=True):
         display.result(f"wrote {target} ({what})")
     for warning in dict.fromkeys([*opened.notes, *warnings]):

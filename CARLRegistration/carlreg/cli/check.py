@@ -37,16 +37,16 @@ def check(args: argparse.Namespace):
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     found = inspect_python()
     if args.json:
-        print(json.dumps(found), flush=True)
+        display.result(json.dumps(found))
         return
-    print(f"carlreg {found['carlreg']}, Python {found['python']} ({found['executable']})")
+    display.result(f"carlreg {found['carlreg']}, Python {found['python']} ({found['executable']})")
     for name, version in found["versions"].items():
-        print(f"    {name:<12} {version}")
+        display.result(f"    {name:<12} {version}")
     for name, reason in found["missing"].items():
-        print(f"    {name:<12} missing: {reason}")
+        display.result(f"    {name:<12} missing: {reason}")
     for device in found["devices"]:
         free = f", {device['free_mb'] / 1024:.1f} GB free" if device["free_mb"] is not None else ""
-        print(f"    {device['name']:<12} {device['title']}{free}")
+        display.result(f"    {device['name']:<12} {device['title']}{free}")
 
 
 def inspect_python() -> dict:

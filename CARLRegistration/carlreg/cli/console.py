@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+from contextlib import suppress
 
 from ..errors import CarlError
 from ..progress import ProgressRecord
@@ -16,8 +17,9 @@ _JSON_INTERVAL = 0.1
 
 
 def say(text: str) -> None:
-    """One message for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """One message for people, on stderr; nobody hears it where that is closed or full."""
+    with suppress(OSError, ValueError, AttributeError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def say_error(error: CarlError) -> None:
@@ -25,51 +27,60 @@ def say_error(error: CarlError) -> None:
 
 
 class Display:
-    """Shows progress records: `bar` on stderr, `json` lines on stdout, `none`."""
+    """Shows progress records: `bar` on stderr, `json` lines on stdout, `none`.
+
+    broken: why standard output takes nothing any more, or None.
+    """
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
         self._bar = None
         self._stage = ""
         self._shown_at = 0.0
-        self._broken = False
+        self.broken: str | None = None
 
     def show(self, record: ProgressRecord) -> None:
         if self.mode == "json":
             self._show_json(record)
         elif self.mode == "bar":
-            self._show_bar(record)
+            with suppress(OSError, ValueError):  # a bar that cannot be shown does not end the run
+                self._show_bar(record)
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError, ValueError):
+                self._bar.close()
             self._bar = None
 
     def result(self, text: str) -> None:
         """Print a result for people on stdout; not in JSON mode, where stdout belongs to the records."""
         self.close()
         if self.mode != "json":
-            print(text, flush=True)
+            self._print(text)
 
     def details(self, values: dict) -> None:
         """What a result is for programs: one line {"figures": values}, in JSON mode only."""
-        if self.mode == "json" and not self._broken:
-            print(json.dumps({"figures": values}), flush=True)
+        if self.mode == "json":
+            self._print(json.dumps({"figures": values}))
+
+    def _print(self, text: str) -> None:
+        """To stdout. What happens there does not end the run, which is wanted for its files: see `broken`."""
+        if self.broken is not None:
+            return
+        try:
+            print(text, flush=True)
+        except (OSError, ValueError, AttributeError) as error:  # its reader left, it is full, or was never there
+            self.broken = getattr(error, "strerror", None) or "closed"
 
     def _show_json(self, record: ProgressRecord) -> None:
         now, what = time.monotonic(), f"{record.stage}\n{record.message}"
         if what == self._stage and now - self._shown_at < _JSON_INTERVAL and record.fraction < 1.0:
             return
         self._stage, self._shown_at = what, now
-        if self._broken:
-            return
-        try:
-            print(json.dumps(record.as_dict()), flush=True)
-        except BrokenPipeError:  # the reader left; the run itself is still wanted
-            self._broken = True
+        self._print(json.dumps(record.as_dict()))
 
     def _show_bar(self, record: ProgressRecord) -> None:
-        if not sys.stderr.isatty():
+        if sys.stderr is None or not sys.stderr.isatty():
             if record.stage != self._stage:
                 self._stage = record.stage
                 say(f"{record.fraction:4.0%}  {record.stage}{': ' + record.message if record.message else ''}")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import staged_folder
 from ..errors import InputError
-from ..paths import given_path
 from ..progress import Progress, ProgressRecord
 from .console import Display, quality_table
 from .options import add_control_options, add_frame_group_options, add_machine_options, settings_from
-from .register import check_out, load_libraries, register_and_write, require_existing
+from .register import check_out, claimed, load_libraries, place_of, register_and_write, require_existing
 
 if TYPE_CHECKING:
     from ..phantom import PhantomPair
@@ -48,21 +45,24 @@ def check(args: argparse.Namespace):
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     settings = settings_from(args)
+    claim = claimed(args.out, overwrite=True)
     from ..volumes import write_image
 
     own = args.fixed is not None
     inputs, pair = _own_pair(args) if own else _generated_pair(args.spacing, progress)
     load_libraries(progress)
-    with staged_folder(args.out, overwrite=True) as folder:
-        quality = register_and_write(inputs, settings, folder, False, progress, sheet=True)
-        if pair is not None:
-            quality["true_map"] = {"after": _true_errors(pair, folder / "transform.h5")}
-            (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
-            (folder / "input").mkdir()
-            for name in ("fixed", "moving", "fixed_labels", "moving_labels"):
-                write_image(getattr(pair, name), folder / "input" / f"{name}.nii.gz")
-    progress.report(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
-    out = given_path(args.out, "--out")
+
+    def extra(folder: Path, quality: dict) -> None:
+        if pair is None:
+            return
+        quality["true_map"] = {"after": _true_errors(pair, folder / "transform.h5")}
+        (folder / "input").mkdir()
+        for name in ("fixed", "moving", "fixed_labels", "moving_labels"):
+            write_image(getattr(pair, name), folder / "input" / f"{name}.nii.gz")
+
+    quality = register_and_write(inputs, settings, claim, progress, sheet=True, extra=extra)
+    out = Path(place_of(claim, args.out))
+    progress.report(ProgressRecord("done", 1.0, 0.0, f"results in {out}"))
     lines = [
         quality_table(quality),
         "",

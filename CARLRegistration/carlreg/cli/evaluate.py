@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import ExitStack
 
-from ..atomic import check_file, cleaner, staged_file
+from ..atomic import check_file, cleaner, staging
 from ..errors import InputError
 from ..progress import Progress
 from .console import Display, quality_table
@@ -46,13 +45,7 @@ def check(args: argparse.Namespace):
     files = [check_file(name) for name in named]
     if len(set(files)) < len(files):
         raise InputError(f"--out, --warped, --jacobian: expected different files, got {', '.join(named)}.")
-    cleaners = [cleaner(file) for file in files]
-
-    def clean_up() -> None:
-        for each in cleaners:
-            each()
-
-    return clean_up
+    return cleaner(*files)
 
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
@@ -60,9 +53,9 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     from .register import read_inputs
 
     inputs = read_inputs(args, progress)
-    with ExitStack() as stack:
+    with staging() as stage:
         parts = {
-            name: None if path is None else stack.enter_context(staged_file(path))
+            name: None if path is None else stage.file(path)
             for name, path in (("out", args.out), ("warped", args.warped), ("jacobian", args.jacobian))
         }
         quality = outputs.evaluate(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 
-from ..atomic import check_file, staged_file
+from ..atomic import check_file, cleaner
 from ..errors import InputError
+from ..io.endings import check_image_name
 from ..progress import Progress
 from .console import Display
 from .transform_options import add_source_options, add_target_options, check_target, open_source, write_target
@@ -31,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace):
     if not (math.isfinite(args.tolerance) and args.tolerance > 0):
         raise InputError(f"--tolerance: expected a positive number of millimeters, got {args.tolerance}.")
-    if args.failed is not None:
-        check_file(args.failed)
-    return check_target(args, "transform")
+    leftovers = check_target(args, "transform")
+    if args.failed is None:
+        return leftovers
+    check_image_name(args.failed)
+    return cleaner(args.out, check_file(args.failed))
 
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
@@ -63,8 +66,12 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         figures["not_inverted"] = place
     display.details({"inverse": report})
     args.spacing = None  # spent on the inverse itself
-    write_target(args, inverse.transform, opened.sides.swapped(), opened.notes, progress, display, figures)
-    if args.failed is not None and inverse.failed is not None and not args.dry_run:
-        with staged_file(args.failed) as part:
-            volumes.write_image(inverse.failed, part)
+    failed = inverse.failed if args.failed is not None else None
+
+    def beside(stage) -> None:
+        if failed is not None:
+            volumes.write_image(failed, stage.file(args.failed))
+
+    write_target(args, inverse.transform, opened.sides.swapped(), opened.notes, progress, display, figures, beside)
+    if failed is not None and not args.dry_run:
         display.result(f"wrote {args.failed}")

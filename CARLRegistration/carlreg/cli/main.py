@@ -57,15 +57,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code."""
+def main(argv: Sequence[str] | None = None, to_the_end: bool = False) -> int:
+    """Run one command line; returns the exit code. to_the_end: the process is over then, so signals stay handled."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         args = build_parser().parse_args(arguments)
     except SystemExit as stop:  # argparse: 0 after --help, 2 after a wrong argument
         return int(stop.code or 0)
     try:
-        with Supervisor(listen_stdin=getattr(args, "control", None) == "stdin") as supervisor:
+        with Supervisor(getattr(args, "control", None) == "stdin", to_the_end) as supervisor:
             leftovers = COMMANDS[args.command].check(args)
             return supervisor.run(arguments, leftovers, getattr(COMMANDS[args.command], "STOP_POLICY", StopPolicy()))
     except CarlError as error:

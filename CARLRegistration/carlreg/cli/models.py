@@ -26,14 +26,14 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
 
     rows = [_row(info) for info in MODELS.values()]
     if args.json:
-        print(json.dumps(rows, indent=2))
+        display.result(json.dumps(rows, indent=2))
         return
     for row in rows:
-        print(f"{row['name']}: {row['summary']}")
-        print(f"    parameters  {row['parameters']:,}")
-        print(f"    weights     {'shipped' if row['shipped'] else row['weights']}")
-        print(f"    SHA-256     {row['sha256'] or '-'}")
-        print(f"    license     {row['license']}")
+        display.result(f"{row['name']}: {row['summary']}")
+        display.result(f"    parameters  {row['parameters']:,}")
+        display.result(f"    weights     {'shipped' if row['shipped'] else row['weights']}")
+        display.result(f"    SHA-256     {row['sha256'] or '-'}")
+        display.result(f"    license     {row['license']}")
 
 
 def _row(info) -> dict:

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import check_folder, cleaner
-from ..errors import InputError
+from ..atomic import FolderClaim, check_folder, claim_folder, cleaner
+from ..errors import Cancelled, InputError
 from ..formats.catalog import CONVENTIONS, DIRECTIONS
 from ..paths import given_path
 from ..progress import Progress, ProgressRecord
@@ -68,11 +68,29 @@ def check(args: argparse.Namespace):
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     settings = settings_from(args)
+    claim = claimed(args.out, args.overwrite)
     inputs = read_inputs(args, progress)
     load_libraries(progress)
-    quality = register_and_write(inputs, settings, args.out, args.overwrite, progress, report=args.report)
-    progress.report(ProgressRecord("done", 1.0, 0.0, f"results in {args.out}"))
-    display.result(f"{quality_table(quality)}\nresults in {args.out}")
+    quality = register_and_write(inputs, settings, claim, progress, report=args.report)
+    out = place_of(claim, args.out)
+    progress.report(ProgressRecord("done", 1.0, 0.0, f"results in {out}"))
+    display.result(f"{quality_table(quality)}\nresults in {out}")
+
+
+def claimed(out: str, overwrite: bool) -> FolderClaim:
+    """The folder of the results, which was free when the command was started; another run may have been faster."""
+    try:
+        return claim_folder(out, overwrite)
+    except InputError:
+        return FolderClaim(Path(out).expanduser().resolve())
+
+
+def place_of(claim: FolderClaim, out: str) -> str:
+    """Where the results are, as the user calls the folder."""
+    if claim.written is None or claim.written == claim.path:
+        return out
+    beside = claim.written.parent == claim.path.parent
+    return str(Path(out).parent / claim.written.name if beside else claim.written)
 
 
 def load_libraries(progress: Progress) -> None:
@@ -162,14 +180,17 @@ def read_label_names(path: str | None) -> dict[int, str]:
 def register_and_write(
     inputs: dict[str, Any],
     settings: RegistrationSettings,
-    out: str | Path,
-    overwrite: bool,
+    claim: FolderClaim,
     progress: Progress,
     *,
     sheet: bool = False,
     report: bool = False,
+    extra=None,
 ) -> dict:
-    """Register what `read_inputs` read and write the folder (with a picture sheet); returns the quality figures."""
+    """Register what `read_inputs` read and write the folder (with a picture sheet); returns the quality figures.
+
+    What fails after the registration itself does not take the transform with it. extra: as of `write_result`.
+    """
     from .. import outputs, registration
 
     result = registration.register_pair(
@@ -181,11 +202,26 @@ def register_and_write(
         initial_transform=inputs.get("initial_transform"),
         progress=progress,
     )
-    result = registration.finish(
+    try:
+        result = registration.finish(
+            result,
+            labels=inputs.get("labels"),
+            label_names=inputs.get("label_names"),
+            landmarks=inputs.get("landmarks"),
+            progress=progress,
+        )
+    except Cancelled:
+        raise
+    except Exception as error:
+        outputs.write_transform_alone(result, claim, error)
+        raise
+    return outputs.write_result(
         result,
-        labels=inputs.get("labels"),
-        label_names=inputs.get("label_names"),
-        landmarks=inputs.get("landmarks"),
+        claim,
+        overwrite=claim.overwrite,
+        sheet=sheet,
+        report=report,
+        extra=extra,
+        keep_transform=True,
         progress=progress,
     )
-    return outputs.write_result(result, out, overwrite=overwrite, sheet=sheet, report=report, progress=progress)

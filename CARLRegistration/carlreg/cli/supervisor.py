@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic import RUN_VARIABLE
+from ..processes import own_mark
 from .console import say
 
 _IMPATIENT_SECONDS = 2.0
@@ -28,6 +29,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 3
 # How a worker ends with FAILED: it has said why in one line, or it met something unexpected and shows its traceback.
 REPORTED, UNEXPECTED = 41, 42
+_TOLD = (BAD_INPUT, REPORTED, UNEXPECTED)
 USER_STDERR = "CARLREG_STDERR"
 MEMORY_WORDS = (
     "out of memory",
@@ -42,7 +44,7 @@ MEMORY_WORDS = (
     "thread creation failed",
 )
 
-Cleanup = Callable[[], None]
+Cleanup = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -59,26 +61,32 @@ class StopPolicy:
 
 
 class Supervisor:
-    """Listens for a cancel from construction on; a context manager that gives the signal handlers back."""
+    """Listens for a cancel from construction on; a context manager that gives the signal handlers back.
 
-    def __init__(self, listen_stdin: bool) -> None:
+    to_the_end: it keeps them. Signals that are ignored (`nohup`) stay so.
+    """
+
+    def __init__(self, listen_stdin: bool, to_the_end: bool = False) -> None:
         self._cancelled = threading.Event()
         self._asked_at = math.inf
         self._at_once = False
         self._listen_stdin = listen_stdin
+        self._to_the_end = to_the_end
         self._handlers: dict[int, object] = {}
 
     def __enter__(self) -> Supervisor:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._handlers[number] = signal.signal(number, lambda number, _: self._cancel(number))
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._handlers[number] = signal.signal(number, lambda number, _: self._cancel(number))
         if self._listen_stdin:
             threading.Thread(target=self._listen, name="carlreg-control", daemon=True).start()
         return self
 
     def __exit__(self, *_) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        if not self._to_the_end:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _cancel(self, number: int | None = None) -> None:
         now = time.monotonic()
@@ -90,13 +98,16 @@ class Supervisor:
     def run(self, arguments: Sequence[str], cleanup: Cleanup, policy: StopPolicy) -> int:
         """Run the worker on these command-line arguments; returns its exit code, or 3 after a cancel.
 
-        cleanup: removes what a killed worker may have left; called whenever it did not finish.
+        cleanup: removes what the worker may have left, and is true when that had delivered all before it ended.
         """
         with _library_output_file() as library_output:
             code = self._wait_for(_start_worker(arguments, library_output), policy.grace_seconds)
+            delivered = bool(cleanup())
             if code == 0:
                 return 0  # done, even when a cancel came too late
-            cleanup()
+            if delivered and (code < 0 or code == CANCELLED or self._cancelled.is_set()) and code not in _TOLD:
+                say("The run was stopped after its results had been written; they are complete.")
+                return 0
             if self._cancelled.is_set() or code in (CANCELLED, -signal.SIGINT, -signal.SIGTERM):
                 say(f"Cancelled: the run was stopped on request; {policy.kept}.")
                 return CANCELLED
@@ -145,7 +156,7 @@ def _start_worker(arguments: Sequence[str], library_output) -> subprocess.Popen:
     environment = dict(os.environ)
     # Threads that sleep while they wait: spinning ones take three times as long as soon as other programs compute too.
     environment.setdefault("OMP_WAIT_POLICY", "passive")
-    environment[RUN_VARIABLE] = str(os.getpid())  # what it leaves can be found from here
+    environment[RUN_VARIABLE] = own_mark()  # what it leaves can be found from here
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "carlreg.cli.worker", *arguments]
     # Ctrl-C reaches the whole process group; the worker inherits the ignored signal and waits to be asked.

@@ -82,13 +82,7 @@ def _check_run(args: argparse.Namespace):
     folder = given_path(args.out, "--out").resolve()
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: expected a folder for the run, got a file. Choose another name.")
-    check_file(folder / "checkpoint.pt")
-
-    def clean_up() -> None:
-        for partial in folder.glob("*.partial"):
-            partial.unlink(missing_ok=True)
-
-    return clean_up
+    return cleaner(check_file(folder / "checkpoint.pt"))
 
 
 def _check_report(args: argparse.Namespace):

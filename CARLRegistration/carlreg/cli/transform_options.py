@@ -8,7 +8,6 @@ from typing import Any
 from ..atomic import check_file, cleaner
 from ..errors import InputError
 from ..formats import CONVENTIONS, DIRECTIONS, FORMATS, PRECISIONS, format_for
-from ..formats.catalog import files_of
 from ..paths import given_path
 from ..progress import Progress
 from .console import Display
@@ -85,13 +84,7 @@ def check_target(args: argparse.Namespace, *inputs: str):
         for path in given if isinstance(given, list) else [given]:
             if path is not None and given_path(path, option).resolve() == out:
                 raise InputError(f"--out: {out.name} is the input itself. Choose another name.")
-    removals = [cleaner(file) for file in files_of(out)]
-
-    def clean_up() -> None:
-        for remove in removals:
-            remove()
-
-    return clean_up
+    return cleaner(out)
 
 
 def open_source(args: argparse.Namespace, path: str | None = None) -> Any:
@@ -108,11 +101,18 @@ def open_source(args: argparse.Namespace, path: str | None = None) -> Any:
 
 
 def write_target(
-    args: argparse.Namespace, transform, sides, notes, progress: Progress, display: Display, details: dict | None = None
+    args: argparse.Namespace,
+    transform,
+    sides,
+    notes,
+    progress: Progress,
+    display: Display,
+    details: dict | None = None,
+    beside=None,
 ) -> None:
     """Write by `add_target_options`, telling sizes and error before the files are in place.
 
-    details: more for the sidecar's notes, e.g. an inverse's error.
+    details: more for the sidecar's notes, e.g. an inverse's error. beside: as of `formats.write`.
     """
     from .. import formats, volumes
 
@@ -138,6 +138,7 @@ def write_target(
         flatten_it=args.flatten,
         notes=lines,
         before_saving=tell,
+        beside=beside,
         dry_run=args.dry_run,
         check=progress.check,
     )

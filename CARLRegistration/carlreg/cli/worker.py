@@ -13,13 +13,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
+from ..atomic import DISK_ERRORS, abandon, delivered
 from ..errors import CarlError, ResourceError
 from ..progress import Progress
 from .console import Display, say, say_error
 from .supervisor import CANCELLED, FAILED, MEMORY_WORDS, REPORTED, UNEXPECTED, USER_STDERR, StopPolicy
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _DISK_WORDS = ("no space left", "disk full", "file too large", "disk quota exceeded")
 
 
@@ -38,8 +39,15 @@ def main(argv: Sequence[str] | None = None, progress: Progress | None = None) ->
 
 def guarded(job, display: Display, policy: StopPolicy = StopPolicy()) -> int:  # noqa: B008 (frozen)
     """Call `job()`; turn what it raises into one clear line and a code for the supervisor."""
+    earlier = len(delivered())
+
+    def kept() -> str:
+        places = ", ".join(map(str, delivered()[earlier:]))
+        return f"the results are in {places}" if places else policy.kept
+
     try:
         job()
+        display.close()
     except CarlError as error:
         display.close()
         if error.exit_code != CANCELLED:  # the supervisor tells about a cancel
@@ -54,10 +62,14 @@ def guarded(job, display: Display, policy: StopPolicy = StopPolicy()) -> int:  #
         if known is not None:
             say_error(known)
             return REPORTED
-        traceback.print_exc()
-        say(f"Error: an unexpected {type(error).__name__}; {policy.kept}. Please report it with all of this.")
+        say(traceback.format_exc().rstrip())
+        say(f"Error: an unexpected {type(error).__name__}; {kept()}. Please report it with all of this.")
         return UNEXPECTED
-    display.close()
+    if display.broken is not None:
+        if len(delivered()) == earlier:
+            say(f"Error: standard output could not be written ({display.broken}).")
+            return REPORTED
+        say(f"Standard output could not be written ({display.broken}); {kept()}.")
     return 0
 
 
@@ -68,7 +80,7 @@ def resource_error(error: BaseException, policy: StopPolicy = StopPolicy()) -> R
     if full or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         device = " on the GPU" if "cuda out of memory" in text else ""
         return ResourceError(f"The run needed more memory than is free{device}; {policy.kept}. {policy.memory_remedy}")
-    if (isinstance(error, OSError) and error.errno in _DISK_ERRORS) or any(word in text for word in _DISK_WORDS):
+    if (isinstance(error, OSError) and error.errno in DISK_ERRORS) or any(word in text for word in _DISK_WORDS):
         return ResourceError(f"The disk is full; {policy.kept}. Free some space, or choose another --out.")
     return None
 
@@ -83,8 +95,10 @@ def listen(progress: Progress) -> None:
                 block = os.read(0, 4096)
             except OSError:
                 block = b""
-            if not block:
-                os._exit(CANCELLED)  # the supervisor died: nobody waits for the result
+            if not block:  # the supervisor died: nobody waits for the result
+                with suppress(Exception):
+                    abandon()
+                os._exit(CANCELLED)
             pending += block
             if b"cancel" in pending:
                 progress.cancel()
@@ -107,6 +121,7 @@ if __name__ == "__main__":
     progress = Progress()
     listen(progress)
     code = main(progress=progress)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed or full, which has been said
+            stream.flush()
     os._exit(code)  # skips the teardown of the libraries, which takes long and can crash

@@ -6,10 +6,9 @@ mm) and the affine as the ITK transform that it is.
 
 from __future__ import annotations
 
-import SimpleITK as sitk
-
 from ..io import nifti_field
 from ..io.itk_transform import affine_to_sitk
+from ..io.writing import write_transform
 from .content import Content
 
 
@@ -19,7 +18,7 @@ def write_pair(content: Content, place, name: str) -> None:
         warp = place(f"{content.name}1Warp.nii.gz")
         nifti_field.write_field(warp, *content.field(), nifti_field.VECTOR)
     if not content.has_field or not content.affine_is_identity:
-        sitk.WriteTransform(affine_to_sitk(content.affine_lps), str(place(f"{content.name}0GenericAffine.mat")))
+        write_transform(affine_to_sitk(content.affine_lps), place(f"{content.name}0GenericAffine.mat"))
 
 
 def command_of_one_file(name: str, first: str, second: str) -> str:

@@ -116,13 +116,6 @@ def stem_of(out: str | Path) -> str:
     return Path(name).stem
 
 
-def files_of(out: str | Path) -> list[Path]:
-    """Every file that writing to a name may make, whatever the format: for cleaning up after a run that was killed."""
-    file, stem = Path(out), stem_of(out)
-    endings = ("1Warp.nii.gz", "0GenericAffine.mat", ".field.mha", ".field.txt")
-    return [file, file.with_name(f"{file.name}.json"), *(file.with_name(f"{stem}{ending}") for ending in endings)]
-
-
 def kind_of(path: str | os.PathLike) -> str:
     """'points', 'model' or 'image', by a file's ending."""
     name = Path(path).name.lower()

@@ -17,6 +17,7 @@ from ..io.itk_file import Record
 from ..io.itk_kinds import LINEAR_KINDS
 from ..io.itk_transform import affine_to_sitk, check_affine, sampled_transform
 from ..io.numbers import numbers_of, within_reach
+from ..io.writing import write_image
 from ..spaces import VolumeGrid
 from ..text_files import cut, is_file, read_text, shown
 from ..volumes.memory import require_memory
@@ -202,7 +203,7 @@ def write_parameters(content: Content, place, name: str) -> None:
     if content.has_field:
         alone = content.affine_is_identity
         field_name = f"{content.name}.field.mha"
-        sitk.WriteImage(content.taken_field(np.float32), str(place(field_name)), useCompression=True)
+        write_image(content.taken_field(np.float32), place(field_name))
         first = name if alone else f"{content.name}.field.txt"
         lines = _field_lines(field_name)
         place(first).write_text(_parameter_text(lines, grid, None), encoding="utf-8")

@@ -16,10 +16,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import __version__
-from ..atomic import check_file, staged_file
+from ..atomic import Staging, check_file, staging, with_small_ending
 from ..errors import InputError
 from ..io import nifti_field
 from ..io.itk_transform import affine_to_sitk, check_affine, flatten, is_linear, linear_matrix
+from ..io.writing import write_image, write_transform
 from ..spaces import VolumeGrid
 from . import ants, elastix, freesurfer, fsl, scene
 from .catalog import PRECISIONS, Format, format_for, stem_of
@@ -50,6 +51,7 @@ def write(
     flatten_it: bool = False,
     notes: Sequence[str] = (),
     before_saving: Callable[[Written], None] | None = None,
+    beside: Callable[[Staging], None] | None = None,
     dry_run: bool = False,
     check: Callable[[], None] | None = None,
 ) -> Written:
@@ -60,6 +62,7 @@ def write(
             own. precision: of fields; float32 by default, ITK's transform files are always float64.
         flatten_it: one field instead of an affine after a field.
         before_saving: called with all figures when the files are complete but not yet in place; may raise.
+        beside: writes more files, which are delivered together with these.
         dry_run: only the figures; nothing is left.
     Raises: InputError, GeometryError; nothing half-written is left then.
     """
@@ -75,22 +78,22 @@ def write(
     error = _error(transform, content, sides)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if dry_run else None
+        stage = None if dry_run else stack.enter_context(staging())
         parts: dict[Path, Path] = {}
 
         def place(name: str) -> Path:
             target = file.with_name(name)
-            parts[target] = folder / name if folder else stack.enter_context(staged_file(target))
+            parts[target] = stage.file(target) if stage is not None else Path(str(folder)) / with_small_ending(name)
             return parts[target]
 
-        try:
-            _WRITERS[entry.name](content, place, file.name)
-        except RuntimeError as problem:
-            raise OSError(f"{file.name} could not be written: {problem}") from problem
+        _WRITERS[entry.name](content, place, file.name)
         sidecar = _sidecar(entry, content, sides, file, [target.name for target in parts], error, notes)
         place(f"{file.name}.json").write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
         written = Written(tuple((target, part.stat().st_size) for target, part in parts.items()), error, sidecar)
         if before_saving is not None:
             before_saving(written)
+        if beside is not None and stage is not None:
+            beside(stage)
         if check is not None:
             check()
     return written
@@ -169,7 +172,7 @@ def _as_itk(content: Content) -> sitk.Transform:
 
 
 def _write_itk(content: Content, place, name: str) -> None:
-    sitk.WriteTransform(_as_itk(content), str(place(name)))
+    write_transform(_as_itk(content), place(name))
 
 
 def _write_nifti(content: Content, place, name: str) -> None:
@@ -177,7 +180,7 @@ def _write_nifti(content: Content, place, name: str) -> None:
 
 
 def _write_image(content: Content, place, name: str) -> None:
-    sitk.WriteImage(content.taken_field(content.precision), str(place(name)), useCompression=True)
+    write_image(content.taken_field(content.precision), place(name))
 
 
 def _write_slicer(content: Content, place, name: str) -> None:
@@ -188,9 +191,9 @@ def _write_slicer(content: Content, place, name: str) -> None:
         for side, file in zip(content.sides.names, content.sides.files, strict=True)
         if file is not None and file.is_file()
     ]
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:  # hidden, as the target is until it is complete
         h5 = Path(folder) / "transform.h5"
-        sitk.WriteTransform(_as_itk(content), str(h5))
+        write_transform(_as_itk(content), h5)
         scene.write_scene(target, content.name, h5, f"{first}_to_{second}_points", volumes)
 
 

@@ -4,6 +4,8 @@ checks           paths and kinds of images, and the errors they raise
 guarded          a reader in a child process, with limits of time and memory
 nifti_header     fields of NIfTI-1 headers: read, judged, made
 nifti_writing    .nii.gz, fast and in parts
+writing          images and transforms by SimpleITK, read again to be sure that they are whole
+endings          endings of names that can be written
 nifti_field      displacement fields as NIfTI
 itk_file         ITK's transform files as what they say: kinds and numbers
 itk_kinds        what the numbers of each kind mean, in closed form

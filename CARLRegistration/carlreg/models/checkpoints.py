@@ -7,16 +7,17 @@ else describes the training, all as JSON strings. Foreign ones are PyTorch state
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..atomic import staging
 from ..errors import CheckpointError
 from ..text_files import cut, shown
 from . import catalog
@@ -110,14 +111,13 @@ def save_weights(network: RegistrationNetwork, path: str | Path, metadata: dict[
         tensors[name] = stored
     texts = {name: json.dumps(value) for name, value in (metadata | {"trained_parts": trained}).items()}
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata=texts)
-    partial.chmod(0o644)  # safetensors writes for the owner alone; a packaged file is for every user
-    os.replace(partial, path)
-    digest = sha256_of(path)
-    if path.resolve().parent == catalog.WEIGHTS_FOLDER:
-        text = json.dumps(catalog.checksums() | {path.name: digest}, indent=2) + "\n"
-        (catalog.WEIGHTS_FOLDER / catalog.CHECKSUMS).write_text(text, encoding="utf-8")
+    content = save(tensors, metadata=texts)
+    digest = hashlib.sha256(content).hexdigest()
+    with staging() as stage:
+        stage.file(path).write_bytes(content)
+        if path.resolve().parent == catalog.WEIGHTS_FOLDER:
+            text = json.dumps(catalog.checksums() | {path.name: digest}, indent=2) + "\n"
+            stage.file(catalog.WEIGHTS_FOLDER / catalog.CHECKSUMS).write_text(text, encoding="utf-8")
     return digest
 
 

@@ -3,6 +3,6 @@
 from .evaluate import evaluate
 from .report import write_report
 from .sheet import write_sheet
-from .write import write_result
+from .write import write_result, write_transform_alone
 
-__all__ = ["evaluate", "write_report", "write_result", "write_sheet"]
+__all__ = ["evaluate", "write_report", "write_result", "write_sheet", "write_transform_alone"]

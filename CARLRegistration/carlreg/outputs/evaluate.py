@@ -49,6 +49,7 @@ def evaluate(
         `uncertainty.nii.gz` of this fixed volume. warped_path, jacobian_path: .nii.gz files to write.
     """
     begin = time.perf_counter()
+    values = None if uncertainty is None else read_uncertainty(uncertainty, fixed.grid)
     physical, apply, sampled = _as_physical(transform, fixed.grid)
     if progress is not None:
         progress.check()
@@ -67,8 +68,7 @@ def evaluate(
         apply=apply,
         progress=progress,
     )
-    if uncertainty is not None:
-        values = read_uncertainty(uncertainty, fixed.grid)
+    if values is not None:
         measured.metrics["uncertainty"] = uncertainty_metrics(values, measured.body)
     if warped_path is not None:
         write_nifti_gz(warped_path, measured.warped, fixed.grid)

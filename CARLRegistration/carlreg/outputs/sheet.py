@@ -7,6 +7,7 @@ import os
 import numpy as np
 import SimpleITK as sitk
 
+from ..io.writing import write_picture
 from ..quality.metrics import percentiles
 from ..volumes import Volume
 
@@ -66,7 +67,7 @@ def write_sheet(
         for column, picture in enumerate(pictures):
             top, left = HEADER + row * (CELL + GAP), GAP + column * (CELL + GAP)
             sheet[top : top + CELL, left : left + CELL] = _cell(picture, aspect[row], smooth=column < 6)
-    _write_png(_captioned(sheet, title), path)
+    write_picture(_captioned(sheet, title), path)
 
 
 def _on_grid(values, image: sitk.Image) -> sitk.Image:
@@ -231,10 +232,3 @@ def _captioned(sheet: np.ndarray, title: str | None) -> np.ndarray:
     foot = sheet.shape[0] - FOOTER + 2
     draw.text((GAP + 4, foot), f"{title}.   {legend}" if title else legend, fill=(200, 200, 200), font=small)
     return np.asarray(picture)
-
-
-def _write_png(sheet: np.ndarray, path: str | os.PathLike) -> None:
-    try:
-        sitk.WriteImage(sitk.GetImageFromArray(np.ascontiguousarray(sheet), isVector=True), str(path))
-    except RuntimeError as error:
-        raise OSError(f"{os.fspath(path)} could not be written") from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,21 +18,25 @@ import SimpleITK as sitk
 import torch
 
 from .. import __version__
-from ..atomic import staged_folder
-from ..errors import InputError, ResourceError
+from ..atomic import DISK_ERRORS, FolderClaim, claim_folder, staged_folder
+from ..errors import Cancelled, CarlError, InputError, ResourceError
 from ..io.nifti_writing import rounded_mantissa, write_nifti_gz
+from ..io.writing import write_transform
 from ..maps.exchange import tensor_from_array
 from ..paths import given_path
 from ..physical import PhysicalTransform
 from ..physical.uncertainty import QUANTITIES
 from ..progress import Progress, StageTiming, peak_memory_mb
+from ..quality.finite import finite
 from ..quality.measure import affine_resampled
+from .report import NAME as REPORT
 from .report import write_report
 from .sheet import write_sheet
 
 if TYPE_CHECKING:
     from ..registration.result import Finished, RegistrationResult
 
+log = logging.getLogger(__name__)
 UNCERTAINTY = "uncertainty.nii.gz"
 FILES = {
     "transform.h5": "fixed points to moving points, LPS mm: affine after displacement field",
@@ -48,27 +53,53 @@ _UNCERTAINTY_BITS = 8  # significant ones
 
 def write_result(
     result: RegistrationResult,
-    out_dir: str | os.PathLike,
+    out_dir: str | os.PathLike | FolderClaim,
     *,
     overwrite: bool = False,
     sheet: bool = False,
     report: bool = False,
+    extra: Callable[[Path, dict], None] | None = None,
+    keep_transform: bool = False,
     progress: Progress | None = None,
 ) -> dict:
     """Write the output folder of a finished result (see `registration.finish`); returns what `quality.json` holds.
 
     Args:
-        out_dir: a new or empty folder; with `overwrite` an earlier result is replaced after success.
-        sheet: also draw `sheet.png`. report: also write `report.html`.
+        out_dir: a new or empty folder; with `overwrite` an earlier result is replaced after success. A claim made
+            before the run (`atomic.claim_folder`) also says afterwards where the results are: beside the folder when
+            another run has filled it in the meantime.
+        sheet: also draw `sheet.png`. report: also write `report.html`. Where one of them fails, it is left out, and
+            `warnings` say so.
+        extra: puts more into the folder, and more figures into `quality.json`.
+        keep_transform: when not all can be written, write the transform alone if that fits, and raise all the same.
     Raises: InputError (result not finished, folder not empty), ResourceError (disk full), Cancelled; nothing is left
-        behind then.
+        behind then, but for `keep_transform`.
     """
     finished = result.finished
     if finished is None:
         raise InputError("write_result: expected a finished result; call carlreg.finish(result) before.")
-    progress = progress or Progress()
+    claim = out_dir if isinstance(out_dir, FolderClaim) else claim_folder(out_dir, overwrite)
+    try:
+        return _write_all(result, finished, claim, sheet, report, extra, progress or Progress())
+    except (Cancelled, InputError):
+        raise
+    except Exception as error:
+        if keep_transform:
+            write_transform_alone(result, claim, error)
+        raise
+
+
+def _write_all(
+    result: RegistrationResult,
+    finished: Finished,
+    claim: FolderClaim,
+    sheet: bool,
+    report: bool,
+    extra: Callable[[Path, dict], None] | None,
+    progress: Progress,
+) -> dict:
     measured, grid = finished.measured, result.fixed.grid
-    with _reporting_disk(out_dir), staged_folder(out_dir, overwrite) as folder:
+    with staged_folder(claim) as folder:
         with progress.stage("write"):
             begin = time.perf_counter()
             _write_transform(result.transform, folder / "transform.h5")
@@ -82,16 +113,63 @@ def write_result(
                 bound = rounded_mantissa(finished.bound_mm, _UNCERTAINTY_BITS)
                 write_nifti_gz(folder / UNCERTAINTY, bound, grid, QUANTITIES["bound"])
                 progress.check()
+            quality = {**finished.quality, "warnings": [*finished.quality["warnings"]]}
             if sheet:
-                _write_sheet(result, finished, folder / SHEET)
+                with _left_out(SHEET, folder, quality):
+                    _write_sheet(result, finished, folder / SHEET)
+            if extra is not None:
+                extra(folder, quality)
             written = StageTiming("write", time.perf_counter() - begin, peak_memory_mb())
-            quality = {**finished.quality, "stages": [*finished.quality["stages"], asdict(written)]}
+            quality["stages"] = [*finished.quality["stages"], asdict(written)]
             _write_json(quality, folder / "quality.json")
-            _write_json(_settings(result, folder), folder / "settings.json")
+            _write_json(_settings(result, claim.path), folder / "settings.json")
         if report:
             progress.check()
-            write_report(folder, fixed=result.fixed, moving=result.moving, progress=progress)
+            with _left_out(REPORT, folder, quality):
+                write_report(folder, fixed=result.fixed, moving=result.moving, progress=progress)
+            _write_json(quality, folder / "quality.json")
     return quality
+
+
+def write_transform_alone(result: RegistrationResult, claim: FolderClaim, error: Exception) -> None:
+    """Write what took the longest, the transform with its settings, when the rest could not be made or written.
+
+    Raises ResourceError for a lack of room that says what is there; returns for any other error, and where not even
+    the transform could be written: raise the error then.
+    """
+    try:
+        with staged_folder(claim) as folder:
+            _write_transform(result.transform, folder / "transform.h5")
+            _write_json(_settings(result, claim.path, ("transform.h5", "settings.json")), folder / "settings.json")
+            if result.finished is not None:
+                left_out = "Only the transform could be written; warped volume, Jacobian and inverse are left out."
+                quality = {**result.finished.quality, "warnings": [*result.finished.quality["warnings"], left_out]}
+                _write_json(quality, folder / "quality.json")
+            names = ", ".join(sorted(path.name for path in folder.iterdir()))
+    except (CarlError, OSError, MemoryError):
+        return
+    if isinstance(error, ResourceError):
+        reason = getattr(error.__cause__, "strerror", None) or str(error)
+        raise ResourceError(
+            f"Not all results could be written ({reason}): {claim.written} holds only {names}. Free some space; "
+            "`carlreg apply` resamples the moving volume with the transform."
+        ) from error
+    log.warning("The registration itself was done: %s holds %s.", claim.written, names)
+
+
+@contextmanager
+def _left_out(name: str, folder: Path, quality: dict) -> Iterator[None]:
+    """What is only to be looked at does not spoil the result when it fails; a full disk does, since more may lack."""
+    try:
+        yield
+    except (Cancelled, ResourceError):
+        raise
+    except Exception as error:
+        if getattr(error, "errno", None) in DISK_ERRORS:
+            raise
+        log.debug("%s failed", name, exc_info=True)
+        (folder / name).unlink(missing_ok=True)
+        quality["warnings"].append(f"{name} was left out: {str(error) or type(error).__name__}")
 
 
 def _write_sheet(result: RegistrationResult, finished: Finished, path: Path) -> None:
@@ -101,7 +179,7 @@ def _write_sheet(result: RegistrationResult, finished: Finished, path: Path) -> 
     write_sheet(result.fixed, before, measured.warped, measured.jacobian, path)
 
 
-def _settings(result: RegistrationResult, out_dir: Path) -> dict:
+def _settings(result: RegistrationResult, out_dir: Path, files: Iterable[str] = tuple(FILES)) -> dict:
     info, settings = dict(result.info), result.settings
     return {
         "carlreg": __version__,
@@ -126,7 +204,7 @@ def _settings(result: RegistrationResult, out_dir: Path) -> dict:
         },
         "field": result.transform.grid.as_dict(),
         "info": info,
-        "files": {name: what for name, what in FILES.items() if name != UNCERTAINTY or result.uncertainty is not None},
+        "files": {name: FILES[name] for name in files if name != UNCERTAINTY or result.uncertainty is not None},
         "software": {
             "python": platform.python_version(),
             "torch": str(torch.__version__),
@@ -149,17 +227,12 @@ def _relative(path: str | None, folder: Path) -> str | None:
 
 
 def _write_transform(transform: PhysicalTransform, path: Path) -> None:
-    try:
-        sitk.WriteTransform(transform.to_sitk(), str(path))
-    except RuntimeError as error:
-        raise OSError(f"{path.name} could not be written") from error
-    expected = transform.displacement_lps.size * 8
-    if path.stat().st_size < expected:
-        raise OSError(f"{path.name} is incomplete")
+    write_transform(transform.to_sitk(), path)
 
 
 def _write_json(content: dict, path: Path) -> None:
-    path.write_text(json.dumps(content, indent=2, default=_plain, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(finite(content)[0], indent=2, default=_plain, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _plain(value):
@@ -168,15 +241,3 @@ def _plain(value):
     if isinstance(value, np.ndarray):
         return value.tolist()
     return str(value)
-
-
-@contextmanager
-def _reporting_disk(out_dir) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ResourceError(
-            f"The results could not be written to {out_dir}: {reason}. Nothing was left there; free some space or "
-            "choose another folder."
-        ) from error

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from ..progress import StageTiming
+from .finite import finite
 from .verdict import verdict
 from .warnings import warnings_of
 
@@ -25,7 +26,11 @@ def judged(
         metrics: of `measure`. start: where the registration started. warnings: known before anything was measured.
         inverse_report: what `physical.invert` says. notes: further ones.
     """
+    metrics, lost = finite(metrics)
     all_notes = dict(metrics["notes"])
+    found = [*warnings, *warnings_of(metrics, inverse_report)]
+    if lost:
+        found.append(f"Not measured, since the numbers are not finite: {', '.join(lost)}.")
     if inverse_report:
         all_notes["inverse_nodes_without_inverse"] = inverse_report.get("without_inverse", 0)
     return {
@@ -33,6 +38,6 @@ def judged(
         **{key: value for key, value in metrics.items() if key != "notes"},
         "start": start,
         "stages": [asdict(timing) for timing in timings],
-        "warnings": list(dict.fromkeys([*warnings, *warnings_of(metrics, inverse_report)])),
+        "warnings": list(dict.fromkeys(found)),
         "notes": all_notes | (notes or {}),
     }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 
-from ..errors import GeometryError, InputError
+from ..errors import Cancelled, GeometryError, InputError
 from ..io.checks import existing_path
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..physical import PhysicalTransform
@@ -26,9 +28,11 @@ from . import metrics, segments
 from .labels import image_of, label_array, label_overlap, onto, without_counterpart
 from .limits import NO_OVERLAP_PERCENT, UNLIKE_BEFORE_PERCENT
 
+log = logging.getLogger(__name__)
 MEASURED_VOXELS = 8_000_000
 _INVERSE_POINTS = 100_000
 _AIR_HU = -1024.0
+_FARTHEST_MM = 1e7
 
 
 @dataclass
@@ -124,18 +128,39 @@ def measure(
         )
     _check(progress)
     if labels is not None:
-        names = {**segments.label_names(image_of(labels[0])), **(label_names or {})}
-        on_fixed = label_array(onto(labels[0], fixed.image))
-        quality["segments"] = segments.volume_changes(on_fixed, jacobian, fixed_grid, names)
-        del on_fixed
-        _check(progress)
-        if labels[1] is not None:
-            quality["labels"] = label_overlap(transform, before_lps, labels[0], labels[1])
-            quality["notes"]["labels_without_counterpart"] = without_counterpart(labels[0], labels[1])
+        _measure_labels(quality, transform, before_lps, fixed, jacobian, labels, label_names, progress)
     _check(progress)
     if landmarks is not None:
-        quality["landmarks"] = landmark_errors(apply or transform.apply, before_lps, landmarks)
+        with _left_out(quality, "landmarks"):
+            quality["landmarks"] = landmark_errors(apply or transform.apply, before_lps, landmarks)
     return Measured(warped, jacobian, body, quality, before_lps)
+
+
+@contextmanager
+def _left_out(quality: dict, name: str) -> Iterator[None]:
+    """What cannot be measured is named in the notes, and everything else is kept."""
+    try:
+        yield
+    except Cancelled:
+        raise
+    except Exception as error:
+        log.debug("%s could not be measured", name, exc_info=True)
+        quality["notes"].setdefault("not_measured", {})[name] = str(error) or type(error).__name__
+
+
+def _measure_labels(
+    quality: dict, transform, before_lps, fixed: Volume, jacobian, labels, label_names, progress
+) -> None:
+    with _left_out(quality, "segments"):
+        names = {**segments.label_names(image_of(labels[0])), **(label_names or {})}
+        on_fixed = label_array(onto(labels[0], fixed.image))
+        quality["segments"] = segments.volume_changes(on_fixed, jacobian, fixed.grid, names)
+        del on_fixed
+    _check(progress)
+    if labels[1] is not None:
+        with _left_out(quality, "labels"):
+            quality["labels"] = label_overlap(transform, before_lps, labels[0], labels[1])
+            quality["notes"]["labels_without_counterpart"] = without_counterpart(labels[0], labels[1])
 
 
 def read_uncertainty(path: str | os.PathLike, fixed_grid: VolumeGrid) -> np.ndarray:
@@ -288,11 +313,15 @@ def field_cover(transform: PhysicalTransform, points_lps: np.ndarray) -> float |
 def landmark_errors(apply, before_lps: np.ndarray, landmarks: tuple[np.ndarray, np.ndarray]) -> dict:
     """Distances between mapped fixed points and moving points, before and after: mean_mm, max_mm, n, errors_mm."""
     fixed_points, moving_points = (np.asarray(points, dtype=np.float64).reshape(-1, 3) for points in landmarks)
-    before = apply_affine(before_lps, fixed_points)
-    return {
-        "before": metrics.error_metrics(np.linalg.norm(before - moving_points, axis=1)),
-        "after": metrics.error_metrics(np.linalg.norm(apply(fixed_points) - moving_points, axis=1)),
-    }
+    # Points that are absurdly far away would spoil every figure, or have no distance in these numbers.
+    with np.errstate(over="ignore", invalid="ignore"):
+        before = np.linalg.norm(apply_affine(before_lps, fixed_points) - moving_points, axis=1)
+        near = before < _FARTHEST_MM
+        before[~near] = np.nan
+        after = np.full(len(before), np.nan)
+        if near.any():
+            after[near] = np.linalg.norm(apply(fixed_points[near]) - moving_points[near], axis=1)
+    return {"before": metrics.error_metrics(before), "after": metrics.error_metrics(after)}
 
 
 def _similarity(fixed, moving, inside, body, ranges) -> dict[str, float | None]:

@@ -186,12 +186,13 @@ def fold_regions(jacobian: np.ndarray, body: np.ndarray, grid: VolumeGrid) -> di
 
 
 def error_metrics(errors_mm: np.ndarray) -> dict:
-    """mean_mm, max_mm, n and all of them, errors_mm."""
+    """mean_mm, max_mm and n of those that are finite, and all of them, errors_mm (None where not finite)."""
+    known = errors_mm[np.isfinite(errors_mm)]
     return {
-        "mean_mm": float(errors_mm.mean()),
-        "max_mm": float(errors_mm.max()),
-        "n": len(errors_mm),
-        "errors_mm": errors_mm.tolist(),
+        "mean_mm": float(known.mean()) if known.size else None,
+        "max_mm": float(known.max()) if known.size else None,
+        "n": len(known),
+        "errors_mm": [value if np.isfinite(value) else None for value in errors_mm.tolist()],
     }
 
 

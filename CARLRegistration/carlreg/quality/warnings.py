@@ -38,6 +38,7 @@ def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
             "point that maps to them; the inverse is not valid there."
         )
     found += _label_notes(quality)
+    found += _not_measured(quality)
     if "inverse_error_voxels" in faults:
         found.append(faults["inverse_error_voxels"])
     return found
@@ -66,6 +67,19 @@ def _why_little(quality: dict) -> list[str]:
             "exchanged, or this is the inverse transform."
         ]
     return ["The transform does not belong to these volumes, or they share no field of view."]
+
+
+def _not_measured(quality: dict) -> list[str]:
+    """What was left out, and why."""
+    found = [f"Not measured: {name} ({reason})." for name, reason in quality["notes"].get("not_measured", {}).items()]
+    errors = ((quality.get("landmarks") or {}).get("after") or {}).get("errors_mm") or []
+    absurd = [str(number) for number, error in enumerate(errors, start=1) if error is None]
+    if absurd:
+        found.append(
+            f"Landmarks left out, since they lie too far away to be measured: number {', '.join(absurd[:20])}. Check "
+            "the file."
+        )
+    return found
 
 
 def _label_notes(quality: dict) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..atomic import staged_file
+from ..atomic import staging
 from ..models.checkpoints import part_of_names, save_weights
 from . import networks, shards
 from .saving import read_checkpoint, require
@@ -67,21 +67,19 @@ def export(checkpoint: Path, out: Path, *, license: str | None = None, shard_mb:
         "validation": {name: float(f"{value:.4g}") for name, value in state["figures"].items()},
         "license": license,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        digest = save_weights(network, out, metadata)
-    finally:
-        out.with_name(out.name + ".partial").unlink(missing_ok=True)
     part_of = part_of_names(network)
     parameters = dict.fromkeys(sorted(set(part_of.values())), 0)
     for name, parameter in network.named_parameters():
         parameters[part_of[name]] += parameter.numel()
     card = out.with_suffix(".md")
-    text = model_card(out.name, digest, out.stat().st_size, metadata, parameters)
-    with staged_file(card) as part:
-        part.write_text(text, encoding="utf-8")
-    files = [out] if shard_mb is None else shards.split(out, shard_mb)
-    return Exported(digest, [*files, card])
+    with staging() as stage:
+        # Pieces and their index lie beside each other and go along.
+        written = stage.file(out if shard_mb is None else shards.index_of(out)).with_name(out.name)
+        digest = save_weights(network, written, metadata)
+        text = model_card(out.name, digest, written.stat().st_size, metadata, parameters)
+        stage.file(card).write_text(text, encoding="utf-8")
+        files = [written] if shard_mb is None else shards.split(written, shard_mb)
+    return Exported(digest, [*(out.with_name(file.name) for file in files), card])
 
 
 def _only_generated(stage: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..atomic import DISK_ERRORS
 from ..errors import InputError
 from ..maps.exchange import array_from_tensor
 from ..maps.sampling import identity_map, sample
@@ -97,6 +98,8 @@ def preview(path: Path, settings: SyntheticSettings, *, seed: int = 0, pairs: in
     try:
         sheet.save(path, format="PNG")
     except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
         raise InputError(f"{path}: expected a place to write a picture to; {error}.") from error
 
 

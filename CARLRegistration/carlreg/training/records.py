@@ -61,8 +61,14 @@ class Records:
         if new:
             rows = read_log(self.path) if self.path.is_file() else []
             self._rewrite(rows, [*self._columns, *new])
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+        before = self.path.stat().st_size
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+        except OSError:
+            with contextlib.suppress(OSError):  # half a line would spoil the next one
+                os.truncate(self.path, before)
+            raise
 
     def _rewrite(self, rows: list[dict[str, str]], columns: list[str]) -> None:
         text = io.StringIO(newline="")

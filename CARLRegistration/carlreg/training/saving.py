@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import zipfile
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..atomic import staged_file
 from ..errors import CheckpointError, ResourceError
 from ..models.weights_file import check_tensors, file_bytes, load_torch
 from ..text_files import is_file
@@ -34,19 +34,15 @@ _KINDS = {
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Replace a file by new content or, when that fails (a full disk), leave it as it is and raise ResourceError."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        kept = "the one before it is kept as it was" if path.is_file() else "nothing is left of it"
+        with staged_file(path, final=False) as part:
+            part.write_bytes(content)
+    except (OSError, ResourceError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        kept = "the one before it is kept as it was" if os.path.isfile(path) else "nothing is left of it"
         raise ResourceError(
-            f"{path}: could not be written ({error.strerror or error}); {kept}. Free some space, then go on."
+            f"{path}: could not be written ({getattr(cause, 'strerror', None) or cause}); {kept}. Free some space, "
+            "then go on."
         ) from error
 
 

@@ -43,6 +43,11 @@ def _read_header(path: Path) -> _Whole:
     return _Whole(header, _SIZES + length, entries)
 
 
+def index_of(path: Path) -> Path:
+    """The index of a file's pieces."""
+    return path.with_name(path.name + ".index.json")
+
+
 def split(path: Path, shard_mb: float) -> list[Path]:
     """Cut a safetensors file into pieces of about `shard_mb` MB (at least one tensor each), and remove it.
 
@@ -77,7 +82,7 @@ def split(path: Path, shard_mb: float) -> list[Path]:
             written.append(piece)
             shards[piece.name] = sha256_of(piece)
             weight_map |= dict.fromkeys(group, piece.name)
-    index = path.with_name(path.name + ".index.json")
+    index = index_of(path)
     content = {
         "metadata": {"total_size": os.path.getsize(path), "sha256": sha256_of(path), "header": whole.header},
         "shards": shards,

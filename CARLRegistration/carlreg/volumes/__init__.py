@@ -2,10 +2,11 @@
 
 from ..io.itk_transform import read_transform
 from ..io.points import read_landmarks
+from ..io.writing import write_image
 from .dicom import references as dicom_references
 from .masks import read_labels, read_mask
 from .memory import available_memory_mb, require_memory
-from .volume import Volume, pair_warnings, read_image, read_volume, require_comparable, volume_from_image, write_image
+from .volume import Volume, pair_warnings, read_image, read_volume, require_comparable, volume_from_image
 
 __all__ = [
     "Volume",

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
-from ..io.checks import check_kind, existing_path, reason
+from ..io.checks import check_kind, existing_path
 from ..spaces.grid import VolumeGrid
 from . import dicom
 from .geometry import checked_grid, first_frame
@@ -102,19 +102,6 @@ def volume_from_image(image: sitk.Image, name: str = "image") -> Volume:
     return _checked(image, None, name, {}, [])
 
 
-def write_image(image: sitk.Image, path: str | os.PathLike, compress: bool = True) -> None:
-    """Write an image in the format of the path's suffix. Raises InputError (format) or OSError (disk)."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: its folder does not exist. Make the folder first.")
-    try:
-        sitk.WriteImage(image, str(target), useCompression=compress)
-    except RuntimeError as error:
-        if "Unable to determine ImageIO" in str(error) or "No ImageIO" in str(error):
-            raise InputError(f"{target.name}: expected a name that ends in .nii.gz, .nrrd or .mha.") from error
-        raise OSError(f"Writing {target} failed: {reason(error)}") from error
-
-
 def require_comparable(fixed: Volume, moving: Volume) -> None:
     """Raise GeometryError for a pair of which one is so much larger that it cannot show the same."""
     widths = [float(volume.grid.extent_mm.max()) for volume in (fixed, moving)]
@@ -130,7 +117,8 @@ def pair_warnings(fixed: Volume, moving: Volume) -> list[str]:
     notes = [*fixed.warnings, *moving.warnings]
     same = fixed.image is moving.image
     if fixed.path is not None and moving.path is not None:
-        same = same or os.path.samefile(fixed.path, moving.path)
+        with suppress(OSError):  # one of them was moved away since it was read
+            same = same or os.path.samefile(fixed.path, moving.path)
     if same or _equal_content(fixed, moving):
         notes.append("Fixed and moving are the same volume: the result says nothing about a registration.")
     return list(dict.fromkeys(notes))

@@ -119,7 +119,10 @@ def segment_volumes(quality: dict) -> str | None:
 def landmarks(quality: dict) -> str | None:
     """Share of the landmarks whose error is below so many mm."""
     blocks = quality.get("landmarks") or {}
-    errors = {when: (blocks.get(when) or {}).get("errors_mm") or [] for when in ("before", "after")}
+    errors = {
+        when: [error for error in (blocks.get(when) or {}).get("errors_mm") or [] if error is not None]
+        for when in ("before", "after")
+    }
     if not all(errors.values()):
         return None
     figure, (axis,) = _figure(2.5)
