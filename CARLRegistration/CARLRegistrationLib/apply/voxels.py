@@ -9,11 +9,10 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from ..common.errors import RegistrationError
 from ..mrml.copies import newNode, withoutTransform
 from ..mrml.geometry import arrayFrom, matrixFrom, rasFromIjk, rasFromImage
 from ..mrml.transforms import flatTransform, writeNode
-from ..mrml.volumes import fillVolume, placedImage, writeGrid
+from ..mrml.volumes import fillVolume, placedImage, writeGrid, writeImage
 from .choices import ApplyGrid
 from .items import ResampleItem, binaryLabelmap
 from .maps import MappingDirection, Placement
@@ -26,23 +25,13 @@ _MARGIN = 2  # voxels around the box of a segment, so that its own edge is seen 
 
 def write(item: ResampleItem, number: int, mapping: MappingDirection, folder: Path) -> str:
     """Write an item where it is in the world; returns a note or ""."""
-    import SimpleITK as sitk
-
     placed = Placement(item.placedBy, mapping.acting)
     notes = []
     for n, (voxels, own) in enumerate(_voxelsOf(item)):
         image, note = placedImage(placed, voxels, own, _("volume"), item.labels)
         notes += [note] if note else []
         item.files.append(f"{number:04d}_{n}.mha")
-        try:
-            sitk.WriteImage(image, str(folder / item.files[-1]))
-        except RuntimeError as error:
-            raise RegistrationError(
-                _("{name} could not be written; the disk may be full. Free some space and try again.").format(
-                    name=item.placedBy.GetName()
-                ),
-                log=str(error),
-            ) from error
+        writeImage(image, folder / item.files[-1])
     return notes[0] if notes else ""
 
 

@@ -16,7 +16,7 @@ from ..mrml.copies import withoutTransform
 from ..mrml.geometry import parents, swapRasLps, transformPoints
 from ..mrml.segmentations import segmentInside
 from ..mrml.transforms import writeNode
-from ..mrml.volumes import writeVolume
+from ..mrml.volumes import writeImage, writeVolume
 from .case import Case
 
 _GRACE_SECONDS = 0.5  # for an engine that is not waited for: it writes into its own folder alone
@@ -170,7 +170,7 @@ def _writeLabelMap(node, ids: dict, numbers: dict, onto, path: Path) -> list[str
         )
     image = sitk.GetImageFromArray(labels)
     image.CopyInformation(onto)
-    sitk.WriteImage(image, str(path), True)
+    writeImage(image, path, compress=True)
     return empty
 
 

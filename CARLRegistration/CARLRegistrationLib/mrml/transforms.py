@@ -72,6 +72,7 @@ def writeInitialTransform(node, path: Path, fixedImage, movingNode) -> None:
 def writeTransform(node, path: Path, fixedImage, nodesPerAxis: int = _FIELD_NODES_PER_AXIS) -> None:
     """Write a transform node: an affine, or a field of at most so many nodes per axis around the fixed volume."""
     import SimpleITK as sitk
+    from carlreg.io.writing import write_transform
 
     fromWorld = vtk.vtkGeneralTransform()
     node.GetTransformFromWorld(fromWorld)
@@ -84,10 +85,10 @@ def writeTransform(node, path: Path, fixedImage, nodesPerAxis: int = _FIELD_NODE
         affine = sitk.AffineTransform(3)
         affine.SetMatrix(lps[:3, :3].ravel().tolist())
         affine.SetTranslation(lps[:3, 3].tolist())
-        sitk.WriteTransform(affine, str(path))
+        write_transform(affine, path)
         return
     field = _fieldAround(fixedImage, fromWorld, nodesPerAxis)
-    sitk.WriteTransform(sitk.DisplacementFieldTransform(field), str(path))
+    write_transform(sitk.DisplacementFieldTransform(field), path)
 
 
 def itkKinds() -> set:
@@ -126,6 +127,7 @@ def writeNode(node, path: Path, around, nodesPerAxis: int = _SAMPLED_NODES) -> s
     Raises: RegistrationError without an image where one is needed.
     """
     import SimpleITK as sitk
+    from carlreg.io.writing import write_transform
 
     if node.IsTransformToWorldLinear():
         writeTransform(node, path, around)
@@ -139,7 +141,7 @@ def writeNode(node, path: Path, around, nodesPerAxis: int = _SAMPLED_NODES) -> s
             return _writeSampled(node, path, around, nodesPerAxis)
         parts += own
     if len(chain) > 1:
-        sitk.WriteTransform(sitk.CompositeTransform(parts), str(path))
+        write_transform(sitk.CompositeTransform(parts), path)
     return ""
 
 

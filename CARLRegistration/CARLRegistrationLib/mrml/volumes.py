@@ -198,16 +198,17 @@ def writeGrid(node, path: Path, what: str, own: bool = False):
         blank = sitk.Image(image.GetSize(), sitk.sitkUInt8)
         blank.CopyInformation(image)
     blank[0, 0, 0] = 1  # an image without any contrast is refused as broken
-    sitk.WriteImage(blank, str(path), True)
+    writeImage(blank, path, compress=True)
     return blank
 
 
-def writeImage(image, path: Path) -> None:
-    import SimpleITK as sitk
+def writeImage(image, path: Path, compress: bool = False) -> None:
+    """Write an image (SimpleITK), checked to be whole. Raises RegistrationError."""
+    from carlreg.io.writing import write_image
 
     try:
-        sitk.WriteImage(image, str(path))
-    except RuntimeError as error:
+        write_image(image, path, compress)
+    except OSError as error:
         raise RegistrationError(
             _("{path} could not be written; the disk may be full. Free some space and try again.").format(path=path),
             log=str(error),
