@@ -303,7 +303,7 @@ def test_devices_and_names_that_cannot_be(tmp_path):
     if os.path.exists("/dev/null"):
         with pytest.raises(InputError, match="got a device"):
             check_file("/dev/null")
-    with pytest.raises(InputError, match=r"longer than a name may be|cannot be used"):
+    with pytest.raises(InputError, match="longer than"):
         check_file(tmp_path / ("x" * 300))
-    with pytest.raises(InputError, match="leads nowhere"):
+    with pytest.raises(InputError, match="no user"):
         check_file("~nobody_of_that_name/x")

@@ -82,7 +82,7 @@ def claimed(out: str, overwrite: bool) -> FolderClaim:
     try:
         return claim_folder(out, overwrite)
     except InputError:
-        return FolderClaim(Path(out).expanduser().resolve())
+        return FolderClaim(given_path(out, "--out").resolve())
 
 
 def place_of(claim: FolderClaim, out: str) -> str:

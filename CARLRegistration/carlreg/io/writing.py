@@ -144,10 +144,10 @@ def _unpacked_length(stream) -> int:
     length, packed = 0, zlib.decompressobj(wbits=47)  # either kind
     while block := stream.read(_BLOCK):
         while block:
-            length += len(packed.decompress(block))
-            block = packed.unused_data
-            if packed.eof and block:
+            if packed.eof:
                 packed = zlib.decompressobj(wbits=47)
+            length += len(packed.decompress(block, _BLOCK))  # not more at once, however well it was packed
+            block = packed.unused_data if packed.eof else packed.unconsumed_tail
     if not packed.eof:
         raise EOFError
     return length
