@@ -220,6 +220,6 @@ def _preview(args: argparse.Namespace, progress: Progress, display: Display) -> 
 
 def _weights_file(out: str) -> Path:
     file = check_file(out)
-    if file.suffix != ".safetensors":
+    if file.suffix.lower() != ".safetensors":
         raise InputError(f"--out: expected a name that ends in .safetensors, got {file.name}.")
     return file

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..io.writing import failure
 
 _READERS = {
     ".vtk": ("vtkIOLegacy", "vtkPolyDataReader", "vtkPolyDataWriter"),
@@ -83,8 +84,13 @@ def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarra
         writer.AddComment(f"SPACE={known.upper()}")
     elif hasattr(writer, "SetHeader"):
         writer.SetHeader(label)
-    if not writer.Write():
-        raise OSError(f"{out.name} could not be written")
+    if not writer.Write() or writer.GetErrorCode():
+        raise failure(out, "it could not be written")
+    again = getattr(vtk_io, reader_name)()
+    again.SetFileName(str(out))  # the writers do not tell of every disk that is full
+    again.Update()
+    if again.GetOutput() is None or again.GetOutput().GetNumberOfCells() != mesh.GetNumberOfCells():
+        raise failure(out, "the file is incomplete")
     return known
 
 

@@ -77,7 +77,7 @@ def _writing(target: Path) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # SimpleITK does not tell what the system said
-        raise _failure(target, reason(error)) from error
+        raise failure(target, reason(error)) from error
 
 
 @contextmanager
@@ -85,10 +85,10 @@ def _checking(target: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, EOFError, OSError, zlib.error) as error:
-        raise _failure(target, "the file is incomplete") from error
+        raise failure(target, "the file is incomplete") from error
 
 
-def _failure(target: Path, why: str) -> OSError:
+def failure(target: Path, why: str) -> OSError:
     """As the system would tell it: a disk without room, where there is none; else what is known."""
     try:
         with open(target.with_name("probe"), "wb") as probe:
