@@ -41,7 +41,7 @@ def write_image(image: sitk.Image, path: str | os.PathLike, compress: bool = Tru
     if not target.parent.is_dir():
         raise InputError(f"{target}: its folder does not exist. Make the folder first.")
     with _writing(target):
-        sitk.WriteImage(image, str(target), useCompression=compress)
+        sitk.WriteImage(image, str(target), compress)
     bytes_of_values = math.prod(image.GetSize()) * image.GetNumberOfComponentsPerPixel()
     with _checking(target):
         _check_whole(target, bytes_of_values * image.GetSizeOfPixelComponent())

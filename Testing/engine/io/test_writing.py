@@ -50,8 +50,8 @@ def test_what_is_written_is_read(tmp_path, ending, kind):
 def test_a_file_that_is_cut_off_in_silence_is_an_error(tmp_path, monkeypatch, ending, compress):
     written = sitk.WriteImage
 
-    def cut(image, path, **options):
-        written(image, path, **options)
+    def cut(image, path, *options):
+        written(image, path, *options)
         largest = max(tmp_path.iterdir(), key=lambda file: file.stat().st_size)
         os.truncate(largest, largest.stat().st_size - 1)
 
