@@ -100,6 +100,10 @@ def read(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, list[st
     sizes = _sizes(header)
     kind, channels = _kind(header)
     axes = len(sizes)
+    files = _data_files(file, header, sizes)
+    packed = header.flag(("CompressedData",), False)
+    count = math.prod(sizes) * channels * kind.itemsize
+    check_claim(sum(path.stat().st_size for path in files), count, packed, name)
     accepted.check(sizes, channels, kind.itemsize, name)
     spacing = header.numbers(_SPACING, axes, [1.0] * axes)
     origin = header.numbers(_ORIGIN, axes, [0.0] * axes)
@@ -109,7 +113,7 @@ def read(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, list[st
             f"{name}: expected positive voxel sizes, its header has {spacing} ({_SPACING[0]}). Correct the header, or "
             "export the volume again."
         )
-    values = _values(file, header, sizes, kind, channels)
+    values = _values(files, files == [file], header, (*sizes[::-1], *((channels,) if channels > 1 else ())), kind)
     image = sitk.GetImageFromArray(values, isVector=channels > 1)
     image.SetSpacing(spacing)
     image.SetOrigin(origin)
@@ -170,34 +174,29 @@ def _kind(header: _Header) -> tuple[np.dtype, int]:
     return np.dtype((">" if header.flag(_MSB, False) else "<") + _TYPES[word.removesuffix("_ARRAY")]), channels
 
 
-def _values(file: Path, header: _Header, sizes: tuple[int, ...], kind: np.dtype, channels: int) -> np.ndarray:
+def _values(files: list[Path], is_local: bool, header: _Header, shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
+    """Voxels (..., k, j, i), of several channels (..., k, j, i, c). is_local: they follow the header in its file."""
     if not header.flag(("BinaryData",), True):
         raise InputError(f"{header.name}: expected binary voxels, got a MetaImage file of text. Save it as binary.")
-    shape = (*sizes[::-1], *((channels,) if channels > 1 else ()))
     count = math.prod(shape) * kind.itemsize
     skipped = header.whole("HeaderSize", 0) or 0
     if skipped < -1:
         raise header.wrong("a number of bytes, or -1 (HeaderSize)", str(skipped))
-    packed = header.flag(("CompressedData",), False)
-    data_files = _data_files(file, header, sizes)
-    if data_files == [file]:
-        if skipped > 0:
-            raise header.wrong("no HeaderSize beside ElementDataFile = LOCAL", str(skipped))
-        start = header.end
-    else:
-        start = max(skipped, 0)
-    if packed:
-        if len(data_files) > 1 or skipped < 0:
+    if is_local and skipped > 0:
+        raise header.wrong("no HeaderSize beside ElementDataFile = LOCAL", str(skipped))
+    start = header.end if is_local else max(skipped, 0)
+    if header.flag(("CompressedData",), False):
+        if len(files) > 1 or skipped < 0:
             raise header.wrong("one file of packed voxels", header.fields["ElementDataFile"])
         given = header.whole("CompressedDataSize")
         if given is not None and given < 0:
             raise header.wrong("a number of bytes (CompressedDataSize)", str(given))
-        return as_array(inflate(data_files[0], start, given or None, count, header.name), kind, shape)
-    piece = count // len(data_files)
-    for path in data_files:  # all are asked before one is read
+        return as_array(inflate(files[0], start, given or None, count, header.name), kind, shape)
+    piece = count // len(files)
+    for path in files:  # all are asked before one is read
         check_claim(path.stat().st_size - start, piece, False, header.name)
     data = bytearray()
-    for path in data_files:
+    for path in files:
         with path.open("rb") as stream:
             stream.seek(path.stat().st_size - piece if skipped < 0 else start)
             data += stream.read(piece)

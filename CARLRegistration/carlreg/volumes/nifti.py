@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..io import nifti_field, nifti_geometry, nifti_header
 from ..io.checks import existing_path, read_error
 from ..io.nifti_header import DATA_OFFSET, HEADER_BYTES, NiftiHeader
-from ..io.raw import as_array, is_gzip, read_bytes
+from ..io.raw import as_array, check_claim, is_gzip, read_bytes
 from ..spaces import VolumeGrid
 from .accepted import Accepted
 from .geometry import named
@@ -37,6 +37,7 @@ def read(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, list[st
     sizes, components = _shape(header)
     kept = 2.0 + (4.0 / max(header.value_type.itemsize, 1) if header.value_type is not None and header.scales else 0.0)
     itemsize = 1 if header.value_type is None else header.value_type.itemsize
+    check_claim(body.stat().st_size, header.data_bytes - header.data_offset, is_gzip(body), name)
     accepted.check(sizes, components, itemsize, name, kept)
     grid = named(name, nifti_geometry.grid_of, header, name)
     notes = nifti_geometry.notes_of(header, name)

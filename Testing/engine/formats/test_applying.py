@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -314,3 +316,38 @@ def test_any_programs_file_starts_a_registration(oblique, folder, tmp_path):
         inputs = register.read_inputs(build_parser().parse_args(arguments), Progress(lambda record: None))
         found = formats.map_points(inputs["initial_transform"], oblique.points)
         assert np.linalg.norm(found - oblique.transform.apply(oblique.points), axis=1).max() < tolerance
+
+
+def test_inputs_that_are_cut_off_or_hold_no_numbers_are_refused_as_sequences_too(oblique, opened, tmp_path):
+    frames = sitk.JoinSeries([sitk.Cast(oblique.moving, sitk.sitkFloat32)] * 3)
+    for name in ("s.nii", "s.nii.gz", "s.mha", "s.nrrd"):
+        sitk.WriteImage(frames, str(tmp_path / name), useCompression=name != "s.nii")
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(InputError, match=r"cut off|damaged"):
+            formats.apply_to_file(plan(opened), tmp_path / name, tmp_path / f"out_{name}")
+    array = sitk.GetArrayFromImage(frames)
+    array[1, 3, 4, 5] = np.nan
+    spoiled = sitk.GetImageFromArray(array, isVector=False)
+    spoiled.CopyInformation(frames)
+    colors = sitk.GetImageFromArray(np.stack([array[0], array[1]], axis=-1), isVector=True)
+    colors.CopyInformation(oblique.moving)
+    for name, made in (("n.nii.gz", spoiled), ("n.mha", spoiled), ("c.nrrd", colors)):
+        sitk.WriteImage(made, str(tmp_path / name))
+        with pytest.raises(InputError, match=r"1 of .* voxels are NaN"):
+            formats.apply_to_file(plan(opened), tmp_path / name, tmp_path / f"out_{name}")
+
+
+def test_what_the_reader_knows_is_said(oblique, folder, tmp_path, capsys):
+    content = bytearray((folder / "moving.nii.gz").read_bytes())
+    content = bytearray(gzip.decompress(content))
+    struct.pack_into("<2h", content, 252, 1, 2)  # the qform counts, and the sform says another origin
+    struct.pack_into("<f", content, 280 + 12, struct.unpack_from("<f", content, 280 + 12)[0] + 30.0)
+    (tmp_path / "moving.nii").write_bytes(content)
+    arguments = ["apply", str(folder / "transform.h5"), str(tmp_path / "moving.nii"), "--out", str(tmp_path / "o.nii")]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.count("Warning: input (moving.nii): its header holds two geometries") == 1
+    (tmp_path / "reference.nii").write_bytes(content)
+    assert main([*arguments[:2], str(folder / "moving.nii.gz"), "--reference", str(tmp_path / "reference.nii"),
+                 "--out", str(tmp_path / "o.nii.gz")]) == 0  # fmt: skip
+    assert "Warning: reference (reference.nii): its header holds two geometries" in capsys.readouterr().out
