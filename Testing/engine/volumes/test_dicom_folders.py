@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from carlreg.errors import InputError
 from carlreg.volumes import read_volume
+from carlreg.volumes.dicom import reading
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from .dicom_files import image, item, save, save_series, values
+from .dicom_files import DOSE, SEGMENTATION, enhanced, image, item, positions, save, save_series, values
 
 
 def without_preamble(file, syntax):
@@ -89,6 +90,29 @@ def test_a_list_of_files_is_passed_over_and_refused_by_itself(tmp_path):
     assert volume.warnings == ()
     with pytest.raises(InputError, match="DICOMDIR is a list of files"):
         read_volume(tmp_path / "DICOMDIR")
+
+
+@pytest.mark.parametrize("kind", [DOSE, SEGMENTATION])
+def test_a_dose_or_segmentation_beside_a_scan_does_not_stand_for_it(tmp_path, kind):
+    save_series(tmp_path, values())
+    made = enhanced(values(8, 0, 2), positions(8), kind=kind, SeriesInstanceUID="1.2.3.99", number=50)
+    save(made, tmp_path / "other.dcm")
+    volume = read_volume(tmp_path)
+    np.testing.assert_array_equal(volume.array, values())
+    assert len(volume.warnings) == 1 and "the one with 6 slices was read" in volume.warnings[0]
+
+
+def test_a_file_that_goes_away_while_it_is_read(tmp_path, monkeypatch):
+    save_series(tmp_path, values())
+    place = reading.place
+
+    def late(*arguments):
+        (tmp_path / "003.dcm").unlink()
+        return place(*arguments)
+
+    monkeypatch.setattr(reading, "place", late)
+    with pytest.raises(InputError, match=r"003\.dcm cannot be read: No such file"):
+        read_volume(tmp_path)
 
 
 def test_a_second_name_of_a_file_is_no_second_slice(tmp_path):

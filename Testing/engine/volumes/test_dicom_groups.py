@@ -197,6 +197,42 @@ def test_the_parts_of_a_concatenation_are_one_volume(tmp_path):
         np.testing.assert_array_equal(read_volume(path).array, stored)
 
 
+def test_a_concatenation_with_a_part_missing_is_refused(tmp_path):
+    """The last part: what is there looks like a whole volume."""
+    for number in (1, 2):
+        made = enhanced(values(), positions(18)[6 * number - 6 : 6 * number], number=number, ConcatenationUID="1.2.7")
+        made.InConcatenationNumber, made.InConcatenationTotalNumber = number, 3
+        save(made, tmp_path / f"{number}.dcm")
+    for path in (tmp_path, tmp_path / "1.dcm"):
+        with pytest.raises(InputError, match=r"volume in 3 files .* of which 2 are there"):
+            read_volume(path)
+
+
+def test_a_copy_of_a_file_of_many_frames_is_read_once(tmp_path):
+    save(enhanced(values(), positions(6)), tmp_path / "e.dcm")
+    (tmp_path / "copy.dcm").write_bytes((tmp_path / "e.dcm").read_bytes())
+    volume = read_volume(tmp_path)
+    np.testing.assert_array_equal(volume.array, values())
+    assert "more than once" in volume.warnings[0]
+
+
+def test_labels_of_groups_cannot_steer_a_terminal(tmp_path):
+    def groups(n):
+        return {"FrameContentSequence": sequence(StackID=f"\x1b[2J{n // 6}\n")}
+
+    file = save(enhanced(values(12), [positions(6)[n % 6] for n in range(12)], groups=groups), tmp_path / "e.dcm")
+    with pytest.raises(InputError, match=r"StackID \?\[2J0") as caught:
+        read_volume(file)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("group", ["1", 1.0, True, [1]])
+def test_a_group_that_is_no_number(tmp_path, group):
+    save_series(tmp_path, values())
+    with pytest.raises(InputError, match="expected a whole number from 1, got"):
+        read_volume(tmp_path, frame_group=group)
+
+
 @pytest.mark.parametrize("group", [0, -1, 2])
 def test_a_group_that_is_not_there(tmp_path, group):
     save_series(tmp_path, values())

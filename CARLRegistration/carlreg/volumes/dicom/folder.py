@@ -10,7 +10,17 @@ from pathlib import Path
 from ...errors import InputError
 from ...io.checks import check_kind
 from .header import Header, UnreadableError, read_header, text
-from .instance import DIRECTORY, Frame, Instance, read_frames, read_instance
+from .instance import (
+    DIRECTORY,
+    DOSE,
+    LABEL_MAP,
+    PARAMETRIC_MAP,
+    SEGMENTATION,
+    Frame,
+    Instance,
+    read_frames,
+    read_instance,
+)
 from .magic import is_dicom
 
 # A series shorter than this beside a long one is a localizer or a report.
@@ -34,6 +44,11 @@ class Series:
             self.damaged.append(f"{instance.path.name}: {error}")
 
     @property
+    def is_derived(self) -> bool:
+        """Whether it was made from a scan, beside which it often lies."""
+        return self.instances[0].attributes.get("SOPClassUID") in (DOSE, SEGMENTATION, LABEL_MAP, PARAMETRIC_MAP)
+
+    @property
     def slices(self) -> int:
         return sum(instance.count for instance in self.instances)
 
@@ -48,11 +63,11 @@ def series_of_folder(folder: Path, name: str, notes: list[str]) -> Series:
         notes.append(f"{name}: {count} and was left out: {', '.join(lost[:5])}.")
     if len(series) == 1:
         return next(iter(series.values()))
-    long = [found for found in series.values() if found.slices >= _LOCALIZER_SLICES]
+    long = [found for found in series.values() if found.slices >= _LOCALIZER_SLICES and not found.is_derived]
     if len(long) == 1:
         notes.append(
             f"{name}: the folder holds {len(series)} DICOM series; the one with {long[0].slices} slices was read, "
-            "the others are shorter than four."
+            "the others are shorter than four, or a segmentation or dose."
         )
         return long[0]
     rows = []
@@ -99,7 +114,7 @@ def series_of_file(file: Path, name: str, notes: list[str]) -> Series:
 
 
 def check_series(series: Series, name: str) -> None:
-    """Raise InputError for color, or for files with damaged values."""
+    """Raise InputError for color, for files with damaged values, or when a part of a concatenation is missing."""
     first = series.instances[0]
     if first.is_color:
         check_kind((first.columns, first.rows, max(series.slices, 2)), max(first.samples, 3), name)
@@ -108,6 +123,16 @@ def check_series(series: Series, name: str) -> None:
     if series.damaged:
         more = f" ({len(series.damaged)} files are damaged)" if len(series.damaged) > 1 else ""
         raise InputError(f"{name}: the DICOM file {series.damaged[0]}{more}. Copy the series again.")
+    parts: dict[str, set[tuple[int, int]]] = {}
+    for instance in series.instances:
+        if instance.concatenation and instance.part[1]:
+            parts.setdefault(instance.concatenation, set()).add(instance.part)
+    for found in parts.values():
+        told = max(total for _, total in found)
+        if len(found) < told:
+            raise InputError(
+                f"{name}: a volume in {told} files (a concatenation) of which {len(found)} are there. Copy all of them."
+            )
 
 
 def _scan(folder: Path, name: str, only: str | None = None) -> tuple[dict[str, Series], list[str], list[os.DirEntry]]:

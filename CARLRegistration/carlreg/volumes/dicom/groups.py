@@ -9,6 +9,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from ...errors import GeometryError, InputError
+from .header import printable
 from .instance import Frame
 
 SAME_PLACE_MM = 1e-3
@@ -229,7 +230,12 @@ def _parts(frames: Sequence[Frame], names: Sequence[str], traits: dict) -> list[
     for number, frame in enumerate(frames):
         members.setdefault(tuple(int(traits[name][0][number]) for name in names), []).append(frame)
     return [
-        Group(", ".join(f"{name} {traits[name][1][code] or '-'}" for name, code in zip(names, key, strict=True)), part)
+        Group(
+            ", ".join(
+                f"{name} {printable(traits[name][1][code]) or '-'}" for name, code in zip(names, key, strict=True)
+            ),
+            part,
+        )
         for key, part in sorted(members.items(), key=lambda item: item[0])
     ]
 

@@ -35,6 +35,7 @@ except ImportError as error:
 _READS, _HEADER_BYTES, _ITEMS = 2_500_000, 512 * 2**20, 600_000
 _INFLATED_BYTES = 2**30
 _FRAGMENTS = 1_000_000
+_LONGEST_TEXT = 200
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _LONG_LENGTH = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
 _SHORT_LENGTH = (b"US", b"SS")
@@ -49,7 +50,8 @@ _NEEDED = re.findall(
     SpacingBetweenSlices SliceThickness ImagerPixelSpacing NominalScannedPixelSpacing PatientPosition FrameTime
     FrameTimeVector DiffusionBValue DiffusionGradientOrientation NominalPercentageOfCardiacPhase StudyInstanceUID
     SeriesInstanceUID AcquisitionNumber InstanceNumber ImagePositionPatient ImageOrientationPatient FrameOfReferenceUID
-    TemporalPositionIdentifier ConcatenationUID DimensionIndexSequence SamplesPerPixel PhotometricInterpretation
+    TemporalPositionIdentifier ConcatenationUID InConcatenationNumber InConcatenationTotalNumber
+    DimensionIndexSequence SamplesPerPixel PhotometricInterpretation
     NumberOfFrames FrameIncrementPointer Rows Columns PixelSpacing BitsAllocated BitsStored HighBit
     PixelRepresentation PixelPaddingValue RescaleIntercept RescaleSlope ModalityLUTSequence FrameReferenceTime
     EnergyWindowVector DetectorVector PhaseVector RotationVector RRIntervalVector TimeSlotVector SliceVector
@@ -276,7 +278,16 @@ def text(dataset, keyword: str) -> str:
 
 
 def written_text(dataset, keyword: str) -> str:
-    """A text for people, in the character set that the file names; what cannot be decoded becomes a mark."""
+    """A text for people, in the character set that the file names; what cannot be shown becomes a mark."""
+    return printable(_written_text(dataset, keyword))
+
+
+def printable(text: str) -> str:
+    """A text without what would break a line or steer a terminal, of bounded length."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST_TEXT])
+
+
+def _written_text(dataset, keyword: str) -> str:
     element = _raw(dataset, keyword)
     if element is None or not isinstance(element.value, bytes):
         return text(dataset, keyword)

@@ -58,8 +58,9 @@ _FARTHEST_MM, _LARGEST_SPACING_MM = 1e6, 1e4
 class Instance:
     """One file. count: its frames. attributes: ATTRIBUTES by keyword. number: InstanceNumber.
 
-    gap: distance of slices (mm) that the header tells, which counts only where positions are missing. segments: names
-    by number, of a segmentation. notes: what a user should know.
+    gap: distance of slices (mm) that the header tells, which counts only where positions are missing. part: which
+    of how many files of a concatenation (0: not told). segments: names by number, of a segmentation. notes: what a user
+    should know.
     """
 
     path: Path
@@ -79,6 +80,7 @@ class Instance:
     number: int | None
     gap: float | None
     concatenation: str = ""
+    part: tuple[int, int] = (1, 0)
     segments: dict[int, str] = field(default_factory=dict)
     fraction: float | None = None
     notes: tuple[str, ...] = ()
@@ -127,6 +129,13 @@ def read_instance(header: Header) -> Instance:
     notes = []
     if items(dataset, "ModalityLUTSequence"):
         notes.append("its look-up table of values (Modality LUT) is not applied: values are as stored")
+    if (
+        count > 1
+        and kind != DOSE
+        and not functional.has_groups(dataset)
+        and not number(dataset, "SpacingBetweenSlices")
+    ):
+        notes.append("its header does not tell the distance of slices; their thickness, else 1 mm, is taken for it")
     photometric = text(dataset, "PhotometricInterpretation") or "MONOCHROME2"
     fraction = None
     if text(dataset, "SegmentationType") == "FRACTIONAL":
@@ -149,6 +158,7 @@ def read_instance(header: Header) -> Instance:
         None if instance_number is None else int(instance_number),
         _gap(dataset),
         text(dataset, "ConcatenationUID"),
+        (whole(dataset, "InConcatenationNumber", 1), whole(dataset, "InConcatenationTotalNumber", 0)),
         _segments(dataset) if kind == SEGMENTATION else {},
         fraction,
         tuple(notes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -20,6 +21,7 @@ from .instance import Frame, Instance
 
 _DECODE = "carlreg.volumes.dicom.compressed:decode"
 _DECODE_SECONDS_PER_MB = 2.0
+_CHUNK_BYTES = 2**20
 
 
 def read_image(placed: Placed, name: str, notes: list[str], scaled: bool = True) -> sitk.Image:
@@ -52,15 +54,15 @@ def read_image(placed: Placed, name: str, notes: list[str], scaled: bool = True)
     return image
 
 
-def digest(frame: Frame) -> bytes:
-    """A frame's pixel data as it lies in its file, for files of one frame; to tell copies from repeats."""
-    pixels = frame.instance.pixels
-    with _opened(frame.instance) as stream:
-        parts = []
-        for offset, length in pixels.fragments:
+def digest(file: Instance) -> bytes:
+    """A hash of a file's pixel data; to tell copies from repeats."""
+    found = hashlib.sha256()
+    with _opened(file) as stream:
+        for offset, length in file.pixels.fragments:
             stream.seek(offset)
-            parts.append(stream.read(length))
-    return b"".join(parts)
+            for start in range(0, length, _CHUNK_BYTES):
+                found.update(stream.read(min(_CHUNK_BYTES, length - start)))
+    return found.digest()
 
 
 def _rescale(frame: Frame, name: str, notes: list[str]) -> tuple[float, float]:

@@ -8,16 +8,27 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ...errors import GeometryError, InputError
+from ...errors import GeometryError, InputError, NotEnoughMemory
 from .folder import Series, check_series, series_of_file, series_of_folder
 from .geometry import Placed, place
 from .groups import Group, choose, listing, split
-from .instance import DOSE, LABEL_MAP, SEGMENTATION, Frame
+from .instance import DOSE, LABEL_MAP, SEGMENTATION, Frame, Instance
 from .pixels import digest, read_image
 
 
 def read(path: Path, name: str, group: int | None, option: str) -> tuple[sitk.Image, dict[str, str], list[str]]:
     """See `read_series`."""
+    if group is not None and (isinstance(group, bool) or not isinstance(group, int)):
+        raise InputError(f"{name}: {option}: expected a whole number from 1, got {group!r}.")
+    try:
+        return _read(path, name, group, option)
+    except OSError as error:  # gone, or not readable any more, since the folder was looked through
+        raise InputError(f"{name}: {error.filename or path} cannot be read: {error.strerror or error}.") from error
+    except MemoryError as error:
+        raise NotEnoughMemory(f"Not enough memory for reading {name}. Shrink or crop the volume first.") from error
+
+
+def _read(path: Path, name: str, group: int | None, option: str) -> tuple[sitk.Image, dict[str, str], list[str]]:
     notes: list[str] = []
     series = series_of_folder(path, name, notes) if path.is_dir() else series_of_file(path, name, notes)
     check_series(series, name)
@@ -69,13 +80,20 @@ def _check_mosaic(frames: Sequence[Frame], name: str) -> None:
 def _without_copies(frames: Sequence[Frame], name: str, notes: list[str]) -> list[Frame]:
     """Frames without second copies of a file: same instance, same place, same pixels."""
     seen: dict[tuple, Frame] = {}
+    digests: dict[Path, bytes] = {}
     kept, copies = [], 0
+
+    def pixels(file: Instance) -> bytes:
+        if file.path not in digests:
+            digests[file.path] = digest(file)
+        return digests[file.path]
+
     for frame in frames:
         key = (frame.instance.uid, frame.index, frame.position, frame.instance.concatenation)
         other = seen.setdefault(key, frame)
         if other is frame or not frame.instance.uid or (frame.position is None and other.instance.count == 1):
             kept.append(frame)
-        elif frame.rescale == other.rescale and digest(frame) == digest(other):
+        elif frame.rescale == other.rescale and pixels(frame.instance) == pixels(other.instance):
             copies += 1
         else:
             kept.append(frame)
