@@ -117,6 +117,10 @@ class Application(PythonQtObject, QtWidgets.QApplication):
         """For the host: the scene, logics and managers."""
         self._parts = parts
 
+    def parts(self):
+        """For the host: what set_parts was given."""
+        return dict(self._parts)
+
     def set_testing_enabled(self, enabled):
         """For the host: the --testing mode."""
         self._testing_enabled = enabled
@@ -134,6 +138,7 @@ class Application(PythonQtObject, QtWidgets.QApplication):
         return self._module_manager
 
     def layoutManager(self):
+        """None without a main window (see Host.no_layout_manager)."""
         return self._parts["layout_manager"]
 
     def coreIOManager(self):

@@ -1,6 +1,7 @@
 """The host: one application per process, which loads scripted modules as Slicer does."""
 
 import atexit
+import contextlib
 import importlib.util
 import os
 import sys
@@ -103,7 +104,8 @@ class Host:
         self.selected_module = None
         slicer.util.selectModule = self._select_module
         slicer.util.selectedModule = lambda: self.selected_module
-        slicer.util.mainWindow = lambda: None
+        self._main_window = None
+        slicer.util.mainWindow = lambda: self._main_window
         slicer.util.startupEnvironment = lambda: dict(os.environ)
 
     def _built_in_logics(self, slicer, slicer_app):
@@ -229,6 +231,29 @@ class Host:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
+
+    # --- with and without windows
+
+    @contextlib.contextmanager
+    def main_window(self):
+        """Inside, there is a main window, as when a user works with Slicer; otherwise there is none."""
+        from .pythonqt import qt
+
+        self._main_window = qt.QMainWindow()
+        try:
+            yield self._main_window
+        finally:
+            self._main_window.delete()
+            self._main_window = None
+
+    @contextlib.contextmanager
+    def no_layout_manager(self):
+        """Inside, there are no views: Slicer with --no-main-window, or its Python interpreter as a batch."""
+        self.app.set_parts(**self.app.parts() | {"layout_manager": None})
+        try:
+            yield
+        finally:
+            self.app.set_parts(**self.app.parts() | {"layout_manager": self.layout})
 
     # --- events and pictures
 

@@ -74,6 +74,9 @@ class ctkSliderWidget(PythonQtObject, QtWidgets.QWidget):
         self._page_step = 10.0
         self._slider = QtWidgets.QSlider(QtCore.Qt.Orientation.Horizontal, self)
         self._spin_box = QtWidgets.QDoubleSpinBox(self)
+        # As in ctkSliderWidget.ui: slicer.util.childWidgetVariables finds them, too.
+        self._slider.setObjectName("Slider")
+        self._spin_box.setObjectName("SpinBox")
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._slider)

@@ -5,6 +5,7 @@ import vtk
 
 from .pythonqt import qt
 from .signals import HostSignal, SignalOwner, emit
+from .slice_lists import SliceLists
 from .strict import Strict
 
 
@@ -82,6 +83,7 @@ class LayoutManager(Strict, SignalOwner):
     def __init__(self, slicer_app):
         self._slicer_app = slicer_app
         self._views = {}
+        self._lists = {}  # selectors of the volumes that a view shows
         kind = slicer.vtkMRMLLayoutNode
         slice_views = dict.fromkeys(self.sliceViewNames(), (0.5, 0.5))
         # Width and height of each shown view, as shares of the whole.
@@ -150,6 +152,11 @@ class LayoutManager(Strict, SignalOwner):
         qt.QTimer.singleShot(0, lambda: qt.QTimer.singleShot(0, self._resize))
         emit(self, "layoutChanged(int)", self.layout)
 
+    def lists(self, name):
+        """For the host: the selectors of a view's volumes."""
+        self.view(name)
+        return self._lists[name]
+
     def shown_shares(self):
         """For the host: name of each shown view and its share of the whole width and height."""
         layout, maximized = self._shown
@@ -211,7 +218,8 @@ class LayoutManager(Strict, SignalOwner):
             manager.set_current_view_ids(list(self._views))
             for view in self._views.values():
                 view.set_render_blocked(True)  # rendered when a picture is asked for
-            for name in self._views:
+            for name, view in self._views.items():
+                self._lists[name] = SliceLists(self._slicer_app.scene, view._logic.GetSliceCompositeNode())
                 self.resize(name, self.size_in_layout(name))
         return self._views[name]
 

@@ -11,7 +11,13 @@ EXTRA_ITEM = QtCore.Qt.ItemDataRole.UserRole + 2
 
 
 class NodeList:
-    """What qMRMLNodeComboBox shows (qMRMLSortFilterProxyModel.cxx, qMRMLSceneModel.cxx); mixed into it."""
+    """What qMRMLNodeComboBox shows (qMRMLSortFilterProxyModel.cxx, qMRMLSceneModel.cxx); mixed into it.
+
+    ``_observer_priority``: of its observers of the scene. Slicer's are 0, as those of modules are; the one
+    that was there first is called first.
+    """
+
+    _observer_priority = 0.0
 
     # --- scene
 
@@ -61,12 +67,14 @@ class NodeList:
             if self._is_alive():
                 self._on_scene_reset()
 
-        self._scene_observers = [
-            scene.AddObserver(scene.NodeAddedEvent, on_added),
-            scene.AddObserver(scene.NodeAboutToBeRemovedEvent, on_removed),
-            scene.AddObserver(scene.EndCloseEvent, on_reset),
-            scene.AddObserver(scene.EndImportEvent, on_reset),
-        ]
+        callbacks = {
+            scene.NodeAddedEvent: on_added,
+            scene.NodeAboutToBeRemovedEvent: on_removed,
+            scene.EndCloseEvent: on_reset,
+            scene.EndImportEvent: on_reset,
+        }
+        priority = self._observer_priority
+        self._scene_observers = [scene.AddObserver(event, one, priority) for event, one in callbacks.items()]
 
     def _is_alive(self):
         """False for a widget that Qt deleted; it then stops observing."""

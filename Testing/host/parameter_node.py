@@ -178,16 +178,14 @@ class _Wrapper:
         for name, connector in connectors.items():
             connector.write(self.getValue(name))
             connector.connect(self._gui_callback(name, connector))
-        observer = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: self._update_gui())
-        self._connections[tag] = (connectors, observer)
+        self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: self._update_gui())
+        self._connections[tag] = connectors
         return tag
 
     def disconnectGui(self, guiTag):
-        connectors, observer = self._connections.pop(guiTag, ({}, None))
-        for connector in connectors.values():
+        """As Slicer 5.10 does it: the observer of the node stays, and keeps this object (5.12 removes it)."""
+        for connector in self._connections.pop(guiTag, {}).values():
             connector.disconnect()
-        if observer is not None:
-            self.RemoveObserver(observer)
 
     def _gui_callback(self, name, connector):
         def on_changed():
@@ -203,7 +201,7 @@ class _Wrapper:
         self._is_updating_gui = True
         try:
             with slicer.util.NodeModify(self):
-                for connectors, _ in list(self._connections.values()):
+                for connectors in list(self._connections.values()):
                     for name, connector in connectors.items():
                         connector.write(self.getValue(name))
         finally:

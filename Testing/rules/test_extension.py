@@ -55,6 +55,32 @@ def test_the_address_is_one():
                 assert found == owner, path
 
 
+def test_the_description_has_no_semicolons():
+    """CMake takes a semicolon for the end of a list's item: the catalog would show what stands before it."""
+    values = cmake_values()
+    assert [name for name, value in values.items() if ";" in value] == []
+    assert values["DESCRIPTION"] in S4EXT.read_text("utf-8") and values["DESCRIPTION"].endswith("canceled.")
+
+
+def test_page_steps_of_sliders_are_steps():
+    """A click beside the handle moves it by the page step, which is 10 where nothing else is said."""
+    for path in sorted((MODULE / "Resources" / "UI").glob("*.ui")):
+        for widget in ElementTree.parse(path).getroot().iter("widget"):
+            if widget.get("class") == "ctkSliderWidget":
+                given = {one.get("name"): one[0].text for one in widget.findall("property")}
+                length = float(given.get("maximum", 99)) - float(given.get("minimum", 0))
+                page = float(given.get("pageStep", 10))
+                assert float(given.get("singleStep", 1)) <= page <= length / 5, (path.name, widget.get("name"))
+
+
+def test_no_widget_has_the_name_of_one_inside_a_ctk_widget():
+    """slicer.util.childWidgetVariables gives the last one of a name."""
+    inner = {"Slider", "SpinBox", "ComboBox", "PathLineEdit", "BrowseButton", "qt_spinbox_lineedit"}
+    for path in sorted((MODULE / "Resources" / "UI").glob("*.ui")):
+        names = [widget.get("name") for widget in ElementTree.parse(path).getroot().iter("widget")]
+        assert len(names) == len(set(names)) and not inner & set(names), path.name
+
+
 def test_urls_are_one_quoted_string_each():
     text = CMAKE.read_text("utf-8")
     for name in ("ICONURL", "SCREENSHOTURLS"):

@@ -81,6 +81,62 @@ def test_what_is_missing_is_installed_the_right_way(panel, monkeypatch):
     assert len(calls) == 1
 
 
+def test_nothing_is_installed_in_testing_mode(host, panel, pair, monkeypatch):
+    """Slicer answers every question with "Ok" there."""
+    from CARLRegistrationLib.engine import dependencies
+
+    monkeypatch.setattr(dependencies, "missing", lambda: ["torch", "safetensors"])
+    for name in ("_pytorchLogic", "_pipInstall"):
+        monkeypatch.setattr(dependencies, name, lambda *_: pytest.fail("it would be installed"))
+    host.app.set_testing_enabled(True)
+    try:
+        panel.ui.applyButton.click()
+    finally:
+        host.app.set_testing_enabled(False)
+    assert "torch, safetensors" in panel.ui.warningLabel.text and not panel.logic.isRunning
+
+
+@pytest.mark.parametrize("button", ["onTest", "onReloadAndTest"])
+def test_the_self_test_without_the_packages(host, panel, moduleWidget, monkeypatch, button):
+    """It says so, and neither fails nor clears the scene."""
+    import slicer
+    from CARLRegistrationLib.engine import dependencies
+
+    monkeypatch.setattr(dependencies, "missing", lambda: ["torch"])
+    monkeypatch.setattr(moduleWidget, "onReload", lambda: None)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "mine")
+    host.dialogs.clear()
+    getattr(moduleWidget, button)()
+    assert [message.level for message in host.messages] == ["info"]
+    assert "Not tested: torch missing" in host.messages[0].text
+    assert slicer.mrmlScene.IsNodePresent(node)
+    host.dialogs.clear()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        r"OSError: [WinError 206] The filename or extension is too long: 'C:\Users\x\torch\lib'",
+        r'OSError: [WinError 126] The specified module was not found. Error loading "C:\s	orch\libbgemm.dll".',
+        "ImportError: DLL load failed while importing _C: The specified module could not be found. (torch)",
+        "ImportError: libtorch_cpu.so: cannot open shared object file: No such file or directory",
+        "OSError: /opt/lib/libtorch_global_deps.so: cannot open shared object file",
+    ],
+)
+def test_pytorch_that_cannot_be_loaded_is_said(written, panel):
+    from CARLRegistrationLib.engine.dependencies import checkProblem
+    from CARLRegistrationLib.engine.words import loadProblem
+
+    traceback = f'Traceback (most recent call last):\n  File "torch/__init__.py", line 9\n{written}\n'
+    text = loadProblem(traceback)
+    assert text.startswith("PyTorch is installed, but it cannot be loaded") and "engine Python" in text
+    assert "PyTorch Utils" in text and written.split(": ", 1)[1][:20] in text
+    found = {"python": "3.12.1", "missing": {"torch": written}}
+    assert "cannot be loaded" in checkProblem(found, False) and "cannot be loaded" in checkProblem(found, True)
+    for other in ("ModuleNotFoundError: No module named 'torch'", "OSError: [Errno 28] No space left on device", ""):
+        assert loadProblem(other) == ""
+
+
 # --- scene and reload
 
 

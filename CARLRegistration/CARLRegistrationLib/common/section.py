@@ -24,6 +24,7 @@ class ParameterView(VTKObservationMixin):
         self.ui = ui
         self._parameters: Any = None
         self._guiTag: Any = None
+        self._guiObservers: list[int] = []
 
     @property
     def parameters(self):
@@ -34,13 +35,34 @@ class ParameterView(VTKObservationMixin):
         event = vtk.vtkCommand.ModifiedEvent
         if self._parameters is not None:
             self._letGo()
-            self._parameters.disconnectGui(self._guiTag)
+            self._disconnectGui()
             self.removeObserver(self._parameters.parameterNode, event, self._onParameters)
         self._parameters = parameters
         if parameters is not None:
-            self._guiTag = parameters.connectGui(self.ui)
+            self._connectGui()
             self.addObserver(parameters.parameterNode, event, self._onParameters)
         self._follow()
+
+    def _connectGui(self) -> None:
+        """Connect the widgets, and note the observers that this adds: Slicer 5.10 never removes them."""
+        parameters, tags = self._parameters, []
+
+        def add(event, callback, priority=0.0):
+            tags.append(parameters.parameterNode.AddObserver(event, callback, priority))
+            return tags[-1]
+
+        parameters.AddObserver = add
+        try:
+            self._guiTag = parameters.connectGui(self.ui)
+        finally:
+            del parameters.AddObserver
+        self._guiObservers = tags
+
+    def _disconnectGui(self) -> None:
+        self._parameters.disconnectGui(self._guiTag)
+        for tag in self._guiObservers:
+            self._parameters.parameterNode.RemoveObserver(tag)
+        self._guiObservers = []
 
     def _letGo(self) -> None:
         """The parameter node that was followed is about to be left."""

@@ -17,11 +17,12 @@ from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationCancelled, RegistrationError
 from .task import Task
+from .words import loadProblem
 
 REQUIREMENTS_FILE = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 # What a download takes, roughly: torch for the CPU alone, and with CUDA.
 _SIZES = {"torch": "200 MB to 3 GB", "safetensors": "1 MB", "pydicom": "2 MB"}
-_CHECK_SECONDS = 120.0  # that a Python may take to say what it has
+_CHECK_SECONDS = 600.0  # that a Python may take to say what it has, on a busy computer with a cold disk
 
 
 def requirements() -> list[str]:
@@ -45,6 +46,10 @@ def ensure() -> None:
     lacking = missing()
     if not lacking:
         return
+    if slicer.app.testingEnabled():  # every question is answered by "Ok" there, and gigabytes would be downloaded
+        raise RegistrationError(
+            _("Missing: {names}. Nothing is installed while Slicer runs tests.").format(names=", ".join(lacking))
+        )
     pytorch = _pytorchLogic() if "torch" in lacking else None
     listed = "\n".join(f"\u2022 {name} ({_SIZES.get(name, '?')})" for name in lacking)
     question = _(
@@ -217,6 +222,9 @@ def checkProblem(found: dict, another: bool) -> str:
     version = tuple(int(part) for part in found["python"].split(".")[:2])
     if version < (3, 10):
         return _("Python {version} is too old; 3.10 or newer is needed.").format(version=found["python"])
+    problem = loadProblem(f"torch: {found['missing'].get('torch', '')}")
+    if problem:
+        return problem
     if found["missing"]:
         names = ", ".join(found["missing"])
         if another:

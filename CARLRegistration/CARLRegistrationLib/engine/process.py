@@ -21,10 +21,18 @@ from typing import Any
 
 ENGINE_FOLDER = Path(__file__).resolve().parents[2]
 DONE, FAILED, BAD_INPUT, CANCELLED = 0, 1, 2, 3
-# The engine comes out within two seconds of being asked; what has not by then is killed.
+# The engine comes out within two seconds of being asked, later where much else is computed; nobody waits for it.
+CANCEL_SECONDS = 15.0
+# When Slicer waits (a scene is closed, Slicer quits): what has not come out by then is killed.
 GRACE_SECONDS = 2.2
 # Set by Slicer or by virtual environments for their own Python: they would lead another one astray.
-_FOREIGN_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_FOREIGN_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "PYTHONNOUSERSITE")
+# Slicer's launcher leads these to Slicer's libraries; before it, in the environment of the start, they are the user's.
+_LIBRARY_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_WINDOWS = os.name == "nt"
+# Names that exist on Windows alone; without a window no console flashes.
+_NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0x08000000)
+_NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x00000200)
 
 
 @dataclass
@@ -82,7 +90,7 @@ class EngineProcess:
     def poll(self) -> Report:
         """What is new; kills the process when it was asked to stop and has not within the grace time."""
         code = self._process.poll()
-        if code is None and self._asked_at is not None and time.monotonic() - self._asked_at > GRACE_SECONDS:
+        if code is None and self._asked_at is not None and time.monotonic() - self._asked_at > CANCEL_SECONDS:
             self.kill()
             code = self._process.poll()
         records = self._new_records()
@@ -115,8 +123,9 @@ class EngineProcess:
         """End the process and all that it started (Slicer's Python is a launcher: the engine is its child)."""
         if self._process.poll() is not None:
             return
-        if os.name == "nt":
-            subprocess.run(["taskkill", "/T", "/F", "/PID", str(self.pid)], capture_output=True, check=False)
+        if _WINDOWS:
+            command = ["taskkill", "/T", "/F", "/PID", str(self.pid)]
+            subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL, **_windowless())
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -165,7 +174,7 @@ def engine_environment(python: str | None, startup: dict | None = None) -> dict:
     """
     environment = dict(os.environ if python is None or startup is None else startup)
     if python is not None:
-        for name in _FOREIGN_VARIABLES:
+        for name in _FOREIGN_VARIABLES if startup is not None else (*_FOREIGN_VARIABLES, *_LIBRARY_VARIABLES):
             environment.pop(name, None)
     paths = [str(ENGINE_FOLDER), environment.get("PYTHONPATH")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -176,6 +185,10 @@ def engine_environment(python: str | None, startup: dict | None = None) -> dict:
 
 def _own_group() -> dict:
     """A process group of its own, so that the whole tree can be killed; no console window on Windows."""
-    if os.name == "nt":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    if _WINDOWS:
+        return {"creationflags": _NEW_GROUP | _NO_WINDOW}
     return {"start_new_session": True}
+
+
+def _windowless() -> dict:
+    return {"creationflags": _NO_WINDOW}

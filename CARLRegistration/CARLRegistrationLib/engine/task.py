@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationCancelled, RegistrationError
+from ..common.files import newFolder, removeFolder, typedPath
 from .process import BAD_INPUT, CANCELLED, DONE, GRACE_SECONDS, EngineProcess, Report, engine_environment
-from .words import inPanelWords
+from .words import inPanelWords, loadProblem
 
 log = logging.getLogger("CARLRegistration")
 
@@ -38,7 +38,7 @@ class Task:
     """
 
     def __init__(self, python: str | None = None, graceSeconds: float = GRACE_SECONDS) -> None:
-        self.python = python
+        self.python = typedPath(python)
         self.folder = _newFolder()
         self.keepFolder = False
         self._graceSeconds = graceSeconds
@@ -113,6 +113,9 @@ class Task:
             raise RegistrationCancelled(_("Cancelled; nothing was changed."), written)
         messages = [line.removeprefix(_ERROR) for line in written.splitlines() if line.startswith(_ERROR)]
         text = inPanelWords(messages[-1], self._words) if messages else ""
+        problem = loadProblem(written)
+        if problem:
+            raise RegistrationError(problem, written)
         unexpected = not text or (code != BAD_INPUT and "Please report it" in text)
         if unexpected:
             text = _("The engine stopped unexpectedly (code {code}). Please report this with the log. {text}").format(
@@ -168,7 +171,7 @@ class Task:
         """Remove its files, unless they are to be kept."""
         self.log()
         if not self.keepFolder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            removeFolder(self.folder)
 
 
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -199,9 +202,7 @@ def _newFolder() -> Path:
     """A new temporary folder where Slicer has its own; elsewhere when that is not there."""
     folder = getattr(slicer.app, "temporaryPath", None)
     try:
-        return Path(
-            tempfile.mkdtemp(prefix="CARLRegistration-", dir=folder if folder and Path(folder).is_dir() else None)
-        )
+        return newFolder(folder)
     except OSError as error:
         raise RegistrationError(
             _("{path} could not be written; the disk may be full. Free some space and try again.").format(

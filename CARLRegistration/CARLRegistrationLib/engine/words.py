@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from slicer.i18n import tr as _
@@ -43,4 +44,25 @@ def inPanelWords(text: str, words: Mapping[str, str]) -> str:
     return text
 
 
-__all__ = ["REGISTER", "TRANSFORMS", "inPanelWords"]
+# What Python says when a library of PyTorch cannot be loaded: WinError 126, 127, 182, 206, 1114; or a missing .so.
+_NOT_LOADED = re.compile(
+    r"(?:OSError: \[WinError \d+\]|ImportError: DLL load failed|(?:OSError|ImportError): \S*\.(?:so|dylib)|"
+    r"ImportError: dlopen)[^\n]*",
+)
+
+
+def loadProblem(written: str) -> str:
+    """What to do where PyTorch is installed and cannot be loaded, with the system's own words; "" for another reason.
+
+    written: what Python wrote, or the reason that `carlreg check` gives.
+    """
+    found = _NOT_LOADED.search(written)
+    if found is None or not re.search(r"\btorch|\bc10|libtorch", written):
+        return ""
+    return _(
+        "PyTorch is installed, but it cannot be loaded: {reason}. Install another version of it in the module PyTorch "
+        "Utils (an older one such as 2.8, or the one for the CPU), or choose another engine Python under Advanced."
+    ).format(reason=found[0].split(": ", 1)[-1].strip().rstrip("."))
+
+
+__all__ = ["REGISTER", "TRANSFORMS", "inPanelWords", "loadProblem"]

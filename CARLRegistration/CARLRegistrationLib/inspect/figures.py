@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import qt
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
+from ..common.files import removeFolder
 from ..common.section import Section
 from .case import Case
 from .evaluation import Evaluation, startEvaluation, startReport
@@ -32,7 +32,7 @@ class FiguresSection(Section):
     def cleanup(self) -> None:
         super().cleanup()
         if self._reportFolder is not None:
-            shutil.rmtree(self._reportFolder, ignore_errors=True)
+            removeFolder(self._reportFolder)
             self._reportFolder = None
 
     def _say(self, text: str) -> None:
@@ -84,7 +84,7 @@ class FiguresSection(Section):
 
     def _onReportMade(self, path: Path) -> None:
         if self._reportFolder is not None:
-            shutil.rmtree(self._reportFolder, ignore_errors=True)
+            removeFolder(self._reportFolder)
         self._reportFolder = path.parent  # the browser reads it
         self._stopTask()
         self._showFigures(self.figures)

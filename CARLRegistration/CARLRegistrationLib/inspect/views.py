@@ -24,6 +24,7 @@ from ..mrml.geometry import arrayFrom, matrixFrom, rasFromIjk
 from .case import Case
 from .comparisons import HOUNSFIELD, checkerCells, differenceOf
 from .deformation import Deformation
+from .layers import Layers
 from .partial import PartialMap, resampled
 from .snapshot import Snapshot, crosshairNode, showLayout
 
@@ -67,6 +68,7 @@ class InspectViews:
         self._case: Case | None = None
         self._map: PartialMap | None = None
         self._nodes = TemporaryNodes()
+        self._layers = Layers()
         self._windows: dict = {}
         self._share = -1.0  # of the transform in the views; none yet
         self._look = Look()
@@ -153,6 +155,7 @@ class InspectViews:
         self.deformation.hide()
         self._hideLegends()
         if self._snapshot is not None:
+            self._layers.clear()
             self._snapshot.restore()
             self._keep(None)
         self._removeNodes()
@@ -162,23 +165,23 @@ class InspectViews:
 
     def _show_overlay(self, layer) -> None:
         if not self._look.redCyan:
-            self._layers(self.case.fixed, self._warpedNode(), self._look.opacity)
+            self._layers.showAll(self.case.fixed, self._warpedNode(), self._look.opacity)
             return
         # In the middle of the slider both are at full strength, so that what is equal is gray.
         red, cyan = self._tinted("fixed", "Red"), self._tinted("moving", "Cyan")
         strength = max(1e-3, min(1.0, 2.0 * (1.0 - self._look.opacity)))
         window = self._windows["fixed"] / strength
         red.GetDisplayNode().SetWindowLevel(window, window / 2)
-        self._layers(red, cyan, min(1.0, 2.0 * self._look.opacity), slicer.vtkMRMLSliceCompositeNode.Add)
+        self._layers.showAll(red, cyan, min(1.0, 2.0 * self._look.opacity), slicer.vtkMRMLSliceCompositeNode.Add)
 
     def _show_checkerboard(self, layer) -> None:
         warped = self._warpedNode()
         for sliceNode, composite in views.sliceViews():
             composite.SetClipToBackgroundVolume(False)  # the fixed cells are seen where moving has nothing, too
-            _compose(composite, warped, self._checkers(sliceNode, self._look.checkerMm), 1.0)
+            self._layers.show(composite, warped, self._checkers(sliceNode, self._look.checkerMm), 1.0)
 
     def _show_flicker(self, layer) -> None:
-        self._layers(self.case.fixed, self._warpedNode(), 1.0 if self._front else 0.0)
+        self._layers.showAll(self.case.fixed, self._warpedNode(), 1.0 if self._front else 0.0)
         self._flicker.start(max(1, round(1000 / self._look.flickerHz)))
 
     def _show_difference(self, layer) -> None:
@@ -186,7 +189,7 @@ class InspectViews:
             large = np.prod([float(n) for n in self.case.fixed.GetImageData().GetDimensions()]) > _PREVIEW_VOXELS
             self._makeDifference(2 if large else 1)
         node = self._nodes["difference"]
-        self._layers(node, None, 0.0)
+        self._layers.showAll(node, None, 0.0)
         colors.showLegend(node, True)
 
     def _show_side_by_side(self, layer) -> None:
@@ -198,7 +201,7 @@ class InspectViews:
                 continue
             sliceNode, composite = byName[name]
             sliceNode.SetOrientation(self._look.plane)
-            _compose(composite, volume, None, 0.0)
+            self._layers.show(composite, volume, None, 0.0)
         node = crosshairNode()
         if node is not None:
             node.SetCrosshairMode(node.ShowBasic)
@@ -242,7 +245,7 @@ class InspectViews:
 
     def _showLayer(self, node) -> None:
         self._hideLegends()
-        self._layers(self.case.fixed, node, self._look.layerOpacity)
+        self._layers.showAll(self.case.fixed, node, self._look.layerOpacity)
         colors.showLegend(node, True)  # last: the legend looks for a view that shows its volume
         self._legendOf = node
 
@@ -260,10 +263,6 @@ class InspectViews:
             composite.SetForegroundOpacity(1.0 if self._front else 0.0)
 
     # -- nodes
-
-    def _layers(self, background, foreground, opacity: float, compositing=None) -> None:
-        for _slice, composite in views.sliceViews():
-            _compose(composite, background, foreground, opacity, compositing)
 
     def _warpedNode(self):
         if "warped" not in self._nodes:
@@ -376,13 +375,6 @@ class InspectViews:
         self._map = self._legendOf = None
         self._share = -1.0
         self._step = 0
-
-
-def _compose(composite, background, foreground, opacity: float, compositing=None) -> None:
-    composite.SetCompositing(slicer.vtkMRMLSliceCompositeNode.Alpha if compositing is None else compositing)
-    composite.SetBackgroundVolumeID(background.GetID() if background is not None else None)
-    composite.SetForegroundVolumeID(foreground.GetID() if foreground is not None else None)
-    composite.SetForegroundOpacity(opacity if foreground is not None else 0.0)
 
 
 __all__ = ["InspectViews", "Look", "Mode"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from carlreg.errors import CarlError
@@ -12,6 +12,7 @@ from carlreg.settings import RegistrationSettings
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
+from ..common.files import typedPath
 from ..mrml.geometry import parents
 from ..mrml.sequences import checkNotSequence
 from ..mrml.volumes import checkVolume
@@ -59,6 +60,14 @@ class Job:
         ]
 
 
+def withWholePaths(job: Job) -> Job:
+    """The job with the paths that were typed (`~`, relative to Slicer's folder) as the engine is to get them."""
+    settings = job.settings
+    if settings.weights is not None:
+        settings = replace(settings, weights=typedPath(settings.weights))
+    return replace(job, settings=settings, enginePython=typedPath(job.enginePython))
+
+
 def problemOf(job: Job) -> str:
     """Why this job cannot be started, in a line, or "". Cheap: asked at every change in the panel."""
     try:
@@ -70,6 +79,7 @@ def problemOf(job: Job) -> str:
 
 def checkJob(job: Job) -> None:
     """Raise RegistrationError for what can be seen to be wrong without reading voxels."""
+    job = withWholePaths(job)
     fixed, moving = job.fixedVolume, job.movingVolume
     checkVolume(fixed, _("fixed volume"))
     checkVolume(moving, _("moving volume"))
@@ -103,7 +113,7 @@ def checkJob(job: Job) -> None:
 
 
 def _checkWeights(settings: RegistrationSettings) -> None:
-    if settings.weights and not os.path.isfile(os.path.expanduser(settings.weights)):
+    if settings.weights and not os.path.isfile(settings.weights):
         raise RegistrationError(_("Weights file: {path} is not there. Choose another.").format(path=settings.weights))
     try:
         shipped = model_info(settings.model).shipped

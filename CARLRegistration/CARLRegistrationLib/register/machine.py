@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
+from ..common.files import typedPath
 from ..common.polling import Poller
 from ..engine import dependencies
 
@@ -84,7 +85,7 @@ class MachineControls:
         parameters = self._editable()
         if parameters is None:
             return
-        python = parameters.enginePython.strip() or None
+        python = typedPath(parameters.enginePython)
         try:
             check = dependencies.PythonCheck(python)
         except RegistrationError as error:

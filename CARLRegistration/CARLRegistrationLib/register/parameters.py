@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import enum
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+import slicer
 from carlreg.models.catalog import MODELS, model_info
 from carlreg.settings import RegistrationSettings
 from slicer import (
@@ -182,6 +184,37 @@ class CARLRegistrationParameterNode:
     applyInPlace: bool = False
 
 
+def dropUnknown(node) -> list[str]:
+    """Let go of values that a parameter node holds of another version and that this one cannot read.
+
+    They get their defaults when the node is wrapped; otherwise one of them would leave the panel dead.
+    Returns: names of the parameters.
+    """
+    dropped = []
+    for name, annotated in get_type_hints(CARLRegistrationParameterNode, include_extras=True).items():
+        if node.HasParameter(name) and not _readable(annotated, node.GetParameter(name)):
+            dropped.append(name)
+    if dropped:
+        with slicer.util.NodeModify(node):
+            for name in dropped:
+                node.UnsetParameter(name)
+    return dropped
+
+
+def _readable(annotated, text: str) -> bool:
+    kind, *limits = get_args(annotated) if get_origin(annotated) is Annotated else (annotated,)
+    if issubclass(kind, enum.Enum):
+        return text in kind.__members__
+    if kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            return False
+        ranges: list[Any] = [limit for limit in limits if isinstance(limit, WithinRange)]
+        return all(one.minimum <= value <= one.maximum for one in ranges)
+    return True
+
+
 def settingsFrom(parameters) -> RegistrationSettings:
     """The engine's settings of a parameter node. Raises carlreg's InputError for a value that is not allowed."""
     return RegistrationSettings(
@@ -215,6 +248,7 @@ __all__ = [
     "Preset",
     "Robustness",
     "Similarity",
+    "dropUnknown",
     "jobFrom",
     "settingsFrom",
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
+from ..common.files import removeFolder
 from ..mrml import colors, hierarchy
 from ..mrml.display import copyDisplay
 from ..mrml.geometry import parents
@@ -50,7 +50,7 @@ class Result:
         """Remove the files that were kept for the report."""
         folder, self.report_folder = self.report_folder, None
         if folder is not None and folder != self.job_folder:
-            shutil.rmtree(folder, ignore_errors=True)
+            removeFolder(folder)
 
     def line(self) -> str:
         """The key figures in one short line."""

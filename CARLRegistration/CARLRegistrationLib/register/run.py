@@ -11,6 +11,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
+from ..common.files import KEPT
 from ..engine import dependencies, words
 from ..engine.process import Report
 from ..engine.task import Task, preparing
@@ -18,7 +19,7 @@ from ..mrml.segmentations import writeMask
 from ..mrml.transforms import writeInitialTransform
 from ..mrml.undo import Undo
 from ..mrml.volumes import writeVolume
-from .job import Job, checkJob
+from .job import Job, checkJob, withWholePaths
 from .result import Result, loadResult, warningsOf
 
 log = logging.getLogger("CARLRegistration")
@@ -43,7 +44,7 @@ class RegistrationRun:
     """
 
     def __init__(self, job: Job, tell: Callable[[Status], None] | None = None) -> None:
-        self.job = job
+        self.job = withWholePaths(job)
         self.undo = Undo()
         self._tell = tell or (lambda status: None)
         self._task: Task | None = None
@@ -65,7 +66,7 @@ class RegistrationRun:
         python = self.job.enginePython
         with preparing(Task(python)) as task:
             self._task = task
-            if python and not os.path.isfile(os.path.expanduser(python)):
+            if python and not os.path.isfile(python):
                 raise RegistrationError(
                     _("Engine Python: {path} is not there. Choose another, or none for Slicer's own.").format(
                         path=python
@@ -152,6 +153,8 @@ class RegistrationRun:
         seconds = task.elapsed
         log.info("CARLRegistration done in %.0f s", seconds)
         kept = task.folder if job.keepJobFolder else None
+        if kept is not None:
+            (kept / KEPT).touch()
         task.keepFolder = job.keepJobFolder or job.keepForReport
         return Result(
             job,

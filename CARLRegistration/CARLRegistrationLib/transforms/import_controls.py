@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
+from ..common.files import typedPath
 from ..inspect.case import Case
 from ..mrml.geometry import parents
 from . import tasks
@@ -62,11 +62,11 @@ class ImportControls:
         """Make a transform node of the file."""
         if not self._ui.importFileLineEdit.text.strip():
             self.onChooseFile()
-        text = self._ui.importFileLineEdit.text.strip()
+        text = typedPath(self._ui.importFileLineEdit.text)
         if not text:
             self._section.say(_("Choose a transform file."))
             return
-        p, path = self._section.parameters, Path(os.path.expanduser(text))
+        p, path = self._section.parameters, Path(text)
         self._section.show("")
         if not path.is_file():
             self._section.say(_("{path} is not there. Choose a transform file.").format(path=path))
