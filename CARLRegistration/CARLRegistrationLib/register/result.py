@@ -63,9 +63,12 @@ class Result:
         overlap = self.quality.get("overlap_percent")
         if overlap is not None:
             parts.append(_("overlap {percent:.0f} %").format(percent=overlap))
-        folds = (self.quality.get("jacobian") or {}).get("fold_percent")
-        if folds is not None:
-            parts.append(_("no folds") if folds == 0 else _("folds {percent:.3g} %").format(percent=folds))
+        jacobian = self.quality.get("jacobian") or {}
+        folds, outside = jacobian.get("fold_percent"), jacobian.get("fold_voxels_outside") or 0
+        if folds:
+            parts.append(_("folds {percent:.3g} %").format(percent=folds))
+        elif folds is not None:
+            parts.append(_("{count} voxels fold outside the body").format(count=outside) if outside else _("no folds"))
         inverse = (self.quality.get("inverse_error_mm") or {}).get("mean")
         if inverse is not None:
             parts.append(_("inverse within {mm:.2f} mm").format(mm=inverse))

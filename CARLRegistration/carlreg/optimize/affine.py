@@ -18,7 +18,7 @@ from ..losses.similarity import LocalCorrelation, mind_descriptor, mind_distance
 from ..maps import sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..progress import Progress
-from ..spaces import VolumeGrid, apply_affine
+from ..spaces import Stretches, VolumeGrid, apply_affine, nearest_sound
 from .levels import LevelImages
 
 #: How much a smaller overlap costs in the score: similarity * overlap_share ** OVERLAP_POWER.
@@ -146,11 +146,14 @@ def refine_affine(
     """Adam on the matrix around the fixed body's center, all parameters in units of the body's radius.
 
     rate: the first step, as a share of that radius. dof: what may change: 'translation', 'rigid' or 'affine'.
+    The matrix never mirrors, and its stretches stay within `Stretches`: a step beyond goes back to the nearest there.
     Returns the matrix with the best similarity seen, 4x4 LPS; steps that lose a fifth of the overlap do not count.
     """
+    start = nearest_sound(np.array(start, dtype=np.float64), problem.center_lps)
+    bounds, from_start = Stretches.around(start), np.linalg.inv(start[:3, :3])
     center = tensor_from_array((start @ [*problem.center_lps, 1.0])[:3])
     radius = float(np.linalg.norm(problem.images.fixed_grid.extent_mm)) / 4
-    start_matrix = tensor_from_array(np.array(start, dtype=np.float64))
+    start_matrix = tensor_from_array(start)
     parameters = torch.zeros(12, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([parameters], lr=rate, betas=(0.8, 0.95))
 
@@ -180,6 +183,11 @@ def refine_affine(
         if step < steps:
             loss.backward()
             optimizer.step()
+            if dof == "affine":
+                linear = (np.eye(3) + array_from_tensor(parameters[3:].detach()).reshape(3, 3)) @ start[:3, :3]
+                if not bounds.hold(linear):
+                    update = bounds.nearest(linear) @ from_start - np.eye(3)
+                    parameters.data[3:] = tensor_from_array(update.reshape(9))
         if progress is not None:
             progress.check()
     return best

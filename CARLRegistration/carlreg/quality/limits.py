@@ -16,6 +16,31 @@ LIMITS: dict[str, dict] = {
         "unit": "% of the body",
         "meaning": "voxels whose Jacobian determinant is 0 or less",
     },
+    "fold_percent_outside": {
+        "check": 0.0,
+        "poor": 5.0,
+        "unit": "% of what is outside the body",
+        "meaning": "the same for the fixed volume's other voxels",
+    },
+    "folded_nodes_percent": {
+        "check": 0.0,
+        "poor": 5.0,
+        "unit": "% of the field's nodes",
+        "meaning": "nodes of the displacement field next to which the map folds, where no voxel shows it",
+    },
+    "deformation_kept_percent": {
+        "check": 100.0,
+        "poor": 50.0,
+        "below": True,
+        "unit": "%",
+        "meaning": "what is left of the deformation after it was damped because it folded beyond repair",
+    },
+    "mirrored_likeness": {
+        "check": 1.1,
+        "poor": 2.0,
+        "unit": "times",
+        "meaning": "how much more alike the volumes are (local correlation, affine) when the moving one is mirrored",
+    },
     "overlap_percent": {
         "check": 30.0,
         "poor": 5.0,

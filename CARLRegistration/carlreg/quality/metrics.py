@@ -130,17 +130,22 @@ def dice_per_label(fixed: np.ndarray, moving: np.ndarray, labels) -> dict[int, f
 def jacobian_metrics(jacobian: np.ndarray, body: np.ndarray) -> dict:
     """How the map changes volume in the body.
 
-    fold_percent, min, max, sd_log (of the natural logarithm, over determinants above 0), mean, sd, p1 to p99, and a
-    histogram of the base-2 logarithm: 0 keeps volume, 1 doubles it; values beyond the edges count in the outermost
-    bins, folds (determinants of 0 or less) in none.
+    fold_percent, fold_voxels, fold_voxels_outside and fold_percent_outside (of what is not body), min, max, sd_log (of
+    the natural logarithm, over determinants above 0), mean, sd, p1 to p99, and a histogram of the base-2 logarithm: 0
+    keeps volume, 1 doubles it; values beyond the edges count in the outermost bins, folds (determinants of 0 or less)
+    in none.
     """
     values = jacobian[body]
+    everywhere, outside = int(np.count_nonzero(jacobian <= 0)), jacobian.size - values.size
     positive = values[values > 0]
     logarithm = array_from_tensor(tensor_from_array(positive).log()) if positive.size else positive
     some = values[:: max(1, values.size // _PERCENTILE_VALUES)]
     percents = dict(zip(PERCENTS, np.percentile(some, PERCENTS).tolist(), strict=True))
     return {
         "fold_percent": 100.0 * (1.0 - positive.size / values.size),
+        "fold_voxels": values.size - positive.size,
+        "fold_voxels_outside": everywhere - (values.size - positive.size),
+        "fold_percent_outside": 100.0 * (everywhere - (values.size - positive.size)) / max(outside, 1),
         "min": float(values.min()),
         "max": float(values.max()),
         "sd_log": float(logarithm.std(dtype=np.float64)) if positive.size else None,

@@ -36,9 +36,9 @@ class _Check:
 def verdict(quality: dict) -> dict:
     """The verdict on the figures of `quality.json`.
 
-    Args: quality: its blocks similarity, jacobian, overlap_percent, inverse_error_mm, labels, landmarks, uncertainty;
-        each may be None or absent. notes.moving_voxel_mm gives the inverse's error a scale, notes.fixed_body_mm and
-        notes.fixed_voxel_mm the limits in mm theirs.
+    Args: quality: its blocks similarity, jacobian, overlap_percent, inverse_error_mm, labels, landmarks, uncertainty,
+        orientation; each may be None or absent. notes.moving_voxel_mm gives the inverse's error a scale,
+        notes.fixed_body_mm and notes.fixed_voxel_mm the limits in mm theirs.
     Returns: word, reasons (sentences; what decides first), checks (name, word, value, text of each figure), thresholds.
     """
     table = limits_for(_block(quality, "notes", "fixed_body_mm"), _block(quality, "notes", "fixed_voxel_mm"))
@@ -95,6 +95,18 @@ def _change(quality: dict, block: str, key: str) -> float | None:
     return None if None in (before, after) else after - before
 
 
+def _beyond(quality: dict, name: str, *place: str) -> float | None:
+    """A figure that is said only where it is a fault."""
+    value = _block(quality, *place)
+    return None if value is None or word_of(name, value) == "good" else value
+
+
+def _unseen_folds(quality: dict) -> float | None:
+    """Folded nodes of the field, where no voxel's Jacobian tells of them."""
+    seen = [_block(quality, "jacobian", key) for key in ("fold_percent", "fold_voxels_outside")]
+    return None if any(seen) else _beyond(quality, "folded_nodes_percent", "notes", "folded_nodes_percent")
+
+
 def _words(quality: dict) -> dict[str, str]:
     """Figures that sentences mention beside their own."""
 
@@ -102,7 +114,13 @@ def _words(quality: dict) -> dict[str, str]:
         value = _block(quality, *keys)
         return "?" if value is None else shown(value, digits)
 
+    voxels = _block(quality, "jacobian", "fold_voxels")
     return {
+        "fold_voxels": "" if voxels is None else f" ({voxels} voxels)",
+        "fold_voxels_outside": figure("jacobian", "fold_voxels_outside", digits=0),
+        "folded_nodes": figure("notes", "folded_nodes", digits=0),
+        "as_given": figure("orientation", "as_given"),
+        "mirrored": figure("orientation", "mirrored"),
         "ncc": figure("similarity", "after", "ncc"),
         "lncc_before": figure("similarity", "before", "lncc"),
         "lncc_after": figure("similarity", "after", "lncc"),
@@ -119,12 +137,43 @@ def _words(quality: dict) -> dict[str, str]:
 _SIMILARITY = (
     "local correlation {lncc_before} before and {lncc_after} after, mutual information {mi_before} and {mi_after}"
 )
+_AGAINST_FOLDS = (
+    "Register with a larger smoothness (--smoothness 2) or a coarser field (--field-spacing), or from another start "
+    "(--robustness rotation, --initial-transform)."
+)
 _CHECKS = (
     _Check(
         "fold_percent",
         lambda q: _block(q, "jacobian", "fold_percent"),
-        "The map folds in {value:.3g} % of the body; look where, and at a larger smoothness.",
+        f"The map folds in {{value:.3g}} % of the body{{fold_voxels}}; look where. {_AGAINST_FOLDS}",
         "The map folds nowhere in the body.",
+    ),
+    _Check(
+        "fold_percent_outside",
+        lambda q: _beyond(q, "fold_percent_outside", "jacobian", "fold_percent_outside"),
+        f"The map folds at {{fold_voxels_outside}} voxels outside the body; look where. {_AGAINST_FOLDS}",
+        "",
+    ),
+    _Check(
+        "folded_nodes_percent",
+        _unseen_folds,
+        "The map folds next to {folded_nodes} nodes of its displacement field, between voxels or beyond the fixed "
+        f"volume. {_AGAINST_FOLDS}",
+        "",
+    ),
+    _Check(
+        "deformation_kept_percent",
+        lambda q: _beyond(q, "deformation_kept_percent", "notes", "deformation_kept_percent"),
+        f"The deformation folded beyond repair and was scaled down to {{value:.0f}} % everywhere. {_AGAINST_FOLDS}",
+        "",
+    ),
+    _Check(
+        "mirrored_likeness",
+        lambda q: _beyond(q, "mirrored_likeness", "orientation", "ratio"),
+        "The volumes are more alike when the moving one is mirrored (local correlation {mirrored}) than as it is "
+        "({as_given}): probably left and right are exchanged in one of them, by a lost or wrong orientation. Check "
+        "both orientations; no map that is delivered mirrors.",
+        "",
     ),
     _Check(
         "overlap_percent",

@@ -5,6 +5,16 @@ from __future__ import annotations
 from .limits import LIMITS, LITTLE_COVER_PERCENT, LOW_LNCC
 from .verdict import verdict
 
+# Faults that are warned of before all others.
+_FIRST = (
+    "mirrored_likeness",
+    "fold_percent",
+    "fold_percent_outside",
+    "folded_nodes_percent",
+    "deformation_kept_percent",
+    "overlap_percent",
+)
+
 
 def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
     """What a user must not miss, as sentences.
@@ -12,7 +22,7 @@ def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
     quality: the blocks of `quality.json`. inverse_report: what `physical.invert` says, when it was asked.
     """
     faults = {check["name"]: check["text"] for check in verdict(quality)["checks"] if check["word"] != "good"}
-    found = [faults[name] for name in ("fold_percent", "overlap_percent") if name in faults]
+    found = [faults[name] for name in _FIRST if name in faults]
     if "overlap_percent" in faults:
         found += _why_little(quality)
     covered = quality["notes"].get("field_covers_percent")

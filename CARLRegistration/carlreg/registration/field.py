@@ -7,14 +7,15 @@ import logging
 import numpy as np
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, OptimizationDiverged
 from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, coefficients_from, optimize_field
 from ..optimize.levels import finest_spacing, level_images, level_spacings, schedule
 from ..physical import PhysicalTransform, repair_folds, to_fixed_grid
+from ..physical.repair import smallest_determinants
 from ..progress import Progress
 from ..settings import RegistrationSettings
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, check_sound
 from .pair import PreparedPair
 from .predict import PointMap
 
@@ -75,11 +76,18 @@ def optimized_field(
 
 def delivered(
     affine_lps: np.ndarray, spline: FieldResult, fixed_grid: VolumeGrid, field_spacing_mm: float | None
-) -> tuple[PhysicalTransform, int]:
-    """The transform, and how many of its nodes folded and were repaired.
+) -> tuple[PhysicalTransform, dict]:
+    """The transform, and what had to be done about folds.
 
     The spline sampled at half its control spacing (or at `field_spacing_mm`), covering the fixed volume and a margin.
+    The report: repaired_nodes, folded_nodes that are left, folded_nodes_percent, deformation_kept_percent (100 unless
+    all of it had to be damped).
+    Raises OptimizationDiverged for an affine that mirrors or flattens: no such map is delivered.
     """
+    try:
+        check_sound(affine_lps, "affine")
+    except InputError as error:
+        raise OptimizationDiverged(f"No alignment was found that an anatomy could have. {error}") from error
     spacing = field_spacing_mm or spline.spacing_mm / 2
     grid = spline.box.padded(spline.spacing_mm).with_spacing(spacing)
     field_lps, report = repair_folds(
@@ -87,4 +95,12 @@ def delivered(
     )
     if report["nodes"]:
         log.info("%d folded nodes repaired", report["nodes"])
-    return to_fixed_grid(affine_lps, field_lps, grid, fixed_grid), report["nodes"]
+    transform = to_fixed_grid(affine_lps, field_lps, grid, fixed_grid)
+    smallest = smallest_determinants(transform.field_cdhw, transform.grid.spacing, transform.grid.direction)
+    folded = int((smallest <= 0).sum())
+    return transform, {
+        "repaired_nodes": report["nodes"],
+        "folded_nodes": folded,
+        "folded_nodes_percent": 100.0 * folded / smallest.numel(),
+        "deformation_kept_percent": 100.0 * report["damping"],
+    }

@@ -15,6 +15,8 @@ from ..quality.measure import measure
 from ..quality.metrics import uncertainty_metrics
 from .result import Finished, RegistrationResult
 
+# What the run knows about folds beyond the fixed voxels.
+_OF_FOLDS = ("folded_nodes", "folded_nodes_percent", "deformation_kept_percent")
 _NOTHING_KNOWN = {"mean_mm": None, "median_mm": None, "p90_mm": None, "unknown_percent": 100.0}
 
 
@@ -56,6 +58,8 @@ def finish(
             bound_mm = result.uncertainty.on_grid(result.fixed.grid, "bound")
             known = uncertainty_metrics(bound_mm, measured.body) or _NOTHING_KNOWN
             measured.metrics["uncertainty"] = {**known, "meaning": result.uncertainty.meaning}
+    measured.metrics["orientation"] = result.info.get("orientation")
+    measured.metrics["notes"] |= {name: result.info[name] for name in _OF_FOLDS if name in result.info}
     timings = [*result.timings, *progress.timings[already:]]
     quality = judged(
         measured.metrics,

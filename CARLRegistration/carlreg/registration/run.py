@@ -19,11 +19,12 @@ from ..uncertainty import uncertainty_of
 from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
 from .field import check_field_spacing, delivered, optimized_field
+from .mirrored import orientation_of
 from .pair import as_volume, dicom_info, prepare_pair
 from .predict import predict
 from .residual import network_residual, residual_of
 from .result import RegistrationResult
-from .starts import affine_candidates, best_candidates, fine_problem, refined_winner
+from .starts import affine_candidates, best_candidates, check_initial, fine_problem, refined_winner
 
 #: Stages, with their usual share of the time.
 STAGE_WEIGHTS: dict[str, float] = {
@@ -73,6 +74,7 @@ def register_pair(
     warnings = [*pair_warnings(fixed, moving), *(note for mask in masks for note in mask.warnings)]
     machine.require_memory_for(fixed, moving, settings)
     check_field_spacing(settings.field_spacing_mm, fixed.grid)
+    check_initial(initial_transform, fixed.grid)
 
     with progress.stage("prepare", "normalizing both images"):
         loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)
@@ -89,12 +91,13 @@ def register_pair(
         problem = fine_problem(pair, settings, device)
         start = refined_winner(starts, problem, settings, progress)
         residual, deformation_start = residual_of(start, prediction, initial_transform, problem, pair)
+        orientation = orientation_of(start, problem, pair, settings, device, progress)
         del problem
     with progress.stage("optimize", f"instance optimization ({settings.io_method}, {settings.steps} steps)"):
         if settings.io_method == "network" and settings.steps:
             residual = network_residual(loaded, start, pair, settings, device, progress)
         spline = optimized_field(start, residual, pair, settings, device, progress)
-        transform, repaired = delivered(start.matrix, spline, fixed.grid, settings.field_spacing_mm)
+        transform, folds = delivered(start.matrix, spline, fixed.grid, settings.field_spacing_mm)
     with progress.stage("uncertainty", "how far the map may be off"):
         answer = None if prediction is None else prediction.answer
         optimized = settings.steps > 0
@@ -126,7 +129,8 @@ def register_pair(
             "candidates": {candidate.name: candidate.score for candidate in starts},
             "deformation_start": deformation_start,
             "control_spacing_mm": spline.spacing_mm,
-            "repaired_nodes": repaired,
+            **folds,
+            "orientation": orientation,
             **dicom_info(fixed, moving),
         },
         timings=list(progress.timings),

@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ..errors import InputError
 from ..io.itk_transform import map_points
 from ..optimize.affine import AffineProblem, refine_affine
 from ..optimize.candidates import (
@@ -26,19 +27,29 @@ from ..optimize.search import SearchImage, rotations, search
 from ..preprocess import PreparedVolume, resample_on_axes
 from ..progress import Progress
 from ..settings import RegistrationSettings
-from ..spaces import VolumeGrid, apply_affine, fit_linear
+from ..spaces import VolumeGrid, apply_affine, check_sound, fit_linear
 from .pair import PreparedPair
 from .predict import NetworkPrediction, PointMap
 
 log = logging.getLogger(__name__)
 
 # Poses tried in rotation mode, and voxels along the longer image there and where shifts alone are searched.
-_ROTATIONS, _ROTATION_SIZE, _COARSE_SIZE = 800, 26, 40
+_ROTATIONS, ROTATION_SIZE, _COARSE_SIZE = 800, 26, 40
 # Share of the best start's score from which others are looked at more closely; different contrasts score alike.
 _LEADING, _LEADING_CONTRASTS = 0.9, 0.75
 # Shares of the fixed content's diagonal: how well correspondences agree at best, and candidates that are the same one.
-_AGREEING, _ALIKE = 0.0125, 0.00125
+_AGREEING, ALIKE = 0.0125, 0.00125
 INITIAL = "initial transform"
+
+
+def check_initial(initial_transform: sitk.Transform | None, fixed: VolumeGrid) -> None:
+    """Refuse an initial transform that mirrors or flattens the fixed volume. Raises InputError."""
+    if initial_transform is not None:
+        points = _lattice(fixed, 12)
+        mapped = map_points(initial_transform, points)
+        if not np.isfinite(mapped).all():
+            raise InputError(f"{INITIAL}: expected finite positions of all points of the fixed volume, got others.")
+        check_sound(fit_linear(points, mapped), INITIAL)
 
 
 def affine_candidates(
@@ -69,17 +80,18 @@ def affine_candidates(
     found.append(AffineCandidate("content centers", translation(moving.content.center_lps - fixed.content.center_lps)))
     spacing = search_spacing(fixed, moving, _COARSE_SIZE)
     for padding_is_background in (True, False):
-        one, other = (_search_image(volume, spacing, padding_is_background) for volume in (fixed, moving))
+        one, other = (search_image(volume, spacing, padding_is_background) for volume in (fixed, moving))
         found += [AffineCandidate("translation search", entry.matrix) for entry in search(one, other, rotations(1))]
     if settings.robustness == "rotation":
-        spacing = search_spacing(fixed, moving, _ROTATION_SIZE)
-        one, other = (_search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving))
+        spacing = search_spacing(fixed, moving, ROTATION_SIZE)
+        one, other = (search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving))
         poses = search(one, other, rotations(_ROTATIONS), keep=16, progress=progress)
         found += [AffineCandidate("rotation search", entry.matrix) for entry in poses]
-    return distinct(found, fixed.content.center_lps, diagonal_mm / 2, closer_than_mm=_ALIKE * diagonal_mm)
+    return distinct(found, fixed.content.center_lps, diagonal_mm / 2, closer_than_mm=ALIKE * diagonal_mm)
 
 
-def _search_image(prepared: PreparedVolume, spacing_mm: float, padding_is_background: bool) -> SearchImage:
+def search_image(prepared: PreparedVolume, spacing_mm: float, padding_is_background: bool) -> SearchImage:
+    """A volume's content as the searches see it."""
     grid = prepared.content.with_spacing(spacing_mm)
     values = resample_on_axes(prepared.voxels_dhw, prepared.grid, grid)[0, 0]
     weight = prepared.weight_at(grid, padding_is_background=padding_is_background)
@@ -94,12 +106,17 @@ def best_candidates(
     progress: Progress,
 ) -> list[AffineCandidate]:
     """The most promising candidates after a short descent on coarse images, best first."""
-    spacing = search_spacing(pair.fixed, pair.moving, _COARSE_SIZE)
-    images = level_images(pair.fixed, pair.moving, spacing, device)
-    coarse = AffineProblem(images, window_mm=5 * spacing, similarity=settings.similarity)
+    coarse = coarse_problem(pair, settings, device)
     turned = settings.robustness == "rotation"
     dof = "rigid" if turned else "translation"
     return refine_candidates(candidates, coarse, keep=8 if turned else 3, first_dof=dof, progress=progress)
+
+
+def coarse_problem(pair: PreparedPair, settings: RegistrationSettings, device: torch.device) -> AffineProblem:
+    """The pair at the resolution of the search."""
+    spacing = search_spacing(pair.fixed, pair.moving, _COARSE_SIZE)
+    images = level_images(pair.fixed, pair.moving, spacing, device)
+    return AffineProblem(images, window_mm=5 * spacing, similarity=settings.similarity)
 
 
 def fine_problem(pair: PreparedPair, settings: RegistrationSettings, device: torch.device) -> AffineProblem:

@@ -3,5 +3,15 @@
 from .fit import fit_linear
 from .grid import VolumeGrid, apply_affine, lps_from_ras
 from .splines import cubic_bspline
+from .stretch import Stretches, check_sound, nearest_sound
 
-__all__ = ["VolumeGrid", "apply_affine", "cubic_bspline", "fit_linear", "lps_from_ras"]
+__all__ = [
+    "Stretches",
+    "VolumeGrid",
+    "apply_affine",
+    "check_sound",
+    "cubic_bspline",
+    "fit_linear",
+    "lps_from_ras",
+    "nearest_sound",
+]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from carlreg.optimize.affine import AffineProblem, refine_affine
 from carlreg.optimize.field import affine_map
 from carlreg.optimize.levels import LevelImages
@@ -31,6 +32,32 @@ def test_affine_is_recovered_across_inverted_contrast():
     images = LevelImages(picture(fixed_grid, np.eye(4)), fixed_grid, moving, moving_grid)
     found = refine_affine(AffineProblem(images, window_mm=25, similarity="mind"), np.eye(4), steps=60, rate=0.015)
     assert corner_error(found, truth) < 2.0  # half a voxel
+
+
+class _TowardCollapse:
+    """Stands for a pair whose likeness is best under a map that mirrors and flattens."""
+
+    def __init__(self, best: np.ndarray) -> None:
+        self.center_lps, self.best = np.array([3.0, -4.0, 5.0]), torch.tensor(best.tolist(), dtype=torch.float64)
+        self.images = LevelImages(*(2 * (torch.zeros(1, 1, 4, 4, 4), grids(20.0)[0])))
+        self.seen: list[np.ndarray] = []
+
+    def loss(self, matrix):
+        self.seen.append(np.array(matrix[:3, :3].tolist()))
+        return (matrix[:3, :3] - self.best).square().sum(), 1.0
+
+
+@pytest.mark.parametrize("along", [(0.05, -0.6, 0.7), (0.01, 0.01, 0.01), (5.0, 6.0, 7.0), (0.2, 1.9, 1.0)])
+@pytest.mark.parametrize("start", [np.eye(4), np.diag([-1.0, 1.0, 1.0, 1.0]), np.diag([1.0, 1.0, 0.0, 1.0])])
+def test_refinement_never_mirrors_or_collapses(along, start):
+    problem = _TowardCollapse(pose([20, 10, -30], [0, 0, 0])[:3, :3] @ np.diag(along))
+    found = start
+    for _ in range(3):  # as in a registration, where one refinement follows another
+        found = refine_affine(problem, found, steps=60, rate=0.05)
+    for linear in (*problem.seen, found[:3, :3]):
+        stretch = np.sqrt(np.linalg.eigvalsh(linear.T @ linear))
+        assert np.linalg.det(linear) > 0
+        assert stretch[0] > 0.499 and stretch[2] < 2.001 and stretch[2] < 2.51 * stretch[0]
 
 
 def test_rigid_refinement_stays_rigid():

@@ -16,6 +16,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "outputs.md"
 GOOD = {
     "similarity": {"before": {"ncc": 0.5, "lncc": 0.3, "mi": 0.4}, "after": {"ncc": 0.8, "lncc": 0.6, "mi": 0.8}},
     "jacobian": {"fold_percent": 0.0},
+    "orientation": {"as_given": 0.6, "mirrored": 0.4, "ratio": 0.67},
     "inverse_error_mm": {"mean": 0.1},
     "overlap_percent": 90.0,
     "labels": {"before": {"mean": 0.5}, "after": {"mean": 0.8}},
@@ -49,6 +50,10 @@ def test_good_with_reasons():
     ("place", "good", "check", "poor", "words"),
     [
         ("jacobian__fold_percent", 0.0, 0.01, 0.6, "folds"),
+        ("jacobian__fold_percent_outside", 0.0, 0.01, 6.0, "outside the body"),
+        ("notes__folded_nodes_percent", 0.0, 0.01, 6.0, "nodes of its displacement field"),
+        ("notes__deformation_kept_percent", 100.0, 99.0, 49.0, "scaled down"),
+        ("orientation__ratio", 1.1, 1.11, 2.1, "mirrored"),
         ("overlap_percent", 31.0, 29.0, 4.0, "lies in the moving volume"),
         ("inverse_error_mm__mean", 0.9, 1.1, 6.1, "There and back"),
         ("labels__after__mean", 0.61, 0.59, 0.29, "labels overlap"),
@@ -101,6 +106,18 @@ def test_the_worst_figure_decides_and_comes_first():
     found = verdict(changed(landmarks__after__mean_mm=4.0, jacobian__fold_percent=2.0))
     assert found["word"] == "poor" and "folds" in found["reasons"][0] and "landmarks" in found["reasons"][1]
     assert len(found["reasons"]) == 2
+
+
+def test_folds_are_counted_and_what_helps_is_said():
+    found = verdict(changed(jacobian={"fold_percent": 0.02, "fold_voxels": 12}))
+    assert "0.02 % of the body (12 voxels)" in found["reasons"][0] and "--smoothness 2" in found["reasons"][0]
+    found = verdict(changed(jacobian={"fold_percent": 0.0, "fold_voxels_outside": 7, "fold_percent_outside": 0.001}))
+    assert found["word"] == "check" and "folds at 7 voxels outside the body" in found["reasons"][0]
+    notes = {"folded_nodes": 3, "folded_nodes_percent": 0.01, "moving_voxel_mm": 1.0}
+    found = verdict(changed(notes=notes))
+    assert found["word"] == "check" and "next to 3 nodes" in found["reasons"][0]
+    folds = verdict(changed(jacobian={"fold_percent": 0.02, "fold_voxels": 12}, notes=notes))  # seen already
+    assert not any("nodes" in reason for reason in folds["reasons"])
 
 
 @pytest.mark.parametrize("absent", ["labels", "landmarks", "uncertainty", "inverse_error_mm"])

@@ -23,6 +23,10 @@ def test_a_good_result_has_none():
     ("change", "words"),
     [
         ({"jacobian__fold_percent": 0.02}, "folds in 0.02 %"),
+        ({"jacobian__fold_percent_outside": 0.1}, "voxels outside the body"),
+        ({"notes__folded_nodes_percent": 0.1}, "nodes of its displacement field"),
+        ({"notes__deformation_kept_percent": 61.0}, "scaled down to 61 %"),
+        ({"orientation__ratio": 1.3}, "left and right are exchanged"),
         ({"overlap_percent": 29.9}, "Only 29.9 % of the fixed body"),
         ({"similarity__after": WORSE}, "no more alike"),
         ({"similarity": WEAK}, "little in common"),

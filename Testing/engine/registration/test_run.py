@@ -78,6 +78,7 @@ def test_result_says_how_it_was_made(result):
     assert len(result.info["weights_sha256"]) == 64
     assert {t.name for t in result.timings} >= {"prepare", "predict", "starts", "affine", "optimize"}
     json.dumps(result.info)
+    assert result.info["orientation"]["ratio"] < 1.0 and result.info["folded_nodes"] == 0
 
 
 def test_same_seed_same_result(pair, result):

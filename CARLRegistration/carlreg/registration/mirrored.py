@@ -1,0 +1,119 @@
+"""Does the moving volume, mirrored, align better than as it is? Then an orientation was lost on the way here.
+
+Bodies are nearly mirror symmetric: a mirrored head is found, its map looks plausible, and left is right in it. Only the
+comparison with the mirrored volume tells. Measured on right pairs of heads, brains, trunks, livers and generated
+anatomies, the mirrored volume reaches 0.3 to 0.99 times the local correlation.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..optimize.affine import AffineProblem, AffineScore, refine_affine
+from ..optimize.candidates import AffineCandidate, distinct, refine_candidates, translation
+from ..optimize.levels import search_spacing
+from ..optimize.search import rotations, search
+from ..preprocess import PreparedVolume
+from ..progress import Progress
+from ..settings import RegistrationSettings
+from .pair import PreparedPair
+from .starts import ALIKE, ROTATION_SIZE, coarse_problem, fine_problem, search_image
+
+log = logging.getLogger(__name__)
+
+# Poses tried in rotation mode, and how many candidates are refined there and otherwise.
+_ROTATIONS, _KEPT_TURNED, _KEPT = 300, 5, 1
+# A likeness that no mirrored volume can exceed by much; how near to the start's one on coarse images is looked at
+# closely; and by how much local correlation must differ to mean anything.
+_ENOUGH, _NEAR, _LEAST_GAIN = 0.9, 0.95, 0.05
+
+
+def orientation_of(
+    start: AffineCandidate,
+    problem: AffineProblem,
+    pair: PreparedPair,
+    settings: RegistrationSettings,
+    device: torch.device,
+    progress: Progress,
+) -> dict:
+    """How alike the volumes are after the affine, as they are and with the moving one mirrored.
+
+    start: the refined winner. problem: the pair on the finer images.
+    Returns as_given and mirrored (mean squared local correlation where they overlap) and ratio: how many times more
+    alike they are mirrored, by that and by the score that counts overlap; 1 at most where little is gained.
+    """
+    given = problem.score(start.matrix)
+    if given.similarity >= _ENOUGH:
+        return {"as_given": given.similarity, "mirrored": None, "ratio": None}
+    turned = settings.robustness == "rotation"
+    # Where poses are searched, mirroring along one axis and turning is mirroring along any.
+    flips = [replace(pair, moving=mirrored_volume(pair.moving, axis)) for axis in ((0,) if turned else range(3))]
+    reached, matrix, other = max(
+        (_aligned(flip, settings, device, progress) for flip in flips), key=lambda found: found[0].score
+    )
+    compared = coarse_problem(pair, settings, device).score(start.matrix)
+    if reached.score > _NEAR * compared.score:
+        fine = fine_problem(other, settings, device)
+        reached = fine.score(refine_affine(fine, matrix, steps=30, rate=0.01, progress=progress))
+        compared = given
+    ratio = _ratio(compared, reached)
+    log.info("mirrored: score %.3f, as given %.3f; %.2f times", reached.score, compared.score, ratio)
+    return {"as_given": compared.similarity, "mirrored": reached.similarity, "ratio": ratio}
+
+
+def _ratio(given: AffineScore, mirrored: AffineScore) -> float:
+    pairs = ((given.score, mirrored.score), (given.similarity, mirrored.similarity))
+    ratio = min(other / max(one, 1e-6) for one, other in pairs)
+    return ratio if min(other - one for one, other in pairs) > _LEAST_GAIN else min(ratio, 1.0)
+
+
+def mirrored_volume(volume: PreparedVolume, ijk_axis: int) -> PreparedVolume:
+    """The same voxels in the opposite order along one axis, on the same grid."""
+    dim, grid = 2 - ijk_axis, volume.grid
+    start = np.rint(grid.index(volume.content.origin_lps[None])[0]).astype(int)
+    size = np.asarray(volume.content.size_ijk)
+    start[ijk_axis] = grid.size_ijk[ijk_axis] - start[ijk_axis] - size[ijk_axis]
+
+    def flipped(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.flip(dim)
+
+    return replace(
+        volume,
+        voxels_dhw=volume.voxels_dhw.flip(dim),
+        content=grid.cropped(start, start + size),
+        mask_dhw=flipped(volume.mask_dhw),
+        valid_dhw=flipped(volume.valid_dhw),
+        extended_dhw=flipped(volume.extended_dhw),
+    )
+
+
+def _aligned(
+    pair: PreparedPair, settings: RegistrationSettings, device: torch.device, progress: Progress
+) -> tuple[AffineScore, np.ndarray, PreparedPair]:
+    """The best affine on coarse images: its score, its matrix, and the pair."""
+    turned, coarse = settings.robustness == "rotation", coarse_problem(pair, settings, device)
+    candidates = _candidates(pair, settings, progress)
+    keep, dof = (_KEPT_TURNED, "rigid") if turned else (_KEPT, "translation")
+    best = refine_candidates(candidates, coarse, keep=keep, first_dof=dof)[0]
+    return coarse.score(best.matrix), best.matrix, pair
+
+
+def _candidates(pair: PreparedPair, settings: RegistrationSettings, progress: Progress) -> list[AffineCandidate]:
+    """Starts for the mirrored volume: by the headers, by its middle, and from a search."""
+    fixed, moving = pair.fixed, pair.moving
+    turned = settings.robustness == "rotation"
+    spacing = search_spacing(fixed, moving, ROTATION_SIZE)
+    one, other = (search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving))
+    poses = search(one, other, rotations(_ROTATIONS if turned else 1), keep=8 if turned else 1, progress=progress)
+    found = [
+        AffineCandidate("mirrored, header", np.eye(4)),
+        AffineCandidate("mirrored, centers", translation(moving.content.center_lps - fixed.content.center_lps)),
+        *(AffineCandidate("mirrored, search", pose.matrix) for pose in poses),
+    ]
+    diagonal_mm = float(np.linalg.norm(fixed.content.extent_mm))
+    return distinct(found, fixed.content.center_lps, diagonal_mm / 2, closer_than_mm=ALIKE * diagonal_mm)
