@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ from ..errors import GeometryError, InputError
 from ..io.itk_transform import check_affine
 from ..spaces import VolumeGrid
 from ..spaces.grid import lps_from_ras
+from ..text_files import cut, read_text
 from .content import Content, require_both
+
+_MOST_BYTES = 2**20
 
 
 def is_lta(text: str) -> bool:
@@ -21,16 +25,29 @@ def is_lta(text: str) -> bool:
 def read_lta(file: Path, label: str) -> np.ndarray:
     """4x4 fixed to moving points, LPS mm. Raises InputError or GeometryError, which name the file by its label."""
     lta = _nitransforms().io.lta
+    text = read_text(file, label, "a FreeSurfer .lta file", _MOST_BYTES)
+    _check_one(text, label)
     try:
-        struct = lta.FSLinearTransform.from_string(file.read_text(encoding="utf-8"))
-        matrix = np.asarray(struct.to_ras(), dtype=np.float64).reshape(4, 4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            struct = lta.FSLinearTransform.from_string(text)
+            matrix = np.asarray(struct.to_ras(), dtype=np.float64).reshape(4, 4)
     except Exception as error:  # its parser raises whatever it stumbles on
-        raise InputError(f"{label}: cannot be read as a FreeSurfer .lta file: {error}.") from error
+        why = cut(str(error).strip().split("\n")[0] or type(error).__name__, 120)
+        raise InputError(f"{label}: cannot be read as a FreeSurfer .lta file: {why}.") from error
     try:
         check_affine(matrix)
     except GeometryError as error:
         raise GeometryError(f"{label}: {error}") from error
     return lps_from_ras() @ matrix @ lps_from_ras()
+
+
+def _check_one(text: str, label: str) -> None:
+    """Raise InputError unless the file holds one transform, as its parser expects without asking."""
+    counts = [line.partition("=")[2].strip() for line in text.splitlines() if line.strip().startswith("nxforms")]
+    if counts != ["1"]:
+        got = cut(", ".join(counts) or "none", 40)
+        raise InputError(f"{label}: expected a FreeSurfer .lta file with one transform (nxforms = 1), got {got}.")
 
 
 def write_lta(content: Content, place, name: str) -> None:

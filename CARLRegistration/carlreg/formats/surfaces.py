@@ -1,15 +1,20 @@
-"""Surface models (.vtk, .vtp, .stl, .ply, .obj) through VTK, which is an optional package."""
+"""Surface models (.vtk, .vtp, .stl, .ply) through VTK, which is an optional package."""
 
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
+from ..io.guarded import guarded
+from ..io.numbers import within_reach
 from ..io.writing import failure
+from ..text_files import cut
 
 _READERS = {
     ".vtk": ("vtkIOLegacy", "vtkPolyDataReader", "vtkPolyDataWriter"),
@@ -29,20 +34,14 @@ def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarra
     space: 'lps' or 'ras' for files that do not tell; 3D Slicer writes SPACE=LPS (or RAS) into them.
     Raises InputError: no VTK, not a model, or a space that the file does not tell.
     """
-    module, reader_name, writer_name = _READERS[file.suffix.lower()]
-    try:
-        from importlib import import_module
+    module, _, writer_name = _READERS[file.suffix.lower()]
+    _need_vtk(file)
+    vtk_io = import_module(f"vtkmodules.{module}")
+    from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+    from vtkmodules.vtkCommonCore import vtkPoints, vtkStringArray
+    from vtkmodules.vtkFiltersCore import vtkPolyDataNormals
 
-        vtk_io = import_module(f"vtkmodules.{module}")
-        from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
-        from vtkmodules.vtkCommonCore import vtkPoints, vtkStringArray
-        from vtkmodules.vtkFiltersCore import vtkPolyDataNormals
-    except ImportError as error:
-        raise InputError(f"{file.name}: models need the package vtk: pip install vtk.") from error
-    reader = getattr(vtk_io, reader_name)()
-    reader.SetFileName(str(file))
-    reader.Update()
-    mesh = reader.GetOutput()
+    mesh = _read(file)
     told = _told_space(file, mesh)
     if told and space not in (None, told):
         raise InputError(f"{file.name}: the file says SPACE={told.upper()}; got {space.upper()}.")
@@ -52,8 +51,6 @@ def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarra
             f"{file.name}: the file does not tell whether its coordinates are LPS or RAS; say it: "
             "--model-space lps (3D Slicer since 2019) or ras."
         )
-    if mesh is None or not mesh.GetNumberOfPoints():
-        raise InputError(f"{file.name}: expected a surface model with points; this has none, or is damaged.")
     signs = np.ones(3) if known == "lps" else _FLIP
     points = vtk_to_numpy(mesh.GetPoints().GetData()).astype(np.float64) * signs
     mapped = vtkPoints()
@@ -93,9 +90,99 @@ def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarra
     return known
 
 
+def _need_vtk(file: Path) -> None:
+    try:
+        import_module("vtkmodules.vtkIOLegacy")
+    except ImportError as error:
+        raise InputError(f"{file.name}: models need the package vtk: pip install vtk.") from error
+
+
+def _read(file: Path):
+    """The mesh in a file, read by VTK in a process of its own and handed over in VTK's own format.
+
+    VTK's readers end the process on some damaged files, and make half a mesh of others.
+    """
+    from vtkmodules.vtkIOLegacy import vtkPolyDataReader
+
+    with tempfile.TemporaryDirectory(prefix="carlreg.") as folder:
+        handed = Path(folder) / "mesh.vtk"
+        memory_mb = 2048 + 40 * file.stat().st_size / 2**20
+        function = "carlreg.formats.surfaces:hand_over_mesh"
+        guarded(function, str(file.resolve()), str(handed), name=file.name, memory_mb=memory_mb)
+        reader = vtkPolyDataReader()
+        reader.SetFileName(str(handed))
+        reader.Update()
+    return reader.GetOutput()
+
+
+def hand_over_mesh(path: str, out: str) -> None:
+    """Write a model that is whole and sound in VTK's legacy format. Raises InputError; may crash, see `_read`."""
+    from vtkmodules.vtkCommonCore import vtkOutputWindow, vtkStringOutputWindow
+    from vtkmodules.vtkIOLegacy import vtkPolyDataWriter
+
+    file = Path(path)
+    module, reader_name, _ = _READERS[file.suffix.lower()]
+    said = vtkStringOutputWindow()
+    vtkOutputWindow.SetInstance(said)
+    reader = getattr(import_module(f"vtkmodules.{module}"), reader_name)()
+    _check_whole(file)
+    reader.SetFileName(path)
+    reader.Update()
+    mesh = reader.GetOutput()
+    complaint = said.GetOutput().strip()
+    if reader.GetErrorCode() or complaint or mesh is None:
+        why = f" (VTK says: {cut(complaint.splitlines()[-1].strip(), 120)})" if complaint else ""
+        raise InputError(
+            f"{file.name}: expected a surface model ({file.suffix}); it is damaged, cut off, or something else{why}."
+        )
+    _check_mesh(mesh, file.name)
+    writer = vtkPolyDataWriter()
+    writer.SetFileName(out)
+    writer.SetFileTypeToBinary()
+    writer.SetInputData(mesh)
+    if not writer.Write():
+        raise OSError(f"{out} could not be written")
+
+
+def _check_whole(file: Path) -> None:
+    """InputError for an .stl or .ply file that is shorter than its header says; VTK would make half a mesh of it."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    expected = None
+    if file.suffix.lower() == ".stl" and head.lstrip()[:5].lower() != b"solid":
+        expected = 84 + 50 * int.from_bytes(head[80:84], "little")
+    if expected is not None and size != expected:
+        raise InputError(
+            f"{file.name}: expected {expected} bytes, as its header says, got {size}. It is cut off or "
+            "damaged: copy it again."
+        )
+
+
+def _check_mesh(mesh, name: str) -> None:
+    """Raise InputError for points that are none, or cells of points that are not there."""
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+
+    count = mesh.GetNumberOfPoints()
+    if not count:
+        raise InputError(f"{name}: expected a surface model with points; this has none, or is damaged.")
+    within_reach(vtk_to_numpy(mesh.GetPoints().GetData()), name)
+    for cells in (mesh.GetVerts(), mesh.GetLines(), mesh.GetPolys(), mesh.GetStrips()):
+        ids = vtk_to_numpy(cells.GetConnectivityArray()) if cells.GetNumberOfCells() else np.zeros(0, dtype=int)
+        ends = vtk_to_numpy(cells.GetOffsetsArray()) if cells.GetNumberOfCells() else np.zeros(1, dtype=int)
+        bad_ids = len(ids) and (ids.min() < 0 or ids.max() >= count)
+        if bad_ids or np.any(np.diff(ends) < 0) or (len(ends) and (ends[0] != 0 or ends[-1] != len(ids))):
+            raise InputError(f"{name}: its cells name points that are not there. The model is damaged.")
+    for data, tuples in ((mesh.GetPointData(), count), (mesh.GetCellData(), mesh.GetNumberOfCells())):
+        for number in range(data.GetNumberOfArrays()):
+            array = data.GetAbstractArray(number)
+            if array is not None and array.GetNumberOfTuples() != tuples:
+                raise InputError(f"{name}: expected {tuples} values of {array.GetName()}. The model is damaged.")
+
+
 def _told_space(file: Path, mesh) -> str | None:
     """As 3D Slicer tells it: SPACE=LPS in the file's head, or a text of that name in a .vtp file's data."""
-    array = mesh.GetFieldData().GetAbstractArray(_SPACE) if mesh is not None else None
+    array = mesh.GetFieldData().GetAbstractArray(_SPACE)
     if array is not None and array.GetNumberOfValues():
         word = str(array.GetValue(0)).strip().lower()
         return word if word in ("lps", "ras") else None
