@@ -38,6 +38,15 @@ def is_file(path: str | os.PathLike) -> bool:
         return False
 
 
+def exists(path: str | os.PathLike) -> bool:
+    """Whether a regular file or a folder is there; no path, however odd, raises."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
 def read_bytes(path: str | os.PathLike, name: str, most_bytes: int = MOST_BYTES) -> bytes:
     """What a regular file holds. Raises InputError: none there, a folder, a device or pipe, too large, not readable."""
     file = given_path(path, name)

@@ -262,13 +262,14 @@ class Hdf5File:
 
     def _leaves(self, root: int, kind: int, key_bytes: int, entry) -> Iterator:
         """What `entry(key, place)` makes of the entries of all leaves of a tree, from the left to the right."""
-        left, seen = [(root, None)], 0
+        left: list[tuple[int, int]] = [(root, -1)]
+        seen = 0
         while left:
             place, level = left.pop()
             head = self.read(place, 24)
             count = int.from_bytes(head[6:8], "little")
             seen += 1
-            if head[:4] != b"TREE" or head[4] != kind or (level is not None and head[5] != level) or seen > _MOST_NODES:
+            if head[:4] != b"TREE" or head[4] != kind or (level >= 0 and head[5] != level) or seen > _MOST_NODES:
                 raise Damaged("a tree of its parts is damaged")
             step = key_bytes + 8
             content = self._block(place + 24, step * count)

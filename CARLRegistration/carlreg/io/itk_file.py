@@ -190,15 +190,16 @@ def _hdf5_records(opened: hdf5.Hdf5File, file: Path, label: str) -> list[Record]
             raise _no_transform(label, "a transform has too many fixed parameters")
         data = arrays.get("Parameters")
         count = 0 if data is None else data.count
-        large = data is not None and count > _SMALL
-        read = _later(file, number, data, label) if large else _constant(None if data is None else data.numbers())
+        if data is None or count <= _SMALL:
+            read = _constant(np.zeros(0) if data is None else data.numbers())
+        else:
+            read = _later(file, number, data, label)
         records.append(Record(kind, order, count, read, None if fixed is None else fixed.numbers()))
     return records
 
 
-def _constant(values: np.ndarray | None) -> Callable[[], np.ndarray]:
-    found = np.zeros(0) if values is None else values
-    return lambda: found
+def _constant(values: np.ndarray) -> Callable[[], np.ndarray]:
+    return lambda: values
 
 
 def _later(file: Path, number: int, data: hdf5.Dataset, label: str) -> Callable[[], np.ndarray]:

@@ -44,7 +44,8 @@ def _versor(values: np.ndarray) -> np.ndarray:
         raise InputError(f"expected a versor (three numbers of a length up to 1), got one of length {norm:.4g}")
     if norm >= 1 - 1e-10:  # as ITK does
         values = values / (norm + 1e-10 * norm)
-    return _rotation(*values, np.sqrt(max(0.0, 1.0 - float(values @ values))))
+    x, y, z = (float(value) for value in values)
+    return _rotation(x, y, z, float(np.sqrt(max(0.0, 1.0 - x * x - y * y - z * z))))
 
 
 def _rotation(x: float, y: float, z: float, w: float) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ from ...quality.measure import affine_resampled, read_uncertainty, subsampled
 from ...quality.metrics import body_of
 from ...quality.verdict import verdict
 from ...spaces import VolumeGrid
+from ...text_files import exists
 from ...volumes import Volume, read_transform, read_volume, require_memory
 from ...volumes.volume import read_file
+from .recorded import read_recorded
 
 MAX_SIZE = 256  # pictures are drawn from every n-th voxel of larger volumes
-_FIGURES = ("similarity", "jacobian")
 
 
 @dataclass
@@ -64,13 +64,8 @@ def read_case(
     folder = given_path(folder, "result folder")
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a result folder of `carlreg register`, found none. Check the path.")
-    quality, settings = (_read_json(folder / name) for name in ("quality.json", "settings.json"))
-    if not all(isinstance(quality.get(key), dict) for key in _FIGURES) or "inputs" not in settings:
-        raise InputError(
-            f"{folder}: its quality.json or settings.json lacks what a report needs. Register again, or give a folder "
-            "that `carlreg register` wrote."
-        )
-    if "verdict" not in quality:
+    quality, settings = read_recorded(folder)
+    if not quality.get("verdict"):
         quality["verdict"] = verdict(quality)
     volumes = {
         side: _image(folder, side, settings["inputs"][side], given)
@@ -110,27 +105,15 @@ def read_case(
     )
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path.parent}: expected a result folder of `carlreg register` with a {path.name}; there is none. Check "
-            "the path."
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{path}: expected JSON as `carlreg register` writes it; the file is damaged.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected JSON as `carlreg register` writes it, got something else.")
-    return content
-
-
 def _image(folder: Path, side: str, recorded: dict, given: str | os.PathLike | Volume | None) -> Volume:
     if isinstance(given, Volume):
         return given
     path = given_path(given, f"{side} image") if given is not None else _find(folder, side, recorded)
     volume = read_volume(path, f"{side} image", frame_group=recorded.get("dicom_frame_group"))
-    expected = VolumeGrid(recorded["size"], recorded["spacing"], recorded["origin"], recorded["direction"])
+    try:
+        expected = VolumeGrid(recorded["size"], recorded["spacing"], recorded["origin"], recorded["direction"])
+    except GeometryError as error:
+        raise GeometryError(f"{folder / 'settings.json'}: inputs.{side}: {error}") from error
     if not volume.grid.same_as(expected, tolerance=0.01):
         raise GeometryError(
             f"{volume.name}: expected the {side} image of this result ({_shown(expected)}), got another "
@@ -150,7 +133,7 @@ def _find(folder: Path, side: str, recorded: dict) -> Path:
     if not names:
         places.append(folder / "input" / f"{side}.nii.gz")  # the demo's generated pair
     for place in places:
-        if place.exists():
+        if exists(place):
             return place
     raise InputError(
         f"{side} image{f' {names[0]}' if names else ''}: expected it where the registration read it; it is not there "

@@ -176,4 +176,5 @@ def _svg(figure, caption: str) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 26 else name[:25] + "…"
+    short = name if len(name) <= 26 else name[:25] + "…"
+    return short.replace("$", r"\$")  # else the beginning of a formula

@@ -128,11 +128,12 @@ def _summary(case: ReportCase) -> str:
     for check in verdict.get("checks") or []:
         limits = verdict["thresholds"].get(check["name"])
         if limits:
+            value = "-" if check["value"] is None else format(check["value"], ".3g")
             sign = "below" if limits.get("below") else "above"
             asked = f"check {sign} {limits['check']:g}, poor {sign} {limits['poor']:g} {limits['unit']}"
             rows.append(
                 f'<tr><td class="word-{esc(check["word"])}">{esc(check["word"])}</td><td>{esc(limits["meaning"])}</td>'
-                f'<td class="n">{check["value"]:.3g}</td><td>{esc(asked)}</td></tr>'
+                f'<td class="n">{value}</td><td>{esc(asked)}</td></tr>'
             )
     table = (
         '<details><summary>How the verdict was reached</summary><table><tr><th>Word</th><th>Figure</th><th class="n">'
