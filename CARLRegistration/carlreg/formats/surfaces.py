@@ -34,7 +34,7 @@ def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarra
     space: 'lps' or 'ras' for files that do not tell; 3D Slicer writes SPACE=LPS (or RAS) into them.
     Raises InputError: no VTK, not a model, or a space that the file does not tell.
     """
-    module, _, writer_name = _READERS[file.suffix.lower()]
+    module, reader_name, writer_name = _READERS[file.suffix.lower()]
     _need_vtk(file)
     vtk_io = import_module(f"vtkmodules.{module}")
     from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy

@@ -99,15 +99,8 @@ _SETTINGS = {
 
 def read_recorded(folder: Path) -> tuple[dict, dict]:
     """The figures and the settings that a result folder holds, checked. Raises InputError naming what is wrong."""
-    for name in ("quality.json", "settings.json"):
-        if not is_file(folder / name):
-            raise InputError(
-                f"{folder}: expected a result folder of `carlreg register` with a {name}; there is none. Check the "
-                "path."
-            )
-    quality, settings = (_read(folder / name) for name in ("quality.json", "settings.json"))
-    _check(quality, _QUALITY, folder / "quality.json", "")
-    _check(settings, _SETTINGS, folder / "settings.json", "")
+    quality = _read(folder, "quality.json", _QUALITY)
+    settings = _read(folder, "settings.json", _SETTINGS)
     histogram = quality["jacobian"].get("histogram")
     if histogram:
         edges, counts = histogram["log2_edges"], histogram["counts"]
@@ -116,8 +109,15 @@ def read_recorded(folder: Path) -> tuple[dict, dict]:
     return quality, settings
 
 
-def _read(path: Path) -> dict:
-    return read_json_object(path, str(path), "JSON as `carlreg register` writes it")
+def _read(folder: Path, name: str, shape: dict) -> dict:
+    path = folder / name
+    if not is_file(path):
+        raise InputError(
+            f"{folder}: expected a result folder of `carlreg register` with a {name}; there is none. Check the path."
+        )
+    content = read_json_object(path, str(path), "JSON as `carlreg register` writes it")
+    _check(content, shape, path, "")
+    return content
 
 
 def _wrong(path: Path, where: str, expected: str, got: Any) -> InputError:
