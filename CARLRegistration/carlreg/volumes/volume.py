@@ -116,7 +116,8 @@ def pair_warnings(fixed: Volume, moving: Volume) -> list[str]:
     """What to tell about a pair: each volume's own warnings, and whether both are the same scan."""
     notes = [*fixed.warnings, *moving.warnings]
     same = fixed.image is moving.image
-    if fixed.path is not None and moving.path is not None:
+    groups = {volume.dicom.get("FrameGroup") for volume in (fixed, moving)}
+    if fixed.path is not None and moving.path is not None and len(groups) == 1:
         with suppress(OSError):  # one of them was moved away since it was read
             same = same or os.path.samefile(fixed.path, moving.path)
     if same or _equal_content(fixed, moving):

@@ -304,7 +304,9 @@ def test_ultrasound_volumes_lie_in_their_own_space(tmp_path):
     shared = made.SharedFunctionalGroupsSequence[0]
     del shared.PlaneOrientationSequence
     shared.PlaneOrientationVolumeSequence = sequence(ImageOrientationVolume=list(AXES))
-    assert_volume(read_volume(save(made, tmp_path / "u.dcm")), values(low=0, high=255)[::-1])
+    volume = read_volume(save(made, tmp_path / "u.dcm"))
+    assert_volume(volume, values(low=0, high=255)[::-1])
+    assert len(volume.warnings) == 1 and "not in that of the patient" in volume.warnings[0]
 
 
 def test_frames_without_places_are_taken_in_order_and_that_is_said(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg.errors import GeometryError, InputError
-from carlreg.volumes import read_volume
+from carlreg.volumes import pair_warnings, read_volume
 
 from ..cli.command import carlreg
 from .dicom_files import ENHANCED_MR, ORIGIN, enhanced, moved, positions, save, save_series, sequence, slice_of, values
@@ -90,6 +90,13 @@ def test_volumes_in_one_series_are_listed_and_chosen(tmp_path, keyword):
         np.testing.assert_array_equal(volume.array, stored[6 * (group - 1) : 6 * group])
         assert len(volume.dicom["SOPInstanceUIDs"].split("\\")) == 6
         assert volume.dicom["SOPInstanceUIDs"].split("\\")[0] == f"1.2.9.{6 * (group - 1) + 1}"
+
+
+def test_two_volumes_of_one_file_are_not_the_same_volume(tmp_path):
+    file = save(enhanced(values(12), [positions(6)[n % 6] for n in range(12)]), tmp_path / "e.dcm")
+    first, second = (read_volume(file, frame_group=group) for group in (1, 2))
+    assert pair_warnings(first, second) == []
+    assert "the same volume" in pair_warnings(second, second)[0]
 
 
 def test_two_attributes_together_tell_volumes_apart(tmp_path):

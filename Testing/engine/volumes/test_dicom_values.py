@@ -155,6 +155,12 @@ def test_slices_beside_a_straight_line_are_refused(tmp_path):
         read_volume(tmp_path)
 
 
+def test_a_slice_without_a_place_among_others_is_refused(tmp_path):
+    save_series(tmp_path, values(), change=lambda k: {"ImagePositionPatient": None} if k == 5 else {})
+    with pytest.raises(GeometryError, match=r"2: 5 x 7 pixels, .*without a position, 1 slices"):
+        read_volume(tmp_path)
+
+
 def test_mosaics_are_refused(tmp_path):
     save_series(tmp_path, values(), ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
     with pytest.raises(InputError, match="mosaics"):

@@ -148,7 +148,8 @@ def _kinds(frames: Sequence[Frame]) -> list[Group]:
     for (rows, columns, *_), _, members in kinds:
         axes = members[0].orientation
         towards = "" if axes is None else f", normal {' '.join(f'{part:.2f}' for part in _normal(members[0]) + 0.0)}"
-        groups.append(Group(f"{columns} x {rows} pixels{towards}", members))
+        lost = ", without a position" if members[0].position is None else ""
+        groups.append(Group(f"{columns} x {rows} pixels{towards}{lost}", members))
     return groups
 
 

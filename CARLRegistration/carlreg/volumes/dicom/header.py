@@ -291,6 +291,8 @@ def _written_text(dataset, keyword: str) -> str:
     element = _raw(dataset, keyword)
     if element is None or not isinstance(element.value, bytes):
         return text(dataset, keyword)
+    if element.value.isascii() and b"\x1b" not in element.value:  # the same in every character set
+        return text(dataset, keyword)
     with _quiet():
         try:
             encodings = convert_encodings(text(dataset, "SpecificCharacterSet").split("\\"))

@@ -48,6 +48,7 @@ DOSE, SEGMENTATION, PARAMETRIC_MAP = (
 )
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 DIRECTORY = "1.2.840.10008.1.3.10"
+_ULTRASOUND_VOLUME = "1.2.840.10008.5.1.4.1.1.6.2"
 _MOST_FRAMES = 100_000
 # Compressed volumes of medical images are a few, with much black around some dozens of times smaller.
 _LARGEST_RATIO, _SMALL_BYTES = 2000, 64 * 2**20
@@ -136,6 +137,8 @@ def read_instance(header: Header) -> Instance:
         and not number(dataset, "SpacingBetweenSlices")
     ):
         notes.append("its header does not tell the distance of slices; their thickness, else 1 mm, is taken for it")
+    if kind == _ULTRASOUND_VOLUME:
+        notes.append("it lies in the space of its own ultrasound volume, not in that of the patient")
     photometric = text(dataset, "PhotometricInterpretation") or "MONOCHROME2"
     fraction = None
     if text(dataset, "SegmentationType") == "FRACTIONAL":
