@@ -118,22 +118,21 @@ class Staging:
         Whatever else appears beside it (the second file of a format of two) goes along. Raises InputError.
         """
         target = check_file(out)
-        part = self._part_in(target.parent)
-        folder = part / f"{_HERE}{len(self._names)}"
+        self._targets.append(target)
+        folder = self._part_in(target.parent) / f"{_HERE}{len(self._names)}"
         folder.mkdir()
         written = folder / with_small_ending(target.name)
         self._names.append((written, target.name))
-        self._targets.append(target)
         return written
 
     def folder(self, claim: FolderClaim) -> Path:
         """A folder to write into that becomes the claimed one, or its content where that is there."""
         inside = claim.path.is_dir()
+        self._targets.append(claim.path)
         part = self._part_in(claim.path if inside else claim.path.parent)
         written = part / claim.path.name if inside else part / _HERE / claim.path.name
         written.mkdir(parents=True)
         self._claims.append((claim, written))
-        self._targets.append(claim.path)
         return written
 
     def _part_in(self, here: Path) -> Path:

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from carlreg.atomic import claim_folder
 from carlreg.errors import Cancelled, InputError, ResourceError
-from carlreg.outputs import write_result
+from carlreg.outputs import write_result, write_transform_alone
 from carlreg.physical import PhysicalTransform
 from carlreg.progress import Progress
 from carlreg.registration import finish
@@ -294,3 +295,88 @@ def test_mask_is_the_body(case, tmp_path):
     inside = determinant[sitk.GetArrayFromImage(mask) > 0]
     assert quality["jacobian"]["min"] == pytest.approx(inside.min(), rel=3e-4)
     assert quality["jacobian"]["max"] == pytest.approx(inside.max(), rel=3e-4)
+
+
+def test_what_is_only_looked_at_does_not_spoil_the_result(case, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("no picture today")
+
+    monkeypatch.setattr("carlreg.outputs.write.write_sheet", broken)
+    monkeypatch.setattr("carlreg.outputs.write.write_report", broken)
+    quality = write(case.result, tmp_path / "out", sheet=True, report=True)
+    assert names(tmp_path / "out") == FILES
+    for name in ("sheet.png", "report.html"):
+        assert f"{name} was left out: no picture today" in quality["warnings"]
+    assert json.loads((tmp_path / "out" / "quality.json").read_text(encoding="utf-8")) == quality
+
+
+def test_a_transform_that_fits_is_kept_when_the_rest_does_not(case, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("carlreg.outputs.write.write_nifti_gz", full)
+    with pytest.raises(ResourceError, match=r"No space left on device.*holds only quality\.json, settings\.json, tr"):
+        write(case.result, tmp_path / "out", keep_transform=True)
+    assert names(tmp_path / "out") == ["quality.json", "settings.json", "transform.h5"]
+    found = sitk.ReadTransform(str(tmp_path / "out" / "transform.h5"))
+    points = case.landmarks[0]
+    np.testing.assert_allclose(
+        [found.TransformPoint(point) for point in points.tolist()], case.result.transform.apply(points), atol=1e-3
+    )
+    assert list(json.loads((tmp_path / "out" / "settings.json").read_text())["files"]) == [
+        "transform.h5",
+        "settings.json",
+    ]
+    assert "left out" in json.loads((tmp_path / "out" / "quality.json").read_text())["warnings"][-1]
+
+
+def test_a_result_that_could_not_be_finished_leaves_its_transform(case, tmp_path, caplog):
+    claim = claim_folder(tmp_path / "out")
+    write_transform_alone(case.result, claim, ZeroDivisionError())
+    assert names(tmp_path / "out") == ["settings.json", "transform.h5"]
+    assert str(tmp_path / "out") in caplog.text
+
+
+def test_numbers_that_are_not_finite_do_not_cost_the_result(case, tmp_path):
+    case.result.info["candidates"] = {"attention": float("nan"), "headers": float("-inf")}
+    write(case.result, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "settings.json").read_text(encoding="utf-8"))
+    assert written["info"]["candidates"] == {"attention": None, "headers": None}
+
+
+def test_landmarks_beyond_measure_are_left_out_and_named(case, tmp_path):
+    fixed, moving = (points.copy() for points in case.landmarks)
+    fixed[2] = 1e308
+    moving[4] = -1e300
+    fixed[7, 1] = 1e12
+    quality = write(case.result, tmp_path / "out", landmarks=(fixed, moving))
+    after = quality["landmarks"]["after"]
+    assert [number for number, error in enumerate(after["errors_mm"]) if error is None] == [2, 4, 7]
+    assert after["n"] == 9 and after["mean_mm"] == pytest.approx(0.5, abs=1e-3)
+    assert any("number 3, 5, 8" in warning for warning in quality["warnings"])
+    quality = write(case.result, tmp_path / "none", landmarks=(fixed[2:3], moving[2:3]))
+    assert quality["landmarks"]["after"] == {"mean_mm": None, "max_mm": None, "n": 0, "errors_mm": [None]}
+
+
+def test_what_cannot_be_measured_is_left_out_and_named(case, tmp_path, monkeypatch):
+    def broken(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("carlreg.quality.measure.label_overlap", broken)
+    quality = write(case.result, tmp_path / "out", labels=case.labels, landmarks=case.landmarks)
+    assert quality["labels"] is None and quality["segments"] and quality["landmarks"]
+    assert quality["notes"]["not_measured"] == {"labels": "MemoryError"}
+    assert "Not measured: labels (MemoryError)." in quality["warnings"]
+
+
+def test_the_report_finds_the_inputs_from_where_the_result_is(case, tmp_path):
+    path = tmp_path / "images" / "fixed.nii.gz"
+    path.parent.mkdir()
+    sitk.WriteImage(case.result.fixed.image, str(path))
+    case.result = replace(case.result, fixed=replace(case.result.fixed, path=str(path)))
+    for out in (tmp_path / "new" / "out", tmp_path / "there"):
+        if out.name == "there":
+            out.mkdir()
+        write(case.result, out)
+        inputs = json.loads((out / "settings.json").read_text(encoding="utf-8"))["inputs"]
+        assert (out / inputs["fixed"]["relative_path"]).resolve() == path
