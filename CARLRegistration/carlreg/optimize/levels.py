@@ -93,7 +93,7 @@ def level_images(fixed: PreparedVolume, moving: PreparedVolume, spacing_mm: floa
     moving_image, moving_grid = moving.at(spacing_mm, margin_mm=margin_mm)
     # Filling in CT is missing data; other images are often cut out of their background, and its edge is information.
     weights = [
-        p.weight_at(g, padding_is_background=p.modality != "ct")
+        p.weight_at(g, padding_is_background=not p.padding_is_missing)
         for p, g in ((fixed, fixed_grid), (moving, moving_grid))
     ]
     return LevelImages(

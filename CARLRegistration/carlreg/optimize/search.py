@@ -71,6 +71,7 @@ def search(
     rotation_matrices: np.ndarray,
     *,
     keep: int = 1,
+    least_overlap: float = LEAST_OVERLAP,
     progress: Progress | None = None,
 ) -> list[Found]:
     """The best shift for each rotation, the `keep` best of them first.
@@ -78,6 +79,7 @@ def search(
     Args:
         fixed, moving: at the same isotropic spacing, each on its own grid.
         rotation_matrices: n x 3 x 3, fixed_from_moving turns about the moving image's center, in LPS.
+        least_overlap: shifts that leave less than this share of the smaller image in common are not considered.
     Returns matrices that map fixed points to moving points.
     """
     spacing = float(fixed.grid.spacing[0])
@@ -88,7 +90,8 @@ def search(
     shape = [_fast_length(f + t - 1) for f, t in zip(fixed.grid.shape_dhw, turned_shape, strict=True)]
     fixed_parts = _spectra(fixed.values_dhw[None] * fixed.weight_dhw, fixed.weight_dhw[None], shape)
     both = torch.stack([moving.values_dhw * moving.weight_dhw, moving.weight_dhw])[None]
-    least = LEAST_OVERLAP * min(float(fixed.weight_dhw.sum()), float(moving.weight_dhw.sum()))
+    smaller = min(float(fixed.weight_dhw.sum()), float(moving.weight_dhw.sum()))
+    least = least_overlap * smaller
     # Turned images are laid out along the fixed image's axes, centered on the moving image's center.
     depth, height, width = turned_shape
     turned_grid = VolumeGrid((width, height, depth), np.full(3, spacing), np.zeros(3), fixed.grid.direction)
@@ -111,7 +114,7 @@ def search(
             found.append(
                 (
                     float(score[b].flatten()[place]),
-                    _found(rotation, shift, fixed.grid, moving.grid, turned_grid, ncc[b], overlap[b], place, least),
+                    _found(rotation, shift, fixed.grid, moving.grid, turned_grid, ncc[b], overlap[b], place, smaller),
                 )
             )
         if progress is not None:
@@ -128,7 +131,7 @@ def _turned_map(rotation: np.ndarray, moving: VolumeGrid, turned: VolumeGrid) ->
     return affine_map(moving.normalized_from_lps @ backward @ turned.lps_from_normalized, turned.shape_dhw)
 
 
-def _found(rotation, shift_dhw, fixed, moving, turned, ncc, overlap, place, least) -> Found:
+def _found(rotation, shift_dhw, fixed, moving, turned, ncc, overlap, place, smaller) -> Found:
     # correlation at shift s: fixed voxel p + s lies on turned voxel p
     offset_lps = fixed.direction @ (np.asarray(shift_dhw[::-1], dtype=np.float64) * fixed.spacing)
     turned_from_fixed = np.eye(4)
@@ -136,7 +139,7 @@ def _found(rotation, shift_dhw, fixed, moving, turned, ncc, overlap, place, leas
     moving_from_turned = np.eye(4)
     moving_from_turned[:3, :3] = rotation.T
     moving_from_turned[:3, 3] = moving.center_lps - rotation.T @ moving.center_lps
-    share = float(overlap.flatten()[place]) / max(least / LEAST_OVERLAP, 1e-6)
+    share = float(overlap.flatten()[place]) / max(smaller, 1e-6)
     return Found(moving_from_turned @ turned_from_fixed, float(ncc.flatten()[place]), min(1.0, share))
 
 

@@ -34,6 +34,7 @@ class PreparedVolume:
     mask_dhw: the user's mask, float32 0/1 on `grid`, or None.
     valid_dhw: 0..1 on `valid_grid`, 0 where the volume is padded with a constant; None without padding.
     extended_dhw: the voxels with their padding replaced by a smooth continuation of the data; None = as `voxels_dhw`.
+    cut_out: the body goes on where the background begins, as around a brain without its skull (see `as_cut_out`).
     """
 
     voxels_dhw: Tensor
@@ -44,6 +45,19 @@ class PreparedVolume:
     valid_dhw: Tensor | None = None
     valid_grid: VolumeGrid | None = None
     extended_dhw: Tensor | None = None
+    cut_out: bool = False
+
+    @property
+    def padding_is_missing(self) -> bool:
+        """Whether what is filled with a constant is missing data (as in CT), not background, whose edge tells something."""
+        return self.modality == "ct" or self.cut_out
+
+    def as_cut_out(self) -> PreparedVolume:
+        """The same volume, its background counted as missing data."""
+        if self.padding_is_missing or self.valid_dhw is None or self.valid_grid is None:
+            return replace(self, cut_out=True)
+        extended = _extended_volume(self.voxels_dhw, self.grid, self.valid_dhw, self.valid_grid)
+        return replace(self, cut_out=True, extended_dhw=extended)
 
     def at(self, spacing_mm: float, *, margin_mm: float = 0.0) -> tuple[Tensor, VolumeGrid]:
         """1 x 1 x D x H x W image and its grid over the content at about this spacing.
@@ -81,10 +95,10 @@ class PreparedVolume:
         return _nearest(self.mask_dhw, self.grid, points_lps)
 
     def is_valid(self, points_lps: np.ndarray) -> np.ndarray:
-        """n: True where an n x 3 LPS point lies inside the volume, for CT also outside its padding."""
+        """n: True where an n x 3 LPS point lies inside the volume, and, where padding is missing data, outside it."""
         normalized = apply_affine(self.grid.normalized_from_lps, points_lps)
         inside = np.all((normalized > 0) & (normalized < 1), axis=1)
-        if self.valid_dhw is None or self.valid_grid is None or self.modality != "ct":
+        if self.valid_dhw is None or self.valid_grid is None or not self.padding_is_missing:
             return inside
         return inside & (_nearest(self.valid_dhw, self.valid_grid, points_lps) > 0.5)
 

@@ -8,6 +8,8 @@ Everything here is in LPS mm; maps are moving_from_fixed.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import SimpleITK as sitk
 import torch
 
@@ -18,6 +20,7 @@ from ..settings import RegistrationSettings
 from ..uncertainty import uncertainty_of
 from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
+from .cutouts import aligned_part
 from .field import check_field_spacing, delivered, optimized_field
 from .mirrored import orientation_of
 from .pair import as_volume, dicom_info, prepare_pair
@@ -86,10 +89,17 @@ def register_pair(
         prediction = predict(loaded, pair, settings.grid, device)
     with progress.stage("starts", "scoring candidate starts"):
         candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
-        starts = best_candidates(candidates, pair, settings, device, progress)
+        part = aligned_part(pair, candidates, settings, device, progress)
+        starts = part[1] if part else best_candidates(candidates, pair, settings, device, progress)
+        if part:
+            pair = part[0].pair
+            prediction = predict(loaded, part[0].likewise(starts[0].matrix), settings.grid, device)
     with progress.stage("affine", "refining the affine"):
         problem = fine_problem(pair, settings, device)
-        start = refined_winner(starts, problem, settings, progress)
+        if part:
+            start = replace(starts[0], score=problem.score(starts[0].matrix).score)
+        else:
+            start = refined_winner(starts, problem, settings, progress)
         residual, deformation_start = residual_of(start, prediction, initial_transform, problem, pair)
         orientation = orientation_of(start, problem, pair, settings, device, progress)
         del problem

@@ -6,6 +6,7 @@ Matrices are 4x4, moving_from_fixed, LPS mm; the algorithms are in `optimize.can
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -33,8 +34,9 @@ from .predict import NetworkPrediction, PointMap
 
 log = logging.getLogger(__name__)
 
-# Poses tried in rotation mode, and voxels along the longer image there and where shifts alone are searched.
-_ROTATIONS, ROTATION_SIZE, _COARSE_SIZE = 800, 26, 40
+# Poses tried in rotation mode, and voxels along the longer image there; below, where shifts alone are searched.
+_ROTATIONS, ROTATION_SIZE = 800, 26
+COARSE_SIZE = 40
 # Share of the best start's score from which others are looked at more closely; different contrasts score alike.
 _LEADING, _LEADING_CONTRASTS = 0.9, 0.75
 # Shares of the fixed content's diagonal: how well correspondences agree at best, and candidates that are the same one.
@@ -78,7 +80,7 @@ def affine_candidates(
         found.append(AffineCandidate("network", matrix))
     found.append(AffineCandidate("header", np.eye(4)))
     found.append(AffineCandidate("content centers", translation(moving.content.center_lps - fixed.content.center_lps)))
-    spacing = search_spacing(fixed, moving, _COARSE_SIZE)
+    spacing = search_spacing(fixed, moving, COARSE_SIZE)
     for padding_is_background in (True, False):
         one, other = (search_image(volume, spacing, padding_is_background) for volume in (fixed, moving))
         found += [AffineCandidate("translation search", entry.matrix) for entry in search(one, other, rotations(1))]
@@ -88,6 +90,29 @@ def affine_candidates(
         poses = search(one, other, rotations(_ROTATIONS), keep=16, progress=progress)
         found += [AffineCandidate("rotation search", entry.matrix) for entry in poses]
     return distinct(found, fixed.content.center_lps, diagonal_mm / 2, closer_than_mm=ALIKE * diagonal_mm)
+
+
+def searched(
+    pair: PreparedPair, settings: RegistrationSettings, progress: Progress, shares: Sequence[float]
+) -> list[AffineCandidate]:
+    """Where the fixed image, a part that is cut out, correlates best with the moving one, which shows its surroundings.
+
+    shares: how much of the part must lie in the moving image; one search each.
+    """
+
+    def images(size: int) -> tuple[SearchImage, SearchImage]:
+        spacing = search_spacing(pair.fixed, pair.moving, size)
+        return search_image(pair.fixed, spacing, False), search_image(pair.moving, spacing, True)
+
+    found = [
+        AffineCandidate("translation search", entry.matrix)
+        for share in shares
+        for entry in search(*images(COARSE_SIZE), rotations(1), least_overlap=share)
+    ]
+    if settings.robustness == "rotation":
+        poses = search(*images(ROTATION_SIZE), rotations(_ROTATIONS), keep=16, least_overlap=0.9, progress=progress)
+        found += [AffineCandidate("rotation search", entry.matrix) for entry in poses]
+    return found
 
 
 def search_image(prepared: PreparedVolume, spacing_mm: float, padding_is_background: bool) -> SearchImage:
@@ -104,24 +129,26 @@ def best_candidates(
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
+    *,
+    keep: int = 3,
 ) -> list[AffineCandidate]:
     """The most promising candidates after a short descent on coarse images, best first."""
     coarse = coarse_problem(pair, settings, device)
     turned = settings.robustness == "rotation"
     dof = "rigid" if turned else "translation"
-    return refine_candidates(candidates, coarse, keep=8 if turned else 3, first_dof=dof, progress=progress)
+    return refine_candidates(candidates, coarse, keep=8 if turned else keep, first_dof=dof, progress=progress)
 
 
 def coarse_problem(pair: PreparedPair, settings: RegistrationSettings, device: torch.device) -> AffineProblem:
     """The pair at the resolution of the search."""
-    spacing = search_spacing(pair.fixed, pair.moving, _COARSE_SIZE)
+    spacing = search_spacing(pair.fixed, pair.moving, COARSE_SIZE)
     images = level_images(pair.fixed, pair.moving, spacing, device)
     return AffineProblem(images, window_mm=5 * spacing, similarity=settings.similarity)
 
 
 def fine_problem(pair: PreparedPair, settings: RegistrationSettings, device: torch.device) -> AffineProblem:
     """The pair at twice the resolution of the search, where the winner is chosen and maps are compared with it."""
-    spacing = search_spacing(pair.fixed, pair.moving, 2 * _COARSE_SIZE)
+    spacing = search_spacing(pair.fixed, pair.moving, 2 * COARSE_SIZE)
     images = level_images(pair.fixed, pair.moving, spacing, device)
     return AffineProblem(images, window_mm=7 * spacing, similarity=settings.similarity)
 
