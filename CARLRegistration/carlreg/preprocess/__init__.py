@@ -1,5 +1,6 @@
 """From volumes to network and optimization images: modality, normalization, resampling, content."""
 
+from .filling import filling, without_filling
 from .normalize import guess_modality, normalize
 from .prepare import (
     PreparedVolume,
@@ -15,6 +16,7 @@ from .resample import resample_on_axes
 __all__ = [
     "PreparedVolume",
     "field_of_view",
+    "filling",
     "guess_modality",
     "network_image",
     "network_spacing",
@@ -23,4 +25,5 @@ __all__ = [
     "resample_on_axes",
     "stored_along",
     "stretched_image",
+    "without_filling",
 ]

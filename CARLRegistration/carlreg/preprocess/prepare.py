@@ -49,7 +49,7 @@ class PreparedVolume:
 
     @property
     def padding_is_missing(self) -> bool:
-        """Whether what is filled with a constant is missing data (as in CT), not background, whose edge tells something."""
+        """Whether filling with a constant is missing data, as in CT, and not background, whose edge tells something."""
         return self.modality == "ct" or self.cut_out
 
     def as_cut_out(self) -> PreparedVolume:

@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..physical import invert
+from ..preprocess import without_filling
 from ..progress import Progress
 from ..quality.judged import judged
 from ..quality.measure import measure
@@ -45,7 +46,7 @@ def finish(
         measured = measure(
             result.transform,
             inverse,
-            result.fixed,
+            without_filling(result.fixed, result.settings.fixed_modality),  # it is no part of the body
             result.moving,
             fixed_mask=result.fixed_mask,
             labels=labels,

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..losses.registry import similarity_named
-from ..preprocess import PreparedVolume, field_of_view, prepare
+from ..preprocess import PreparedVolume, field_of_view, prepare, without_filling
 from ..settings import RegistrationSettings
 from ..volumes import Volume, dicom_references, read_volume, volume_from_image
 
@@ -60,6 +60,8 @@ def prepare_pair(
     settings: RegistrationSettings,
 ) -> PreparedPair:
     """Both volumes without padding, their intensities in [0, 1]."""
+    fixed = without_filling(fixed, settings.fixed_modality)
+    moving = without_filling(moving, settings.moving_modality)
     fixed_view, fixed_view_mask = field_of_view(fixed, settings.fixed_modality, fixed_mask)
     moving_view, moving_view_mask = field_of_view(moving, settings.moving_modality, moving_mask)
     return PreparedPair(
