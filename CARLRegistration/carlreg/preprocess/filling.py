@@ -45,7 +45,7 @@ def without_filling(volume: Volume, modality: str = "auto") -> Volume:
     values = array[~filled]
     low = float(values.min())
     if (guess_modality(values) if modality == "auto" else modality) == "ct" and _holds(array.dtype, _AIR_HU):
-        low = min(low, _AIR_HU)
+        low = _AIR_HU
     array[filled] = low
     image = sitk.GetImageFromArray(array)
     image.CopyInformation(volume.image)
@@ -109,7 +109,7 @@ def _filled_region(array: np.ndarray, value, same: np.ndarray, seen: np.ndarray,
     """
     joined = sitk.GetImageFromArray((same | seen).astype(np.uint8))
     region = same & (sitk.GetArrayFromImage(sitk.BinaryGrindPeak(joined, False, 1, 0)) > 0)
-    if region.mean() < _LEAST_SHARE or not _solid(region):
+    if region.mean() < _LEAST_SHARE or not _solid(region, seen):
         return None
     highest = value >= others.max() and value - others.max() <= _ABOVE * _range(others)
     return None if highest and _comes_again(region) else _with_its_edge(array, region, value) & ~seen
@@ -135,9 +135,10 @@ def _range(values: np.ndarray) -> float:
     return float(high - low)
 
 
-def _solid(region: np.ndarray) -> bool:
-    """Whether most of a region has only itself around it; what lies beyond the volume counts as that."""
-    return bool((~_grown(~region)).sum() > _SOLID * region.sum())
+def _solid(region: np.ndarray, seen: np.ndarray) -> bool:
+    """Whether most of a region has only itself around it, or what was seen, or the end of the volume."""
+    inner = region & ~_grown(~(region | seen))
+    return bool(np.count_nonzero(inner) > _SOLID * np.count_nonzero(region))
 
 
 def _grown(mask: np.ndarray) -> np.ndarray:
