@@ -91,9 +91,10 @@ def register_pair(
         candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
         part = aligned_part(pair, candidates, settings, device, progress)
         starts = part[1] if part else best_candidates(candidates, pair, settings, device, progress)
+        shown = pair  # to the network
         if part:
-            pair = part[0].pair
-            prediction = predict(loaded, part[0].likewise(starts[0].matrix), settings.grid, device)
+            pair, shown = part[0].pair, part[0].likewise(starts[0].matrix)
+            prediction = predict(loaded, shown, settings.grid, device)
     with progress.stage("affine", "refining the affine"):
         problem = fine_problem(pair, settings, device)
         if part:
@@ -105,7 +106,7 @@ def register_pair(
         del problem
     with progress.stage("optimize", f"instance optimization ({settings.io_method}, {settings.steps} steps)"):
         if settings.io_method == "network" and settings.steps:
-            residual = network_residual(loaded, start, pair, settings, device, progress)
+            residual = network_residual(loaded, start, shown, settings, device, progress)
         spline = optimized_field(start, residual, pair, settings, device, progress)
         transform, folds = delivered(start.matrix, spline, fixed.grid, settings.field_spacing_mm)
     with progress.stage("uncertainty", "how far the map may be off"):

@@ -50,7 +50,7 @@ def head(points: np.ndarray, stripped: bool) -> np.ndarray:
     values = 150 * skin
     values = np.where(z < -45, np.minimum(values, 90 + 30 * np.sin(x / 9) * np.sin(y / 11)), values)
     skull = ball(points, (0, 0, 0), (68, 82, 60))
-    values = values * (1 - skull) + 25 * skull
+    values = values * (1 - skull) + 110 * skull
     return values * (1 - brain) + tissue * brain
 
 
