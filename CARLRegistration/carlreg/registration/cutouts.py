@@ -26,7 +26,7 @@ from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine
 from .pair import PreparedPair
-from .starts import COARSE_SIZE, best_candidates, fine_problem, refined_winner, searched
+from .starts import ALIKE, COARSE_SIZE, best_candidates, fine_problem, refined_winner, searched
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +86,9 @@ def aligned_part(
         return None
     part_first = cut.part_first
     tried = cut.turned(candidates) + searched(part_first, settings, progress, _SHOWN)
-    radius_mm = 0.5 * float(np.linalg.norm(part_first.fixed.content.extent_mm))
-    tried = distinct(tried, part_first.fixed.content.center_lps, radius_mm, closer_than_mm=0.5)
+    content = part_first.fixed.content
+    diagonal_mm = float(np.linalg.norm(content.extent_mm))
+    tried = distinct(tried, content.center_lps, diagonal_mm / 2, closer_than_mm=ALIKE * diagonal_mm)
     starts = best_candidates(tried, part_first, settings, device, progress, keep=4)
     best = refined_winner(starts, fine_problem(part_first, settings, device), settings, progress)
     if not _goes_on_around(part_first, best.matrix):
