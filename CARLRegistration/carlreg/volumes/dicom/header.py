@@ -32,8 +32,9 @@ except ImportError as error:
     raise InputError("Reading DICOM needs the Python package pydicom. Install it: pip install pydicom") from error
 
 # More of these than any scanner writes: a header of nothing but empty items would become gigabytes of objects.
-_READS, _HEADER_BYTES, _ITEMS = 2_500_000, 512 * 2**20, 600_000
-_INFLATED_BYTES = 2**30
+_READS, _BYTES_PER_READ, _MOST_READS = 400_000, 40, 6_000_000
+_HEADER_BYTES, _ITEMS = 512 * 2**20, 600_000
+_INFLATED_BYTES, _SMALL_BYTES, _LARGEST_RATIO = 2**30, 64 * 2**20, 100
 _FRAGMENTS = 1_000_000
 _LONGEST_TEXT = 200
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
@@ -140,7 +141,7 @@ class _Bounded:
 
     def __init__(self, stream, size: int) -> None:
         self._stream, self._size = stream, size
-        self._reads, self._bytes = _READS, _HEADER_BYTES
+        self._reads, self._bytes = min(_READS + size // _BYTES_PER_READ, _MOST_READS), _HEADER_BYTES
         self.position = 0
 
     def read(self, size: int | None = -1) -> bytes:
@@ -180,11 +181,12 @@ def _inflated(stream, start: int) -> bytes:
     stream.seek(start)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        body = inflater.decompress(stream.read(), _INFLATED_BYTES)
+        packed = stream.read()
+        body = inflater.decompress(packed, min(_INFLATED_BYTES, _SMALL_BYTES + _LARGEST_RATIO * len(packed)))
     except zlib.error as error:
         raise UnreadableError("its deflated content is damaged") from error
     if inflater.unconsumed_tail or not inflater.eof:
-        raise UnreadableError("its deflated content is cut off, or larger than 1 GB")
+        raise UnreadableError("its deflated content is cut off, or larger than its file can hold")
     return body
 
 
