@@ -271,6 +271,8 @@ class Host:
                 raise TimeoutError(f"the condition did not hold within {timeout} seconds")
             time.sleep(0.005)
             self.app.processEvents()
+        for _ in range(_TURNS):  # what is due by now
+            self.app.processEvents()
         self.check_widgets()
 
     def check_widgets(self):

@@ -53,7 +53,7 @@ def ticked(section):
 
 
 def finish(host, section):
-    host.process_events(until=lambda: section.task is None, timeout=60)
+    host.process_events(until=lambda: section.task is None)
     host.process_events(0.15)
 
 
@@ -195,7 +195,7 @@ def test_cancel(host, section, case, scene):  # noqa: F811
     tick(section, "moving")
     before = ids(scene)
     section.ui.applyRunButton.click()
-    host.process_events(until=lambda: "Resampling" in section.ui.applyInfoLabel.text, timeout=20)
+    host.process_events(until=lambda: "Resampling" in section.ui.applyInfoLabel.text)
     section.ui.applyRunButton.click()
     assert not section.ui.applyRunButton.enabled
     finish(host, section)
@@ -207,7 +207,7 @@ def test_cancel(host, section, case, scene):  # noqa: F811
 def test_closing_the_scene_ends_what_runs(host, section, case):  # noqa: F811
     tick(section, "moving")
     section.ui.applyRunButton.click()
-    host.process_events(until=lambda: section.task._task is not None, timeout=20)
+    host.process_events(until=lambda: section.task._task is not None)
     engine = section.task._task
     host.close_scene()
     host.process_events(0.2)

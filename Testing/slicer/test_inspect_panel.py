@@ -286,7 +286,7 @@ def test_figures_of_any_transform(host, section, tmp_path):
         node.SetAndObserveTransformNodeID(section._case.transform.GetID())
     ui.figuresButton.click()
     assert ui.figuresButton.text == "Stop" and isShown(ui.figuresInfoLabel)
-    host.process_events(until=lambda: section.task is None, timeout=90)
+    host.process_events(until=lambda: section.task is None)
     assert ui.inspectWhyLabel.text == "" and ui.figuresButton.text == "Compute figures"
     rows = {ui.figuresTable.item(n, 0).text(): n for n in range(ui.figuresTable.rowCount)}
 
@@ -316,7 +316,7 @@ def test_figures_of_any_transform(host, section, tmp_path):
 
     names = figures()
     section.ui.figuresButton.click()
-    host.process_events(until=lambda: section.task is None, timeout=90)
+    host.process_events(until=lambda: section.task is None)
     assert figures() == names
     host.save_scene(tmp_path / "scene.mrb")
     host.close_scene()
@@ -356,7 +356,7 @@ def test_after_a_registration_it_is_what_is_inspected(host, panel, tmp_path, mon
     monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()) or True)
     assert ui.reportButton.enabled
     ui.reportButton.click()
-    host.process_events(until=lambda: section.task is None, timeout=120)
+    host.process_events(until=lambda: section.task is None)
     assert ui.inspectWhyLabel.text == "" and len(opened) == 1
     with open(opened[0], encoding="utf-8") as file:
         assert "<html" in file.read(5000).lower()

@@ -182,7 +182,7 @@ def test_flicker_shows_both_in_turn_at_its_rate(host, inspect, case, shown):
         seen.add(pairs()[0][1].GetForegroundOpacity())
         return seen == {0.0, 1.0}
 
-    host.process_events(until=both, timeout=5)
+    host.process_events(until=both)
     show(inspect, case, "OVERLAY")
     before = pairs()[0][1].GetForegroundOpacity()
     host.process_events(0.4)

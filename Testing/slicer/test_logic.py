@@ -63,10 +63,17 @@ def landmarkError(transformNode, truth) -> float:
     return float(np.linalg.norm(found - moving, axis=1).mean())
 
 
-def engineIsGone(pid) -> bool:
-    time.sleep(0.1)
-    status = Path(f"/proc/{pid}/status")
-    return not status.exists() or "State:\tZ" in status.read_text()
+def engineIsGone(pid, seconds=300.0) -> bool:
+    """It was ended; that the system has taken it away may last a moment, and longer on a busy machine."""
+    end, status = time.monotonic() + seconds, Path(f"/proc/{pid}/status")
+    while time.monotonic() < end:
+        try:
+            if "State:\tZ" in status.read_text():
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 # --- runs

@@ -37,7 +37,7 @@ def started(host, logic, pair, until="optimize", **options):
     callbacks = Callbacks()
     given = settings(io_steps=400)
     assert logic.register(*pair, wait=False, settings=given, **callbacks.arguments(), **options) is None
-    host.process_events(until=lambda: callbacks.over or any(s.stage == until for s in callbacks.statuses), timeout=60)
+    host.process_events(until=lambda: callbacks.over or any(s.stage == until for s in callbacks.statuses))
     assert not callbacks.over and logic.isRunning
     return callbacks, logic._registration.task.process.pid
 
@@ -48,7 +48,7 @@ def test_cancel(host, logic, pair, temporary, heldEngine):
     before = contents()
     callbacks, pid = started(host, logic, pair)
     logic.cancel()
-    host.process_events(until=lambda: callbacks.over, timeout=10)
+    host.process_events(until=lambda: callbacks.over)
     assert isinstance(callbacks.errors[0], RegistrationCancelled) and callbacks.results == []
     assert contents() == before and list(temporary.iterdir()) == [] and engineIsGone(pid)
     assert not logic.isRunning and not logic.canUndo
@@ -68,7 +68,7 @@ def test_child_killed_from_outside(host, logic, pair, temporary, heldEngine):
     before = contents()
     callbacks, pid = started(host, logic, pair)
     os.killpg(pid, signal.SIGKILL)
-    host.process_events(until=lambda: callbacks.over, timeout=10)
+    host.process_events(until=lambda: callbacks.over)
     (error,) = callbacks.errors
     assert error.unexpected and "stopped unexpectedly" in str(error)
     assert contents() == before and list(temporary.iterdir()) == []
@@ -81,7 +81,7 @@ def test_one_at_a_time(host, logic, pair, heldEngine):
     with pytest.raises(RegistrationError, match="is running"):
         logic.register(*pair)
     logic.cancel()
-    host.process_events(until=lambda: callbacks.over, timeout=10)
+    host.process_events(until=lambda: callbacks.over)
 
 
 def fakeEngine(tmp_path, code):
@@ -146,10 +146,9 @@ def test_cancel_while_another_python_is_checked(host, logic, pair, tmp_path, tem
     script.chmod(0o755)
     callbacks = Callbacks()
     logic.register(*pair, wait=False, enginePython=str(script), **callbacks.arguments())
-    host.process_events(0.3)
-    assert callbacks.statuses[-1].stage == "check"
+    host.process_events(until=lambda: callbacks.statuses and callbacks.statuses[-1].stage == "check")
     logic.cancel()
-    host.process_events(until=lambda: callbacks.over, timeout=5)
+    host.process_events(until=lambda: callbacks.over)
     assert isinstance(callbacks.errors[0], RegistrationCancelled) and list(temporary.iterdir()) == []
 
 
@@ -163,7 +162,9 @@ def test_cancel_when_another_python_has_just_answered(pair, tmp_path, temporary,
 
     run = RegistrationRun(Job(*pair, enginePython=fakeEngine(tmp_path, f"touch {tmp_path}/used")))
     run.start()
-    time.sleep(1.0)
+    check = run._check._task.process._process
+    while check.poll() is None:
+        time.sleep(0.01)
     run.cancel()
     assert run.cancelling
     with pytest.raises(RegistrationCancelled):

@@ -47,13 +47,13 @@ def blank(name, className="vtkMRMLScalarVolumeNode"):
     return addVolume(np.zeros((9, 9, 9), np.int16), np.eye(4), name, className)
 
 
-def waitForStage(host, panel, text, timeout=60):
-    host.process_events(until=lambda: text in panel.ui.progressLabel.text or not panel.logic.isRunning, timeout=timeout)
+def waitForStage(host, panel, text):
+    host.process_events(until=lambda: text in panel.ui.progressLabel.text or not panel.logic.isRunning)
     assert panel.logic.isRunning, panel.ui.warningLabel.text
 
 
-def waitForEnd(host, panel, timeout=120):
-    host.process_events(until=lambda: not panel.logic.isRunning, timeout=timeout)
+def waitForEnd(host, panel):
+    host.process_events(until=lambda: not panel.logic.isRunning)
 
 
 # --- opening

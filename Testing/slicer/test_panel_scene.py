@@ -177,7 +177,7 @@ def test_checking_the_engines_python(host, panel, pair, tmp_path):
     ui.advancedCollapsibleButton.collapsed = True
     panel.machine.checked = {}
     ui.advancedCollapsibleButton.collapsed = False  # asks by itself, the first time
-    host.process_events(until=lambda: "GB free" in ui.deviceInfoLabel.text, timeout=60)
+    host.process_events(until=lambda: "GB free" in ui.deviceInfoLabel.text)
     assert "CPU" in ui.deviceInfoLabel.text and "GB needed" in ui.deviceInfoLabel.text
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\nexit 1\n")
@@ -185,7 +185,7 @@ def test_checking_the_engines_python(host, panel, pair, tmp_path):
     for path, message in ((str(script), "no Python that can run"), ("/nowhere/python", "could not be started")):
         ui.enginePythonLineEdit.text = path
         ui.checkPythonButton.click()
-        host.process_events(until=lambda m=message: m in ui.deviceInfoLabel.text.replace("This is", ""), timeout=60)
+        host.process_events(until=lambda m=message: m in ui.deviceInfoLabel.text.replace("This is", ""))
 
 
 def test_what_is_missing_in_a_python_is_said():
@@ -220,7 +220,7 @@ def test_reload_in_mid_run_ends_it_and_the_panel_works_again(host, panel, pair):
         widget.panel.parameters.fixedVolume, widget.panel.parameters.movingVolume = fixed, moving
         widget.panel.parameters.ioSteps = 500
         widget.ui.applyButton.click()
-        running.process_events(until=lambda: ": step" in widget.ui.progressLabel.text, timeout=60)
+        running.process_events(until=lambda: ": step" in widget.ui.progressLabel.text)
         process = widget.logic._registration.task.process._process
         old = sys.modules["CARLRegistrationLib.register.panel"].Panel
         widget.onReload()
@@ -231,7 +231,7 @@ def test_reload_in_mid_run_ends_it_and_the_panel_works_again(host, panel, pair):
         assert new.panel.parameters.fixedVolume is fixed and new.panel.parameters.ioSteps == 500
         new.panel.parameters.ioSteps = 0
         new.ui.applyButton.click()
-        running.process_events(until=lambda: not new.logic.isRunning, timeout=120)
+        running.process_events(until=lambda: not new.logic.isRunning)
         assert "Done in" in new.ui.resultLabel.text, new.ui.warningLabel.text
         new.ui.applyButton.click()
         running.process_events(0.3)

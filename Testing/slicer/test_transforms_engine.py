@@ -33,7 +33,7 @@ def subject(engine):
     return TransformSelection(addField(bump, reach=90, nodes=37), volume(), volume("moving", "LPS"))
 
 
-def done(work, seconds=90.0):
+def done(work, seconds=600.0):
     """What a task made; its folder is gone."""
     end = time.monotonic() + seconds
     try:

@@ -34,8 +34,8 @@ def section(host, panel, tmp_path):  # noqa: F811
     ui.transformsCollapsibleButton.collapsed = True
 
 
-def finish(host, section, timeout=90):
-    host.process_events(until=lambda: section.task is None, timeout=timeout)
+def finish(host, section):
+    host.process_events(until=lambda: section.task is None)
     import slicer
 
     assert list(Path(slicer.app.temporaryPath).iterdir()) == []
@@ -322,7 +322,7 @@ def test_after_a_registration_its_transform_is_chosen(host, panel, tmp_path):  #
     assert section.subject.inverse is panel.parameters.outputInverse
     choose(section, exportWhich=Which.INVERSE)
     ui.previewButton.click()
-    host.process_events(until=lambda: section.task is None, timeout=90)
+    host.process_events(until=lambda: section.task is None)
     assert "the inverse that the registration wrote" in ui.exportNumbersLabel.text
     section.subject.transform.SetAndObserveTransformNodeID(addLinear(affine()).GetID())
     assert section.subject.inverse is None  # it is not the inverse of that
