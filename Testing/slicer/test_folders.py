@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,8 +31,12 @@ def held(monkeypatch):
     return attempts
 
 
+def newFolder(parent) -> Path:
+    return Path(tempfile.mkdtemp(prefix=files.PREFIX, dir=parent))
+
+
 def test_what_is_held_for_a_moment_is_removed(held, tmp_path):
-    folder = files.newFolder(str(tmp_path))
+    folder = newFolder(tmp_path)
     (folder / "log.txt").touch()
     held["left"] = 3
     files.removeFolder(folder)
@@ -40,23 +45,23 @@ def test_what_is_held_for_a_moment_is_removed(held, tmp_path):
 
 
 def test_what_is_held_for_longer_is_removed_by_the_next(held, tmp_path):
-    folder = files.newFolder(str(tmp_path))
+    folder = newFolder(tmp_path)
     held["left"] = 1000
     files.removeFolder(folder)
     assert folder.exists()
     held["left"] = 0
     assert list(tmp_path.iterdir()) == [folder]
-    other = files.newFolder(str(tmp_path))
-    assert list(tmp_path.iterdir()) == [other]
+    files.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_stale_folders_go_and_others_stay(tmp_path):
     week = time.time() - 8 * 86400
     made = {}
     for name in ("stale", "kept", "busy"):
-        made[name] = files.newFolder(str(tmp_path))
+        made[name] = newFolder(tmp_path)
         (made[name] / "progress.jsonl").touch()
-    (made["kept"] / files.KEPT).touch()
+    files.keep(made["kept"])
     for folder in made.values():
         for path in (*folder.iterdir(), folder):
             os.utime(path, (week, week))
@@ -117,3 +122,16 @@ def test_the_engine_gets_whole_paths(scene, moduleWidget, logic, tmp_path, monke
     for options in ({"enginePython": "~/nowhere"}, {"settings": RegistrationSettings(weights="~/nowhere")}):
         with pytest.raises(RegistrationError, match=f"{tmp_path}/nowhere is not there"):
             logic.register(volume("a"), volume("b"), **options)
+
+
+def test_a_new_task_sweeps(host, scene, moduleWidget, tmp_path, monkeypatch):
+    import slicer
+    from CARLRegistrationLib.engine.task import Task
+
+    monkeypatch.setattr(slicer.app, "temporaryPath", str(tmp_path))
+    left = newFolder(tmp_path)
+    monkeypatch.setattr(files, "_STALE_SECONDS", -1.0)
+    task = Task()
+    assert not left.exists() and task.folder.parent == tmp_path
+    task.close()
+    assert list(tmp_path.iterdir()) == []

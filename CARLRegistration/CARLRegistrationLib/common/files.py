@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 import time
 from pathlib import Path
 
 PREFIX = "CARLRegistration-"
-KEPT = "kept"  # a file in a folder that the user wants to keep
+_KEPT = "kept"  # a file in a folder that the user wants to keep
 _LEFT = "left"  # a file in a folder that could not be removed
 # Windows holds the files of a process that was just ended for some milliseconds.
 _PAUSES_SECONDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -23,18 +22,13 @@ def typedPath(text: str | os.PathLike | None) -> str | None:
     return os.path.abspath(os.path.expanduser(text)) if text else None
 
 
-def newFolder(parent: str | None) -> Path:
-    """A new temporary folder in this one, or where the system has its own; what was left there is removed.
-
-    Raises: OSError.
-    """
-    parent = parent if parent and os.path.isdir(parent) else tempfile.gettempdir()
-    sweep(Path(parent))
-    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+def keep(folder: Path) -> None:
+    """The user wants it: no `sweep` removes it."""
+    (folder / _KEPT).touch()
 
 
 def removeFolder(folder: Path) -> None:
-    """Remove a temporary folder; what is held by someone is marked, and removed by the next `newFolder`."""
+    """Remove a temporary folder; what is held by someone is marked, and removed by the next `sweep`."""
     for pause in _PAUSES_SECONDS:
         time.sleep(pause)
         try:
@@ -57,7 +51,7 @@ def sweep(parent: Path) -> None:
             if folder.is_symlink() or not folder.is_dir():
                 continue
             stale = (folder / _LEFT).exists() or _age(folder) > _STALE_SECONDS
-            if stale and not (folder / KEPT).exists():
+            if stale and not (folder / _KEPT).exists():
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -70,4 +64,4 @@ def _age(folder: Path) -> float:
     return time.time() - newest
 
 
-__all__ = ["KEPT", "PREFIX", "newFolder", "removeFolder", "sweep", "typedPath"]
+__all__ = ["PREFIX", "keep", "removeFolder", "sweep", "typedPath"]

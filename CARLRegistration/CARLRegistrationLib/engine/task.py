@@ -17,7 +17,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationCancelled, RegistrationError
-from ..common.files import newFolder, removeFolder, typedPath
+from ..common.files import PREFIX, removeFolder, sweep, typedPath
 from .process import BAD_INPUT, CANCELLED, DONE, GRACE_SECONDS, EngineProcess, Report, engine_environment
 from .words import inPanelWords, loadProblem
 
@@ -202,7 +202,9 @@ def _newFolder() -> Path:
     """A new temporary folder where Slicer has its own; elsewhere when that is not there."""
     folder = getattr(slicer.app, "temporaryPath", None)
     try:
-        return newFolder(folder)
+        parent = Path(folder) if folder and Path(folder).is_dir() else Path(tempfile.gettempdir())
+        sweep(parent)
+        return Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     except OSError as error:
         raise RegistrationError(
             _("{path} could not be written; the disk may be full. Free some space and try again.").format(

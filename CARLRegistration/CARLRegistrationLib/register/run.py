@@ -11,7 +11,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
-from ..common.files import KEPT
+from ..common.files import keep
 from ..engine import dependencies, words
 from ..engine.process import Report
 from ..engine.task import Task, preparing
@@ -154,7 +154,7 @@ class RegistrationRun:
         log.info("CARLRegistration done in %.0f s", seconds)
         kept = task.folder if job.keepJobFolder else None
         if kept is not None:
-            (kept / KEPT).touch()
+            keep(kept)
         task.keepFolder = job.keepJobFolder or job.keepForReport
         return Result(
             job,
