@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: What positions lose in a file header of float32 numbers, as a share of their distance from the origin.
 _ROUNDING = 5e-7
+# How far the products of a direction's columns may be off 0 and 1: headers are rounded.
+AXES_TOLERANCE = 1e-3
 _AXES_REVERSED = np.array([[0.0, 0, 1], [0, 1, 0], [1, 0, 0]])
 
 
@@ -60,7 +62,7 @@ class VolumeGrid:
         if not np.all(np.isfinite(self.origin_lps)):
             raise GeometryError(f"Expected a finite origin, got {self.origin_lps.tolist()}.")
         error = np.abs(self.direction.T @ self.direction - np.eye(3)).max()
-        if not np.isfinite(error) or error > 1e-3:
+        if not np.isfinite(error) or error > AXES_TOLERANCE:
             raise GeometryError(
                 "Expected orthonormal image axes, got the direction matrix "
                 f"{np.round(self.direction, 4).tolist()} (off by {error:.3g}). The volume is sheared or singular, as "

@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from ..errors import GeometryError, InputError
 from ..io.checks import existing_path
 from ..io.raw import as_array, check_claim, cut_off, inflate
+from ..spaces.grid import AXES_TOLERANCE
 from .accepted import Accepted
 from .geometry import scaled_lengths
 
@@ -113,17 +114,19 @@ def read(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, list[st
             f"{name}: expected positive voxel sizes, its header has {spacing} ({_SPACING[0]}). Correct the header, or "
             "export the volume again."
         )
+    direction = np.reshape(rows, (axes, axes)).T
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = np.abs(direction.T @ direction - np.eye(axes)).max()
+    if not error <= AXES_TOLERANCE:  # ITK takes them, and may work on them without end
+        raise GeometryError(
+            f"{name}: expected orthonormal image axes, its header has sheared, scaled or singular ones ({_MATRIX[2]}: "
+            f"{rows}). Resample it to a regular grid first."
+        )
     values = _values(files, files == [file], header, (*sizes[::-1], *((channels,) if channels > 1 else ())), kind)
     image = sitk.GetImageFromArray(values, isVector=channels > 1)
     image.SetSpacing(spacing)
     image.SetOrigin(origin)
-    try:
-        image.SetDirection(np.reshape(rows, (axes, axes)).T.ravel().tolist())
-    except RuntimeError as error:  # ITK refuses singular ones
-        raise GeometryError(
-            f"{name}: expected image axes at right angles, its header has sheared or singular ones ({_MATRIX[2]}). "
-            "Resample it to a regular grid first."
-        ) from error
+    image.SetDirection(direction.ravel().tolist())
     return image, _notes(header, image)
 
 

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..io.checks import read_error
+from ..io.guarded import guarded
 from ..io.raw import begins_as_gzip, check_claim
 from .accepted import Accepted
 from .geometry import scaled_lengths
@@ -32,6 +33,20 @@ _MM = {
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1e-6),
     **dict.fromkeys(("in", "inch", "inches"), 25.4),
 }
+# Fields that a header may have, by their small letters.
+_NUMBER_FIELDS = ("dimension", "spacedimension", "sizes", "spacings", "thicknesses", "axismins", "axismaxs", "oldmin")
+_NUMBER_FIELDS += ("oldmax", "min", "max", "spacedirections", "spaceorigin", "measurementframe", "byteskip", "lineskip")
+_TEXT_FIELDS = ("content", "sampleunits", "datafile", "number", "labels", "units", "spaceunits", "kinds")
+_CHOICE_FIELDS = {
+    "type": r"[a-z0-9_ ]{3,24}",
+    "endian": r"little|big",
+    "encoding": r"raw|gzip|gz|ascii|text|txt|hex",
+    "space": r"[a-z-]{3,29}|(scanner-xyz|3d-(right|left)-handed)(-time)?",
+    "centers": r"((cell|node|none|\?\?\?) ?)+",
+    "centerings": r"((cell|node|none|\?\?\?) ?)+",
+}
+_USUAL_LINE = 1000
+_USUAL_NUMBER = re.compile(r"[+-]?(\d{1,20}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,3})?")
 _NO_UNIT = ("", "?", "???", "none", "nan", "unknown")
 _PATIENT = r"(left|right)-(posterior|anterior)-superior(-time)?|[lr][pa]st?"
 
@@ -44,7 +59,7 @@ def is_nrrd(file: Path) -> bool:
 
 def read(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, list[str]]:
     """Image and notes. Raises InputError, GeometryError, NotEnoughMemory."""
-    fields, listed, end = _header(file, name)
+    fields, listed, end, longest = _header(file, name)
     sizes = _numbers(fields.get("sizes", ""))
     if [float(len(sizes))] != _numbers(fields.get("dimension", "")) or not all(1 <= n < 1e12 for n in sizes):
         raise _wrong(name, f"positive sizes of {fields.get('dimension')} axes", fields.get("sizes"))
@@ -58,16 +73,49 @@ def read(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, list[st
     if itemsize is None:
         raise _wrong(name, "a type of numbers", fields.get("type"))
     _check_data(file, fields, listed, end, int(math.prod(sizes)), itemsize, name)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
-    reader.SetImageIO("NrrdImageIO")
+    path = str(file.absolute())
     try:
-        reader.ReadImageInformation()
-        accepted.check(reader.GetSize(), reader.GetNumberOfComponents(), itemsize, name, 1.5)
-        image = reader.Execute()
+        if longest <= _USUAL_LINE and _is_usual(fields):
+            image = read_whole(path, name, accepted, itemsize)
+        else:
+            megabytes = 256.0 + 3.0 * math.prod(sizes) * itemsize / 2**20
+            call = "carlreg.volumes.nrrd:read_whole"
+            image = guarded(call, path, name, accepted, itemsize, name=name, memory_mb=megabytes)
     except RuntimeError as error:
         raise read_error(error, name) from error
     return image, _notes(fields, image, name)
+
+
+def read_whole(path: str, name: str, accepted: Accepted, itemsize: int) -> sitk.Image:
+    """What SimpleITK reads, if it is of an accepted kind. Raises as `read`, and RuntimeError."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(path)
+    reader.SetImageIO("NrrdImageIO")
+    reader.ReadImageInformation()
+    accepted.check(reader.GetSize(), reader.GetNumberOfComponents(), itemsize, name, 1.5)
+    return reader.Execute()
+
+
+def _is_usual(fields: dict[str, str]) -> bool:
+    """Whether a header holds nothing but what programs write: the library's parser crashes on, among others, long words
+    that it does not know, and works on without end on numbers that are not."""
+    for key, text in fields.items():
+        if key in _NUMBER_FIELDS:
+            words = re.sub(r"[(),]", " ", text).split()
+            known = len(words) <= 300 and all(
+                word in ("none", "nan", "NaN") or _is_usual_number(word) for word in words
+            )
+        elif key in _CHOICE_FIELDS:
+            known = re.fullmatch(_CHOICE_FIELDS[key], text.lower()) is not None
+        else:
+            known = key in _TEXT_FIELDS and len(text) <= 300 and text.isprintable()
+        if not known:
+            return False
+    return True
+
+
+def _is_usual_number(word: str) -> bool:
+    return _USUAL_NUMBER.fullmatch(word) is not None and abs(float(word)) < 1e16
 
 
 def _wrong(name: str, expected: str, got: str | None) -> InputError:
@@ -75,18 +123,21 @@ def _wrong(name: str, expected: str, got: str | None) -> InputError:
     return InputError(f"{name}: expected {expected} in its NRRD header, got {shown}. The file is damaged.")
 
 
-def _header(file: Path, name: str) -> tuple[dict[str, str], list[str], int]:
-    """Fields by name (small letters, no spaces), the lines of a list of files, and where the voxels begin."""
+def _header(file: Path, name: str) -> tuple[dict[str, str], list[str], int, int]:
+    """Fields by name (small letters, no spaces), the lines of a list of files, where the voxels begin, and how long the
+    longest line is that is no key with its value."""
     with file.open("rb") as stream:
         head = stream.read(_HEADER_BYTES)
     fields: dict[str, str] = {}
-    at = head.find(b"\n") + 1
+    at, longest = head.find(b"\n") + 1, 0
     while 0 < at < len(head):
         stop = head.find(b"\n", at)
         line, at = head[at : stop if stop >= 0 else None].rstrip(b"\r"), stop + 1 if stop >= 0 else len(head)
         if not line:
-            return fields, [], at
+            return fields, [], at, longest
         text = line.decode("utf-8", "replace")
+        if text.startswith("#") or ":=" not in text[:100]:
+            longest = max(longest, len(line))
         key, colon, value = text.partition(": ")
         if text.startswith("#") or not colon or ":=" in key:
             continue
@@ -95,10 +146,10 @@ def _header(file: Path, name: str) -> tuple[dict[str, str], list[str], int]:
             raise InputError(f"{name}: its NRRD header gives the field {key!r} twice. The file is damaged.")
         fields[key] = value.strip()
         if key == "datafile" and fields[key].upper().startswith("LIST"):
-            return fields, head[at:].decode("utf-8", "replace").splitlines(), at
+            return fields, head[at:].decode("utf-8", "replace").splitlines(), at, longest
     if "datafile" not in fields:
         raise InputError(f"{name}: its NRRD header is cut off: expected an empty line after it. Copy the file again.")
-    return fields, [], len(head)
+    return fields, [], len(head), longest
 
 
 def _numbers(text: str) -> list[float]:
