@@ -122,6 +122,7 @@ def bright_around_a_circle(scan: sitk.Image) -> sitk.Image:
     return bright
 
 
+@pytest.mark.whole
 def test_bright_filling_around_a_scan_does_not_matter(pair):
     found = carlreg.register(pair.fixed, bright_around_a_circle(pair.moving), SETTINGS)
     points = body_points(pair)
