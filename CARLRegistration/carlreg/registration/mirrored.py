@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 # Poses tried in rotation mode, and how many candidates are refined there and otherwise.
 _ROTATIONS, _KEPT_TURNED, _KEPT = 300, 5, 1
 # A likeness that no mirrored volume can exceed by much; how near to the start's one on coarse images is looked at
-# closely; and by how much local correlation must differ to mean anything.
-_ENOUGH, _NEAR, _LEAST_GAIN = 0.9, 0.95, 0.05
+# closely; by how much local correlation must differ, and what the mirrored volume must reach, to mean anything: of a
+# pair that was not found at all, one way may be more alike by chance (a chest turned by 180 degrees: 0.23 and 0.33).
+_ENOUGH, _NEAR, _LEAST_GAIN, _CREDIBLE = 0.9, 0.95, 0.05, 0.35
 
 
 def orientation_of(
@@ -45,7 +46,7 @@ def orientation_of(
 
     start: the refined winner. problem: the pair on the finer images.
     Returns as_given and mirrored (mean squared local correlation where they overlap) and ratio: how many times more
-    alike they are mirrored, by that and by the score that counts overlap; 1 at most where little is gained.
+    alike they are mirrored, by that and by the score that counts overlap; 1 at most where that means nothing.
     """
     given = problem.score(start.matrix)
     if given.similarity >= _ENOUGH:
@@ -69,7 +70,8 @@ def orientation_of(
 def _ratio(given: AffineScore, mirrored: AffineScore) -> float:
     pairs = ((given.score, mirrored.score), (given.similarity, mirrored.similarity))
     ratio = min(other / max(one, 1e-6) for one, other in pairs)
-    return ratio if min(other - one for one, other in pairs) > _LEAST_GAIN else min(ratio, 1.0)
+    credible = min(other - one for one, other in pairs) > _LEAST_GAIN and mirrored.similarity > _CREDIBLE
+    return ratio if credible else min(ratio, 1.0)
 
 
 def mirrored_volume(volume: PreparedVolume, ijk_axis: int) -> PreparedVolume:
