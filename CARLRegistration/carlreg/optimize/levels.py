@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,13 @@ from torch import Tensor
 
 from ..preprocess.prepare import PreparedVolume, level_grid
 from ..spaces import VolumeGrid
+from .bspline import control_count
 
 #: Voxels that the finest level may have; above it the finest spacing grows.
 FINEST_VOXELS = 2_600_000
+#: Controls that the finest spline may have: where voxels are much finer along one axis than along the others, they are
+#: many more than there are voxels to tell where they belong.
+MOST_CONTROLS = 600_000
 #: How far around its content the moving image is looked at, as a share of the content's diagonal.
 MOVING_MARGIN = 0.1
 #: Level spacing in finest spacings, share of the steps.
@@ -57,7 +62,10 @@ def finest_spacing(fixed: PreparedVolume) -> float:
     """The isotropic spacing (mm) of the finest level: native where that is affordable."""
     native = float(fixed.grid.spacing.min())
     spacing = native
-    while level_grid(fixed.grid, fixed.content, spacing).voxel_count > FINEST_VOXELS:
+    while (
+        level_grid(fixed.grid, fixed.content, spacing).voxel_count > FINEST_VOXELS
+        or math.prod(control_count(float(n), _CONTROL * spacing) for n in fixed.content.extent_mm) > MOST_CONTROLS
+    ):
         spacing *= 1.02
     return spacing
 
