@@ -48,6 +48,7 @@ def test_other_files_do_not_disturb(tmp_path):
         "Thumbs.db": bytes(5000),
         "a.nii": b"\x5c\x01\0\0" + bytes(400),
         "short": b"\x08\0\x16\0",
+        "counts.mrc": b"\x08\0\0\0" + b"\x20\0\0\0" * 100,
         "looks.like": b"\x08\0\x05\0CS" + b"x" * 100,
     }.items():
         (tmp_path / name).write_bytes(content)

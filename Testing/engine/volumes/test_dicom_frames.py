@@ -7,8 +7,17 @@ import pytest
 import SimpleITK as sitk
 from carlreg.errors import GeometryError, InputError
 from carlreg.volumes import read_labels, read_mask, read_volume
+from pydicom import dcmread
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from .dicom_files import (
     AXES,
@@ -126,6 +135,29 @@ def test_compressed_frames_are_sorted_and_scaled_one_by_one(tmp_path, bits, used
     for frame, k in enumerate(order):
         expected[k] = stored[k] * (1 + frame) + frame
     assert_volume(read_volume(save(made, tmp_path / "e.dcm")), expected)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+@pytest.mark.parametrize(("compressor", "syntax"), [("JPEG2000", JPEG2000Lossless), ("JPEG", JPEGLosslessSV1)])
+def test_compressed_frames_in_pieces(tmp_path, compressor, syntax, pieces):
+    """Frames that SimpleITK compressed, in another order and in pieces, with the table that assigns these."""
+    stored = np.random.default_rng(0).integers(0, 1000, (6, 32, 40)).astype(np.int16)
+    writer, frames, order = sitk.ImageFileWriter(), [], [3, 0, 5, 1, 4, 2]
+    writer.SetUseCompression(True)
+    writer.SetCompressor(compressor)
+    for k in order:
+        writer.SetFileName(str(tmp_path / "one.dcm"))
+        writer.Execute(sitk.GetImageFromArray(stored[k][None]))
+        one = dcmread(tmp_path / "one.dcm")
+        assert one.file_meta.TransferSyntaxUID == syntax
+        frames.append(next(generate_frames(one.PixelData, number_of_frames=1)))
+    made = enhanced(stored, [positions(6)[k] for k in order], rescales=[(k + 1, 0) for k in order])
+    made.PixelData = encapsulate(frames, fragments_per_frame=pieces, has_bot=True)
+    made["PixelData"].VR = "OB"
+    made["PixelData"].is_undefined_length = True
+    made.file_meta.TransferSyntaxUID = syntax
+    file = save(made, tmp_path / "many" / "e.dcm")
+    assert_volume(read_volume(file), stored * np.arange(1, 7)[:, None, None])
 
 
 def test_bits_beside_the_used_ones_do_not_count(tmp_path):

@@ -7,6 +7,9 @@ import stat
 import struct
 from pathlib import Path
 
+# What elements of these groups are written as.
+_REPRESENTATIONS = (b"AE", b"CS", b"DA", b"LO", b"OB", b"PN", b"SH", b"TM", b"UI", b"UL", b"US")
+
 
 def is_dicom(file: Path) -> bool:
     """Whether a file is DICOM by its content: the magic word, or the first element of a file without one."""
@@ -27,6 +30,8 @@ def _starts_with_element(start: bytes) -> bool:
     for order in "<>":
         group, element = struct.unpack(order + "HH", start[:4])
         if group in (2, 8) and element <= 0x0100:
-            letters = start[4:6]
-            return (letters.isalpha() and letters.isupper()) or struct.unpack(order + "I", start[4:8])[0] <= 64
+            length = struct.unpack(order + "I", start[4:8])[0]
+            if element == 0:  # the length of the group, itself of four bytes
+                return start[4:6] == b"UL" or length == 4
+            return start[4:6] in _REPRESENTATIONS or length <= 64
     return False
