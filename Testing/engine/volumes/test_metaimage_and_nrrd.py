@@ -369,7 +369,6 @@ LONG = 100_000
     ("lines", "fields"),
     [
         (("space: left-poste" + "9" * LONG, *PLACED), {}),
-        (("space: LPS", "space directions: (2,0" + " " * LONG + ",0) (0,2,0) (0,0,3)"), {}),
         (("space: LPS", "space directions: (2,1e308,0) (0.9,1.6,0) (0,0,3)"), {}),
         (("kinds: " + "x" * LONG,), {}),
         (("unheard of: " + "x" * LONG,), {}),
@@ -381,6 +380,15 @@ LONG = 100_000
 def test_nrrd_headers_that_crash_the_library_end_a_child_only(tmp_path, lines, fields):
     with pytest.raises(InputError):
         read_volume(nrrd(tmp_path / "a.nrrd", *lines, **fields))
+
+
+def test_nrrd_lines_that_are_odd_but_right_do_no_harm(tmp_path):
+    """SimpleITK's parser overruns a buffer on some; a child of it may die, or read them as they are meant."""
+    path = nrrd(tmp_path / "a.nrrd", "space: LPS", "space directions: (2,0" + " " * LONG + ",0) (0,2,0) (0,0,3)")
+    try:
+        np.testing.assert_allclose(read_volume(path).grid.spacing, (2, 2, 3))
+    except InputError as error:
+        assert "crashes on it" in str(error)
 
 
 def test_nrrd_long_values_and_comments_are_none_of_our_business(tmp_path):
