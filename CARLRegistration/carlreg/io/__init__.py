@@ -2,7 +2,9 @@
 
 checks           paths and kinds of images, and the errors they raise
 guarded          a reader in a child process, with limits of time and memory
-nifti_header     fields of NIfTI-1 headers: read, judged, made
+nifti_header     fields of NIfTI-1 headers: read, made
+nifti_geometry   where a NIfTI file's voxels lie, and what its header says against itself
+raw              bytes of voxels out of files, plain and packed
 nifti_writing    .nii.gz, fast and in parts
 writing          images and transforms by SimpleITK, read again to be sure that they are whole
 endings          endings of names that can be written
