@@ -115,6 +115,8 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
             f"{name}: expected a TOML file of at most {_size(_MOST_TOML_BYTES)} with lines of at most "
             f"{_LONGEST_TOML_LINE} letters; it has more."
         )
+    if any(_dots_in_names(line) > DEEPEST for line in text.splitlines()):
+        raise InputError(f"{name}: expected a TOML file; its names are nested too deeply.")
     try:
         content = tomllib.loads(text)
     except (RecursionError, MemoryError) as error:
@@ -122,6 +124,11 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     except (ValueError, OverflowError) as error:
         raise InputError(f"{name}: expected a TOML file: {_short(error)}.") from error
     return _checked(content, name, "a TOML file")
+
+
+def _dots_in_names(line: str) -> int:
+    """How many dots join the names in a line; all of the line where names may stand in it anywhere."""
+    return (line if "{" in line else line.partition("=")[0]).count(".") if len(line) > DEEPEST else 0
 
 
 def read_toml(path: str | os.PathLike, name: str) -> dict[str, Any]:
@@ -187,9 +194,7 @@ def _checked(content: Any, name: str, expected: str) -> Any:
             if abs(value) >= _LARGEST_WHOLE:
                 raise InputError(f"{name}: a whole number in it is too large ({shown(value, 24)}).")
         elif isinstance(value, str) and not _is_text(value):
-            raise InputError(
-                f"{name}: a text in it is no Unicode ({value.encode('utf-8', 'backslashreplace')[:40]!r})."
-            )
+            raise InputError(f"{name}: a text in it has letters that no text has (zero bytes, halves of letters).")
     return content
 
 
