@@ -22,6 +22,7 @@ _CHUNK = 2**15
 _COARSE = 4
 _TOLERANCE = 1e-3  # of the forward field's spacing
 _STEPS = 40
+_ALIKE = 1.3  # images of about the same size
 
 
 def invert(
@@ -45,6 +46,9 @@ def invert(
         best = overlap.argmax(axis=1)
         if len(set(best.tolist())) == 3:
             spacing = transform.grid.spacing[best]
+        size = abs(float(np.linalg.det(transform.affine_lps[:3, :3]))) ** (1 / 3)
+        if not 1 / _ALIKE < size < _ALIKE:  # the field's nodes are as far apart as in the other image's millimeters
+            spacing = size * spacing
     else:
         spacing = np.full(3, float(spacing_mm))
     low = -0.5 * moving_grid.spacing

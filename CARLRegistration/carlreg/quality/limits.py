@@ -7,8 +7,8 @@ WORDS = ("good", "check", "poor")
 #: What limits in mm are written for; see `limits_for`.
 TYPICAL_BODY_MM, TYPICAL_VOXEL_MM = 400.0, 2.0
 
-#: Beyond the first limit the word is `check`, beyond the second `poor`; "below" says in which direction. Those in mm
-#: are for a body of `TYPICAL_BODY_MM`.
+#: Beyond the first limit the word is `check`, beyond the second `poor` (None: never); "below" says in which direction.
+#: Those in mm are for a body of `TYPICAL_BODY_MM`.
 LIMITS: dict[str, dict] = {
     "fold_percent": {
         "check": 0.0,
@@ -107,6 +107,18 @@ LIMITS: dict[str, dict] = {
         "unit": "mm",
         "meaning": "90 % of the body, where it is known, is less uncertain than this",
     },
+    "size_factor": {
+        "check": 1.3,
+        "poor": None,
+        "unit": "times",
+        "meaning": "how much larger or smaller the moving image is than the fixed one",
+    },
+    "length_factor": {
+        "check": 1.4,
+        "poor": None,
+        "unit": "times",
+        "meaning": "how much more so along one direction than along the others",
+    },
     "unknown_percent": {
         "check": 70.0,
         "poor": 97.0,
@@ -147,5 +159,8 @@ def shown(value: float, digits: int) -> str:
 def word_of(name: str, value: float, table: dict[str, dict] = LIMITS) -> str:
     """The word for a metric of LIMITS, or of a table like it."""
     limits = table[name]
-    beyond = (lambda limit: value < limit) if limits.get("below") else (lambda limit: value > limit)
+
+    def beyond(limit: float | None) -> bool:
+        return limit is not None and (value < limit if limits.get("below") else value > limit)
+
     return "poor" if beyond(limits["poor"]) else "check" if beyond(limits["check"]) else "good"

@@ -101,6 +101,7 @@ def measure(
             **metrics.jacobian_metrics(jacobian, body),
             **metrics.fold_regions(jacobian, body, fixed_grid),
         },
+        "size": metrics.size_change(transform.affine_lps),
         "inverse_error_mm": None,
         "overlap_percent": overlap_percent,
         "labels": None,

@@ -40,6 +40,13 @@ def size_mm(body: np.ndarray, grid: VolumeGrid) -> float:
     return float(np.linalg.norm(lengths))
 
 
+def size_change(affine_lps: np.ndarray) -> dict[str, float]:
+    """`mean`: how many times as large the moving image is; `stretched`: how much more so along one direction."""
+    longest, middle, shortest = np.linalg.svd(affine_lps[:3, :3], compute_uv=False)
+    alone = longest / middle if longest * shortest > middle**2 else shortest / middle
+    return {"mean": float(np.cbrt(longest * middle * shortest)), "stretched": float(alone)}
+
+
 def percentiles(array: np.ndarray, percents=(1.0, 99.0)) -> tuple[float, float]:
     """From a regular sample of about a million voxels."""
     step = max(1, round((array.size / 1e6) ** (1 / 3)))

@@ -87,7 +87,14 @@ def _weak_similarity(quality: dict) -> float | None:
 
 def _inverse_voxels(quality: dict) -> float | None:
     mean, voxel = _block(quality, "inverse_error_mm", "mean"), _block(quality, "notes", "moving_voxel_mm")
-    return None if mean is None else mean / (voxel or 1.0)
+    # There and back is told in fixed space, where voxels of a larger image are as much smaller.
+    return None if mean is None else mean * (_block(quality, "size", "mean") or 1.0) / (voxel or 1.0)
+
+
+def _factor(quality: dict, key: str) -> float | None:
+    """A ratio of sizes, or its inverse where that is the larger one."""
+    ratio = _block(quality, "size", key)
+    return max(ratio, 1 / ratio) if ratio else None
 
 
 def _change(quality: dict, block: str, key: str) -> float | None:
@@ -131,6 +138,8 @@ def _words(quality: dict) -> dict[str, str]:
         "dice_after": figure("labels", "after", "mean"),
         "landmarks_before": figure("landmarks", "before", "mean_mm"),
         "landmarks_after": figure("landmarks", "after", "mean_mm"),
+        "size": figure("size", "mean", digits=1),
+        "stretched": figure("size", "stretched", digits=1),
     }
 
 
@@ -235,6 +244,19 @@ _CHECKS = (
         lambda q: _block(q, "uncertainty", "p90_mm"),
         "A tenth of the body is uncertain by more than {value:.1f} mm.",
         "90 % of the body where it is known is uncertain by less than {value:.1f} mm.",
+    ),
+    _Check(
+        "size_factor",
+        lambda q: _factor(q, "mean"),
+        "The moving image is {size} times as large as the fixed one: check its voxel size.",
+        "Both images are of about the same size.",
+    ),
+    _Check(
+        "length_factor",
+        lambda q: _factor(q, "stretched"),
+        "Along one direction the moving image is {stretched} times as long as along the others, compared with the "
+        "fixed one: check its voxel size and the distance between its slices.",
+        "Both images have about the same proportions.",
     ),
     _Check(
         "unknown_percent",

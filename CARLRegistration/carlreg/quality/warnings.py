@@ -25,6 +25,7 @@ def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
     found = [faults[name] for name in _FIRST if name in faults]
     if "overlap_percent" in faults:
         found += _why_little(quality)
+    found += [faults[name] for name in ("size_factor", "length_factor") if name in faults]
     covered = quality["notes"].get("field_covers_percent")
     if covered is not None and covered < LITTLE_COVER_PERCENT:
         found.append(

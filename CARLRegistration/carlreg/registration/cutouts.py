@@ -97,6 +97,18 @@ def aligned_part(
     return cut, cut.turned([best, *starts])
 
 
+def found_starts(
+    pair: PreparedPair,
+    candidates: list[AffineCandidate],
+    settings: RegistrationSettings,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[CutOut | None, list[AffineCandidate]]:
+    """The pair as one of a part and a whole (None where it is none), and its starts, best first."""
+    part = aligned_part(pair, candidates, settings, device, progress)
+    return part or (None, best_candidates(candidates, pair, settings, device, progress))
+
+
 def suspected(pair: PreparedPair) -> CutOut | None:
     """The pair as one of a part and a whole, where sizes and shape allow it."""
     fixed, moving = pair.fixed, pair.moving

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
@@ -20,13 +21,14 @@ from ..settings import RegistrationSettings
 from ..uncertainty import uncertainty_of
 from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
-from .cutouts import aligned_part
+from .cutouts import found_starts
 from .field import check_field_spacing, delivered, optimized_field
 from .mirrored import orientation_of
 from .pair import as_volume, dicom_info, prepare_pair
 from .predict import predict
 from .residual import network_residual, residual_of
 from .result import RegistrationResult
+from .sizes import size_of
 from .starts import affine_candidates, best_candidates, check_initial, fine_problem, refined_winner
 
 #: Stages, with their usual share of the time.
@@ -89,15 +91,21 @@ def register_pair(
         prediction = predict(loaded, pair, settings.grid, device)
     with progress.stage("starts", "scoring candidate starts"):
         candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
-        part = aligned_part(pair, candidates, settings, device, progress)
-        starts = part[1] if part else best_candidates(candidates, pair, settings, device, progress)
+        part, starts = found_starts(pair, candidates, settings, device, progress)
+        resized = size_of(pair, part, starts, settings, device, progress)
+        if resized is not None:
+            # From here to the end with the moving volume as large as the fixed one.
+            pair, initial_transform = resized.of_pair(pair), resized.of_transform(initial_transform)
+            prediction = predict(loaded, pair, settings.grid, device)
+            candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
+            part, starts = found_starts(pair, candidates, settings, device, progress)
         shown = pair  # to the network
-        if part:
-            pair, shown = part[0].pair, part[0].likewise(starts[0].matrix)
+        if part is not None:
+            pair, shown = part.pair, part.likewise(starts[0].matrix)
             prediction = predict(loaded, shown, settings.grid, device)
     with progress.stage("affine", "refining the affine"):
         problem = fine_problem(pair, settings, device)
-        if part:
+        if part is not None:
             start = replace(starts[0], score=problem.score(starts[0].matrix).score)
         else:
             start = refined_winner(starts, problem, settings, progress)
@@ -115,6 +123,10 @@ def register_pair(
         uncertainty, reason = uncertainty_of(
             answer, loaded, transform, pair.fixed, pair.moving, fixed.grid, optimized=optimized
         )
+    if resized is not None:
+        transform = replace(transform, affine_lps=np.linalg.inv(resized.matrix) @ transform.affine_lps)
+        if uncertainty is not None:
+            uncertainty = replace(uncertainty, transform=transform, moving_grid=moving.grid)
     if not any(loaded.trained.values()):
         warnings.append(f"{settings.model} ran with untrained weights; its prediction means nothing.")
     return RegistrationResult(
@@ -142,6 +154,7 @@ def register_pair(
             "control_spacing_mm": spline.spacing_mm,
             **folds,
             "orientation": orientation,
+            **({} if resized is None else {"moving_resized_by": resized.factors.tolist()}),
             **dicom_info(fixed, moving),
         },
         timings=list(progress.timings),

@@ -35,7 +35,7 @@ from .predict import NetworkPrediction, PointMap
 log = logging.getLogger(__name__)
 
 # Poses tried in rotation mode, and voxels along the longer image there; below, where shifts alone are searched.
-_ROTATIONS, ROTATION_SIZE = 800, 26
+ROTATIONS, ROTATION_SIZE = 800, 26
 COARSE_SIZE = 40
 # Share of the best start's score from which others are looked at more closely; different contrasts score alike.
 _LEADING, _LEADING_CONTRASTS = 0.9, 0.75
@@ -87,7 +87,7 @@ def affine_candidates(
     if settings.robustness == "rotation":
         spacing = search_spacing(fixed, moving, ROTATION_SIZE)
         one, other = (search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving))
-        poses = search(one, other, rotations(_ROTATIONS), keep=16, progress=progress)
+        poses = search(one, other, rotations(ROTATIONS), keep=16, progress=progress)
         found += [AffineCandidate("rotation search", entry.matrix) for entry in poses]
     return distinct(found, fixed.content.center_lps, diagonal_mm / 2, closer_than_mm=ALIKE * diagonal_mm)
 
@@ -110,7 +110,7 @@ def searched(
         for entry in search(*images(COARSE_SIZE), rotations(1), least_overlap=share)
     ]
     if settings.robustness == "rotation":
-        poses = search(*images(ROTATION_SIZE), rotations(_ROTATIONS), keep=16, least_overlap=0.9, progress=progress)
+        poses = search(*images(ROTATION_SIZE), rotations(ROTATIONS), keep=16, least_overlap=0.9, progress=progress)
         found += [AffineCandidate("rotation search", entry.matrix) for entry in poses]
     return found
 

@@ -202,3 +202,16 @@ def test_the_size_of_a_body(factor):
     grid = VolumeGrid((60, 50, 40), factor * np.array([1.0, 2.0, 3.0]), np.zeros(3), np.eye(3))
     assert metrics.size_mm(body, grid) == pytest.approx(factor * np.linalg.norm([30.0, 80.0, 60.0]))
     assert metrics.size_mm(np.zeros_like(body), grid) == pytest.approx(np.linalg.norm(grid.extent_mm))
+
+
+def test_how_much_larger_the_moving_image_is():
+    turn = np.asarray(OBLIQUE)
+    matrix = np.eye(4)
+    for stretches, mean, stretched in (
+        ((1.8, 1.8, 1.8), 1.8, 1.0),
+        ((1, 1, 2), 2 ** (1 / 3), 2.0),
+        ((0.4, 1, 1), 0.4 ** (1 / 3), 0.4),
+    ):
+        matrix[:3, :3] = turn @ np.diag(stretches) @ turn.T
+        found = metrics.size_change(matrix)
+        assert found["mean"] == pytest.approx(mean) and found["stretched"] == pytest.approx(stretched)

@@ -133,6 +133,8 @@ def test_limits_are_documented_and_in_order():
     for name, limits in LIMITS.items():
         assert limits["meaning"], name
         first, second = limits["check"], limits["poor"]
+        if second is None:
+            continue
         assert first > second if limits.get("below") else first < second
     assert WORDS == ("good", "check", "poor")
     assert set(LIMITS) >= {check["name"] for check in verdict(GOOD)["checks"]}
@@ -145,7 +147,9 @@ def test_the_documents_name_the_limits():
         sorted(float(n) for cell in row for n in re.findall(r"-?\d+\.?\d*", cell.replace("90 %", ""))) for row in rows
     ]
     numbers = sorted(number for row in told for number in row)
-    assert numbers == sorted(limit for limits in LIMITS.values() for limit in (limits["check"], limits["poor"]))
+    assert numbers == sorted(
+        limit for limits in LIMITS.values() for limit in (limits["check"], limits["poor"]) if limit is not None
+    )
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1.0, 1e3])
@@ -168,3 +172,21 @@ def test_small_figures_are_told_with_the_digits_that_count():
     places = {"landmarks__before__mean_mm": 9e-4, "landmarks__after__mean_mm": 1.234e-4, "uncertainty__median_mm": 2e-4}
     reasons = " ".join(verdict(changed(**places))["reasons"])
     assert "0.00012 mm" in reasons and "0.0009 mm" in reasons and "less than 0.0002 mm" in reasons
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ({"mean": 1.8, "stretched": 1.1}, "1.8 times as large"),
+        ({"mean": 0.55, "stretched": 0.9}, "0.6 times as large"),
+        ({"mean": 1000.0, "stretched": 1.0}, "1000.0 times as large"),
+        ({"mean": 1.26, "stretched": 2.0}, "2.0 times as long as along the others"),
+        ({"mean": 0.8, "stretched": 0.5}, "0.5 times as long as along the others"),
+    ],
+)
+def test_another_size_is_told(size, words):
+    quality = changed(inverse_error_mm=None) | {"size": size}
+    found = verdict(quality)
+    assert found["word"] == "check" and len(found["reasons"]) == 1
+    assert words in found["reasons"][0] and "check its voxel size" in found["reasons"][0]
+    assert verdict(changed() | {"size": {"mean": 1.2, "stretched": 1.3}})["word"] == "good"

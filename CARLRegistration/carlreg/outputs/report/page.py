@@ -130,7 +130,8 @@ def _summary(case: ReportCase) -> str:
         if limits:
             value = "-" if check["value"] is None else format(check["value"], ".3g")
             sign = "below" if limits.get("below") else "above"
-            asked = f"check {sign} {limits['check']:g}, poor {sign} {limits['poor']:g} {limits['unit']}"
+            poor = "never poor" if limits.get("poor") is None else f"poor {sign} {limits['poor']:.4g} {limits['unit']}"
+            asked = f"check {sign} {limits['check']:.4g}, {poor}"
             rows.append(
                 f'<tr><td class="word-{esc(check["word"])}">{esc(check["word"])}</td><td>{esc(limits["meaning"])}</td>'
                 f'<td class="n">{value}</td><td>{esc(asked)}</td></tr>'
