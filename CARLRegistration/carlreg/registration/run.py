@@ -29,7 +29,7 @@ from .predict import predict
 from .residual import network_residual, residual_of
 from .result import RegistrationResult
 from .sizes import size_of
-from .starts import affine_candidates, best_candidates, check_initial, fine_problem, refined_winner
+from .starts import affine_candidates, check_initial, fine_problem, refined_winner
 
 #: Stages, with their usual share of the time.
 STAGE_WEIGHTS: dict[str, float] = {
