@@ -21,6 +21,7 @@ TESTING = Path(__file__).resolve().parents[1]
 ENGINE = TESTING.parent / "CARLRegistration"
 sys.path[:0] = [str(TESTING), str(ENGINE)]
 
+from fuzz.counts import read_counts  # noqa: E402
 from fuzz.readers import ACCEPTED, READERS, REFUSED  # noqa: E402
 
 HANG_SECONDS, MOST_MEGABYTES = 30, 2048
@@ -47,8 +48,6 @@ class Outcome:
 
 def fuzz(name: str, seconds: float, runs: int, seed: int, keep: Path) -> Outcome:
     """Fuzz one reader for some seconds (0: no limit) and inputs (0: no limit), going on after each crash."""
-    from fuzz.target import read_counts
-
     outcome, end, tries = Outcome(), time.monotonic() + (seconds or 1e9), 0
     while time.monotonic() < end and tries < 20 and (not runs or outcome.counts.get("inputs", 0) < runs):
         tries += 1

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import mmap
 import random
 import shutil
-import struct
 import sys
 import traceback
 from pathlib import Path
@@ -23,31 +21,9 @@ with atheris.instrument_imports(include=["carlreg"]):
     for _name in ("formats.applying", "formats.reading", "formats.surfaces", "training.settings", "volumes"):
         importlib.import_module(f"carlreg.{_name}")
 
+from .counts import Counts
 from .mutate import mutated
-from .readers import ACCEPTED, READERS, REFUSED, Absurd, Reader
-
-#: What is counted, in the order of the file of counts: 8 bytes each.
-COUNTED = ("inputs", REFUSED, ACCEPTED, "raw", "absurd")
-
-
-class Counts:
-    """Counters in a file that survive whatever ends the process."""
-
-    def __init__(self, path: Path) -> None:
-        with path.open("w+b") as file:
-            file.write(bytes(8 * len(COUNTED)))
-            file.flush()
-            self._memory = mmap.mmap(file.fileno(), 8 * len(COUNTED))
-
-    def add(self, name: str) -> None:
-        at = 8 * COUNTED.index(name)
-        (value,) = struct.unpack_from("<q", self._memory, at)
-        struct.pack_into("<q", self._memory, at, value + 1)
-
-
-def read_counts(path: Path) -> dict[str, int]:
-    content = path.read_bytes().ljust(8 * len(COUNTED), b"\0")
-    return dict(zip(COUNTED, struct.unpack(f"<{len(COUNTED)}q", content), strict=True))
+from .readers import READERS, Absurd, Reader
 
 
 def where(error: BaseException) -> str:
