@@ -99,6 +99,34 @@ def test_the_views_come_back_where_the_module_was_not_opened(host, section, tmp_
         moduleWidget.enter()
 
 
+@pytest.mark.parametrize("priority", [-1.0, 1.0], ids=["after the module", "before the module"])
+def test_the_views_come_back_whoever_hears_of_the_scene_first(host, section, tmp_path, priority):
+    """The selectors of the views make their lists anew at the same event, and may say None to a view."""
+    unusual()
+    before = state()
+    section.ui.checkerboardModeButton.click()
+    host.save_scene(tmp_path / "scene.mrb")
+    section.leave()
+    selectors = [one for name in ("Red", "Yellow", "Green") for one in host.layout.lists(name).selectors.values()]
+    try:
+        for selector in selectors:
+            _listenAgain(selector, priority)
+        host.load_scene(tmp_path / "scene.mrb", clear=False)
+        host.process_events(0.05)
+        assert state()["layers"] == before["layers"] and state()["slices"] == before["slices"]
+    finally:
+        for selector in selectors:
+            _listenAgain(selector, 0.0)
+
+
+def _listenAgain(selector, priority):
+    scene, was = selector.mrmlScene(), selector.blockSignals(True)
+    selector._observer_priority = priority
+    selector.setMRMLScene(None)
+    selector.setMRMLScene(scene)
+    selector.blockSignals(was)
+
+
 def test_a_scene_added_in_the_middle_ends_it(host, section, tmp_path):
     """Its views are shown then, as always when a scene is added."""
     unusual()

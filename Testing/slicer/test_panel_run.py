@@ -119,7 +119,7 @@ def test_cancel_from_the_panel(host, panel, pair, tmp_path, heldEngine):
     waitForStage(host, panel, ": step")
     panel.ui.applyButton.click()
     assert panel.ui.applyButton.text == "Cancelling ..." and not panel.ui.applyButton.enabled
-    waitForEnd(host, panel, 10)
+    waitForEnd(host, panel)
     assert panel.ui.warningLabel.text == "Cancelled; nothing was changed." and panel.ui.applyButton.text == "Apply"
     assert slicer.mrmlScene.GetNumberOfNodes() == count and list((tmp_path / "temporary").iterdir()) == []
 
