@@ -286,12 +286,25 @@ def test_slices_that_a_segmentation_leaves_out_are_empty(tmp_path, masks):
     assert_volume(volume, masks[1][1:7] * 1 + masks[3][1:7] * 3, moved(0, 0, 3))
 
 
+@pytest.mark.parametrize("kept", [[3], [3, 4], [2, 3, 4]], ids=str)
+def test_a_segmentation_of_few_slices_gets_empty_ones_around(tmp_path, masks, kept):
+    mask = np.zeros_like(masks[1])
+    mask[kept] = masks[1][3]
+    file = save(segmentation({1: mask}), tmp_path / "s.dcm")
+    volume = read_volume(file)
+    assert volume.grid.size_ijk[2] == 4 and volume.array.sum() == mask.sum()
+    scan = read_volume(save(enhanced(values(8), positions(8)), tmp_path / "scan" / "e.dcm"))
+    np.testing.assert_array_equal(read_mask(file, scan).array, mask)
+
+
 def test_segments_that_overlap_ask_which(tmp_path, masks):
     masks[3][3:6, 2:5, 1:3] = True
     file = save(segmentation(masks), tmp_path / "s.dcm")
     with pytest.raises(InputError, match=r"overlap(?s:.*)1: segment 1 organ 1(?s:.*)2: segment 3 organ 3"):
         read_volume(file)
     assert read_volume(file, frame_group=1).array.sum() == masks[1].sum()
+    with pytest.raises(InputError, match=r"frame_group of carlreg\.volumes\.read_volume N"):
+        read_volume(file, "fixed mask")
 
 
 def test_fractions_are_fractions(tmp_path, masks):

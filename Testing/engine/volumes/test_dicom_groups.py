@@ -154,6 +154,20 @@ def test_stacks_beside_each_other_are_listed_and_chosen(tmp_path):
         np.testing.assert_allclose(volume.grid.origin_lps, moved(x, 0, 0))
 
 
+def test_stacks_behind_each_other_with_a_gap_are_listed_and_chosen(tmp_path):
+    stored = values(12)
+    places = [moved(z=3.0 * n + 40 * (n // 6)) for n in range(12)]
+    groups = lambda n: {"FrameContentSequence": sequence(StackID=str(n // 6 + 1))}  # noqa: E731
+    file = save(enhanced(stored, places, groups=groups), tmp_path / "e.dcm")
+    with pytest.raises(InputError, match=r"1: StackID 1, 6 slices\n  2: StackID 2, 6 slices"):
+        read_volume(file)
+    second = read_volume(file, frame_group=2)
+    np.testing.assert_array_equal(second.array, stored[6:])
+    np.testing.assert_allclose(second.grid.origin_lps, moved(z=58))
+    whole = [moved(z=3.0 * n) for n in range(12)]
+    np.testing.assert_array_equal(read_volume(save(enhanced(stored, whole, groups=groups), file)).array, stored)
+
+
 def test_what_varies_from_slice_to_slice_of_one_volume_is_no_choice(tmp_path):
     """Times, echo numbers of a slab, acquisitions of a table that moves on: still one volume."""
     save_series(

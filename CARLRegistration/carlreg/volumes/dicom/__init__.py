@@ -26,6 +26,8 @@ def read_series(path: Path, name: str, group: int | None = None) -> tuple[sitk.I
 
 def group_option(name: str) -> str:
     """The option of the commands that chooses one volume of several, for the input that messages call `name`."""
+    if name.startswith(("fixed mask", "moving mask", "fixed labels", "moving labels", "mask", "labels")):
+        return "frame_group of carlreg.volumes.read_volume"  # no command has an option for these
     side = next((f"{side}-" for side in ("fixed", "moving") if name.startswith(side)), "")
     return f"--{side}dicom-frame-group"
 

@@ -93,6 +93,8 @@ def split(frames: Sequence[Frame]) -> list[Group]:
         for trait in _APART:
             if trait in traits and _interleaved(traits[trait][0], places):
                 return _parts(frames, [trait], traits)
+        if "StackID" in traits and not _is_even(frames, along):
+            return _parts(frames, ["StackID"], traits)
         return [Group("", list(frames))]
     chosen = _telling(traits, places, most)
     if chosen:
@@ -224,6 +226,16 @@ def _interleaved(codes: np.ndarray, places: np.ndarray) -> bool:
         if np.count_nonzero(codes == code) > 1
     )
     return any(second[0] < first[1] for first, second in pairwise(ranges))
+
+
+def _is_even(frames: Sequence[Frame], along: np.ndarray) -> bool:
+    """Whether frames lie on one straight line at about equal distances."""
+    order = np.argsort(along, kind="stable")
+    places = np.array([frame.position for frame in frames], dtype=float)[order]
+    steps = np.diff(along[order])
+    step, line = float(np.median(steps)), np.linspace(places[0], places[-1], len(places))
+    off = float(np.linalg.norm(places - line, axis=1).max())
+    return bool(np.abs(steps - step).max() <= 0.25 * step and off <= 0.25 * step)
 
 
 def _parts(frames: Sequence[Frame], names: Sequence[str], traits: dict) -> list[Group]:

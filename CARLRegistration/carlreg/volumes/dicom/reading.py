@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from ...errors import GeometryError, InputError, NotEnoughMemory
+from ...errors import InputError, NotEnoughMemory
+from ...io.checks import MIN_VOXELS_PER_AXIS
 from .folder import Series, check_series, series_of_file, series_of_folder
 from .geometry import Placed, place
 from .groups import Group, choose, listing, split
@@ -41,7 +43,7 @@ def _read(path: Path, name: str, group: int | None, option: str) -> tuple[sitk.I
     else:
         frames = choose(_without_copies(series.frames, name, notes), name, group, option)
         _check_mosaic(frames, name)
-        placed = _placed(frames, name, notes, option, sparse=kind == LABEL_MAP)
+        placed = place(frames, name, notes, sparse=kind == LABEL_MAP)
         image = read_image(placed, name, notes)
     if kind == DOSE:
         notes.append(
@@ -54,20 +56,6 @@ def _read(path: Path, name: str, group: int | None, option: str) -> tuple[sitk.I
     if group is not None:
         attributes["FrameGroup"] = str(group)
     return image, attributes, notes
-
-
-def _placed(frames: list[Frame], name: str, notes: list[str], option: str, sparse: bool) -> Placed:
-    """The sorted frames; where they form no grid but several stacks of them do, the refusal lists these."""
-    try:
-        return place(frames, name, notes, sparse)
-    except GeometryError as error:
-        stacks: dict[str, list[Frame]] = {}
-        for frame in frames:
-            stacks.setdefault(frame.traits.get("StackID", ""), []).append(frame)
-        if len(stacks) < 2:
-            raise
-        found = [Group(f"StackID {stack}", members) for stack, members in sorted(stacks.items())]
-        raise GeometryError(f"{error} It holds several stacks:\n{listing(found)}") from error
 
 
 def _check_mosaic(frames: Sequence[Frame], name: str) -> None:
@@ -116,7 +104,7 @@ def _segmentation(
     found = [Group(f"segment {n} {first.segments.get(n, '')}".strip(), by_segment[n]) for n in numbers]
     if group is not None and not 1 <= group <= len(found):
         raise InputError(f"{name}: {option} {group}: expected one of its {len(found)} segments:\n{listing(found)}")
-    every = place(_one_per_place(series.frames), name, notes, sparse=True)
+    every = _padded(place(_one_per_place(series.frames), name, notes, sparse=True))
     wanted = numbers if group is None else [numbers[group - 1]]
     if len(wanted) > 1 and first.fraction is not None:
         raise InputError(f"{name}: fractions of {len(found)} segments. Choose one with {option} N:\n{listing(found)}")
@@ -143,6 +131,18 @@ def _segmentation(
         told = ", ".join(f"{n} {first.segments.get(n, '')}".strip() for n in wanted[:20])
         notes.append(f"{name}: a segmentation with {len(wanted)} segments, read as one label map: {told}.")
     return image, every
+
+
+def _padded(every: Placed) -> Placed:
+    """With empty slices around, where a segmentation tells of fewer than a volume must have: it leaves these out."""
+    lacking = MIN_VOXELS_PER_AXIS - every.count
+    if lacking <= 0:
+        return every
+    before = lacking // 2
+    normal = np.array(every.direction).reshape(3, 3)[:, 2]
+    origin = tuple((np.array(every.origin) - before * every.spacing[2] * normal).tolist())
+    numbers = [number + before for number in every.numbers]
+    return replace(every, origin=origin, count=MIN_VOXELS_PER_AXIS, numbers=numbers)
 
 
 def _one_per_place(frames: Sequence[Frame]) -> list[Frame]:
