@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from .fields import affine_after_field, displacement, statistics
 
 _MOST_CHECKED = 4_000_000
 _SLAB_VOXELS = 2**18
+# What an inverse may be off, as shares of the volume's diagonal and of a voxel, the larger of both.
+_OF_DIAGONAL, _OF_VOXEL = 1 / 800, 1 / 4
 _ITERATIONS, _POINT_TOLERANCE = 60, 1e-5
 
 
@@ -36,7 +39,7 @@ def inverse_of(
     target: VolumeGrid | None,
     *,
     spacing_mm: float | None = None,
-    tolerance_mm: float = 0.5,
+    tolerance_mm: float | None = None,
     check: Callable[[], None] | None = None,
 ) -> Inverse:
     """The inverse of a transform from a volume's points (domain) to another's (target), on the target and a margin.
@@ -44,7 +47,7 @@ def inverse_of(
     Args:
         domain, target: InputError when one is None and the transform is not linear.
         spacing_mm: of the inverse field; None = the field's own. tolerance_mm: an error above it counts as "not
-        inverted".
+        inverted"; None = a share of the target's size or of its voxels, about 0.5 mm for a head or a trunk.
     Returns: Inverse; its report: `error_mm` (mean, p99, max of going there and back, over the target's points that come
         from the domain and were inverted), `not_inverted_percent` (of the points of the side where more are lost: no
         point maps to them, or several do), `not_inverted_box_lps` (two corners on the target's side, or None),
@@ -60,8 +63,15 @@ def inverse_of(
         check()
     found, counts = invert(physical, target, spacing_mm=spacing_mm)
     result = found.to_sitk()
+    if tolerance_mm is None:
+        tolerance_mm = _tolerance(target)
     report, failed = _judged(transform, result, domain, target, tolerance_mm, check)
     return Inverse(result, {**report, "nodes": counts["nodes"], "without_inverse": counts["without_inverse"]}, failed)
+
+
+def _tolerance(grid: VolumeGrid) -> float:
+    voxel = float(np.exp(np.log(grid.spacing).mean()))
+    return max(_OF_DIAGONAL * float(np.linalg.norm(grid.extent_mm)), _OF_VOXEL * voxel)
 
 
 def _judged(transform, inverse, domain, target, tolerance_mm, check) -> tuple[dict, sitk.Image]:
@@ -115,7 +125,8 @@ def _box(mask: np.ndarray, grid: VolumeGrid) -> list[list[float]] | None:
         return None
     low, high = (np.array([f(i), f(j), f(k)], dtype=float) for f in (np.min, np.max))
     corners = grid.cropped(low.astype(int), high.astype(int) + 1).corners_lps()
-    return [np.round(corners.min(axis=0), 2).tolist(), np.round(corners.max(axis=0), 2).tolist()]
+    digits = max(2, 2 - math.floor(math.log10(float(grid.spacing.min()))))
+    return [np.round(corners.min(axis=0), digits).tolist(), np.round(corners.max(axis=0), digits).tolist()]
 
 
 def map_points_back(transform: sitk.Transform, inverse: sitk.Transform, points_lps) -> tuple[np.ndarray, np.ndarray]:

@@ -128,6 +128,24 @@ def test_where_there_is_no_inverse_is_told():
     assert mask.sum() > 0 and VolumeGrid.of(inverse.failed).same_as(volume)
 
 
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_where_there_is_no_inverse_is_told_at_any_size(factor):
+    """What counts as an error goes with the volume: the same share is lost of a mouse and of a landscape."""
+
+    def lost(factor: float) -> dict:
+        grid = VolumeGrid((31, 31, 31), (2.0 * factor,) * 3, (-30.0 * factor,) * 3, np.eye(3))
+        k, j, i = np.meshgrid(*(np.arange(31) * 2.0 - 30,) * 3, indexing="ij")
+        field = np.zeros((31, 31, 31, 3), np.float32)
+        field[..., 0] = -14 * factor * np.exp(-((i - 10) ** 2 + j**2 + k**2) / (2 * 6.0**2)) * (i - 10) / 6
+        return formats.inverse_of(PhysicalTransform(np.eye(4), field, grid).to_sitk(), grid, grid).report
+
+    one, other = lost(1.0), lost(factor)
+    assert 0 < one["not_inverted_percent"] < 20
+    assert other["not_inverted_percent"] == pytest.approx(one["not_inverted_percent"], rel=0.02)
+    assert other["tolerance_mm"] == pytest.approx(factor * one["tolerance_mm"])
+    np.testing.assert_allclose(other["not_inverted_box_lps"], factor * np.array(one["not_inverted_box_lps"]), rtol=0.01)
+
+
 def test_linear_parts(oblique):
     turn = np.eye(4)
     turn[:3, :3] = rotation((1, 1, 2), 33)
