@@ -138,11 +138,10 @@ class Staging:
     def _part_in(self, here: Path) -> Path:
         part = hidden_path(here, self._number, PART)
         if part not in self._parts:
-            missing = [parent for parent in (here, *here.parents) if not parent.exists()]
-            here.mkdir(parents=True, exist_ok=True)
-            self._new_parents += missing
-            sweep([here])
             self._parts.append(part)
+            self._new_parents += [parent for parent in (here, *here.parents) if not parent.exists()]
+            here.mkdir(parents=True, exist_ok=True)
+            sweep([here])
             part.mkdir()
         return part
 
@@ -239,11 +238,14 @@ def staging(final: bool = True) -> Iterator[Staging]:
     try:
         try:
             yield stage
-            stage.commit()
         except OSError as error:
             if error.errno in DISK_ERRORS | _PLACE_ERRORS or _is_within(error.filename, stage._parts):
                 raise not_written(stage._targets, error) from error
             raise
+        try:
+            stage.commit()
+        except OSError as error:
+            raise not_written(stage._targets, error) from error
     finally:
         stage.undo()
         _places.update(part.parent for part in stage._parts)
@@ -362,7 +364,10 @@ def _identity(there: Iterable[Path]) -> frozenset:
 
 
 def _is_within(name, folders: list[Path]) -> bool:
-    return isinstance(name, (str, os.PathLike)) and any(folder in Path(name).parents for folder in folders)
+    """Whether something is one of the folders, in one, or above one."""
+    if not isinstance(name, (str, os.PathLike)):
+        return False
+    return any(folder in (path := Path(name), *path.parents) or path in folder.parents for folder in folders)
 
 
 def _resolved(out: str | os.PathLike) -> Path:

@@ -16,13 +16,21 @@ from pathlib import Path
 
 #: What a mark looks like, as a regular expression.
 MARK = r"[0-9a-f]{8}-[0-9]+-[0-9a-f]+"
-_STILL_ACTIVE, _QUERY_LIMITED = 259, 0x1000
+_STILL_ACTIVE, _QUERY_LIMITED, _NO_SUCH_PROCESS = 259, 0x1000, 87
+
+
+class _Unknown(Exception):
+    """The system does not tell."""
 
 
 def own_mark() -> str:
     """The mark of this process."""
     pid = os.getpid()
-    return f"{_host()}-{pid}-{_began(pid) or '0'}"
+    try:
+        began = _began(pid)
+    except _Unknown:
+        began = None
+    return f"{_host()}-{pid}-{began or '0'}"
 
 
 def is_running(mark: str) -> bool | None:
@@ -31,10 +39,13 @@ def is_running(mark: str) -> bool | None:
     pid, _, began = rest.partition("-")
     if host != _host() or not pid.isdigit():
         return None
-    now = _began(int(pid))
-    if now is None:  # not there, or the system does not tell when processes begin
-        return None if began == "0" else False
-    return now == began
+    try:
+        now = _began(int(pid))
+    except _Unknown:
+        return None
+    if now is None:
+        return False
+    return None if began == "0" else now == began
 
 
 @functools.cache
@@ -51,19 +62,26 @@ def _hash(text: str) -> str:
 
 
 def _began(pid: int) -> str | None:
-    """When a living process began, in hexadecimal digits; None when there is none of this number."""
-    if sys.platform == "win32":
-        return _began_windows(pid)
-    if Path("/proc/self/stat").exists():
-        return _began_linux(pid)
-    return _began_posix(pid)
+    """When a living process began, in hexadecimal digits; None when there is none of this number. Raises _Unknown."""
+    try:
+        if sys.platform == "win32":
+            return _began_windows(pid)
+        if Path("/proc/self/stat").exists():
+            return _began_linux(pid)
+        return _began_posix(pid)
+    except (OSError, AttributeError, ValueError, subprocess.SubprocessError) as error:
+        raise _Unknown from error
 
 
 def _began_linux(pid: int) -> str | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
-        return None
+        try:
+            os.kill(pid, 0)  # somebody else's may be hidden
+        except ProcessLookupError:
+            return None
+        raise
     if stat[0] in (b"Z", b"X"):  # ended; nobody has collected it yet
         return None
     boot = ""
@@ -78,9 +96,12 @@ def _began_posix(pid: int) -> str | None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=10,
         env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
     )
     state, _, began = done.stdout.strip().partition(" ")
+    if done.returncode and done.stderr.strip():
+        raise OSError(done.stderr)
     return None if not began or state.startswith("Z") else _hash(" ".join(began.split()))
 
 
@@ -96,7 +117,9 @@ def _began_windows(pid: int) -> str | None:
     kernel.CloseHandle.argtypes = (wintypes.HANDLE,)
     handle = kernel.OpenProcess(_QUERY_LIMITED, False, pid)
     if not handle:
-        return None
+        if ctypes.get_last_error() == _NO_SUCH_PROCESS:  # type: ignore[attr-defined]
+            return None
+        raise OSError
     try:
         code = wintypes.DWORD()
         if not kernel.GetExitCodeProcess(handle, ctypes.byref(code)) or code.value != _STILL_ACTIVE:

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from carlreg import atomic
+from carlreg import atomic, processes
 from carlreg.atomic import check_file, check_folder, claim_folder, cleaner, staged_file, staged_folder, staging
 from carlreg.errors import InputError, ResourceError
 from carlreg.leftovers import RUN_VARIABLE
@@ -213,6 +213,26 @@ def test_a_number_that_another_process_has_got_is_not_taken_for_it(dead):
     assert is_running(f"00000000-{os.getpid()}-123abc") is None
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="ps")
+def test_without_proc_the_system_is_asked(monkeypatch, dead):
+    """As on macOS; what it says of a process does not change."""
+    monkeypatch.setattr(processes, "_began", processes._began_posix)
+    mark = own_mark()
+    assert mark == own_mark() and not mark.endswith("-0")
+    assert is_running(mark) is True
+    assert is_running(dead) is False
+
+
+def test_what_the_system_does_not_tell_is_unknown(monkeypatch, dead):
+    def hidden(_):
+        raise OSError
+
+    monkeypatch.setattr(processes, "_began_linux", hidden)
+    monkeypatch.setattr(processes, "_began_posix", hidden)
+    monkeypatch.setattr(processes, "_began_windows", hidden)
+    assert own_mark().endswith("-0") and is_running(dead) is None and is_running(own_mark()) is None
+
+
 def test_what_a_run_on_another_computer_left_goes_after_a_day(tmp_path):
     for number, age in ((1, 2 * 86400), (2, 3600)):
         found = hidden(tmp_path, "0badcafe-1-1", "part", "files0", number=number)
@@ -297,6 +317,16 @@ def test_a_place_that_takes_no_more_leaves_nothing(tmp_path, monkeypatch, moment
         if moment == "write":
             fail()
     assert names(tmp_path) == ["out"] and (tmp_path / "out" / "quality.json").read_text() == "old"
+
+
+def test_a_place_that_was_taken_away_is_told(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "a"))
+
+    monkeypatch.setattr(atomic.Path, "mkdir", refuse)
+    expected = pytest.raises(ResourceError, match=r"x\.json could not be written.*Permission denied")
+    with expected, staged_file(tmp_path / "a" / "x.json") as part:
+        part.write_text("1")
 
 
 def test_devices_and_names_that_cannot_be(tmp_path):

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -85,8 +86,28 @@ def write_result(
         raise
     except Exception as error:
         if keep_transform:
+            _write_elsewhere(result, finished, claim, error)
             write_transform_alone(result, claim, error)
         raise
+
+
+def _write_elsewhere(result: RegistrationResult, finished: Finished, claim: FolderClaim, error: Exception) -> None:
+    """Put the results into a private temporary folder when their place cannot be written any more (not: is full).
+
+    Raises ResourceError that says where they are; returns when that is no remedy.
+    """
+    cause = error.__cause__
+    if not isinstance(error, ResourceError) or not isinstance(cause, OSError) or cause.errno in DISK_ERRORS:
+        return
+    try:
+        elsewhere = FolderClaim(Path(tempfile.mkdtemp(prefix="carlreg-")) / claim.path.name)
+        _write_all(result, finished, elsewhere, False, False, None, Progress())
+    except (CarlError, OSError, MemoryError):
+        return
+    claim.written = elsewhere.written
+    raise ResourceError(
+        f"{claim.path} could not be written any more ({cause.strerror or cause}): the results are in {claim.written}."
+    ) from error
 
 
 def _write_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -328,6 +329,17 @@ def test_a_transform_that_fits_is_kept_when_the_rest_does_not(case, tmp_path, mo
         "settings.json",
     ]
     assert "left out" in json.loads((tmp_path / "out" / "quality.json").read_text())["warnings"][-1]
+
+
+def test_a_place_that_cannot_be_written_any_more_does_not_cost_the_result(case, tmp_path, monkeypatch):
+    claim = claim_folder(tmp_path / "there" / "out")
+    (tmp_path / "there").write_text("a file now")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    with pytest.raises(ResourceError, match=r"could not be written any more.*the results are in ") as caught:
+        write_result(finish(case.result), claim, keep_transform=True)
+    assert names(claim.written) == FILES and str(claim.written) in str(caught.value)
+    assert (tmp_path / "tmp") in claim.written.parents
 
 
 def test_a_result_that_could_not_be_finished_leaves_its_transform(case, tmp_path, caplog):
