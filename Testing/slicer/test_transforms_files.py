@@ -198,6 +198,9 @@ def test_what_files_say_of_their_direction(files, tmp_path):
     assert made("T.0.txt", b'(Transform "EulerTransform")\n(NumberOfParameters 6)\n')[0] == "forward"
     header = np.zeros(348, np.uint8)
     header[:4] = np.frombuffer(np.int32(348).tobytes(), np.uint8)
+    header[40:50] = np.frombuffer(np.array([4, 5, 5, 5, 3], np.int16).tobytes(), np.uint8)
+    header[70:74] = np.frombuffer(np.array([16, 32], np.int16).tobytes(), np.uint8)
+    header[344:348] = np.frombuffer(b"n+1\0", np.uint8)
     header[68:70] = np.frombuffer(np.int16(2006).tobytes(), np.uint8)
     assert made("warp.nii", header.tobytes())[0] == "forward"
     assert files.directionOf(tmp_path / "not there.h5") == ("", "")

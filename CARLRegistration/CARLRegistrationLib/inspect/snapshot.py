@@ -133,7 +133,7 @@ class Snapshot:
                     made.composites[composite.GetID()] = {key: values[key] for key in _COMPOSITE}
                     matrix, *rest = written["slices"][name]
                     made.slices[sliceNode.GetID()] = (np.array(matrix).reshape(4, 4), *map(_tupled, rest))
-        except (ValueError, KeyError, TypeError, AttributeError):  # of another version
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # of another version
             return None
         return made
 

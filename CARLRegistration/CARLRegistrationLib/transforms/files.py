@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,16 +138,20 @@ _FSL_INTENTS = range(2006, 2010)  # fslio's warps and FNIRT's coefficients
 
 def _sidecarOf(path: Path) -> dict:
     """What carlreg wrote beside a file, or {}; of ANTs' pair the name without 1Warp and 0GenericAffine counts."""
+    from carlreg.errors import InputError
+    from carlreg.text_files import read_json_object
+
     names = [path.name]
     for ending in (*_ANTS_WARPS, _ANTS_AFFINE):
         if path.name.lower().endswith(ending):
             names.append(f"{path.name[: -len(ending)]}.nii.gz")
     for name in names:
         try:
-            found = json.loads(path.with_name(f"{name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_json_object(path.with_name(f"{name}.json"), name)
+        except InputError:
             continue
-        if isinstance(found, dict) and path.name in found.get("files", []):
+        files = found.get("files")
+        if isinstance(files, list) and path.name in files:
             return found
     return {}
 
