@@ -129,7 +129,7 @@ def test_no_other_module_beside_the_module():
 
 ALLOWED_AT_FILE_SCOPE = {"slicer", "qt", "ctk", "vtk", "SimpleITK", "numpy", "scipy", "carlreg"}
 SLICER_SIDE = [MODULE / "CARLRegistration.py", *sorted((MODULE / "CARLRegistrationLib").rglob("*.py"))]
-TORCH_FREE = {"errors", "settings", "spaces", "resources", "phantom", "volumes", "io"}
+TORCH_FREE = {"errors", "text_files", "settings", "spaces", "resources", "phantom", "volumes", "io"}
 TORCH_FREE_MODULES = {"formats.catalog", "models.catalog"}  # of packages that are not torch-free as a whole
 
 
