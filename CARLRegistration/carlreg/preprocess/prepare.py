@@ -16,6 +16,8 @@ from .resample import resample_on_axes
 
 #: Normalized intensity above which a voxel counts as content, not as air or background.
 CONTENT_LEVEL = 0.05
+#: Up to this it is background for sure, where background may vary at all.
+FAINT_LEVEL = 0.02
 _DATA_SIZE = 128
 # Around the content, as a share of its diagonal: 8 voxels around a head at 1 mm.
 _CONTENT_MARGIN = 0.025
@@ -53,11 +55,15 @@ class PreparedVolume:
         return self.modality == "ct" or self.cut_out
 
     def as_cut_out(self) -> PreparedVolume:
-        """The same volume, its background counted as missing data."""
-        if self.padding_is_missing or self.valid_dhw is None or self.valid_grid is None:
+        """The same volume, its background counted as missing data: padding, and what is as good as 0 (not in CT)."""
+        if self.modality == "ct":
             return replace(self, cut_out=True)
-        extended = _extended_volume(self.voxels_dhw, self.grid, self.valid_dhw, self.valid_grid)
-        return replace(self, cut_out=True, extended_dhw=extended)
+        faint = self.voxels_dhw * (self.voxels_dhw > FAINT_LEVEL)  # interpolation leaves ripples around a body
+        data, data_grid = valid_parts(faint, self.grid)
+        extended = None
+        if data is not None and data_grid is not None:
+            extended = _extended_volume(self.voxels_dhw, self.grid, data, data_grid)
+        return replace(self, cut_out=True, valid_dhw=data, valid_grid=data_grid, extended_dhw=extended)
 
     def at(self, spacing_mm: float, *, margin_mm: float = 0.0) -> tuple[Tensor, VolumeGrid]:
         """1 x 1 x D x H x W image and its grid over the content at about this spacing.

@@ -114,12 +114,12 @@ def suspected(pair: PreparedPair) -> CutOut | None:
     fixed, moving = pair.fixed, pair.moving
     sizes = [_content_mm3(volume) for volume in (fixed, moving)]
     part_is_fixed = sizes[0] < sizes[1]
-    part = fixed if part_is_fixed else moving
-    if min(sizes) > _PART * max(sizes) or not _ends_round(part):
+    if min(sizes) > _PART * max(sizes):
         return None
-    if part_is_fixed:
-        return CutOut(replace(pair, fixed=fixed.as_cut_out()), True)
-    return CutOut(replace(pair, moving=moving.as_cut_out()), False)
+    part = (fixed if part_is_fixed else moving).as_cut_out()
+    if not _ends_round(part):
+        return None
+    return CutOut(replace(pair, **{"fixed" if part_is_fixed else "moving": part}), part_is_fixed)
 
 
 def _content_mm3(volume: PreparedVolume) -> float:
@@ -182,5 +182,8 @@ def _cut_like(part: PreparedVolume, whole: sitk.Image, whole_from_part: np.ndarr
         sitk.sitkNearestNeighbor,
         0,
     )
-    lowest = float(sitk.GetArrayViewFromImage(whole).min())
-    return sitk.Mask(whole, covered, lowest)
+    array = sitk.GetArrayFromImage(whole)
+    array[sitk.GetArrayFromImage(covered) == 0] = array.min()
+    cut = sitk.GetImageFromArray(array)
+    cut.CopyInformation(whole)
+    return cut

@@ -113,6 +113,19 @@ def test_parts_are_suspected_by_their_size(fixed_stripped, moving_stripped, part
     assert not found.part_first.fixed.is_valid(corner + 0.02 * (corner.mean(0) - corner)).any()
 
 
+def test_ripples_around_a_part_are_background():
+    """As splines leave them, which do not keep zeros."""
+    brain, whole = pair_of(fixed_stripped=True, moving_stripped=False)
+    array = sitk.GetArrayFromImage(brain).astype(np.float32)
+    array += np.random.default_rng(5).uniform(-1, 1, array.shape).astype(np.float32)
+    rippled = sitk.GetImageFromArray(array)
+    rippled.CopyInformation(brain)
+    prepared = prepare_pair(volume_from_image(rippled), volume_from_image(whole), None, None, SETTINGS)
+    found = suspected(prepared)
+    assert found is not None and found.part_is_fixed
+    assert found.pair.fixed.is_valid(brain_points()).mean() > 0.85
+
+
 def bright_around_a_circle(scan: sitk.Image) -> sitk.Image:
     array = sitk.GetArrayFromImage(scan)
     _, j, i = np.meshgrid(*[np.linspace(-1, 1, n) for n in array.shape], indexing="ij")
