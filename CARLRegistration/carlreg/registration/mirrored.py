@@ -27,7 +27,7 @@ from .starts import ALIKE, ROTATION_SIZE, coarse_problem, fine_problem, search_i
 log = logging.getLogger(__name__)
 
 # Poses tried in rotation mode, and how many candidates are refined there and otherwise.
-_ROTATIONS, _KEPT_TURNED, _KEPT = 300, 5, 1
+_ROTATIONS, _KEPT_TURNED, _KEPT = 160, 4, 1
 # A likeness that no mirrored volume can exceed by much; how near to the start's one on coarse images is looked at
 # closely; by how much local correlation must differ, and what the mirrored volume must reach, to mean anything: of a
 # pair that was not found at all, one way may be more alike by chance (a chest turned by 180 degrees: 0.23 and 0.33).
