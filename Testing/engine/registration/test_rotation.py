@@ -49,7 +49,7 @@ def turned(pair, spacing_mm: float, degrees: float, axis):
 
 def fewer_rotations(monkeypatch, count: int) -> None:
     """Search over fewer rotations than usual, in coarser images."""
-    monkeypatch.setattr("carlreg.registration.starts._ROTATIONS", count)
+    monkeypatch.setattr("carlreg.registration.starts.ROTATIONS", count)
     monkeypatch.setattr("carlreg.registration.mirrored._ROTATIONS", 20)
     for module in ("starts", "mirrored"):
         monkeypatch.setattr(f"carlreg.registration.{module}.ROTATION_SIZE", 18)
