@@ -50,8 +50,9 @@ def turned(pair, spacing_mm: float, degrees: float, axis):
 def fewer_rotations(monkeypatch, count: int) -> None:
     """Search over fewer rotations than usual, in coarser images."""
     monkeypatch.setattr("carlreg.registration.starts.ROTATIONS", count)
+    monkeypatch.setattr("carlreg.registration.sizes.ROTATIONS", 20)
     monkeypatch.setattr("carlreg.registration.mirrored._ROTATIONS", 20)
-    for module in ("starts", "mirrored"):
+    for module in ("starts", "sizes", "mirrored"):
         monkeypatch.setattr(f"carlreg.registration.{module}.ROTATION_SIZE", 18)
 
 
