@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..io.guarded import guarded
 from ..io.numbers import within_reach
 from ..io.writing import failure
-from ..text_files import cut
+from ..text_files import cut, shown
 
 _READERS = {
     ".vtk": ("vtkIOLegacy", "vtkPolyDataReader", "vtkPolyDataWriter"),
@@ -129,7 +129,10 @@ def hand_over_mesh(path: str, out: str) -> None:
     reader.SetFileName(path)
     reader.Update()
     mesh = reader.GetOutput()
-    complaint = said.GetOutput().strip()
+    complaint = said.GetOutput()
+    if isinstance(complaint, bytes):  # VTK repeats what the file says, which need not be UTF-8
+        complaint = complaint.decode("utf-8", "replace")
+    complaint = complaint.strip()
     if reader.GetErrorCode() or complaint or mesh is None:
         why = f" (VTK says: {cut(complaint.splitlines()[-1].strip(), 120)})" if complaint else ""
         raise InputError(
@@ -177,7 +180,9 @@ def _check_mesh(mesh, name: str) -> None:
         for number in range(data.GetNumberOfArrays()):
             array = data.GetAbstractArray(number)
             if array is not None and array.GetNumberOfTuples() != tuples:
-                raise InputError(f"{name}: expected {tuples} values of {array.GetName()}. The model is damaged.")
+                raise InputError(
+                    f"{name}: expected {tuples} values of {shown(array.GetName(), 40)}. The model is damaged."
+                )
 
 
 def _told_space(file: Path, mesh) -> str | None:
