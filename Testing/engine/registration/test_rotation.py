@@ -48,11 +48,11 @@ def turned(pair, spacing_mm: float, degrees: float, axis):
 
 
 def fewer_rotations(monkeypatch, count: int) -> None:
-    """Search over fewer rotations than usual, in coarser images."""
+    """Search over fewer rotations than usual, in coarser images, and over no other sizes (see test_sizes)."""
     monkeypatch.setattr("carlreg.registration.starts.ROTATIONS", count)
-    monkeypatch.setattr("carlreg.registration.sizes.ROTATIONS", 20)
+    monkeypatch.setattr("carlreg.registration.run.size_of", lambda *_: None)
     monkeypatch.setattr("carlreg.registration.mirrored._ROTATIONS", 20)
-    for module in ("starts", "sizes", "mirrored"):
+    for module in ("starts", "mirrored"):
         monkeypatch.setattr(f"carlreg.registration.{module}.ROTATION_SIZE", 18)
 
 
