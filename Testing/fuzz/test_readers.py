@@ -5,9 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from .mutate import mutated
 from .readers import ACCEPTED, READERS, Absurd, Reader
+
+# Some readers start a process, or read many files: few examples there.
+SLOW = {name: 4 for name in READERS if name.startswith(("surface", "result", "dicom", "weights", "nrrd"))}
+EXAMPLES = 30
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -15,6 +21,26 @@ def test_right_files_are_accepted(name):
     reader = READERS[name]
     for variant, files in enumerate(reader.variants):
         assert reader.attempt(files[reader.damaged], variant) == ACCEPTED
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_files(name):
+    reader = READERS[name]
+
+    @settings(
+        max_examples=SLOW.get(name, EXAMPLES),
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.data())
+    def refused_or_plausible(data):
+        variant = data.draw(st.integers(0, len(reader.variants) - 1))
+        right = reader.variants[variant][reader.damaged]
+        reader.attempt(mutated(right, lambda n: data.draw(st.integers(0, n - 1))), variant)
+
+    refused_or_plausible()
 
 
 def test_damage_differs():
