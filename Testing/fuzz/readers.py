@@ -284,6 +284,7 @@ READERS: dict[str, Reader] = {
         Reader("label-names", "n.json", _text("n.json", seeds.LABEL_NAMES), _label_names),
         Reader("settings", "settings.json", _settings_text, _settings),
         Reader("result", "settings.json", lambda: [seeds.result_folder()], _result),
+        Reader("result-quality", "quality.json", lambda: [seeds.result_folder()], _result),
         Reader("training", "train.toml", _training_text, _training),
         Reader("surface-vtk", "m.vtk", lambda: [seeds.surface_files("m.vtk")], _surface),
         Reader("surface-vtp", "m.vtp", lambda: [seeds.surface_files("m.vtp")], _surface),

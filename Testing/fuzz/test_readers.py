@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from .mutate import mutated
 from .readers import ACCEPTED, READERS, Absurd, Reader
 
 # Some readers start a process, or read many files: few examples there.
-SLOW = {name: 4 for name in READERS if name.startswith(("surface", "result", "dicom", "weights", "nrrd"))}
+SLOW = {name: 4 for name in READERS if name.startswith(("surface", "result", "dicom", "weights", "nrrd", "nifti-pair"))}
 EXAMPLES = 30
 
 
@@ -31,6 +31,7 @@ def test_damaged_files(name):
         max_examples=SLOW.get(name, EXAMPLES),
         derandomize=True,
         deadline=None,
+        phases=[Phase.explicit, Phase.generate] if name in SLOW else list(Phase),
         database=None,
         suppress_health_check=list(HealthCheck),
     )
