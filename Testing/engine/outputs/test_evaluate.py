@@ -122,7 +122,7 @@ def test_uncertainty_is_judged_where_it_is_known(case, tmp_path):
     with pytest.raises(GeometryError, match="fixed volume's grid"):
         evaluate(case, uncertainty=tmp_path / "other.nii.gz")
     (tmp_path / "text.nii.gz").write_text("no image")
-    with pytest.raises(InputError, match="expected a volume"):
+    with pytest.raises(InputError, match="not an image file that can be read"):
         evaluate(case, uncertainty=tmp_path / "text.nii.gz")
 
 

@@ -260,8 +260,6 @@ def test_nrrd_spaces_of_the_patient(tmp_path, space):
     path = nrrd(tmp_path / "a.nrrd", f"space: {space}", *PLACED)
     volume = read_volume(path)
     assert volume.warnings == ()
-    signs = {"l": -1, "p": -1}
-    expected = np.array([signs.get(letter, 1) for letter in (w[0] for w in space.lower().split("-"))] or None)
     letters = space.lower() if len(space) == 3 else "".join(word[0] for word in space.split("-"))
     expected = np.array([1 if letter in "lps" else -1 for letter in letters])
     np.testing.assert_allclose(volume.grid.origin_lps, [1, 2, 3] * expected)
