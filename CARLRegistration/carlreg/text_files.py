@@ -58,7 +58,8 @@ def read_bytes(path: str | os.PathLike, name: str, most_bytes: int = MOST_BYTES)
         with file.open("rb") as stream:
             content = stream.read(most_bytes + 1)
     except OSError as error:
-        raise InputError(f"{name}: {file} cannot be read: {error.strerror or error}.") from error
+        where = "" if str(file) == name else f"{file} "
+        raise InputError(f"{name}: {where}cannot be read: {error.strerror or error}.") from error
     except MemoryError as error:
         raise InputError(f"{name}: {file.name} is larger than what memory is left.") from error
     if len(content) > most_bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import ctypes
+import errno
 import importlib
 import os
 import pickle
@@ -28,7 +29,7 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 _START = "import sys; sys.path[0] = sys.argv.pop(1); from carlreg.io.guarded import child; child(sys.argv[1])"
 _JOB, _STARTED, _RESULT = "job", "started", "result"
 _START_SECONDS = 120.0  # Python and the libraries take half a second, on a machine that is busy or cold many
-_OUT_OF_MEMORY = 43
+_OUT_OF_MEMORY, _NO_SPACE = 43, 44
 _MEMORY_WORDS = ("allocate memory", "failed to allocate", "bad_alloc", "bad allocation", "out of memory")
 _WATCH_SECONDS = 0.25
 
@@ -60,6 +61,8 @@ def guarded(function: str, *arguments: Any, name: str, seconds: float = 60.0, me
                 f"{name}: reading it takes longer than {seconds:.0f} s; it may be damaged. Copy it again, or save it "
                 "as .nrrd or .nii.gz."
             )
+        if code == _NO_SPACE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
         if code != 0 or not Path(folder, _RESULT).is_file():
             how = f"signal {-code}" if code < 0 else f"code {code}"
             raise InputError(
@@ -151,7 +154,9 @@ def _windows_memory_mb(handle: int) -> float | None:
     return max(counters.working, counters.pagefile) / 2**20
 
 
-def _error(kind: str, text: str, is_own: bool) -> BaseException:
+def _error(kind: str, text: str, is_own: bool, number: int | None) -> BaseException:
+    if number is not None:
+        return OSError(number, os.strerror(number))
     known = getattr(errors if is_own else builtins, kind, None)
     if isinstance(known, type) and issubclass(known, CarlError if is_own else Exception):
         try:
@@ -178,12 +183,16 @@ def child(folder: str) -> None:
     except Exception as error:
         if not isinstance(error, CarlError) and any(word in str(error).lower() for word in _MEMORY_WORDS):
             os._exit(_OUT_OF_MEMORY)
-        outcome = False, (type(error).__name__, str(error), isinstance(error, CarlError))
+        number = error.errno if isinstance(error, OSError) else None
+        outcome = False, (type(error).__name__, str(error), isinstance(error, CarlError), number)
     _limit(None, None)  # what follows is our own
     part = Path(folder, _RESULT + ".part")
-    with open(part, "wb") as file:
-        pickle.dump(outcome, file, protocol=5)
-    os.replace(part, Path(folder, _RESULT))
+    try:
+        with open(part, "wb") as file:
+            pickle.dump(outcome, file, protocol=5)
+        os.replace(part, Path(folder, _RESULT))
+    except OSError:
+        os._exit(_NO_SPACE)
     os._exit(0)  # skips the teardown of libraries, which can crash
 
 

@@ -18,6 +18,8 @@ from vtkmodules.vtkIOPLY import vtkPLYWriter
 from vtkmodules.vtkIOGeometry import vtkSTLWriter
 from vtkmodules.vtkIOLegacy import vtkPolyDataWriter
 from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter
+from vtkmodules.vtkCommonDataModel import vtkPolyData
+from carlreg.formats import surfaces
 from carlreg.formats.surfaces import map_surface
 folder = Path(sys.argv[1])
 sphere = vtkSphereSource()
@@ -30,6 +32,14 @@ for kind in (vtkPLYWriter, vtkSTLWriter, vtkPolyDataWriter, vtkXMLPolyDataWriter
     writer.SetInputConnection(sphere.GetOutputPort())
     writer.SetFileName(str(source))
     writer.Write()
+    mesh = surfaces._read(source)
+
+    def read(file):  # the limit is for what is written: reading has files of its own, in another process
+        copy = vtkPolyData()
+        copy.DeepCopy(mesh)
+        return copy
+
+    surfaces._read, kept = read, surfaces._read
     map_surface(source, out, lambda points: points + 1.0, "lps")
     size = out.stat().st_size
     for limit in (10, size // 3, size - 1, size):
@@ -41,6 +51,7 @@ for kind in (vtkPLYWriter, vtkSTLWriter, vtkPolyDataWriter, vtkXMLPolyDataWriter
             told = errno.errorcode[error.errno]
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         print(ending, told)
+    surfaces._read = kept
 """
 
 

@@ -107,9 +107,9 @@ def test_a_file_that_goes_away_while_it_is_read(tmp_path, monkeypatch):
     save_series(tmp_path, values())
     place = reading.place
 
-    def late(*arguments):
+    def late(*arguments, **options):
         (tmp_path / "003.dcm").unlink()
-        return place(*arguments)
+        return place(*arguments, **options)
 
     monkeypatch.setattr(reading, "place", late)
     with pytest.raises(InputError, match=r"003\.dcm cannot be read: No such file"):
