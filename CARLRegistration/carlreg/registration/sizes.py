@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 #: Contents that along an axis differ by more than this factor ask for a search, and so do starts that score less.
 UNLIKE_SIZES, POOR_SCORE = 1.3, 0.3
+# A start that scores this much at a size of about 1 leaves no doubt, whatever the contents: one image shows more (wrong
+# sizes score up to 0.5, crops 0.6 to 0.8).
+_CERTAIN = 0.65
 # Factors that are tried: steps of this one, up to this many both ways (0.41 to 2.44).
 _STEP, _STEPS = 1.25, 4
 # Voxels where shifts are searched, along the smaller content and at most along the larger one; and along the fixed
@@ -101,6 +104,9 @@ def asked_for(pair: PreparedPair, starts: list[AffineCandidate]) -> bool:
     """Whether the images may differ in size by more than an affine's refinement finds."""
     ratios = _ratios(pair)
     log.info("sizes: fixed contents are %s times the moving ones, best start %.3f", ratios.round(2), starts[0].score)
+    stretches = np.linalg.svd(starts[0].matrix[:3, :3], compute_uv=False)
+    if starts[0].score > _CERTAIN and np.abs(np.log(stretches)).max() < np.log(_ORDINARY):
+        return False
     return float(np.abs(np.log(ratios)).max()) > np.log(UNLIKE_SIZES) or starts[0].score < POOR_SCORE
 
 

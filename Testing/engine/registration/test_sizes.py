@@ -67,6 +67,18 @@ def test_a_right_voxel_size_is_left_alone(pair, part):
     assert asked == (part != "all")
 
 
+def test_a_start_that_is_certain_is_not_doubted(pair):
+    """A crop is no other size, but a start that itself scales is looked at, however well it scores."""
+    crop = pair.moving[:, :, : pair.moving.GetSize()[2] // 2]
+    prepared = prepare_pair(volume_from_image(pair.fixed), volume_from_image(crop), None, None, SETTINGS)
+    asked = {
+        (scale, score): asked_for(prepared, [AffineCandidate("any", np.diag([scale] * 3 + [1.0]), score, 1.0)])
+        for scale in (1.0, 1.8)
+        for score in (0.5, 0.8)
+    }
+    assert asked == {(1.0, 0.5): True, (1.0, 0.8): False, (1.8, 0.5): True, (1.8, 0.8): True}
+
+
 def test_a_resized_volume_is_simpleitks():
     image = sitk.GetImageFromArray(np.arange(315, dtype=np.float32).reshape(9, 7, 5))
     image.SetSpacing((0.5, 1.5, 2.0))
