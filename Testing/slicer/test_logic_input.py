@@ -148,7 +148,7 @@ def test_bad_input_that_the_engine_finds(logic, pair, temporary, tmp_path, case)
 def test_disk_full_while_the_inputs_are_written(logic, pair, temporary, monkeypatch):
     from CARLRegistrationLib.common.errors import RegistrationError
 
-    def full(image, path):
+    def full(image, path, *options):
         Path(path).write_bytes(b"half")
         raise RuntimeError("No space left on device")
 

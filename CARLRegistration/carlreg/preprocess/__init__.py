@@ -4,6 +4,7 @@ from .filling import filling, without_filling
 from .normalize import guess_modality, normalize
 from .prepare import (
     PreparedVolume,
+    common_spacing,
     field_of_view,
     network_image,
     network_spacing,
@@ -15,6 +16,7 @@ from .resample import resample_on_axes
 
 __all__ = [
     "PreparedVolume",
+    "common_spacing",
     "field_of_view",
     "filling",
     "guess_modality",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,7 @@ _DATA_SIZE = 128
 # Around the content, as a share of its diagonal: 8 voxels around a head at 1 mm.
 _CONTENT_MARGIN = 0.025
 # Fewest voxels along the longest content that a network is shown; coarser images are interpolated.
-_FEWEST_VOXELS = 64
+_FEWEST_VOXELS = 32
 # Share of a face of the field of view that shows something, and slices that must remain; see `field_of_view`. Measured:
 # abdomen and chest scans 0.12 to 0.99, heads cut out of their background 0.00 to 0.02.
 _FLAT_FACE, _FEWEST_SLICES = 0.1, 4
@@ -290,6 +291,11 @@ def network_spacing(fixed: PreparedVolume, moving: PreparedVolume, max_size: int
 
     Below native only where few voxels would be left: a network answers nothing on a handful of them.
     """
-    extent = max(float(fixed.content.extent_mm.max()), float(moving.content.extent_mm.max()))
-    native = max(float(fixed.grid.spacing.min()), float(moving.grid.spacing.min()))
+    return common_spacing([fixed, moving], max_size)
+
+
+def common_spacing(volumes: Sequence[PreparedVolume], max_size: int) -> float:
+    """As `network_spacing`, of any number of volumes: the coarsest that any two of them have in common."""
+    extent = max(float(volume.content.extent_mm.max()) for volume in volumes)
+    native = max(float(volume.grid.spacing.min()) for volume in volumes)
     return max(extent / max_size, min(native, extent / _FEWEST_VOXELS))

@@ -18,6 +18,7 @@ from ..models.predict import renormalized
 from ..paths import given_path
 from ..preprocess import (
     PreparedVolume,
+    common_spacing,
     field_of_view,
     network_image,
     prepare,
@@ -128,7 +129,7 @@ def load_images(settings: ImageSettings, network: RegistrationNetwork, info: Mod
         axes = kept[0][1].grid.direction
         images = [_on_grid(entry, prepared, *stretched_image(prepared, shape, axes), axes) for entry, prepared in kept]
     else:
-        spacing = settings.spacing_mm or max(own_spacing(prepared, settings.edge) for _, prepared in kept)
+        spacing = settings.spacing_mm or common_spacing([prepared for _, prepared in kept], settings.edge)
         log.info("Training grid: %.3g mm.", spacing)
         images = [
             _on_grid(entry, prepared, *network_image(prepared, spacing, network.stride)) for entry, prepared in kept
@@ -139,11 +140,6 @@ def load_images(settings: ImageSettings, network: RegistrationNetwork, info: Mod
         "%d volumes on the training grid, %.0f MB%s.", len(images), megabytes, f" ({free:.0f} MB free)" if free else ""
     )
     return images
-
-
-def own_spacing(prepared: PreparedVolume, edge: int) -> float:
-    """The spacing at which one content's longest edge has `edge` voxels; see `preprocess.network_spacing`."""
-    return max(float(prepared.content.extent_mm.max()) / edge, float(prepared.grid.spacing.min()), 1.0)
 
 
 def _prepared(entry: Entry, settings: ImageSettings, info: ModelInfo | None) -> PreparedVolume:
