@@ -41,8 +41,8 @@ MAY_IMPORT = {
     "losses": TENSORS,
     "optimize": NETWORKS | {"losses"},
     "physical": FILES | TENSORS,
-    "quality": FILES | TENSORS | {"physical"},
-    "outputs": RESULTS | {"registration"},  # what a result is
+    "quality": PREPARED | {"physical"},
+    "outputs": RESULTS | {"preprocess", "registration"},  # what a result is
     "uncertainty": NETWORKS | {"physical"},
     "formats": RESULTS | {"outputs"},
     "registration": RUN | {"resources"},

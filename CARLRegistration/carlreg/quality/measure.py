@@ -20,6 +20,7 @@ from ..physical.interpolate import inside_index, lattice_affine, sample_at_index
 from ..physical.jacobian import slab_determinant
 from ..physical.transform import slab_ranges
 from ..physical.workers import in_threads
+from ..preprocess import without_filling
 from ..progress import Progress
 from ..spaces import VolumeGrid, apply_affine
 from ..volumes import Volume
@@ -53,20 +54,22 @@ def measure(
     moving: Volume,
     *,
     fixed_mask: Volume | sitk.Image | None = None,
+    fixed_modality: str = "auto",
     labels: tuple[sitk.Image, sitk.Image | None] | None = None,
     label_names: Mapping[int, str] | None = None,
     landmarks: tuple[np.ndarray, np.ndarray] | None = None,
     apply: Callable[[np.ndarray], np.ndarray] | None = None,
     progress: Progress | None = None,
 ) -> Measured:
-    """Warp, differentiate and measure.
+    """Warp, differentiate and measure. Filling around the fixed field of view is no part of the body.
 
+    fixed_modality: 'auto' | 'ct' | 'mr', to tell filling by.
     labels: fixed and moving label maps; without a moving one the segments' volume changes are all they give.
     label_names: names of segments by value, beside those that a .seg.nrrd file brings along.
     apply: the exact map for points, where `transform` is an approximation of it. Other arguments as in `evaluate`.
     """
     fixed_grid, moving_grid = fixed.grid, moving.grid
-    fixed_array = fixed.array
+    fixed_array = without_filling(fixed, fixed_modality).array
     body = _body(fixed_array, fixed_mask, fixed_grid)
     step = lattice_step(fixed_grid)
     lattice = subsampled(fixed_grid, step)

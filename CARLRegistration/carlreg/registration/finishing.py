@@ -9,7 +9,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..physical import invert
-from ..preprocess import without_filling
 from ..progress import Progress
 from ..quality.judged import judged
 from ..quality.measure import measure
@@ -46,9 +45,10 @@ def finish(
         measured = measure(
             result.transform,
             inverse,
-            without_filling(result.fixed, result.settings.fixed_modality),  # it is no part of the body
+            result.fixed,
             result.moving,
             fixed_mask=result.fixed_mask,
+            fixed_modality=result.settings.fixed_modality,
             labels=labels,
             label_names=label_names,
             landmarks=landmarks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import SimpleITK as sitk
 from carlreg import outputs
 from carlreg.errors import GeometryError, InputError
 from carlreg.physical import PhysicalTransform, invert
+from carlreg.registration import finish
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import volume_from_image
 from support.geometry import to_image
@@ -164,6 +166,18 @@ def test_evaluate_agrees_with_the_written_figures(case, tmp_path):
     for key in ("mean_mm", "max_mm", "n", "errors_mm"):
         assert found["landmarks"]["after"][key] == pytest.approx(written["landmarks"]["after"][key], abs=1e-9)
     assert found["inverse_error_mm"]["mean"] == pytest.approx(written["inverse_error_mm"]["mean"], rel=1e-3)
+
+
+def test_filling_is_no_body_for_evaluate_either(case):
+    """3071 around a field of view, as some scanners fill; the body is that of the volume without it."""
+    fixed = volume_from_image(sitk.ConstantPad(case.result.fixed.image, [4] * 3, [4] * 3, 3071.0), "fixed image")
+    found = outputs.evaluate(case.result.transform, fixed, case.result.moving)
+    written = finish(replace(case.result, fixed=fixed)).finished.quality
+    for key in ("similarity", "jacobian", "overlap_percent"):
+        assert json.dumps(found[key]) == json.dumps(written[key]), key
+    right = evaluate(case)["notes"]["fixed_body_mm"]
+    assert found["notes"]["fixed_body_mm"] == written["notes"]["fixed_body_mm"] == pytest.approx(right, abs=2.0)
+    assert right < 0.8 * np.linalg.norm(fixed.grid.extent_mm)  # which filling reaches
 
 
 def test_evaluate_takes_any_transform(case):

@@ -15,6 +15,7 @@ from ...maps.exchange import array_from_tensor, tensor_from_array
 from ...paths import given_path
 from ...physical import PhysicalTransform
 from ...physical.interpolate import inside_index
+from ...preprocess import without_filling
 from ...quality.measure import affine_resampled, read_uncertainty, subsampled
 from ...quality.metrics import body_of
 from ...quality.verdict import verdict
@@ -86,7 +87,7 @@ def read_case(
         if path.is_file() or name != "uncertainty":
             reader = read_uncertainty if name == "uncertainty" else _on_fixed
             thin[name] = _thinned(reader(path, grid), step, keep_lowest=name == "jacobian")
-    body = body_of(thin["fixed"])
+    body = body_of(without_filling(volumes["fixed"]).array[::step, ::step, ::step])  # as it was measured
     seen_after = _seen(folder / "transform.h5", lattice, volumes["moving"].grid)
     common = body & seen_after
     return ReportCase(
