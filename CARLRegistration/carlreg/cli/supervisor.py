@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic import RUN_VARIABLE
+from ..io.being_read import NOTE_VARIABLE, crash_sentence, noted
 from ..processes import own_mark
 from .console import say
 
@@ -31,6 +32,7 @@ FAILED, BAD_INPUT, CANCELLED = 1, 2, 3
 REPORTED, UNEXPECTED = 41, 42
 _TOLD = (BAD_INPUT, REPORTED, UNEXPECTED)
 USER_STDERR = "CARLREG_STDERR"
+_CRASHES = [-getattr(signal, name, 0) for name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")]
 MEMORY_WORDS = (
     "out of memory",
     "not enough memory",
@@ -100,8 +102,8 @@ class Supervisor:
 
         cleanup: removes what the worker may have left, and is true when that had delivered all before it ended.
         """
-        with _library_output_file() as library_output:
-            code = self._wait_for(_start_worker(arguments, library_output), policy.grace_seconds)
+        with _kept_file() as library_output, _kept_file() as reading:
+            code = self._wait_for(_start_worker(arguments, library_output, reading), policy.grace_seconds)
             delivered = bool(cleanup())
             if code == 0:
                 return 0  # done, even when a cancel came too late
@@ -112,7 +114,7 @@ class Supervisor:
                 say(f"Cancelled: the run was stopped on request; {policy.kept}.")
                 return CANCELLED
             if code not in (BAD_INPUT, REPORTED):
-                _explain(code, library_output, policy)
+                return _explain(code, library_output, reading, policy)
             return code if code == BAD_INPUT else FAILED
 
     def _wait_for(self, worker: subprocess.Popen, grace_seconds: float) -> int:
@@ -150,7 +152,7 @@ class Supervisor:
                 return
 
 
-def _start_worker(arguments: Sequence[str], library_output) -> subprocess.Popen:
+def _start_worker(arguments: Sequence[str], library_output, reading) -> subprocess.Popen:
     # The worker finds this very package, however it was found here.
     root = str(Path(__file__).resolve().parents[2])
     environment = dict(os.environ)
@@ -166,12 +168,17 @@ def _start_worker(arguments: Sequence[str], library_output) -> subprocess.Popen:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     user_stderr = None
     try:
-        if library_output is None:
+        if library_output is None or reading is None:
             return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
         user_stderr = os.dup(2)
         environment[USER_STDERR] = str(user_stderr)
+        environment[NOTE_VARIABLE] = str(reading.fileno())
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, env=environment, stderr=library_output, pass_fds=[user_stderr]
+            command,
+            stdin=subprocess.PIPE,
+            env=environment,
+            stderr=library_output,
+            pass_fds=[user_stderr, reading.fileno()],
         )
     finally:
         if user_stderr is not None:
@@ -186,8 +193,11 @@ def _ask_to_stop(worker: subprocess.Popen) -> None:
         worker.stdin.flush()  # type: ignore[union-attr]
 
 
-def _explain(code: int, library_output, policy: StopPolicy) -> None:
-    """Say why a worker ended that has not said so itself, with the end of what C libraries printed."""
+def _explain(code: int, library_output, reading, policy: StopPolicy) -> int:
+    """Say why a worker ended that has not said so itself, with the end of what C libraries printed; the exit code.
+
+    A crash while it read a file is that file's fault.
+    """
     text = ""
     if library_output is not None:
         library_output.seek(0)
@@ -196,16 +206,25 @@ def _explain(code: int, library_output, policy: StopPolicy) -> None:
         if code == -getattr(signal, "SIGKILL", 9) or any(word in text.lower() for word in MEMORY_WORDS):
             remedy = f"{policy.kept}. {policy.memory_remedy}"
             say(f"Error: the run was ended by the system, most likely for lack of memory; {remedy}")
-            return
+            return FAILED
+        crashed = code > 0 or code in _CRASHES
+        file = noted(reading.fileno()) if crashed and reading is not None else None
+        if file is not None:
+            say(f"Error: {crash_sentence(file[0], code, file[1])}")
+            return BAD_INPUT
         how = f"crashed (signal {-code})" if code < 0 else f"stopped with code {code}"
         say(f"Error: the computing process {how}; {policy.kept}. Please report it with all of this.")
     if text:
         say(text)
+    return FAILED
 
 
 @contextlib.contextmanager
-def _library_output_file():
-    """Where what C libraries print of their own accord, at length, is kept for a report; None where that cannot be."""
+def _kept_file():
+    """A file for what the worker leaves, whatever ends it; None where that cannot be.
+
+    What C libraries print of their own accord, at length, and what is being read.
+    """
     if os.name != "posix":
         yield None
         return

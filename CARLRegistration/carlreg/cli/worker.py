@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from ..atomic import DISK_ERRORS, abandon, delivered
 from ..errors import CarlError, ResourceError
+from ..io.being_read import take_notes
 from ..progress import Progress
 from .console import Display, say, say_error
 from .supervisor import CANCELLED, FAILED, MEMORY_WORDS, REPORTED, UNEXPECTED, USER_STDERR, StopPolicy
@@ -116,6 +117,7 @@ def _speak_to_the_user() -> None:
 
 if __name__ == "__main__":
     _speak_to_the_user()
+    take_notes()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path must not end a run on a terminal without its letters
     progress = Progress()

@@ -20,6 +20,7 @@ import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..io import nifti_field, nifti_geometry, nifti_header
+from ..io.being_read import AS_TRANSFORM, being_read
 from ..io.checks import existing_path
 from ..io.itk_transform import affine_to_sitk, check_affine, flatten, is_linear, read_transform
 from ..io.nifti_header import NiftiHeader
@@ -77,7 +78,8 @@ def read(
         raise InputError(f"{label}: expected a transform file, got a folder.")
     # An inverse file's field lies on the moving volume, and leads to the fixed one.
     here, there = (fixed, moving) if direction == "forward" else (moving, fixed)
-    found = _read(file, name, label, convention, here, there)
+    with being_read(label, AS_TRANSFORM):
+        found = _read(file, name, label, convention, here, there)
     _check_frame(found, here, label, "fixed" if direction == "forward" else "moving")
     return found if direction == "forward" else _inverted(found, fixed, moving, label)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..io.being_read import AS_MODEL, being_read
 from ..io.guarded import guarded
 from ..io.numbers import within_reach
 from ..io.writing import failure
@@ -41,7 +42,8 @@ def map_surface(file: Path, out: Path, mapping: Callable[[np.ndarray], np.ndarra
     from vtkmodules.vtkCommonCore import vtkPoints, vtkStringArray
     from vtkmodules.vtkFiltersCore import vtkPolyDataNormals
 
-    mesh = _read(file)
+    with being_read(file.name, AS_MODEL):
+        mesh = _read(file)
     told = _told_space(file, mesh)
     if told and space not in (None, told):
         raise InputError(f"{file.name}: the file says SPACE={told.upper()}; got {space.upper()}.")
@@ -108,7 +110,7 @@ def _read(file: Path):
         handed = Path(folder) / "mesh.vtk"
         memory_mb = 2048 + 40 * file.stat().st_size / 2**20
         function = "carlreg.formats.surfaces:hand_over_mesh"
-        guarded(function, str(file.resolve()), str(handed), name=file.name, memory_mb=memory_mb)
+        guarded(function, str(file.resolve()), str(handed), name=file.name, save_as=AS_MODEL, memory_mb=memory_mb)
         reader = vtkPolyDataReader()
         reader.SetFileName(str(handed))
         reader.Update()

@@ -1,5 +1,6 @@
 """Files' headers and bytes, one place for each; SimpleITK and NumPy, never torch.
 
+being_read       which file is being read, for who must explain a crash
 checks           paths and kinds of images, and the errors they raise
 guarded          a reader in a child process, with limits of time and memory
 nifti_header     fields of NIfTI-1 headers: read, made

@@ -23,6 +23,7 @@ from typing import Any
 
 from .. import errors
 from ..errors import CarlError, InputError, NotEnoughMemory
+from .being_read import AS_VOLUME, crash_sentence
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 # Runs in the child. The first entry of its path is the folder it starts in, where anything may lie.
@@ -34,12 +35,19 @@ _MEMORY_WORDS = ("allocate memory", "failed to allocate", "bad_alloc", "bad allo
 _WATCH_SECONDS = 0.25
 
 
-def guarded(function: str, *arguments: Any, name: str, seconds: float = 60.0, memory_mb: float = 2048.0) -> Any:
+def guarded(
+    function: str,
+    *arguments: Any,
+    name: str,
+    save_as: str = AS_VOLUME,
+    seconds: float = 60.0,
+    memory_mb: float = 2048.0,
+) -> Any:
     """Call a function in a child process; returns what it returns.
 
     Args:
         function: "module:function", of this engine. arguments: what pickle takes; paths should be absolute.
-        name: what messages call the file that is read.
+        name: what messages call the file that is read. save_as: what they say it may be saved as, see `being_read`.
         seconds, memory_mb: more time, or more memory beyond what the libraries themselves take, ends the child.
     Returns: the function's result, which pickle takes (SimpleITK's images are fine).
     Raises: InputError when the child dies, takes too long or too much memory; any CarlError of the function as it is;
@@ -48,27 +56,23 @@ def guarded(function: str, *arguments: Any, name: str, seconds: float = 60.0, me
     with tempfile.TemporaryDirectory(prefix="carlreg.") as folder:
         with open(Path(folder, _JOB), "wb") as file:
             pickle.dump((function, arguments, seconds, memory_mb), file, protocol=5)
-        ended, code = _wait(_start(folder), Path(folder, _STARTED), seconds, memory_mb)
+        ended, code = _wait(_start(folder, save_as), Path(folder, _STARTED), seconds, memory_mb)
         if ended is None and code in (_OUT_OF_MEMORY, -getattr(signal, "SIGKILL", 9)):
             ended = "memory"
         if ended == "memory":
             raise NotEnoughMemory(
                 f"{name}: reading it takes more than {memory_mb / 1024:.1f} GB of memory, more than its content can "
-                "need; it may be damaged. Copy it again, or save it as .nrrd or .nii.gz."
+                f"need; it may be damaged. Copy it again, or save it {save_as}."
             )
         if ended == "time" or code == -getattr(signal, "SIGXCPU", 24):
             raise InputError(
                 f"{name}: reading it takes longer than {seconds:.0f} s; it may be damaged. Copy it again, or save it "
-                "as .nrrd or .nii.gz."
+                f"{save_as}."
             )
         if code == _NO_SPACE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
         if code != 0 or not Path(folder, _RESULT).is_file():
-            how = f"signal {-code}" if code < 0 else f"code {code}"
-            raise InputError(
-                f"{name}: cannot be read: the library that reads it crashes on it ({how}); it is damaged, or not what "
-                "its name says. Copy it again, or save it with the program that made it as .nrrd or .nii.gz."
-            )
+            raise InputError(crash_sentence(name, code, save_as))
         with open(Path(folder, _RESULT), "rb") as file:
             found, value = pickle.load(file)  # noqa: S301 (written by the child)
     if found:
@@ -76,7 +80,7 @@ def guarded(function: str, *arguments: Any, name: str, seconds: float = 60.0, me
     raise _error(*value)
 
 
-def python() -> str:
+def python(save_as: str = AS_VOLUME) -> str:
     """The interpreter that runs this, also where the program that runs it is no Python itself."""
     if "python" in Path(sys.executable or "").name.lower():
         return sys.executable
@@ -87,16 +91,16 @@ def python() -> str:
                 return str(Path(prefix, name))
     raise InputError(
         f"No Python interpreter found beside {sys.executable or 'this program'}: this format is read in a process of "
-        "its own. Save the file as .nrrd or .nii.gz."
+        f"its own. Save the file {save_as}."
     )
 
 
-def _start(folder: str) -> subprocess.Popen:
+def _start(folder: str, save_as: str) -> subprocess.Popen:
     environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}
     environment["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     hidden = {"creationflags": subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {}
     return subprocess.Popen(
-        [python(), "-c", _START, _ROOT, folder],
+        [python(save_as), "-c", _START, _ROOT, folder],
         stdin=subprocess.PIPE,  # its end tells the child that nobody waits any more
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

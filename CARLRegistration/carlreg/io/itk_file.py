@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import InputError
 from ..text_files import read_bytes, read_text, shown
 from . import hdf5
+from .being_read import AS_TRANSFORM, being_read
 from .guarded import guarded
 from .numbers import numbers_of
 
@@ -43,6 +44,11 @@ class Record:
 
 def read_records(file: Path, label: str) -> list[Record]:
     """What is in a transform file, in its order. Raises InputError: another file, a damaged one, not 3-D."""
+    with being_read(label, AS_TRANSFORM):
+        return _read_records(file, label)
+
+
+def _read_records(file: Path, label: str) -> list[Record]:
     with file.open("rb") as stream:
         head = stream.read(4096)
     try:
@@ -219,7 +225,7 @@ def _later(file: Path, number: int, data: hdf5.Dataset, label: str) -> Callable[
 
 
 def _asked_itk(file: Path, label: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    return guarded("carlreg.io.itk_file:records_by_itk", str(file.resolve()), name=label)
+    return guarded("carlreg.io.itk_file:records_by_itk", str(file.resolve()), name=label, save_as=AS_TRANSFORM)
 
 
 def records_by_itk(path: str) -> list[tuple[str, np.ndarray, np.ndarray]]:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
+from ..io.being_read import ANEW, being_read
 from ..text_files import decoded, is_file, parse_json, read_bytes, shown
 
 MOST_HEADER_BYTES = 16 * 2**20
@@ -63,10 +64,11 @@ def read_weights(path: str | Path, expected_sha256: str | None = None) -> Weight
             f"Weights: expected SHA-256 {expected_sha256} for {path}, got {found}. The file is damaged or another "
             "version: download or install it again."
         )
-    if content[_SIZE_BYTES : _SIZE_BYTES + 1] == b"{":
-        tensors, metadata = _from_safetensors(content, path)
-    else:
-        tensors, metadata = _state_dict(content, path), None
+    with being_read(f"Weights: {path}", ANEW):
+        if content[_SIZE_BYTES : _SIZE_BYTES + 1] == b"{":
+            tensors, metadata = _from_safetensors(content, path)
+        else:
+            tensors, metadata = _state_dict(content, path), None
     return WeightsFile(path, found, {name: _full_precision(value) for name, value in tensors.items()}, metadata)
 
 

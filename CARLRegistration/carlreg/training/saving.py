@@ -12,6 +12,7 @@ import torch
 
 from ..atomic import staged_file
 from ..errors import CheckpointError, ResourceError
+from ..io.being_read import ANEW, being_read
 from ..models.weights_file import check_tensors, file_bytes, load_torch
 from ..text_files import is_file
 from .settings import current_kind
@@ -76,7 +77,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: expected the checkpoint of a training run, found no file.")
     try:
         content = file_bytes(path)
-        state = load_torch(content, path)
+        with being_read(str(path), ANEW):
+            state = load_torch(content, path)
         check_tensors(_tensors_in(state), len(content), path)
     except CheckpointError as error:
         cause = str(error.__cause__ or error).strip().splitlines() or ["damaged"]

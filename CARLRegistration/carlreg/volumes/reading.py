@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from ..io.being_read import AS_VOLUME, being_read
 from ..io.checks import READABLE, not_finite, read_error
 from ..io.guarded import guarded
 from . import metaimage, nifti, nrrd
@@ -31,13 +32,14 @@ def read_file(file: Path, name: str, accepted: Accepted = SCALAR_VOLUME) -> tupl
     A further axis of length one is dropped. Raises InputError, GeometryError, NotEnoughMemory.
     """
     found = None
-    if nrrd.is_nrrd(file):
-        found = nrrd.read(file, name, accepted)
-    elif metaimage.is_metaimage(file):
-        found = metaimage.read(file, name, accepted)
-    else:
-        found = nifti.read(file, name, accepted)
-    image, notes = found or _read_other(file, name, accepted)
+    with being_read(name, AS_VOLUME):
+        if nrrd.is_nrrd(file):
+            found = nrrd.read(file, name, accepted)
+        elif metaimage.is_metaimage(file):
+            found = metaimage.read(file, name, accepted)
+        else:
+            found = nifti.read(file, name, accepted)
+        image, notes = found or _read_other(file, name, accepted)
     if image.GetDimension() > 3 and math.prod(image.GetSize()[3:]) == 1:
         image = first_frame(image)
     checked_grid(first_frame(image), name)

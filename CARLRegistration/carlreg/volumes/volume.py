@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
+from ..io.being_read import AS_DICOM, being_read
 from ..io.checks import check_kind, existing_path
 from ..spaces.grid import VolumeGrid
 from . import dicom
@@ -69,7 +70,8 @@ def read_volume(
     file_name = file.resolve().name
     label = f"{name} ({file_name})" if name else file_name
     if file.is_dir() or dicom.is_dicom(file):
-        image, attributes, notes = dicom.read_series(file, label, frame_group)
+        with being_read(label, AS_DICOM):
+            image, attributes, notes = dicom.read_series(file, label, frame_group)
     else:
         if frame_group is not None:
             raise InputError(f"{label}: {dicom.group_option(label)} chooses among volumes of a DICOM file; it is none.")

@@ -53,14 +53,17 @@ def write(folder, progress):
 
 @pytest.fixture
 def fakes(tmp_path_factory):
-    """fakes(registration=..., outputs=...): a folder by which child processes use fakes with this code at their end."""
+    """fakes(registration=..., outputs=...): a folder by which child processes use fakes with this code at their end.
 
-    def make(registration: str = "", outputs: str = ""):
+    first: code that they run before anything else.
+    """
+
+    def make(registration: str = "", outputs: str = "", first: str = ""):
         folder = tmp_path_factory.mktemp("fakes")
         text = _SITECUSTOMIZE.replace("REGISTRATION", repr(_REGISTRATION + registration)).replace(
             "OUTPUTS", repr(_OUTPUTS + outputs)
         )
-        (folder / "sitecustomize.py").write_text(text, encoding="utf-8")
+        (folder / "sitecustomize.py").write_text(text + first, encoding="utf-8")
         return folder
 
     return make

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import SimpleITK as sitk
 from carlreg.cli import worker
 
 from .command import carlreg, names
@@ -52,6 +53,30 @@ def test_ended_by_the_system_or_a_library(pair, tmp_path, fakes, how, message):
     code = f"import signal\ndef write(folder, progress):\n    {how}"
     outcome = carlreg("register", *pair, "--out", tmp_path / "out", "--progress", "none", fakes=fakes(outputs=code))
     assert_failed(outcome, tmp_path, pair)
+    assert outcome.err.count("\n") == 1 and message in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "message"),
+    [
+        (
+            "signal.SIGSEGV",
+            2,
+            "moving image (moving.nrrd): cannot be read: the library that reads it crashes on it (signal 11); it is "
+            "damaged, or not what its name says. Copy it again, or save it as .nrrd or .nii.gz",
+        ),
+        ("signal.SIGABRT", 2, "(signal 6)"),
+        ("signal.SIGKILL", 1, "lack of memory"),
+    ],
+)
+def test_a_reader_that_crashes_is_bad_input(pair, tmp_path, fakes, how, code, message):
+    """The crash of a library in the process that computes: a file is to blame while it is read, and only then."""
+    moving = pair[1].with_name("moving.nrrd")
+    sitk.WriteImage(sitk.ReadImage(str(pair[1])), str(moving))
+    crash = f"import os, signal, SimpleITK as s\ns.ImageFileReader.Execute = lambda _: os.kill(os.getpid(), {how})"
+    command = ["register", pair[0], moving, "--out", tmp_path / "out", "--progress", "none"]
+    outcome = carlreg(*command, fakes=fakes(first=crash))
+    assert_failed(outcome, tmp_path, pair, code)
     assert outcome.err.count("\n") == 1 and message in outcome.err
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ...errors import InputError
+from ...io.being_read import AS_DICOM
 from ...io.checks import check_kind
 from ...io.guarded import guarded
 from ..memory import require_memory
@@ -174,6 +175,7 @@ def _decoded(frames: Sequence[Frame], name: str) -> dict[int, np.ndarray]:
                 places,
                 name,
                 name=name,
+                save_as=AS_DICOM,
                 seconds=60 + _DECODE_SECONDS_PER_MB * megabytes,
                 memory_mb=512 + 8 * megabytes,
             )
