@@ -18,7 +18,15 @@ from .test_transforms_engine import (  # noqa: F401
     subject,
 )
 from .test_transforms_files import POINTS, affine, bump, throughNode
-from .volumes import addLinear, rotation
+from .volumes import addLinear, addVolume, rotation
+
+
+def fold(points):
+    """A displacement that folds around one place, RAS mm."""
+    moved = np.zeros_like(points)
+    away = points - (8, -6, 4)
+    moved[:, 0] = -1.8 * away[:, 0] * np.exp(-0.5 * (away**2).sum(axis=1) / 8.0**2)
+    return moved
 
 
 def test_the_inverse_and_where_there_is_none(engine, subject):
@@ -31,13 +39,6 @@ def test_the_inverse_and_where_there_is_none(engine, subject):
     there_and_back = throughNode(inverse, throughNode(subject.transform))
     assert far(there_and_back, POINTS) < 0.05 and error["max"] < 0.05
     assert inverse.GetName() == "field (inverse)" and sidesOf(inverse) == (subject.moving, subject.fixed)
-
-    def fold(points):
-        moved = np.zeros_like(points)
-        away = points - (8, -6, 4)
-        moved[:, 0] = -1.8 * away[:, 0] * np.exp(-0.5 * (away**2).sum(axis=1) / 8.0**2)
-        return moved
-
     folded = TransformSelection(addField(fold, reach=60, nodes=61), subject.fixed, subject.moving)
     made = done(engine.startInvert(folded))
     _inverse, failed = made.nodes
@@ -51,6 +52,23 @@ def test_the_inverse_and_where_there_is_none(engine, subject):
     ras = rasFromIjk(failed)
     at = np.argwhere(values)[:, ::-1] @ ras[:3, :3].T + ras[:3, 3]
     assert np.linalg.norm(at - (8, -6, 4), axis=1).max() < 35 and np.linalg.norm(at.mean(axis=0) - (8, -6, 4)) < 6
+
+
+def test_where_there_is_no_inverse_at_any_size(engine, scene):
+    """The same fold in a head, in a thousandth of it and in a thousand of them: the same share is not inverted."""
+    from CARLRegistrationLib.transforms.files import TransformSelection
+
+    found = {}
+    for size in (1.0, 1e-3, 1e3):
+        voxels = np.diag([2.0 * size, 2.0 * size, 2.0 * size, 1.0])
+        voxels[:3, 3] = -30.0 * size
+        sides = [addVolume(np.arange(31**3, dtype=np.int16).reshape(31, 31, 31), voxels, name) for name in "fm"]
+        transform = addField(lambda points, size=size: size * fold(points / size), reach=60 * size, nodes=41)
+        found[size] = done(engine.startInvert(TransformSelection(transform, *sides))).figures["inverse"]
+    for size, report in found.items():
+        assert report["tolerance_mm"] == pytest.approx(size * found[1.0]["tolerance_mm"], rel=1e-3)
+        assert report["not_inverted_percent"] == pytest.approx(found[1.0]["not_inverted_percent"], rel=0.05)
+    assert 0.1 < found[1.0]["not_inverted_percent"] < 20
 
 
 def test_linear_parts_and_what_they_leave(engine, subject):

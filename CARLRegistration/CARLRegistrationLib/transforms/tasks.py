@@ -26,7 +26,6 @@ from .files import (
 
 _ALWAYS_FLOAT64 = ("itk", "tfm", "slicer")
 _ALWAYS_FLOAT32 = ("elastix",)
-_TOLERANCE_MM = 0.5
 
 
 class ConventionNeeded(RegistrationError):
@@ -254,14 +253,14 @@ def startImport(
 
 
 def startInvert(subject: TransformSelection, spacing: float = 0.0, python: str | None = None) -> TransformTask:
-    """The inverse as a node, and a label map of the moving volume where there is none.
+    """The inverse as a node, and a label map of the moving volume where there is none, at a tolerance of its size.
 
     spacing: of the inverse field, mm; 0 = the field's own.
     """
 
     with preparing(TransformTask(python)) as task:
         arguments, notes = writeSubject(_without(subject, "inverse"), task.folder)
-        arguments = ["invert", *arguments, "--tolerance", str(_TOLERANCE_MM), "--failed", "failed.nii.gz"]
+        arguments = ["invert", *arguments, "--failed", "failed.nii.gz"]
         arguments += ["--spacing", f"{spacing:g}"] if spacing > 0 else []
         name = subject.transform.GetName()
 
