@@ -43,6 +43,7 @@ class RegistrationSettings:
     robustness: 'translation' for scans in similar poses; 'rotation' when one may be turned by any angle.
     io_steps: instance optimization steps in all; None = the method's default, 0 = none.
     similarity: what instance optimization maximizes ('mind' for different contrasts).
+    symmetric: whether exchanging fixed and moving must give the inverse map; the field is then optimized half-way.
     smoothness: factor on the default smoothness of the field (1 = default, larger = smoother).
     field_spacing_mm: spacing of the delivered displacement field; None = the working grid's.
     grid: largest edge of the network's grid in voxels. threads: CPU threads; None = PyTorch's choice.
@@ -58,6 +59,7 @@ class RegistrationSettings:
     io_method: str = "field"
     io_steps: int | None = None
     similarity: str = "lncc2"
+    symmetric: bool = False
     smoothness: float = 1.0
     field_spacing_mm: float | None = None
     grid: int = 128
@@ -68,6 +70,7 @@ class RegistrationSettings:
     def __post_init__(self) -> None:
         _of_type("model", self.model, str)
         _of_type("allow untrained", self.allow_untrained, bool)
+        _of_type("symmetric", self.symmetric, bool)
         if self.weights is not None:
             _of_type("weights", self.weights, (str, Path))
         _one_of("robustness", self.robustness, ROBUSTNESS)
@@ -77,6 +80,11 @@ class RegistrationSettings:
         _one_of("similarity", self.similarity, SIMILARITIES)
         if self.io_steps is not None:
             _number("io steps", self.io_steps, 0, 10_000, whole=True)
+        if self.symmetric and self.io_method != "field" and self.steps:
+            raise InputError(
+                f"symmetric: expected io method field, which is optimized half-way between both images; got "
+                f"{self.io_method}. Choose field, or 0 io steps."
+            )
         _number("smoothness", self.smoothness, 0.01, 100.0)
         if self.field_spacing_mm is not None:
             _number("field spacing", self.field_spacing_mm, 1e-9, 1e9, " mm")  # what is apt, the fixed volume tells

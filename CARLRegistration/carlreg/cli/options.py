@@ -48,6 +48,11 @@ _OPTIMIZATION = (
     SettingOption("io_steps", "steps in all; 0 skips it (default: the method's)", {"type": int, "metavar": "N"}),
     SettingOption("io_method", "({})", {"choices": IO_METHODS}),
     SettingOption("similarity", "mind: different contrasts ({})", {"choices": SIMILARITIES}),
+    SettingOption(
+        "symmetric",
+        "exchanging FIXED and MOVING gives the inverse map; for studies over time",
+        {"action": "store_true"},
+    ),
     SettingOption("smoothness", "factor; larger is smoother ({:g})", {"type": float, "metavar": "X"}),
     SettingOption("field_spacing_mm", "spacing of the displacement field", {"type": float, "metavar": "MM"}),
 )

@@ -159,6 +159,83 @@ class _LocalCorrelation(torch.autograd.Function):
         return grad * gradient, None, None, None
 
 
+class PairCorrelation:
+    """As `LocalCorrelation`, between two images that both change: symmetric in them, with a gradient to each.
+
+    shape_dhw: the lattice of both. Calls take both images 1 1 d h w and the weights 1 1 d h w of the windows' centers,
+    which also say what counts inside windows; they return a scalar in [-1, 0] (squared) or [-1, 1].
+    """
+
+    def __init__(
+        self, shape_dhw, width_dhw, *, squared: bool = True, floor: float = VARIANCE_FLOOR, device=None
+    ) -> None:
+        self.squared, self.floor = squared, floor
+        self.window = WindowMean(shape_dhw, width_dhw, device=device)
+        self._given: Tensor | None = None
+        self._share: Tensor | None = None
+
+    def __call__(self, one_11dhw: Tensor, other_11dhw: Tensor, weight_11dhw: Tensor) -> Tensor:
+        return _PairCorrelation.apply(one_11dhw, other_11dhw, weight_11dhw, self)
+
+    def share(self, weight_11dhw: Tensor) -> Tensor | None:
+        """How much of each window counts; None = all of each. The same weights again cost nothing."""
+        if weight_11dhw is not self._given:
+            everywhere = bool((weight_11dhw >= 1).all())
+            self._share = None if everywhere else self.window(weight_11dhw).clamp_min(_LEAST_SHARE)
+            self._given = weight_11dhw
+        return self._share
+
+
+class _PairCorrelation(torch.autograd.Function):
+    """Value and both analytic gradients in one pass; letters as in `_local_statistics`."""
+
+    @staticmethod
+    def forward(ctx, one, other, weight, pair: PairCorrelation):
+        a, b = one - 0.5, other - 0.5
+        part = pair.share(weight)
+        counted_a, counted_b = (a, b) if part is None else (weight * a, weight * b)
+        means = pair.window(torch.cat([counted_a, counted_b, counted_a * a, counted_b * b, counted_a * b]))
+        if part is not None:
+            means = means / part
+        mean_a, mean_b = means[0:1], means[1:2]
+        variance_a = (means[2:3] - mean_a.square()).clamp_min(0) + pair.floor
+        variance_b = (means[3:4] - mean_b.square()).clamp_min(0) + pair.floor
+        covariance = means[4:5] - mean_a * mean_b
+        share = weight / weight.sum().clamp_min(1e-6)
+        if pair.squared:
+            by_covariance = -2 * share * covariance / (variance_a * variance_b)
+            value = covariance.square() / (variance_a * variance_b)
+            half = share * value
+        else:
+            by_covariance = -share * torch.rsqrt(variance_a * variance_b)
+            value = covariance * torch.rsqrt(variance_a * variance_b)
+            half = 0.5 * share * value
+        if any(ctx.needs_input_grad[:2]):
+            by_a, by_b = half / variance_a, half / variance_b
+            by_means = torch.cat(
+                [
+                    by_covariance,
+                    by_a,
+                    by_b,
+                    by_covariance * mean_b + 2 * by_a * mean_a,
+                    by_covariance * mean_a + 2 * by_b * mean_b,
+                ]
+            )
+            if part is not None:
+                by_means = by_means / part
+            spread = pair.window.adjoint(by_means)
+            to_a = spread[0:1] * b + 2 * spread[1:2] * a - spread[3:4]
+            to_b = spread[0:1] * a + 2 * spread[2:3] * b - spread[4:5]
+            ctx.save_for_backward(*((to_a, to_b) if part is None else (to_a * weight, to_b * weight)))
+        return -(share * value).sum()
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        (grad,) = grad_outputs
+        to_one, to_other = ctx.saved_tensors
+        return grad * to_one, grad * to_other, None, None
+
+
 _MIND_PAIRS = (  # the 12 pairs of six-neighborhood offsets that are sqrt(2) apart (self-similarity context)
     ((0, 0, -1), (0, -1, 0)), ((0, 0, -1), (0, 1, 0)), ((0, 0, 1), (0, -1, 0)), ((0, 0, 1), (0, 1, 0)),
     ((0, 0, -1), (-1, 0, 0)), ((0, 0, -1), (1, 0, 0)), ((0, 0, 1), (-1, 0, 0)), ((0, 0, 1), (1, 0, 0)),

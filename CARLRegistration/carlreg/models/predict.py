@@ -33,6 +33,9 @@ class NetworkImages:
     fixed_grid: VolumeGrid
     align_corners: bool
 
+    def exchanged(self) -> NetworkImages:
+        return NetworkImages(self.fixed_b1dhw, self.moving_b1dhw, self.fixed_grid, self.moving_grid, self.align_corners)
+
     @property
     def moving_lps_from_normalized(self) -> np.ndarray:
         return self.moving_grid.lps_from_align_corners if self.align_corners else self.moving_grid.lps_from_normalized

@@ -10,8 +10,9 @@ Letters: b batch, c channels, d h w tensor axes of the fixed level grid; n12 = 1
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -97,6 +98,19 @@ _TINY_GRADIENT = 1e-8  # of the loss, per voxel: beside it Adam's steps shrink
 STIFFER = 100.0
 
 
+def stiffness(weight_11dhw: Tensor, matrices: list[Tensor]) -> Tensor | None:
+    """1 for controls whose surroundings count, up to 1 + `STIFFER` where nothing does; None = 1 everywhere.
+
+    weight_11dhw: what counts, on the lattice of the evaluation matrices.
+    """
+    if bool((weight_11dhw >= 1).all()):
+        return None
+    transposed = [m.T for m in matrices]
+    reached = along_axes(torch.ones_like(weight_11dhw), *transposed)
+    support = along_axes(weight_11dhw, *transposed) / reached.clamp_min(1e-6)
+    return 1 + STIFFER * (1 - support.clamp(0, 1)) ** 6
+
+
 class LevelLoss:
     """Similarity of one level as a function of the spline's coefficients.
 
@@ -108,7 +122,9 @@ class LevelLoss:
         self.images, self.level, self.similarity = images, level, similarity_named(similarity)
         fixed, moving = images.fixed_grid, images.moving_grid
         device = images.fixed_11dhw.device
-        self._calls, self.stiffness = 0, None
+        self._calls = 0
+        self.stiffness: Tensor | None = None
+        self.voxel_mm = float(fixed.spacing.min())
         self._weight = torch.zeros(0)  # found at the first call
         self.matrices = [m.to(device) for m in axis_matrices(fixed, box, level.spacing_mm)]
         moving_from_fixed_normalized = moving.normalized_from_lps @ affine_lps @ fixed.lps_from_normalized
@@ -137,21 +153,15 @@ class LevelLoss:
             inside = inside * sample(self.images.moving_weight_11dhw, map_13dhw)
         return inside
 
-    def _stiffness(self, weight_11dhw: Tensor) -> Tensor | None:
-        """1 for controls whose surroundings count, up to 1 + `STIFFER` where nothing does; None = 1 everywhere."""
-        if bool((weight_11dhw >= 1).all()):
-            return None
-        transposed = [m.T for m in self.matrices]
-        reached = along_axes(torch.ones_like(weight_11dhw), *transposed)
-        support = along_axes(weight_11dhw, *transposed) / reached.clamp_min(1e-6)
-        return 1 + STIFFER * (1 - support.clamp(0, 1)) ** 6
+    def folds(self, coefficients_13dhw: Tensor, spacing_dhw_mm) -> Tensor:
+        return bspline.fold_penalty(coefficients_13dhw, spacing_dhw_mm)
 
     def __call__(self, coefficients_13dhw: Tensor) -> Tensor:
         map_13dhw = self.map(coefficients_13dhw)
         if self._calls % WEIGHT_EVERY == 0:
             with torch.no_grad():
                 self._weight = self.weight(map_13dhw)
-                self.stiffness = self._stiffness(self._weight)
+                self.stiffness = stiffness(self._weight, self.matrices)
         self._calls += 1
         weight = self._weight
         if self.similarity.descriptors:
@@ -192,6 +202,42 @@ def optimize_field(
         start_13dhw: coefficients at the first level's spacing; None = zero.
     Raises OptimizationDiverged when a loss is not finite; Cancelled.
     """
+
+    def loss_of(level_images: LevelImages, level: FieldLevel) -> LevelLoss:
+        return LevelLoss(level_images, affine_lps, box, level, similarity)
+
+    return descend(images, levels, box, loss_of, start_13dhw=start_13dhw, progress=progress)
+
+
+class OfCoefficients(Protocol):
+    """What `descend` minimizes on one level: a similarity as a function of the spline's coefficients (1 3 d h w, mm).
+
+    voxel_mm: smallest voxel edge of the level. stiffness: see `LevelLoss`.
+    """
+
+    voxel_mm: float
+    stiffness: Tensor | None
+
+    def __call__(self, coefficients_13dhw: Tensor) -> Tensor: ...
+
+    def folds(self, coefficients_13dhw: Tensor, spacing_dhw_mm) -> Tensor:
+        """A penalty on what folds or nearly does."""
+        ...
+
+
+def descend(
+    images: Iterable[LevelImages],
+    levels: list[FieldLevel],
+    box: VolumeGrid,
+    loss_for: Callable[[LevelImages, FieldLevel], OfCoefficients],
+    *,
+    start_13dhw: Tensor | None = None,
+    progress: Progress | None = None,
+) -> FieldResult:
+    """Adam on the spline's coefficients, level by level; arguments and errors as of `optimize_field`.
+
+    loss_for: the loss of one level, without its terms of smoothness.
+    """
     coefficients = start_coefficients(box, levels[0].spacing_mm) if start_13dhw is None else start_13dhw.clone()
     total_steps, done, losses = sum(level.steps for level in levels), 0, []
     spacing = levels[0].spacing_mm
@@ -202,10 +248,10 @@ def optimize_field(
             spacing /= 2
         if level.steps == 0:
             continue
-        loss_of = LevelLoss(level_images, affine_lps, box, level, similarity)
+        loss_of = loss_for(level_images, level)
         coefficients = coefficients.detach().requires_grad_()
         # Gradients are per mm, and so is what keeps Adam's steps finite: the same for a body at any size.
-        tiny = _TINY_GRADIENT / min(float(n) for n in level_images.fixed_grid.spacing)
+        tiny = _TINY_GRADIENT / loss_of.voxel_mm
         optimizer = torch.optim.Adam([coefficients], lr=level.rate_mm, betas=(0.9, 0.99), eps=tiny)
         spacing_dhw = [spacing] * 3
         for step in range(level.steps):
@@ -218,7 +264,7 @@ def optimize_field(
             if level.diffusion:
                 loss = loss + level.diffusion * bspline.diffusion_energy(coefficients, spacing_dhw, loss_of.stiffness)
             if level.fold:
-                loss = loss + level.fold * bspline.fold_penalty(coefficients, spacing_dhw)
+                loss = loss + level.fold * loss_of.folds(coefficients, spacing_dhw)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise OptimizationDiverged(

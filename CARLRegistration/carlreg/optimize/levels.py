@@ -58,13 +58,12 @@ class FieldLevel:
     fold: float = 10.0
 
 
-def finest_spacing(fixed: PreparedVolume) -> float:
-    """The isotropic spacing (mm) of the finest level: native where that is affordable."""
-    native = float(fixed.grid.spacing.min())
-    spacing = native
+def finest_spacing(box: VolumeGrid) -> float:
+    """The isotropic spacing (mm) of the finest level over a box: its voxels' own where that is affordable."""
+    spacing = float(box.spacing.min())
     while (
-        level_grid(fixed.grid, fixed.content, spacing).voxel_count > FINEST_VOXELS
-        or math.prod(control_count(float(n), _CONTROL * spacing) for n in fixed.content.extent_mm) > MOST_CONTROLS
+        level_grid(box, box, spacing).voxel_count > FINEST_VOXELS
+        or math.prod(control_count(float(n), _CONTROL * spacing) for n in box.extent_mm) > MOST_CONTROLS
     ):
         spacing *= 1.02
     return spacing
@@ -94,11 +93,15 @@ def schedule(total_steps: int, finest_mm: float, smoothness: float) -> list[Fiel
     ]
 
 
-def level_images(fixed: PreparedVolume, moving: PreparedVolume, spacing_mm: float, device) -> LevelImages:
-    """Both images at about one spacing, with their masks, on a device."""
-    fixed_image, fixed_grid = fixed.at(spacing_mm)
-    margin_mm = MOVING_MARGIN * float(np.linalg.norm(moving.content.extent_mm))
-    moving_image, moving_grid = moving.at(spacing_mm, margin_mm=margin_mm)
+def level_images(
+    fixed: PreparedVolume, moving: PreparedVolume, spacing_mm: float, device, *, fixed_margin: bool = False
+) -> LevelImages:
+    """Both images at about one spacing, with their masks, on a device.
+
+    fixed_margin: a margin around the fixed content too, where that image moves as well.
+    """
+    fixed_image, fixed_grid = fixed.at(spacing_mm, margin_mm=_margin_mm(fixed) if fixed_margin else 0.0)
+    moving_image, moving_grid = moving.at(spacing_mm, margin_mm=_margin_mm(moving))
     # Filling in CT is missing data; other images are often cut out of their background, and its edge is information.
     weights = [
         p.weight_at(g, padding_is_background=not p.padding_is_missing)
@@ -111,6 +114,10 @@ def level_images(fixed: PreparedVolume, moving: PreparedVolume, spacing_mm: floa
         moving_grid,
         *(None if w is None else w.to(device) for w in weights),
     )
+
+
+def _margin_mm(volume: PreparedVolume) -> float:
+    return MOVING_MARGIN * float(np.linalg.norm(volume.content.extent_mm))
 
 
 def level_spacings(finest_mm: float) -> list[float]:

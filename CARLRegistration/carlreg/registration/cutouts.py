@@ -50,8 +50,7 @@ class CutOut:
     @property
     def part_first(self) -> PreparedPair:
         """The pair with the part as the fixed image: all of it counts, and of the other what it covers."""
-        pair = self.pair
-        return pair if self.part_is_fixed else PreparedPair(pair.moving, pair.fixed, pair.moving_view, pair.fixed_view)
+        return self.pair if self.part_is_fixed else self.pair.exchanged()
 
     def turned(self, candidates: list[AffineCandidate]) -> list[AffineCandidate]:
         """Candidates for the pair as candidates for `part_first`, or the other way round."""

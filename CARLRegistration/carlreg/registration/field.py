@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import InputError, OptimizationDiverged
 from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, coefficients_from, optimize_field
-from ..optimize.levels import finest_spacing, level_images, level_spacings, schedule
+from ..optimize.levels import FieldLevel, finest_spacing, level_images, level_spacings, schedule
 from ..physical import PhysicalTransform, repair_folds, to_fixed_grid
 from ..physical.repair import smallest_determinants
 from ..progress import Progress
@@ -40,6 +42,35 @@ def check_field_spacing(spacing_mm: float | None, fixed_grid: VolumeGrid) -> Non
         )
 
 
+@dataclass(frozen=True)
+class Plan:
+    """levels, coarse to fine; spacings: of each level's images, mm. start_13dhw: coefficients; None = zero."""
+
+    levels: list[FieldLevel]
+    spacings: list[float]
+    start_13dhw: Tensor | None
+
+
+def planned(box: VolumeGrid, displacement: PointMap | None, settings: RegistrationSettings) -> Plan:
+    """How a spline over a box is optimized.
+
+    box: its voxels are the finer image's. displacement: what is known, n x 3 points of the box's space -> LPS mm.
+    """
+    finest = finest_spacing(box)
+    steps = settings.steps if settings.io_method == "field" else 0
+    levels = schedule(steps, finest, settings.smoothness)
+    first = levels[0] if steps else levels[-1]
+    coefficients = None
+    if displacement is not None:
+        along = box.direction[:, ::-1]
+        coefficients = coefficients_from(lambda points: displacement(points) @ along, box, first.spacing_mm)
+    if not steps:
+        if coefficients is None:
+            first = levels[0]
+        levels = [first]
+    return Plan(levels, level_spacings(finest) if steps else [8 * finest], coefficients)
+
+
 def optimized_field(
     start: AffineCandidate,
     residual: PointMap | None,
@@ -49,27 +80,14 @@ def optimized_field(
     progress: Progress,
 ) -> FieldResult:
     """The displacement before the affine, as a spline over the fixed content."""
-    content = pair.fixed.content
-    finest = finest_spacing(pair.fixed)
-    steps = settings.steps if settings.io_method == "field" else 0
-    levels = schedule(steps, finest, settings.smoothness)
-    first = levels[0] if steps else levels[-1]
-    coefficients = None
-    if residual is not None:
-        along = content.direction[:, ::-1]
-        coefficients = coefficients_from(lambda points: residual(points) @ along, content, first.spacing_mm)
-    if not steps:
-        if coefficients is None:
-            first = levels[0]
-        levels = [first]
-    spacings = level_spacings(finest) if steps else [8 * finest]
+    plan = planned(pair.fixed.content, residual, settings)
     return optimize_field(
-        (level_images(pair.fixed, pair.moving, spacing, device) for spacing in spacings),
-        levels,
+        (level_images(pair.fixed, pair.moving, spacing, device) for spacing in plan.spacings),
+        plan.levels,
         start.matrix,
-        content,
+        pair.fixed.content,
         similarity=settings.similarity,
-        start_13dhw=coefficients,
+        start_13dhw=plan.start_13dhw,
         progress=progress,
     )
 
@@ -77,9 +95,25 @@ def optimized_field(
 def delivered(
     affine_lps: np.ndarray, spline: FieldResult, fixed_grid: VolumeGrid, field_spacing_mm: float | None
 ) -> tuple[PhysicalTransform, dict]:
-    """The transform, and what had to be done about folds.
+    """The transform, and what had to be done about folds; see `delivered_from`.
 
     The spline sampled at half its control spacing (or at `field_spacing_mm`), covering the fixed volume and a margin.
+    """
+    grid = working_grid(spline.box, spline.spacing_mm, field_spacing_mm)
+    return delivered_from(affine_lps, spline.displacement_lps(grid), grid, fixed_grid)
+
+
+def working_grid(box: VolumeGrid, control_mm: float, field_spacing_mm: float | None) -> VolumeGrid:
+    """The nodes over a box at which a spline with this control spacing becomes a field."""
+    return box.padded(control_mm).with_spacing(field_spacing_mm or control_mm / 2)
+
+
+def delivered_from(
+    affine_lps: np.ndarray, field_lps: np.ndarray, grid: VolumeGrid, fixed_grid: VolumeGrid
+) -> tuple[PhysicalTransform, dict]:
+    """The transform y = affine(x + field(x)), and what had to be done about folds.
+
+    field_lps: D x H x W x 3 mm on `grid`.
     The report: repaired_nodes, folded_nodes that are left, folded_nodes_percent, deformation_kept_percent (100 unless
     all of it had to be damped).
     Raises OptimizationDiverged for an affine that mirrors or flattens: no such map is delivered.
@@ -88,10 +122,8 @@ def delivered(
         check_sound(affine_lps, "affine")
     except InputError as error:
         raise OptimizationDiverged(f"No alignment was found that an anatomy could have. {error}") from error
-    spacing = field_spacing_mm or spline.spacing_mm / 2
-    grid = spline.box.padded(spline.spacing_mm).with_spacing(spacing)
     field_lps, report = repair_folds(
-        spline.displacement_lps(grid), grid.spacing, min_determinant=_REPAIRED_DETERMINANT, direction=grid.direction
+        field_lps, grid.spacing, min_determinant=_REPAIRED_DETERMINANT, direction=grid.direction
     )
     if report["nodes"]:
         log.info("%d folded nodes repaired", report["nodes"])

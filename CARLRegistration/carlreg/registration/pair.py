@@ -24,6 +24,10 @@ class PreparedPair:
     fixed_view: Volume
     moving_view: Volume
 
+    def exchanged(self) -> PreparedPair:
+        """The pair with its sides exchanged."""
+        return PreparedPair(self.moving, self.fixed, self.moving_view, self.fixed_view)
+
     def modality_warnings(self, similarity: str) -> list[str]:
         """What to say when the two look like different kinds of scans."""
         fixed, moving = self.fixed.modality, self.moving.modality

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 import torch
 
 from .. import __version__
+from ..io.itk_transform import affine_to_sitk
 from ..models import registry
 from ..progress import Progress
 from ..settings import RegistrationSettings
@@ -30,6 +31,7 @@ from .residual import network_residual, residual_of
 from .result import RegistrationResult
 from .sizes import size_of
 from .starts import affine_candidates, check_initial, fine_problem, refined_winner
+from .symmetric import linear_initial, order_of, symmetric_transform
 
 #: Stages, with their usual share of the time.
 STAGE_WEIGHTS: dict[str, float] = {
@@ -80,6 +82,9 @@ def register_pair(
     machine.require_memory_for(fixed, moving, settings)
     check_field_spacing(settings.field_spacing_mm, fixed.grid)
     check_initial(initial_transform, fixed.grid)
+    order = order_of(fixed, moving, settings)
+    if settings.symmetric and initial_transform is not None:
+        initial_transform = affine_to_sitk(order.of_matrix(linear_initial(initial_transform, fixed.grid)))
 
     with progress.stage("prepare", "normalizing both images"):
         loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)
@@ -87,12 +92,13 @@ def register_pair(
         kinds = pair.fixed.modality, pair.moving.modality
         progress.update(0.9, "intensities: fixed {}, moving {}".format(*(kind.upper() for kind in kinds)))
     warnings += pair.modality_warnings(settings.similarity)
+    pair = order.of_pair(pair)
     with progress.stage("predict", f"{settings.model}: both directions"):
         prediction = predict(loaded, pair, settings.grid, device)
     with progress.stage("starts", "scoring candidate starts"):
         candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
         part, starts = found_starts(pair, candidates, settings, device, progress)
-        resized = size_of(pair, part, starts, settings, device, progress)
+        resized = None if settings.symmetric else size_of(pair, part, starts, settings, device, progress)
         if resized is not None:
             # From here to the end with the moving volume as large as the fixed one.
             pair, initial_transform = resized.of_pair(pair), resized.of_transform(initial_transform)
@@ -115,10 +121,19 @@ def register_pair(
     with progress.stage("optimize", f"instance optimization ({settings.io_method}, {settings.steps} steps)"):
         if settings.io_method == "network" and settings.steps:
             residual = network_residual(loaded, start, shown, settings, device, progress)
-        spline = optimized_field(start, residual, pair, settings, device, progress)
-        transform, folds = delivered(start.matrix, spline, fixed.grid, settings.field_spacing_mm)
+        if settings.symmetric:
+            transform, folds, control_mm = symmetric_transform(
+                start, residual, pair, order, fixed.grid, settings, device, progress
+            )
+        else:
+            spline = optimized_field(start, residual, pair, settings, device, progress)
+            transform, folds = delivered(start.matrix, spline, fixed.grid, settings.field_spacing_mm)
+            control_mm = spline.spacing_mm
+    pair = order.of_pair(pair)
     with progress.stage("uncertainty", "how far the map may be off"):
         answer = None if prediction is None else prediction.answer
+        if answer is not None and order.exchanged:
+            answer = answer.exchanged()
         optimized = settings.steps > 0
         uncertainty, reason = uncertainty_of(
             answer, loaded, transform, pair.fixed, pair.moving, fixed.grid, optimized=optimized
@@ -151,7 +166,7 @@ def register_pair(
             "moving_modality": kinds[1],
             "candidates": {candidate.name: candidate.score for candidate in starts},
             "deformation_start": deformation_start,
-            "control_spacing_mm": spline.spacing_mm,
+            "control_spacing_mm": control_mm,
             **folds,
             "orientation": orientation,
             **({} if resized is None else {"moving_resized_by": resized.factors.tolist()}),

@@ -47,7 +47,7 @@ INITIAL = "initial transform"
 def check_initial(initial_transform: sitk.Transform | None, fixed: VolumeGrid) -> None:
     """Refuse an initial transform that mirrors or flattens the fixed volume. Raises InputError."""
     if initial_transform is not None:
-        points = _lattice(fixed, 12)
+        points = lattice_points(fixed, 12)
         mapped = map_points(initial_transform, points)
         if not np.isfinite(mapped).all():
             raise InputError(f"{INITIAL}: expected finite positions of all points of the fixed volume, got others.")
@@ -66,7 +66,7 @@ def affine_candidates(
     diagonal_mm = float(np.linalg.norm(fixed.content.extent_mm))
     found = []
     if initial_transform is not None:
-        points = _lattice(fixed.content, 12)
+        points = lattice_points(fixed.content, 12)
         mapped = map_points(initial_transform, points)
         found.append(AffineCandidate(INITIAL, fit_linear(points, mapped, toward_rigid=TOWARD_RIGID)))
     if prediction is not None:
@@ -182,7 +182,7 @@ def affine_map(matrix: np.ndarray) -> PointMap:
     return lambda points: apply_affine(matrix, points)
 
 
-def _lattice(grid: VolumeGrid, count: int) -> np.ndarray:
+def lattice_points(grid: VolumeGrid, count: int) -> np.ndarray:
     """count^3 x 3 LPS points spread over a grid's box."""
     axis = (np.arange(count) + 0.5) / count
     normalized = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)

@@ -49,6 +49,15 @@ class NetworkAnswer:
     backward: Prediction
     found: CoordinateMap
 
+    @torch.no_grad()
+    def exchanged(self) -> NetworkAnswer:
+        """The same answer about the pair with its sides exchanged."""
+        images, network = self.images.exchanged(), self.network
+        found = self.backward.map
+        if isinstance(network, TwoStep):
+            found = network.refine(found, images.moving_b1dhw, images.fixed_b1dhw)
+        return NetworkAnswer(network, images, self.backward, self.forward, found)
+
     @property
     def voxel_mm(self) -> float:
         return float(self.images.fixed_grid.spacing.mean())

@@ -1,0 +1,129 @@
+"""A registration that does not depend on which of two scans is called fixed, as studies over time need it.
+
+What only one order can do (searches, the network, the affine) is done in an order that follows from the images
+themselves; the deformation is optimized half-way between both (`optimize.halfway`). Exchanging the scans gives the
+inverse map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from ..errors import InputError
+from ..io.itk_transform import map_points
+from ..optimize.candidates import AffineCandidate
+from ..optimize.field import FieldResult, descend
+from ..optimize.halfway import HalfwayLoss, HalfwaySpace, displacement_on, halfway_box, halfway_displacement
+from ..optimize.levels import FieldLevel, LevelImages, level_images
+from ..physical import PhysicalTransform
+from ..preprocess.prepare import level_grid
+from ..progress import Progress
+from ..settings import RegistrationSettings
+from ..spaces import VolumeGrid, apply_affine, fit_linear
+from ..volumes import Volume
+from .field import delivered_from, planned, working_grid
+from .pair import PreparedPair
+from .predict import PointMap
+from .starts import INITIAL, lattice_points
+
+# Of the fixed volume's diagonal: how far a linear transform may be from the linear map fitted to it.
+_LINEAR = 1e-5
+
+
+def _key(volume: Volume) -> tuple:
+    array = np.ascontiguousarray(volume.array, dtype=np.float32)
+    geometry = np.round(np.concatenate([volume.grid.lps_from_ijk.ravel(), volume.grid.size_ijk]), 4)
+    return hashlib.sha256(array).hexdigest(), geometry.tolist()
+
+
+def linear_initial(initial_transform: sitk.Transform | None, fixed: VolumeGrid) -> np.ndarray | None:
+    """An initial transform as a matrix, 4x4 LPS; None for none. Raises InputError for one with a deformation."""
+    if initial_transform is None:
+        return None
+    points = lattice_points(fixed, 12)
+    mapped = map_points(initial_transform, points)
+    matrix = fit_linear(points, mapped)
+    left = float(np.abs(apply_affine(matrix, points) - mapped).max())
+    if left > _LINEAR * float(np.linalg.norm(fixed.extent_mm)):
+        raise InputError(
+            f"{INITIAL}: expected a linear one for a symmetric registration, got one with a deformation (up to "
+            f"{left:.3g} mm). Give its linear part (`carlreg linear`), or leave out --symmetric."
+        )
+    return matrix
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order in which a pair is worked on. exchanged: the moving volume is worked on as the fixed one."""
+
+    exchanged: bool
+
+    def of_pair(self, pair: PreparedPair) -> PreparedPair:
+        return pair.exchanged() if self.exchanged else pair
+
+    def of_matrix(self, matrix: np.ndarray) -> np.ndarray:
+        return np.linalg.inv(matrix) if self.exchanged else matrix
+
+
+def order_of(fixed: Volume, moving: Volume, settings: RegistrationSettings) -> Order:
+    """The given order, or for a symmetric registration the one that follows from the images' content alone."""
+    return Order(settings.symmetric and _key(moving) < _key(fixed))
+
+
+def symmetric_transform(
+    start: AffineCandidate,
+    residual: PointMap | None,
+    pair: PreparedPair,
+    order: Order,
+    fixed_grid: VolumeGrid,
+    settings: RegistrationSettings,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[PhysicalTransform, dict, float]:
+    """The transform of the pair as it was given, what was done about folds, and the spline's control spacing (mm).
+
+    start, residual, pair: in `order`. fixed_grid: of the volume that was given as fixed.
+    """
+    space, spline = _optimized(start, residual, pair, settings, device, progress)
+    content = order.of_pair(pair).fixed.content
+    grid = working_grid(content, spline.spacing_mm, settings.field_spacing_mm)
+    field_lps = displacement_on(grid, space, spline, inverse=order.exchanged)
+    transform, folds = delivered_from(order.of_matrix(start.matrix), field_lps, grid, fixed_grid)
+    return transform, folds, spline.spacing_mm
+
+
+def _optimized(
+    start: AffineCandidate,
+    residual: PointMap | None,
+    pair: PreparedPair,
+    settings: RegistrationSettings,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[HalfwaySpace, FieldResult]:
+    """Half-way space and the spline in it; see `field.optimized_field`."""
+    fixed, moving = pair.fixed, pair.moving
+    space = HalfwaySpace.between(start.matrix, fixed.content.center_lps)
+    box = halfway_box(space, fixed, moving)
+    plan = planned(box, None if residual is None else halfway_displacement(residual, space), settings)
+    lattices = {
+        level.spacing_mm: level_grid(box, box, spacing)
+        for level, spacing in zip(plan.levels, plan.spacings, strict=True)
+    }
+
+    def loss_for(images: LevelImages, level: FieldLevel) -> HalfwayLoss:
+        return HalfwayLoss(images, lattices[level.spacing_mm], space, box, level, settings.similarity)
+
+    spline = descend(
+        (level_images(fixed, moving, spacing, device, fixed_margin=True) for spacing in plan.spacings),
+        plan.levels,
+        box,
+        loss_for,
+        start_13dhw=plan.start_13dhw,
+        progress=progress,
+    )
+    return space, spline
