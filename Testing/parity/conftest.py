@@ -37,7 +37,7 @@ def make_live(network: nn.Module, seed: int = 0) -> None:
 
     with torch.no_grad():
         for name, module in network.named_modules():
-            if isinstance(module, nn.BatchNorm3d):
+            if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
                 module.weight.copy_(random(module.weight, 1, 0.1))
                 module.bias.copy_(random(module.bias, 0, 0.1))
                 module.running_mean.copy_(random(module.running_mean, 0, 0.1))

@@ -14,6 +14,8 @@ import icon_registration.carl as authors
 import pytest
 import torch
 from carlreg.maps import identity_map
+from carlreg.models.checkpoints import AuthorsNames
+from carlreg.models.compositions import FINAL_FINAL, assemble, in_dimension
 from carlreg.models.paper_encoder import PaperEncoderSettings
 from carlreg.models.registry import COMPOSITIONS, MODELS, load
 from carlreg.models.unet import UNet, UNetSettings
@@ -87,20 +89,18 @@ def gradicon(shape, last_step):
     return unigradicon.make_network(shape, include_last_step=last_step).regis_net
 
 
-def assert_maps_equal(theirs, loaded, shape, directions=2):
+def assert_maps_equal(theirs, network, shape, directions=2):
     """Compare maps on the grid and at scattered points, also outside; every step must move points."""
     moving, fixed = smooth_image(shape, 1), smooth_image(shape, 2)
-    voxels = torch.tensor(shape, dtype=torch.float32).view(1, 3, 1, 1, 1) - 1
+    n = len(shape)
+    voxels = torch.tensor(shape, dtype=torch.float32).view(1, n, *[1] * n) - 1
     moved = []
-    for module in loaded.network.modules():
+    for module in network.modules():
         if isinstance(module, UNet):
             module.register_forward_hook(lambda _module, _inputs, out: moved.append(out / 10))
-    points = torch.rand(1, 3, 6, 7, 8, generator=torch.Generator().manual_seed(3)) * 1.3 - 0.15
+    points = torch.rand(1, n, *(6, 7, 8)[:n], generator=torch.Generator().manual_seed(3)) * 1.3 - 0.15
     with torch.no_grad():
-        if directions == 2:
-            ours = loaded.network.predict_both(moving, fixed)
-        else:
-            ours = (loaded.network.predict(moving, fixed),)
+        ours = network.predict_both(moving, fixed) if directions == 2 else (network.predict(moving, fixed),)
         pairs = [(moving, fixed), (fixed, moving)][:directions]
         for prediction, pair in zip(ours, pairs, strict=True):
             phi = theirs(*pair)
@@ -113,7 +113,7 @@ def assert_maps_equal(theirs, loaded, shape, directions=2):
             assert float(((found - theirs.identity_map) * voxels).abs().mean()) > 1
     steps = [float((field * voxels).norm(dim=1).mean()) for field in moved]
     assert steps and min(steps) > 1, f"a refinement moves by {steps} voxels only"
-    attention = ours[0].attention_map_b3dhw
+    attention = ours[0].attention_map_bndhw
     if attention is not None:
         displacement = attention - identity_map(attention.shape[2:], align_corners=True)
         assert float((displacement * voxels).norm(dim=1).mean()) > 1
@@ -140,7 +140,20 @@ def test_carl_equals_the_authors(name, directions, width, tmp_path):
         if hasattr(module, "encoder"):
             settings = module.encoder.settings
             module.encoder.settings = replace(settings, norm=settings.norm * SHARPER**0.5)
-    assert_maps_equal(theirs, loaded, shape, directions)
+    assert_maps_equal(theirs, loaded.network, shape, directions)
+
+
+def test_carl_in_the_plane_equals_the_authors():
+    """The same settings with `dimension` 2; theirs has no rotations there."""
+    shape = (48, 53)
+    theirs = authors.make_network_final_final([1, 1, *shape], dimension=2).regis_net
+    make_live(theirs)
+    sharpen(theirs, SHARPER)
+    network = assemble(in_dimension(FINAL_FINAL, 2), align_corners=True).eval()
+    network.load_state_dict(AuthorsNames.renamed(network, theirs.state_dict()))
+    encoder = network.first.net.first.net.encoder
+    encoder.settings = replace(encoder.settings, norm=encoder.settings.norm * SHARPER**0.5)
+    assert_maps_equal(theirs, network, shape)
 
 
 @WIDTHS
@@ -174,7 +187,7 @@ def test_gradicon_equals_the_package(name, width, tmp_path):
     assert loaded.trained == {"refinement": True}
     assert parameters_of(loaded.network) == parameters_of(theirs)
     assert width == "narrow" or not last_step or parameters_of(theirs) == MODELS[name].parameters
-    assert_maps_equal(theirs, loaded, shape)
+    assert_maps_equal(theirs, loaded.network, shape)
 
 
 @pytest.mark.parametrize("width", ["narrow"], indirect=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..maps import CoordinateMap, identity_map, sample
+from ..maps import CoordinateMap, identity_map, per_axis, sample
 from ..maps.separable import along_axes, gaussian
 from .registry import similarity_named
 from .similarity import mind_descriptor, mind_distance
@@ -28,8 +28,8 @@ def gaussian_blur(image_bcdhw: Tensor, sigma: float) -> Tensor:
     offsets = torch.arange(taps, device=image_bcdhw.device, dtype=image_bcdhw.dtype) - (taps - 1) / 2
     weights = gaussian(offsets, sigma)
     weights = weights / weights.sum()
-    along_d, along_h, along_w = (_band(n, weights) for n in image_bcdhw.shape[2:])
-    return along_axes(image_bcdhw, along_d, along_h, along_w.T)  # symmetric; so it is read as it lies in memory
+    *others, last = (_band(n, weights) for n in image_bcdhw.shape[2:])
+    return along_axes(image_bcdhw, *others, last.T)  # symmetric; so it is read as it lies in memory
 
 
 def _band(count: int, weights: Tensor) -> Tensor:
@@ -77,7 +77,8 @@ def gradicon(
     sparse: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """How far the gradient of `forward o backward` is from the identity: a third of the squared Frobenius norm.
+    """How far the gradient of `forward o backward` is from the identity: its squared Frobenius norm, divided by the
+    number of axes.
 
     Evaluated by difference quotients at noisy points of a lattice; averaged over points and components, summed over
     axes.
@@ -86,21 +87,19 @@ def gradicon(
         shape_dhw: the lattice, on the image where `backward` begins. sparse: every 2nd voxel, twice the noise.
         generator: CPU generator of the noise; None = the global one.
     """
-    noise = torch.randn((1, 3, *shape_dhw), generator=generator)
+    noise = torch.randn((1, len(shape_dhw), *shape_dhw), generator=generator)
     points = identity_map(shape_dhw, align_corners=backward.align_corners, device=backward.device)
     points = points + noise.to(points) * ((2.0 if sparse else 1.0) / shape_dhw[-1])
     if sparse:
-        points = points[:, :, ::2, ::2, ::2]
+        points = points[(..., *[slice(None, None, 2)] * len(shape_dhw))]
 
     def error(at: Tensor) -> Tensor:
         return at - forward(backward(at))
 
     here = error(points)
     total = here.new_zeros(())
-    for axis in range(3):
-        step = points.new_zeros(1, 3, 1, 1, 1)
-        step[:, axis] = _DELTA
-        total = total + (((here - error(points + step)) / _DELTA) ** 2).mean()
+    for step in _DELTA * torch.eye(len(shape_dhw), device=points.device):
+        total = total + (((here - error(points + per_axis(step, points))) / _DELTA) ** 2).mean()
     return total
 
 
@@ -111,7 +110,7 @@ def diffusion(found: CoordinateMap, shape_dhw) -> Tensor:
     """
     values = found.on_grid(shape_dhw)
     displacement = values - identity_map(shape_dhw, align_corners=found.align_corners, device=values.device)
-    return sum((displacement.diff(dim=axis) ** 2).mean() for axis in (2, 3, 4)) * shape_dhw[0] ** 2
+    return sum((displacement.diff(dim=axis) ** 2).mean() for axis in range(2, values.ndim)) * shape_dhw[0] ** 2
 
 
 @dataclass(frozen=True)

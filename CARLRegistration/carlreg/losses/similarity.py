@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..maps.separable import along_axes
 
 #: Variances below this (of intensities normalized to [0, 1]) count as noise, not as structure.
@@ -244,15 +245,20 @@ _MIND_PAIRS = (  # the 12 pairs of six-neighborhood offsets that are sqrt(2) apa
 
 
 def mind_descriptor(image_11dhw: Tensor, *, dilation: int = 2, radius: int = 2, axes_33=None) -> Tensor:
-    """MIND-SSC: 1 x 12 x D x H x W self-similarity, in [0, 1], independent of contrast.
+    """MIND-SSC: 1 x 12 x D x H x W self-similarity, in [0, 1], independent of contrast; of a plane 1 x 4 x H x W.
 
-    dilation: distance of the six neighbors in voxels. radius: half width of the patches that are compared.
+    dilation: distance of the six (four) neighbors in voxels. radius: half width of the patches that are compared.
     axes_33: columns = where one step along d, h, w of the lattice that it is to be compared with leads here, in voxels
     (d, h, w). Descriptors tell directions, so those of two images agree only along the same ones; None = its own.
     Source: Heinrich et al., MICCAI 2013; patch distances are means over boxes.
     """
     shape = image_11dhw.shape[2:]
-    axes = torch.eye(3, dtype=torch.float64) if axes_33 is None else torch.as_tensor(axes_33, dtype=torch.float64)
+    n = len(shape)
+    if n < 2:
+        raise InputError("MIND: expected an image of two or three axes; a line has no two directions to compare.")
+    # A plane's neighbors are those of its middle slice.
+    pairs = [(a[3 - n :], b[3 - n :]) for a, b in _MIND_PAIRS if not any((*a[: 3 - n], *b[: 3 - n]))]
+    axes = torch.eye(n, dtype=torch.float64) if axes_33 is None else torch.as_tensor(axes_33, dtype=torch.float64)
     neighbors = {}
 
     def shifted(offset):
@@ -261,8 +267,8 @@ def mind_descriptor(image_11dhw: Tensor, *, dilation: int = 2, radius: int = 2, 
             neighbors[offset] = _moved_along(image_11dhw, steps.tolist())
         return neighbors[offset]
 
-    window = WindowMean(shape, [2 * radius + 1] * 3, device=image_11dhw.device, dtype=image_11dhw.dtype)
-    distance = torch.cat([window((shifted(a) - shifted(b)).square()) for a, b in _MIND_PAIRS], dim=1)
+    window = WindowMean(shape, [2 * radius + 1] * n, device=image_11dhw.device, dtype=image_11dhw.dtype)
+    distance = torch.cat([window((shifted(a) - shifted(b)).square()) for a, b in pairs], dim=1)
     distance = distance - distance.amin(1, keepdim=True)
     noise = distance.mean(1, keepdim=True)
     average = noise.mean()
@@ -280,7 +286,7 @@ def _moved_along(image_11dhw: Tensor, steps_dhw) -> Tensor:
         lower = below.long().to(image_11dhw.device)
         found = image_11dhw.index_select(axis, lower)
         if bool((share > 0).any()):
-            shape = [1] * 5
+            shape = [1] * image_11dhw.ndim
             shape[axis] = count
             upper = (lower + 1).clamp(max=count - 1)
             found = torch.lerp(found, image_11dhw.index_select(axis, upper), share.view(shape))

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .sampling import identity_map, sample
+from .sampling import identity_map, per_axis, sample
 
 
 class CoordinateMap(ABC):
-    """A map of points; `map(points)` takes and returns b3dhw normalized coordinates, channel order (d, h, w).
+    """A map of points; `map(points)` takes and returns bndhw normalized coordinates of n axes, channel order (d, h, w).
 
     align_corners: the normalized coordinate is the published weights' one (first center 0, last center 1).
     """
@@ -25,11 +25,11 @@ class CoordinateMap(ABC):
     device: torch.device | None = None
 
     @abstractmethod
-    def __call__(self, points_b3dhw: Tensor) -> Tensor:
+    def __call__(self, points_bndhw: Tensor) -> Tensor:
         """Normalized coordinates in the moving image of points given in normalized coordinates of the fixed image."""
 
     def on_grid(self, shape_dhw: Sequence[int]) -> Tensor:
-        """The map at every voxel center of a lattice over the fixed image, b3dhw."""
+        """The map at every voxel center of a lattice over the fixed image, bndhw."""
         return self(identity_map(shape_dhw, align_corners=self.align_corners, device=self.device))
 
 
@@ -37,7 +37,7 @@ class DisplacementMap(CoordinateMap):
     """`scale * x + u(x)`, with u interpolated linearly from a lattice over the fixed image.
 
     Args:
-        displacement_b3dhw: u in normalized coordinates of the moving image.
+        displacement_bndhw: u in normalized coordinates of the moving image.
         scale: how far moving coordinates go per fixed one where nothing moves, per axis (d, h, w): fixed shape /
             moving shape when both have one voxel size. None = 1.
         extrapolate: False continues u by its edge value; True by `2 u(x) - u(reflected x)`, which continues a
@@ -47,55 +47,53 @@ class DisplacementMap(CoordinateMap):
 
     def __init__(
         self,
-        displacement_b3dhw: Tensor,
+        displacement_bndhw: Tensor,
         *,
         scale: Sequence[float] | None = None,
         extrapolate: bool = False,
         align_corners: bool = False,
     ) -> None:
-        self.displacement_b3dhw = displacement_b3dhw
-        self.scale = (1.0, 1.0, 1.0) if scale is None else tuple(float(s) for s in scale)
+        self.displacement_bndhw = displacement_bndhw
+        self.scale = None if scale is None or all(s == 1 for s in scale) else tuple(float(s) for s in scale)
         self.extrapolate = extrapolate
         self.align_corners = align_corners
-        self.device = displacement_b3dhw.device
+        self.device = displacement_bndhw.device
 
-    def __call__(self, points_b3dhw: Tensor) -> Tensor:
-        displacement = sample(self.displacement_b3dhw, points_b3dhw, align_corners=self.align_corners)
+    def __call__(self, points_bndhw: Tensor) -> Tensor:
+        displacement = sample(self.displacement_bndhw, points_bndhw, align_corners=self.align_corners)
         if self.extrapolate:
-            reflected = sample(self.displacement_b3dhw, self._reflect(points_b3dhw), align_corners=self.align_corners)
+            reflected = sample(self.displacement_bndhw, self._reflect(points_bndhw), align_corners=self.align_corners)
             displacement = 2 * displacement - reflected
-        return self._unmoved(points_b3dhw) + displacement
+        return self._unmoved(points_bndhw) + displacement
 
     def on_grid(self, shape_dhw: Sequence[int]) -> Tensor:
-        if tuple(shape_dhw) != tuple(self.displacement_b3dhw.shape[2:]):
+        if tuple(shape_dhw) != tuple(self.displacement_bndhw.shape[2:]):
             return super().on_grid(shape_dhw)
         identity = identity_map(shape_dhw, align_corners=self.align_corners, device=self.device)
-        return self._unmoved(identity) + self.displacement_b3dhw
+        return self._unmoved(identity) + self.displacement_bndhw
 
-    def _unmoved(self, points_b3dhw: Tensor) -> Tensor:
-        if self.scale == (1.0, 1.0, 1.0):
-            return points_b3dhw
-        return points_b3dhw * points_b3dhw.new_tensor(self.scale).view(1, 3, 1, 1, 1)
+    def _unmoved(self, points_bndhw: Tensor) -> Tensor:
+        return points_bndhw if self.scale is None else points_bndhw * per_axis(self.scale, points_bndhw)
 
-    def _reflect(self, points_b3dhw: Tensor) -> Tensor:
+    def _reflect(self, points_bndhw: Tensor) -> Tensor:
         """Points beyond the lattice's outermost centers, mirrored at them."""
-        shape = points_b3dhw.new_tensor(self.displacement_b3dhw.shape[2:]).view(1, 3, 1, 1, 1)
+        shape = per_axis(self.displacement_bndhw.shape[2:], points_bndhw)
         low = torch.zeros_like(shape) if self.align_corners else 0.5 / shape
-        inside = torch.minimum(torch.maximum(points_b3dhw, low), 1 - low)
-        return 2 * inside - points_b3dhw
+        inside = torch.minimum(torch.maximum(points_bndhw, low), 1 - low)
+        return 2 * inside - points_bndhw
 
 
 class Affine(CoordinateMap):
-    """`matrix @ (x, 1)` with a 4x4 matrix moving_from_fixed_normalized (tensor order d, h, w)."""
+    """`matrix @ (x, 1)` with a matrix moving_from_fixed_normalized, 4x4 (tensor order d, h, w), 3x3 or 2x2."""
 
     def __init__(self, matrix: Tensor, *, align_corners: bool = False) -> None:
         self.matrix = matrix
         self.align_corners = align_corners
         self.device = matrix.device
 
-    def __call__(self, points_b3dhw: Tensor) -> Tensor:
-        matrix = self.matrix.to(points_b3dhw)
-        return torch.einsum("ij,bjdhw->bidhw", matrix[:3, :3], points_b3dhw) + matrix[:3, 3].view(1, 3, 1, 1, 1)
+    def __call__(self, points_bndhw: Tensor) -> Tensor:
+        matrix = self.matrix.to(points_bndhw)
+        return torch.einsum("ij,bj...->bi...", matrix[:-1, :-1], points_bndhw) + per_axis(matrix[:-1, -1], points_bndhw)
 
 
 class CompositeMap(CoordinateMap):
@@ -107,8 +105,8 @@ class CompositeMap(CoordinateMap):
         self.align_corners = inner.align_corners
         self.device = inner.device
 
-    def __call__(self, points_b3dhw: Tensor) -> Tensor:
-        return self.outer(self.inner(points_b3dhw))
+    def __call__(self, points_bndhw: Tensor) -> Tensor:
+        return self.outer(self.inner(points_bndhw))
 
     def on_grid(self, shape_dhw: Sequence[int]) -> Tensor:
         return self.outer(self.inner.on_grid(shape_dhw))

@@ -17,35 +17,44 @@ def gaussian(distance: Tensor, sigma: float | Tensor) -> Tensor:
     return torch.exp(-0.5 * (distance / sigma) ** 2)
 
 
-def along_axes(values_bcdhw: Tensor, matrix_d: Tensor, matrix_h: Tensor, matrix_w: Tensor) -> Tensor:
-    """One matrix per axis (out x in) applied to all channels: b c d h w -> b c, with the matrices' numbers of rows.
+def along_axes(values_bcdhw: Tensor, *matrices: Tensor) -> Tensor:
+    """One matrix per axis (out x in; d, h, w, or as many as there are axes) applied to all channels.
+
+    Returns: b c, with the matrices' numbers of rows.
 
     Values of another type than the matrices' are converted slab by slab: a large volume is never held twice.
     """
     # The last tensor axis first: it is contiguous, and shrinking it makes the other products cheaper.
-    if values_bcdhw.dtype == matrix_w.dtype:
-        out = torch.matmul(values_bcdhw, matrix_w.T)
+    *others, last = matrices
+    if values_bcdhw.dtype == last.dtype:
+        out = torch.matmul(values_bcdhw, last.T)
+    elif not others:
+        out = torch.matmul(values_bcdhw.to(last.dtype), last.T)
     else:
         slabs = values_bcdhw.split(max(1, _SLAB_VOXELS // values_bcdhw[:, :, 0].numel()), dim=2)
-        out = torch.cat([slab.to(matrix_w.dtype) @ matrix_w.T for slab in slabs], dim=2)
-    out = torch.matmul(matrix_h, out)
-    b, c, d, h, w = out.shape
-    return torch.matmul(matrix_d, out.reshape(b, c, d, h * w)).reshape(b, c, -1, h, w)
+        out = torch.cat([slab.to(last.dtype) @ last.T for slab in slabs], dim=2)
+    for axis in range(len(others) - 1, -1, -1):
+        before, after = out.shape[: 2 + axis], out.shape[3 + axis :]
+        flat = out if len(after) == 1 else out.reshape(*before, out.shape[2 + axis], -1)
+        out = torch.matmul(others[axis], flat).reshape(*before, -1, *after)
+    return out
 
 
 def window_sums(image_ncdhw: Tensor, width: int, stride: int = 1) -> Tensor:
-    """Sums over cubes of `width` (odd) nodes around every `stride`th node; nothing lies beyond the lattice.
+    """Sums over cubes (squares, intervals) of `width` (odd) nodes around every `stride`th node; nothing lies beyond.
 
     The lattice may be thinner than the window, down to one node along an axis, where PyTorch's pooling refuses.
     """
-    for axis in range(3):
-        kernel, steps, around = [1, 1, 1], [1, 1, 1], [0, 0, 0]
+    dimension = image_ncdhw.ndim - 2
+    pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[dimension]
+    for axis in range(dimension):
+        kernel, steps, around = [1] * dimension, [1] * dimension, [0] * dimension
         kernel[axis], steps[axis] = width, stride
         if image_ncdhw.shape[2 + axis] < width:
-            beside = [0] * 6
-            beside[4 - 2 * axis] = beside[5 - 2 * axis] = width // 2
+            beside = [0] * (2 * dimension)
+            beside[-2 - 2 * axis] = beside[-1 - 2 * axis] = width // 2
             image_ncdhw = F.pad(image_ncdhw, beside)
         else:
             around[axis] = width // 2
-        image_ncdhw = F.avg_pool3d(image_ncdhw, kernel, steps, around) * width
+        image_ncdhw = pool(image_ncdhw, kernel, steps, around) * width
     return image_ncdhw

@@ -1,6 +1,7 @@
 """Coordinate attention: where in the moving image does each place of the fixed image match?
 
-Shape suffixes: b batch, n queries, m keys, c token channels, k value channels; bcdhw on a token lattice.
+Shape suffixes: b batch, n queries, m keys, c token channels, k value channels; bcdhw on a token lattice of one to three
+axes, bndhw with as many channels as it has axes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
-from ..maps import DisplacementMap, identity_map
+from ..maps import DisplacementMap, identity_map, per_axis
 from ..maps.separable import along_axes, gaussian
 from .operators import Prediction, RegistrationNetwork
 
@@ -85,13 +86,13 @@ def _in_pieces(queries_bnc: Tensor, keys_bmc: Tensor, values_bmk: Tensor) -> Ten
 class Match:
     """What attention says about each query.
 
-    map_b3dhw: the mean position of the attention, normalized coordinates of the moving image.
+    map_bndhw: the mean position of the attention, normalized coordinates of the moving image.
     certainty_b1dhw: 0..1; how much of the attention lies inside the moving image, divided by one plus its variance
         there (squared token spacings, summed over axes). A place without structure answers anywhere: near 0.
     spread_b1dhw: the root of that variance, token spacings of the moving image.
     """
 
-    map_b3dhw: Tensor
+    map_bndhw: Tensor
     certainty_b1dhw: Tensor
     spread_b1dhw: Tensor
 
@@ -124,12 +125,13 @@ def match(
     if background is not None:
         queries_bnc, keys_bmc, values = _with_background_key(queries_bnc, keys_bmc, values, *background)
     out = coordinate_attention(queries_bnc, keys_bmc, values[None].expand(b, -1, -1))
-    out = out.transpose(1, 2).reshape(b, 6, *fixed_shape)
-    share = out[:, 5:].clamp_min(1e-6)  # of the attention that has a place
-    position, square, inside = out[:, :3] / share, out[:, 3:4] / share, out[:, 4:5]
+    out = out.transpose(1, 2).reshape(b, -1, *fixed_shape)
+    position, square, inside, share = out.split([len(fixed_shape), 1, 1, 1], dim=1)
+    share = share.clamp_min(1e-6)  # of the attention that has a place
+    position, square = position / share, square / share
     variance = (square - (position**2).sum(1, keepdim=True)).clamp_min(0)
     certainty = inside.clamp(0, 1) / (1 + variance)
-    shape = position.new_tensor(moving_shape).view(1, 3, 1, 1, 1)
+    shape = per_axis(moving_shape, position)
     normalized = 0.5 + position / ((shape - 1).clamp_min(1) if align_corners else shape)
     return Match(normalized, certainty, variance.sqrt())
 
@@ -154,37 +156,36 @@ def _with_background_key(
 def _cropped(tokens_bcdhw: Tensor, padding: int) -> Tensor:
     if padding == 0:
         return tokens_bcdhw
-    inside = slice(padding, -padding)
-    return tokens_bcdhw[:, :, inside, inside, inside]
+    return tokens_bcdhw[(slice(None), slice(None), *[slice(padding, -padding)] * (tokens_bcdhw.ndim - 2))]
 
 
 def _values(shape_dhw, padding: int, device) -> Tensor:
-    """m x 6: position in token spacings from the image's center (3), its square, 1 inside the image, 1 everywhere."""
+    """m x (n + 3): position in token spacings from the image's center (n), its square, 1 inside the image, 1 always."""
     axes = [torch.arange(-padding, n + padding, device=device, dtype=torch.float32) for n in shape_dhw]
-    position = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+    position = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(axes))
     count = position.new_tensor(list(shape_dhw))
     inside = ((position >= 0) & (position < count)).all(1, keepdim=True).float()
     position = position - (count - 1) / 2
     return torch.cat([position, (position**2).sum(1, keepdim=True), inside, torch.ones_like(inside)], dim=1)
 
 
-def fill_uncertain(displacement_b3dhw: Tensor, certainty_b1dhw: Tensor, sigma_cells: float | Tensor) -> Tensor:
+def fill_uncertain(displacement_bndhw: Tensor, certainty_b1dhw: Tensor, sigma_cells: float | Tensor) -> Tensor:
     """The displacement averaged over its surroundings, weighted by certainty; same lattice.
 
     Where attention is certain it hardly changes; where it is not (background answers anywhere, and differently in
     every field of view) it takes the displacement of the nearest certain places. The window is a Gaussian of
     `sigma_cells` with faint wider ones below it, which only count where the narrower ones find nothing.
     """
-    reach = max(displacement_b3dhw.shape[2:])
+    reach = max(displacement_bndhw.shape[2:])
     sum_of_weights, sum_of_values = 0.0, 0.0
     share, sigma = 1.0, sigma_cells
     # Squared, because even background has a little certainty, and in some fields of view there is much background.
     weight = certainty_b1dhw**2
-    weighted = torch.cat([displacement_b3dhw * weight, weight], dim=1)
+    weighted = torch.cat([displacement_bndhw * weight, weight], dim=1)
     while True:
         blurred = gaussian_sum(weighted, sigma)
-        sum_of_values = sum_of_values + share * blurred[:, :3]
-        sum_of_weights = sum_of_weights + share * blurred[:, 3:]
+        sum_of_values = sum_of_values + share * blurred[:, :-1]
+        sum_of_weights = sum_of_weights + share * blurred[:, -1:]
         if sigma > reach:
             return sum_of_values / sum_of_weights.clamp_min(1e-20)
         share, sigma = share * 1e-2, sigma * 2
@@ -192,8 +193,8 @@ def fill_uncertain(displacement_b3dhw: Tensor, certainty_b1dhw: Tensor, sigma_ce
 
 def gaussian_sum(image_bcdhw: Tensor, sigma: float | Tensor) -> Tensor:
     """Sum over a Gaussian window (1 at its center) without limit; nothing lies beyond the lattice."""
-    along_d, along_h, along_w = (_gaussian_matrix(n, sigma, image_bcdhw) for n in image_bcdhw.shape[2:])
-    return along_axes(image_bcdhw, along_d, along_h, along_w.T)  # symmetric; so it is read as it lies in memory
+    *others, last = (_gaussian_matrix(n, sigma, image_bcdhw) for n in image_bcdhw.shape[2:])
+    return along_axes(image_bcdhw, *others, last.T)  # symmetric; so it is read as it lies in memory
 
 
 def _gaussian_matrix(count: int, sigma: float | Tensor, like: Tensor) -> Tensor:
@@ -253,11 +254,11 @@ class CoordinateAttention(RegistrationNetwork):
         )
         # Where nothing is known, go on voxel by voxel: both images have one voxel size.
         scale = [f / m for f, m in zip(fixed.shape[2:], moving.shape[2:], strict=True)]
-        identity = identity_map(found.map_b3dhw.shape[2:], align_corners=self.align_corners, device=fixed.device)
-        displacement = found.map_b3dhw - identity * identity.new_tensor(scale).view(1, 3, 1, 1, 1)
+        identity = identity_map(found.map_bndhw.shape[2:], align_corners=self.align_corners, device=fixed.device)
+        displacement = found.map_bndhw - identity * per_axis(scale, identity)
         if self.fill_sigma_cells > 0:
             displacement = fill_uncertain(displacement, found.certainty_b1dhw, self.fill_sigma_cells)
         field = DisplacementMap(
             displacement, scale=scale, extrapolate=self.extrapolate, align_corners=self.align_corners
         )
-        return Prediction(field, found.map_b3dhw, found.certainty_b1dhw, found.spread_b1dhw)
+        return Prediction(field, found.map_bndhw, found.certainty_b1dhw, found.spread_b1dhw)

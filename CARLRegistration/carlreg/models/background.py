@@ -3,7 +3,7 @@
 Zero padding of *features* would not do that (features of background are not zero), so every convolution pads with the
 features that pure background has at that layer; they are computed beside the image as one extra token.
 
-Shape suffixes: b batch, c channels, d h w tensor axes.
+Shape suffixes: b batch, c channels, dhw the image's axes, one to three of them.
 """
 
 from __future__ import annotations
@@ -14,27 +14,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .dimensions import CONVOLUTIONS, CONVOLVE
+
 
 class OnBackground(nn.Module):
     """A convolution of an image in endless background, given the features and the background's feature.
 
-    Takes and returns (features bcdhw, background feature 1c111).
+    Takes and returns (features bcdhw, background feature 1c111). dimension: number of the image's axes.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, dilation: int = 1, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        dilation: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        dimension: int = 3,
+    ) -> None:
         super().__init__()
-        self.convolution = nn.Conv3d(
+        self.dimension = dimension
+        self.convolution = CONVOLUTIONS[dimension](
             inputs, outputs, 3, padding=dilation, dilation=dilation, stride=stride, groups=groups
         )
 
     def forward(self, features: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
         conv = self.convolution
-        summed = conv.weight.sum((2, 3, 4)).reshape(conv.groups, -1, conv.weight.shape[1])
+        summed = conv.weight.sum(tuple(range(2, conv.weight.ndim))).reshape(conv.groups, -1, conv.weight.shape[1])
         background_out = torch.einsum("goi,gi->go", summed, background.reshape(conv.groups, -1)).flatten()
         if conv.bias is not None:
             background_out = background_out + conv.bias
-        background_out = background_out[None, :, None, None, None]
-        features = F.conv3d(
+        background_out = background_out.view(1, -1, *[1] * self.dimension)
+        features = CONVOLVE[self.dimension](
             features - background, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups
         )
         return features + background_out, background_out
@@ -53,7 +65,7 @@ class PerVoxel(nn.Module):
         self.layer = layer
 
     def forward(self, features_bcdhw: Tensor) -> Tensor:
-        return self.layer(features_bcdhw.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+        return self.layer(features_bcdhw.movedim(1, -1)).movedim(-1, 1)
 
 
 def channel_norm(channels: int) -> PerVoxel:
@@ -63,10 +75,10 @@ def channel_norm(channels: int) -> PerVoxel:
 class ResidualBlock(nn.Module):
     """Residual block: normalize, look around (grouped 3^3), mix channels (1^3)."""
 
-    def __init__(self, channels: int, groups: int, dilation: int) -> None:
+    def __init__(self, channels: int, groups: int, dilation: int, dimension: int = 3) -> None:
         super().__init__()
         self.norm = channel_norm(channels)
-        self.around = OnBackground(channels, channels, dilation=dilation, groups=groups)
+        self.around = OnBackground(channels, channels, dilation=dilation, groups=groups, dimension=dimension)
         self.mix = PerVoxel(nn.Linear(channels, channels))
 
     def forward(self, features: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +90,12 @@ class ResidualBlock(nn.Module):
 
 
 def space_to_depth(image_b1dhw: Tensor) -> Tensor:
-    """b 8 D/2 H/2 W/2: each 2^3 neighborhood becomes channels, so no voxel is lost by the first stride."""
-    b, _, d, h, w = image_b1dhw.shape
-    cut = image_b1dhw.reshape(b, d // 2, 2, h // 2, 2, w // 2, 2)
-    return cut.permute(0, 2, 4, 6, 1, 3, 5).reshape(b, 8, d // 2, h // 2, w // 2)
+    """b 8 D/2 H/2 W/2: each 2^3 neighborhood becomes channels, so no voxel is lost by the first stride.
+
+    Of planes 2^2 become b 4 H/2 W/2, of lines two become b 2 W/2.
+    """
+    b, _, *shape = image_b1dhw.shape
+    cells = [n // 2 for n in shape]
+    cut = image_b1dhw.reshape(b, *(size for n in cells for size in (n, 2)))
+    axes = range(len(shape))
+    return cut.permute(0, *(2 * a + 2 for a in axes), *(2 * a + 1 for a in axes)).reshape(b, 2 ** len(shape), *cells)

@@ -1,7 +1,7 @@
 """The encoder of `carl-compact`: one small convolutional network that turns either image into matching tokens.
 
-Shape suffixes: b batch, c channels, d h w tensor axes; `bcdhw` at the image's or at the lattice's resolution. One
-lattice cell covers `stride` image voxels along each axis.
+Shape suffixes: b batch, c channels, dhw the image's axes, one to three of them; `bcdhw` at the image's or at the
+lattice's resolution. One lattice cell covers `stride` image voxels along each axis.
 
 Equivariance: the network sees an image as if it lay in an endless zero background. Zero padding of *features* would
 not do that (features of background are not zero), so every convolution pads with the features that pure background
@@ -21,9 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .background import OnBackground, PerVoxel, ResidualBlock, channel_norm, space_to_depth
-
-# Axes whose flips together are a turn by 180 degrees about the third one; and no turn.
-_HALF_TURNS = ((), (3, 4), (2, 4), (2, 3))
+from .dimensions import HALF_TURNS, average_pool, channels_last, check_dimension, padded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +36,7 @@ class CompactEncoderSettings:
     background_keys: how many keys of pure background the attention reckons with; see `attention.match`.
     rotations: average the tokens over the turns by 180 degrees about the three axes, so that such turns of the image
         turn its tokens along exactly (the encoder of CARL{ROT}).
+    dimension: of its images: 3, 2 or 1 axes.
     """
 
     pooling: int = 2
@@ -50,8 +49,10 @@ class CompactEncoderSettings:
     padding_cells: int = 4
     background_keys: float = 8192.0
     rotations: bool = False
+    dimension: int = 3
 
     def __post_init__(self) -> None:
+        check_dimension(self.dimension, "Encoder settings")
         object.__setattr__(self, "dilations", tuple(self.dilations))
         if min(self.pooling, self.stem_channels, self.channels, self.groups, self.token_channels) < 1:
             raise InputError(f"Encoder settings: expected positive sizes, got {self}.")
@@ -75,10 +76,12 @@ class CompactEncoder(nn.Module):
         super().__init__()
         self.settings = settings or CompactEncoderSettings()
         s = self.settings
-        self.first = OnBackground(8, s.stem_channels)
+        self.first = OnBackground(2**s.dimension, s.stem_channels, dimension=s.dimension)
         self.first_norm = channel_norm(s.stem_channels)
-        self.second = OnBackground(s.stem_channels, s.channels, stride=2)
-        self.blocks = nn.ModuleList(ResidualBlock(s.channels, s.groups, dilation) for dilation in s.dilations)
+        self.second = OnBackground(s.stem_channels, s.channels, stride=2, dimension=s.dimension)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(s.channels, s.groups, dilation, s.dimension) for dilation in s.dilations
+        )
         self.last_norm = channel_norm(s.channels)
         self.project = PerVoxel(nn.Linear(s.channels, s.token_channels))
         self.log_temperature = nn.Parameter(torch.tensor(math.log(s.start_temperature)))
@@ -97,18 +100,20 @@ class CompactEncoder(nn.Module):
         Raises: InputError for other shapes.
         """
         s = self.settings
-        if image_b1dhw.ndim != 5 or image_b1dhw.shape[1] != 1 or any(n % s.stride for n in image_b1dhw.shape[2:]):
+        wrong = image_b1dhw.ndim != 2 + s.dimension or image_b1dhw.shape[1] != 1
+        if wrong or any(n % s.stride for n in image_b1dhw.shape[2:]):
+            axes = ", ".join("dhw"[3 - s.dimension :])
             raise InputError(
-                f"Encoder: expected an image of shape (b, 1, d, h, w) with d, h, w multiples of {s.stride}; "
+                f"Encoder: expected an image of shape (b, 1, {axes}) with {axes} multiples of {s.stride}; "
                 f"got {tuple(image_b1dhw.shape)}. Pad it with zeros first."
             )
-        pooled = F.avg_pool3d(image_b1dhw, s.pooling) if s.pooling > 1 else image_b1dhw
+        pooled = average_pool(image_b1dhw, s.pooling) if s.pooling > 1 else image_b1dhw
         return self.encode_pooled(pooled, padding_cells)
 
     def background(self) -> tuple[Tensor, float]:
         """The token (c) of places whose whole surroundings are background, and how many such keys to reckon with."""
         some = self.project.layer.weight
-        token = self.encode_pooled(some.new_zeros(1, 1, 4, 4, 4), 1)[0, :, 0, 0, 0]
+        token = self.encode_pooled(some.new_zeros(1, 1, *[4] * self.settings.dimension), 1)[0].flatten(1)[:, 0]
         return token, self.settings.background_keys
 
     def encode_pooled(self, pooled_b1dhw: Tensor, padding_cells: int | None = None) -> Tensor:
@@ -118,17 +123,19 @@ class CompactEncoder(nn.Module):
             raise InputError(f"Encoder: expected padding_cells of at least 1, got {cells}.")
         if not self.settings.rotations:
             return self._unit(self._features(pooled_b1dhw, cells))
-        turned = [self._features(pooled_b1dhw.flip(axes), cells).flip(axes) for axes in _HALF_TURNS]
+        turns = HALF_TURNS[self.settings.dimension]
+        turned = [self._features(pooled_b1dhw.flip(axes), cells).flip(axes) for axes in turns]
         return self._unit(sum(turned[1:], start=turned[0]) / len(turned))
 
     def _features(self, pooled_b1dhw: Tensor, cells: int) -> Tensor:
         # One cell of zeros: the stem sees that far; beyond it features are the background's and need no computing.
-        image = space_to_depth(F.pad(pooled_b1dhw, (4,) * 6)).contiguous(memory_format=torch.channels_last_3d)
-        features, background = self.first(image, image.new_zeros(1, 8, 1, 1, 1))
+        dimension = self.settings.dimension
+        image = space_to_depth(padded(pooled_b1dhw, 4)).contiguous(memory_format=channels_last(dimension))
+        features, background = self.first(image, image.new_zeros(1, 2**dimension, *[1] * dimension))
         features, background = (F.relu(self.first_norm(x)) for x in (features, background))
         features, background = self.second(features, background)
         if cells > 1:
-            features = F.pad(features - background, (cells - 1,) * 6) + background
+            features = padded(features - background, cells - 1) + background
         for block in self.blocks:
             features, background = block(features, background)
         return self.project(self.last_norm(features))

@@ -6,7 +6,7 @@ same one with other settings, never another function.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .attention import CoordinateAttention
 from .compact_encoder import CompactEncoder, CompactEncoderSettings
@@ -75,6 +75,22 @@ GRADICON = Two(Half(Two(Half(Refinement()), Refinement())), Refinement())
 def with_last_step(net: Composition) -> Two:
     """The same with one more refinement at full resolution (Psi3)."""
     return Two(net, Refinement())
+
+
+def in_dimension(composition: Composition, dimension: int) -> Composition:
+    """The same for images of so many axes: every encoder, local attention and U-Net in it."""
+    match composition:
+        case Attention(encoder=settings):
+            return replace(composition, encoder=replace(settings, dimension=dimension))
+        case Refinement(unet=settings):
+            return replace(composition, unet=replace(settings, dimension=dimension))
+        case Local(settings=settings):
+            return replace(composition, settings=replace(settings, dimension=dimension))
+        case Half(net=net):
+            return replace(composition, net=in_dimension(net, dimension))
+        case Two(first=first, second=second):
+            return replace(composition, first=in_dimension(first, dimension), second=in_dimension(second, dimension))
+    raise TypeError(f"Not a composition: {composition!r}.")
 
 
 # Trains and runs on a desktop: attention at 1/8 resolution over everything, then in windows at 1/4 and 1/2.

@@ -5,22 +5,25 @@ are heard. The answer is found in rounds; in each the attention is drawn toward 
 one, by how certain they were. Everything is local and knows background as `models.background` does, so the step is
 equivariant to shifts of both images together (by its stride), whatever their fields of view.
 
-Shape suffixes: b batch, c channels, k offsets of the window, d h w lattice axes.
+Shape suffixes: b batch, c channels, k offsets of the window, dhw lattice axes, one to three of them, n as many channels
+as there are axes.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..maps import DisplacementMap
+from ..maps import DisplacementMap, per_axis
 from .attention import fill_uncertain
 from .background import OnBackground, PerVoxel, ResidualBlock, channel_norm, space_to_depth
+from .dimensions import channels_last, check_dimension, padded
 from .operators import Prediction, RegistrationNetwork
 
 # Offsets x places of one piece of work: bounds the memory that each round takes beside the logits.
@@ -36,6 +39,7 @@ class LocalAttentionSettings:
     convolutions. dilations: one residual block each. token_channels: length of a token.
     start_temperature: logits begin in [-start_temperature, start_temperature].
     rounds: how often the surroundings are heard. reach_cells: sigma with which each round does at the start.
+    dimension: of the images: 3, 2 or 1 axes.
     """
 
     stride: int = 2
@@ -48,8 +52,10 @@ class LocalAttentionSettings:
     start_temperature: float = 12.0
     rounds: int = 3
     reach_cells: float = 1.0
+    dimension: int = 3
 
     def __post_init__(self) -> None:
+        check_dimension(self.dimension, "Local attention")
         object.__setattr__(self, "dilations", tuple(self.dilations))
         if self.stride not in (2, 4) or self.radius < 1 or self.rounds < 1 or self.channels % self.groups:
             raise InputError(
@@ -65,10 +71,12 @@ class LocalEncoder(nn.Module):
         super().__init__()
         s = self.settings = settings
         narrow = s.channels if s.stride == 2 else s.stem_channels
-        self.first = OnBackground(8, narrow)
+        self.first = OnBackground(2**s.dimension, narrow, dimension=s.dimension)
         self.first_norm = channel_norm(narrow)
-        self.second = OnBackground(narrow, s.channels, stride=2) if s.stride == 4 else None
-        self.blocks = nn.ModuleList(ResidualBlock(s.channels, s.groups, dilation) for dilation in s.dilations)
+        self.second = OnBackground(narrow, s.channels, stride=2, dimension=s.dimension) if s.stride == 4 else None
+        self.blocks = nn.ModuleList(
+            ResidualBlock(s.channels, s.groups, dilation, s.dimension) for dilation in s.dilations
+        )
         self.last_norm = channel_norm(s.channels)
         self.project = PerVoxel(nn.Linear(s.channels, s.token_channels))
         self.log_temperature = nn.Parameter(torch.tensor(math.log(s.start_temperature)))
@@ -76,9 +84,9 @@ class LocalEncoder(nn.Module):
     def forward(self, image_b1dhw: Tensor, padding_cells: int) -> Tensor:
         """b c d h w unit tokens times the root of the temperature, with so many cells of surroundings on each side."""
         s = self.settings
-        margin = s.stride * padding_cells
-        image = space_to_depth(F.pad(image_b1dhw, (margin,) * 6)).contiguous(memory_format=torch.channels_last_3d)
-        features, background = self.first(image, image.new_zeros(1, 8, 1, 1, 1))
+        image = space_to_depth(padded(image_b1dhw, s.stride * padding_cells))
+        image = image.contiguous(memory_format=channels_last(s.dimension))
+        features, background = self.first(image, image.new_zeros(1, 2**s.dimension, *[1] * s.dimension))
         features, background = (F.relu(self.first_norm(x)) for x in (features, background))
         if self.second is not None:
             features, background = self.second(features, background)
@@ -96,7 +104,7 @@ class _WindowProducts(torch.autograd.Function):
         ctx.save_for_backward(queries_bcdhw, keys_bcdhw)
         ctx.radius = radius
         b, _, *shape = queries_bcdhw.shape
-        out = queries_bcdhw.new_empty(b, (2 * radius + 1) ** 3, *shape)
+        out = queries_bcdhw.new_empty(b, (2 * radius + 1) ** len(shape), *shape)
         for k, at in enumerate(_windows(radius, shape)):
             torch.sum(queries_bcdhw * keys_bcdhw[at], dim=1, out=out[:, k])
         return out
@@ -115,27 +123,23 @@ class _WindowProducts(torch.autograd.Function):
 
 def _windows(radius: int, shape_dhw):
     """The slices of padded keys that belong to each offset, in the order of `window_offsets`."""
-    d, h, w = shape_dhw
-    span = range(2 * radius + 1)
-    for i in span:
-        for j in span:
-            for k in span:
-                yield (slice(None), slice(None), slice(i, i + d), slice(j, j + h), slice(k, k + w))
+    for corner in product(range(2 * radius + 1), repeat=len(shape_dhw)):
+        yield (slice(None), slice(None), *(slice(at, at + n) for at, n in zip(corner, shape_dhw, strict=True)))
 
 
-def window_offsets(radius: int, device=None) -> Tensor:
-    """k x 3 offsets in cells (d, h, w) of a window, -radius..radius per axis, last axis fastest."""
+def window_offsets(radius: int, device=None, *, dimension: int = 3) -> Tensor:
+    """k x n offsets in cells (d, h, w) of a window, -radius..radius per axis, last axis fastest."""
     axis = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
-    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
+    return torch.stack(torch.meshgrid(*[axis] * dimension, indexing="ij"), dim=-1).reshape(-1, dimension)
 
 
 @dataclass(frozen=True)
 class LocalMatch:
-    """What local attention says. logits_bkdhw: of the appearance alone. displacement_b3dhw: cells, where the match of
+    """What local attention says. logits_bkdhw: of the appearance alone. displacement_bndhw: cells, where the match of
     each place lies, after all rounds. certainty_b1dhw: 0..1, one over one plus the attention's variance in cells."""
 
     logits_bkdhw: Tensor
-    displacement_b3dhw: Tensor
+    displacement_bndhw: Tensor
     certainty_b1dhw: Tensor
 
 
@@ -168,31 +172,32 @@ class LocalAttention(RegistrationNetwork):
         queries, keys = self.encoder(fixed_b1dhw, s.radius), self.encoder(moving_b1dhw, s.radius)
         inside = (slice(None), slice(None), *(slice(s.radius, n - s.radius) for n in keys.shape[2:]))
         logits = _WindowProducts.apply(queries[inside].contiguous(), keys.contiguous(), s.radius)
-        heard, certainty = torch.zeros_like(logits[:, :3]), torch.zeros_like(logits[:, :1])
+        certainty = torch.zeros_like(logits[:, :1])
+        heard = torch.cat([certainty] * s.dimension, dim=1)
         for step in range(s.rounds + 1):
             displacement, certainty = self._attend(logits, heard, self.log_hold[step].exp())
             heard = fill_uncertain(displacement, certainty, self.log_reach[step].exp())
         return LocalMatch(logits, heard, certainty)
 
-    def _attend(self, logits_bkdhw: Tensor, heard_b3dhw: Tensor, hold: Tensor) -> tuple[Tensor, Tensor]:
+    def _attend(self, logits_bkdhw: Tensor, heard_bndhw: Tensor, hold: Tensor) -> tuple[Tensor, Tensor]:
         """Mean offset and certainty of softmax(logits - hold |offset - heard|^2), a few planes at a time."""
-        offsets = window_offsets(self.settings.radius, logits_bkdhw.device)
+        offsets = window_offsets(self.settings.radius, logits_bkdhw.device, dimension=self.settings.dimension)
         square = (offsets**2).sum(1)
         values = torch.cat([offsets, square[:, None]], dim=1)
         # |heard|^2 is the same for all offsets: softmax does not see it.
         toward = torch.cat([2 * hold * offsets, -hold * square[:, None]], dim=1)
         planes = max(1, _AT_ONCE // max(1, logits_bkdhw[:, :, 0].numel()))
         means = []
-        for part, near in zip(logits_bkdhw.split(planes, 2), heard_b3dhw.split(planes, 2), strict=True):
+        for part, near in zip(logits_bkdhw.split(planes, 2), heard_bndhw.split(planes, 2), strict=True):
             near = torch.cat([near, torch.ones_like(near[:, :1])], dim=1)
-            weights = torch.softmax(part + torch.einsum("kc,bcdhw->bkdhw", toward, near), dim=1)
-            means.append(torch.einsum("kc,bkdhw->bcdhw", values, weights))
+            weights = torch.softmax(part + torch.einsum("kc,bc...->bk...", toward, near), dim=1)
+            means.append(torch.einsum("kc,bk...->bc...", values, weights))
         mean = torch.cat(means, dim=2)
-        displacement = mean[:, :3]
-        variance = (mean[:, 3:] - (displacement**2).sum(1, keepdim=True)).clamp_min(0)
+        displacement = mean[:, :-1]
+        variance = (mean[:, -1:] - (displacement**2).sum(1, keepdim=True)).clamp_min(0)
         return displacement, 1 / (1 + variance)
 
     def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
         found = self.match(moving_b1dhw, fixed_b1dhw)
-        cells = found.displacement_b3dhw.new_tensor([n / self.stride for n in fixed_b1dhw.shape[2:]])
-        return Prediction(DisplacementMap(found.displacement_b3dhw / cells.view(1, 3, 1, 1, 1)))
+        cells = per_axis([n / self.stride for n in fixed_b1dhw.shape[2:]], found.displacement_bndhw)
+        return Prediction(DisplacementMap(found.displacement_bndhw / cells))

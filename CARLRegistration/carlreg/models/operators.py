@@ -1,9 +1,9 @@
 """Operators that build a registration network from smaller ones.
 
 A registration network takes a moving and a fixed image (b1dhw, values 0..1) and predicts a map of fixed points to
-moving points. Voxel-centered networks accept images of different shapes but one voxel size, every axis a multiple of
-`stride`; those with `align_corners` take two images of one shape and read coordinates in the published weights'
-convention.
+moving points. Images have one to three axes (d h w, h w or w), as many as the network's parts were made for.
+Voxel-centered networks accept images of different shapes but one voxel size, every axis a multiple of `stride`; those
+with `align_corners` take two images of one shape and read coordinates in the published weights' convention.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..maps import CompositeMap, CoordinateMap, DisplacementMap, identity_map, sample
+from ..maps import CompositeMap, CoordinateMap, DisplacementMap, identity_map, per_axis, sample
 from ..maps.separable import along_axes, gaussian
+from .dimensions import average_pool
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Prediction:
     """What a network says about one direction.
 
     map: fixed points to moving points.
-    attention_map_b3dhw: the attention's own answer on its lattice over the fixed image, normalized coordinates of the
+    attention_map_bndhw: the attention's own answer on its lattice over the fixed image, normalized coordinates of the
         moving image; None for networks without attention. certainty_b1dhw: 0..1, spread_b1dhw: token spacings; on
         the same lattice (see `attention.Match`).
     """
 
     map: CoordinateMap
-    attention_map_b3dhw: Tensor | None = None
+    attention_map_bndhw: Tensor | None = None
     certainty_b1dhw: Tensor | None = None
     spread_b1dhw: Tensor | None = None
 
@@ -155,7 +155,7 @@ class AtHalfResolution(RegistrationNetwork):
 
 def halved(image_bcdhw: Tensor) -> Tensor:
     """Average of each 2^3 cell; a last odd voxel (or an axis of one voxel) is averaged with what there is."""
-    return F.avg_pool3d(image_bcdhw, tuple(min(2, n) for n in image_bcdhw.shape[2:]), ceil_mode=True)
+    return average_pool(image_bcdhw, tuple(min(2, n) for n in image_bcdhw.shape[2:]), ceil_mode=True)
 
 
 def without_refinement(net: RegistrationNetwork) -> RegistrationNetwork:
@@ -172,7 +172,7 @@ def relaxed(found: CoordinateMap, moving_shape, fixed_shape, sigma_voxels: float
     scale = [f / m for f, m in zip(fixed_shape, moving_shape, strict=True)]
     values = found.on_grid(fixed_shape)
     identity = identity_map(fixed_shape, align_corners=found.align_corners, device=values.device)
-    displacement = values - identity * identity.new_tensor(scale).view(1, 3, 1, 1, 1)
+    displacement = values - identity * per_axis(scale, identity)
     smooth = along_axes(displacement, *(_smoothing(n, sigma_voxels, displacement) for n in fixed_shape))
     return DisplacementMap(smooth, scale=scale, align_corners=found.align_corners)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-_PI_ROTATIONS = ((), (2, 3), (3, 4), (2, 4))
+from .dimensions import BATCH_NORMS, CONVOLUTIONS, HALF_TURNS, check_dimension, padded
+
+# In the authors' order, which decides how the sum is rounded.
+_HALF_TURNS = HALF_TURNS | {3: ((), (2, 3), (3, 4), (2, 4))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,7 @@ class PaperEncoderSettings:
     channels: width. blocks: residual blocks. dilations: one convolution each per block.
     rotations: average the output over the identity and the three turns by 180 degrees about the axes.
     padding_cells: zeros around the image. norm: length of a token; logits lie in [-norm^2, norm^2].
+    dimension: of its images: 3, 2 or 1 axes.
     """
 
     channels: int = 128
@@ -26,6 +29,10 @@ class PaperEncoderSettings:
     rotations: bool = False
     padding_cells: int = 9
     norm: float = 4.0
+    dimension: int = 3
+
+    def __post_init__(self) -> None:
+        check_dimension(self.dimension, "Encoder settings")
 
 
 ROTATION_ENCODER = PaperEncoderSettings(dilations=(1, 2, 4, 8), rotations=True)
@@ -44,10 +51,11 @@ class PaperEncoder(nn.Module):
     def __init__(self, settings: PaperEncoderSettings | None = None) -> None:
         super().__init__()
         self.settings = s = settings or PaperEncoderSettings()
-        self.first = nn.Conv3d(1, s.channels, 3, padding=1)
-        self.norms = nn.ModuleList(nn.BatchNorm3d(s.channels) for _ in range(s.blocks))
+        convolution = CONVOLUTIONS[s.dimension]
+        self.first = convolution(1, s.channels, 3, padding=1)
+        self.norms = nn.ModuleList(BATCH_NORMS[s.dimension](s.channels) for _ in range(s.blocks))
         self.blocks = nn.ModuleList(
-            nn.ModuleList(nn.Conv3d(s.channels, s.channels, 3, padding=d, dilation=d) for d in s.dilations)
+            nn.ModuleList(convolution(s.channels, s.channels, 3, padding=d, dilation=d) for d in s.dilations)
             for _ in range(s.blocks)
         )
 
@@ -57,8 +65,8 @@ class PaperEncoder(nn.Module):
 
     def forward(self, image_b1dhw: Tensor) -> Tensor:
         """b c (D + 2p) (H + 2p) (W + 2p) for an image b1dhw of any shape; p = `padding_cells`."""
-        image = F.pad(image_b1dhw, (self.padding_cells,) * 6)
-        turns = _PI_ROTATIONS if self.settings.rotations else ((),)
+        image = padded(image_b1dhw, self.padding_cells)
+        turns = _HALF_TURNS[self.settings.dimension] if self.settings.rotations else ((),)
         turned = [self._features(image.flip(axes)).flip(axes) for axes in turns]
         features = sum(turned[1:], start=turned[0]) / len(turned)
         length = torch.sqrt((features**2).sum(dim=1, keepdim=True))

@@ -99,8 +99,8 @@ def correspondences(images: NetworkImages, forward: Prediction, backward: Predic
     direction leads back. Without: the map on a coarse lattice, weighted by the same agreement. Background weighs 0.
     """
     fixed_shape = images.fixed_b1dhw.shape[2:]
-    moving_normalized, certainty = forward.attention_map_b3dhw, forward.certainty_b1dhw
-    backward_map = backward.attention_map_b3dhw
+    moving_normalized, certainty = forward.attention_map_bndhw, forward.certainty_b1dhw
+    backward_map = backward.attention_map_bndhw
     if moving_normalized is not None and certainty is not None and backward_map is not None:
         shape = moving_normalized.shape[2:]
         returned = sample(backward_map, moving_normalized, align_corners=images.align_corners)

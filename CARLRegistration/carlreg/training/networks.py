@@ -16,6 +16,7 @@ from ..models.background import OnBackground
 from ..models.checkpoints import ATTENTION, part_of_names, put_own, read_weights
 from ..models.compact_encoder import CompactEncoder
 from ..models.compositions import Composition, Half, Refinement, Two, assemble
+from ..models.dimensions import channels_last
 from ..models.operators import RegistrationNetwork, without_refinement
 from ..models.unet import UNetSettings
 from .saving import is_checkpoint, read_checkpoint, require
@@ -44,7 +45,7 @@ def build(name: str, seed: int = 0) -> RegistrationNetwork:
         network = assemble(PLAIN[name]) if name in PLAIN else registry.build(name)
     for module in network.modules():
         if isinstance(module, OnBackground):  # the memory layout that its inputs have
-            module.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+            module.to(memory_format=channels_last(module.dimension))  # pyright: ignore[reportCallIssue]
     return network
 
 

@@ -151,18 +151,18 @@ def refinement_losses(
             here = identity_map(point.shape[2:], device=point.device)
             offset = (point - here) * voxels / step.stride
         answer = step.match(warped, task.fixed_b1dhw)
-        lattice = answer.displacement_b3dhw.shape[2:]
+        lattice = answer.displacement_bndhw.shape[2:]
         offset, valid = _on(offset, lattice), _on(task.valid_b1dhw, lattice) > 0.99
         valid &= (offset.abs() < step.settings.radius - 0.01).all(1, keepdim=True)
         deviation = F.interpolate(task.structure_b1dhw, size=lattice, mode="trilinear", align_corners=False)
         textured = valid & (deviation > structure)
         terms["cross_entropy"].append(_cross_entropy(step, answer.logits_bkdhw, offset, textured))
-        difference = answer.displacement_b3dhw - offset
+        difference = answer.displacement_bndhw - offset
         length = (difference**2).sum(1, keepdim=True).add(1e-4).sqrt()
         terms["end_point"].append((length * valid).sum() / valid.sum().clamp_min(1))
         terms["gradient"].append(_gradient(difference, valid))
         cells = voxels / step.stride
-        found = CompositeMap(outer=outer, inner=DisplacementMap(answer.displacement_b3dhw.detach() / cells))
+        found = CompositeMap(outer=outer, inner=DisplacementMap(answer.displacement_bndhw.detach() / cells))
         distances[f"step_{number}"] = _distance(found, task, voxels)
     means = {name: torch.stack(values).mean() for name, values in terms.items()}
     loss = means["cross_entropy"] + end_point_weight * means["end_point"] + gradient_weight * means["gradient"]

@@ -98,7 +98,7 @@ def collect_evidence(answer: NetworkAnswer, transform: PhysicalTransform, grid: 
     warped = _warped(answer, transform)
     local = _local_attention(answer.network)
     match = local.match(warped, images.fixed_b1dhw)
-    found["local_rest"] = local.stride * np.linalg.norm(at(match.displacement_b3dhw, here), axis=0)
+    found["local_rest"] = local.stride * np.linalg.norm(at(match.displacement_bndhw, here), axis=0)
     found["local_attention"] = local.stride * at((1 / match.certainty_b1dhw - 1).clamp_min(0).sqrt(), here)[0]
     fixed, moving = halved(images.fixed_b1dhw), halved(warped)
     found["dissimilarity"] = at(_dissimilarity(fixed, moving), here)[0]

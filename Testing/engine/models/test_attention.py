@@ -81,7 +81,7 @@ def test_match_of_equal_tokens_is_the_identity_and_certain(align_corners):
     shape, padding = (5, 6, 4), 2
     x = lattice_tokens(shape, padding, 8.0)
     found = match(x, x, padding, align_corners=align_corners)
-    assert float((found.map_b3dhw - identity_map(shape, align_corners=align_corners)).abs().max()) < 1e-3
+    assert float((found.map_bndhw - identity_map(shape, align_corners=align_corners)).abs().max()) < 1e-3
     assert float(found.certainty_b1dhw.min()) > 0.99
 
 
@@ -90,7 +90,7 @@ def test_values_continue_linearly_into_the_padding_and_are_not_certain_there():
     fixed = lattice_tokens(shape, padding, 8.0)
     moving = fixed.roll(2, dims=2)  # content lies two cells further on in the moving image
     found = match(moving, fixed, padding, align_corners=False)
-    displacement = (found.map_b3dhw - identity_map(shape))[0] * 6
+    displacement = (found.map_bndhw - identity_map(shape))[0] * 6
     expected = torch.tensor([2.0, 0, 0]).view(3, 1, 1, 1).expand_as(displacement)
     assert float((displacement - expected).abs().max()) < 0.01
     certainty = found.certainty_b1dhw[0, 0]
@@ -104,4 +104,4 @@ def test_certainty_is_the_inverse_of_one_plus_the_variance():
     found = match(blank, blank, 0, align_corners=False)
     variance = 3 * (2 / 3)  # of -1, 0, 1 along each axis
     assert float((found.certainty_b1dhw - 1 / (1 + variance)).abs().max()) < 1e-5
-    assert float((found.map_b3dhw - 0.5).abs().max()) < 1e-6
+    assert float((found.map_bndhw - 0.5).abs().max()) < 1e-6

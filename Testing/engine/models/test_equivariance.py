@@ -155,7 +155,7 @@ def test_attention_itself_moves_with_its_stride():
         with torch.no_grad():
             found = network.predict(view(moving, moving_shape, moving_at), view(fixed, fixed_shape, fixed_at))
         cells = tuple(slice(a // 8, a // 8 + 6) for a in fixed_at)
-        voxels = found.attention_map_b3dhw[0][(slice(None), *cells)].movedim(0, -1)
+        voxels = found.attention_map_bndhw[0][(slice(None), *cells)].movedim(0, -1)
         return voxels * torch.tensor(moving_shape) - torch.tensor(moving_at), found.certainty_b1dhw[0, 0][cells]
 
     base, certainty = answer(*COMPACT_HERE)
@@ -176,7 +176,7 @@ def test_background_has_no_place():
             network.predict(view(moving, shape, (16, 8, 8)), view(fixed, (128, 64, 64), (16, 8, 8)))
             for shape in ((96, 64, 64), (192, 64, 64))
         ]
-    near, far = (f.attention_map_b3dhw[0, 0] * n for f, n in zip(found, (96, 192), strict=True))
+    near, far = (f.attention_map_bndhw[0, 0] * n for f, n in zip(found, (96, 192), strict=True))
     certain = found[0].certainty_b1dhw[0, 0] > 0.9
     assert float((near - far)[certain].abs().max()) < 0.001
     assert float(found[1].certainty_b1dhw[0, 0, -3:].max()) < 0.01  # far from the fixed content
@@ -280,13 +280,13 @@ def test_half_turns_of_both_images_turn_the_attention_of_the_rotation_model():
         plain = network.predict(*images)
         for axes in ((3, 4), (2, 4), (2, 3)):
             turned = network.predict(images[0].flip(axes), images[1])
-            backward = turned.attention_map_b3dhw.clone()
+            backward = turned.attention_map_bndhw.clone()
             for axis in axes:
                 backward[:, axis - 2] = 1 - backward[:, axis - 2]
             scale = torch.tensor((64.0, 64.0, 80.0)).view(1, 3, 1, 1, 1)
-            apart = ((backward - plain.attention_map_b3dhw) * scale).norm(dim=1)
+            apart = ((backward - plain.attention_map_bndhw) * scale).norm(dim=1)
             assert float(apart.max()) < 0.01
-            assert float(((plain.attention_map_b3dhw - 0.5) * scale).norm(dim=1).max()) > 10  # not all in the middle
+            assert float(((plain.attention_map_bndhw - 0.5) * scale).norm(dim=1).max()) > 10  # not all in the middle
 
 
 # psi: a U-Net

@@ -72,7 +72,7 @@ def test_pieces_give_the_same_answer(monkeypatch):
     whole = net.match(a, b)
     monkeypatch.setattr("carlreg.models.local_attention._AT_ONCE", 125 * 8 * 12 * 3)
     pieces = net.match(a, b)
-    assert torch.allclose(pieces.displacement_b3dhw, whole.displacement_b3dhw, atol=1e-5)
+    assert torch.allclose(pieces.displacement_bndhw, whole.displacement_bndhw, atol=1e-5)
     assert torch.allclose(pieces.certainty_b1dhw, whole.certainty_b1dhw, atol=1e-5)
 
 
@@ -84,10 +84,10 @@ def test_finds_a_shift_by_cells_even_untrained(settings, shift):
     net = network(settings, sharper=100.0)
     with torch.no_grad():
         found = net.match(image, fixed)
-    cells = found.displacement_b3dhw.shape[2:]
+    cells = found.displacement_bndhw.shape[2:]
     middle = tuple(slice(3 * n // 8, n - 3 * n // 8) for n in cells)
     expected = torch.tensor(shift).view(3, 1, 1, 1) / settings.stride
-    difference = (found.displacement_b3dhw[0] - expected)[(slice(None), *middle)]
+    difference = (found.displacement_bndhw[0] - expected)[(slice(None), *middle)]
     assert float(difference.abs().max()) < 0.02
     assert float(found.certainty_b1dhw[0, 0][middle].min()) > 0.9
     # and the map says so in normalized coordinates
@@ -109,7 +109,7 @@ def test_places_without_structure_follow_their_surroundings(settings):
     with torch.no_grad():
         found = network(settings, sharper=50.0).match(image, fixed)
     hole = tuple((a + b) // 2 // settings.stride for a, b in ((26 - shift, 38 - shift), (18, 30), (18, 30)))
-    answer = found.displacement_b3dhw[(0, slice(None), *hole)]
+    answer = found.displacement_bndhw[(0, slice(None), *hole)]
     assert float((answer - torch.tensor([1.0, 0, 0])).abs().max()) < 0.15
 
 
@@ -125,7 +125,7 @@ def test_moves_with_both_images_by_its_stride_in_any_field_of_view(settings):
     found = []
     for shape, at in (((64, 64, 64), (16, 16, 16)), ((72, 64, 96), (20, 12, 44))):
         with torch.no_grad():
-            field = net.match(view(moving, shape, at), view(fixed, shape, at)).displacement_b3dhw[0]
+            field = net.match(view(moving, shape, at), view(fixed, shape, at)).displacement_bndhw[0]
         s = settings.stride
         found.append(field[(slice(None), *(slice(a // s, (a + 32) // s) for a in at))])
     assert float(found[0].norm(dim=0).mean()) > 0.2
@@ -140,7 +140,7 @@ def test_learns():
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     losses = []
     for _ in range(25):
-        field = net.match(image, fixed).displacement_b3dhw[0, :, 3:-3, 3:-3, 3:-3]
+        field = net.match(image, fixed).displacement_bndhw[0, :, 3:-3, 3:-3, 3:-3]
         loss = (field - torch.tensor([0.0, 0, 1]).view(3, 1, 1, 1)).square().mean()
         optimizer.zero_grad()
         loss.backward()

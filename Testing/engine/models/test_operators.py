@@ -108,7 +108,7 @@ def test_relaxation_keeps_affine_maps_and_smooths_noise():
 
     noise = torch.zeros(1, 3, 25, 25, 25)
     noise[:, :, 12, 12, 12] = 1
-    spread = relaxed(DisplacementMap(noise), (25,) * 3, (25,) * 3, 2.0).displacement_b3dhw[0, 0]
+    spread = relaxed(DisplacementMap(noise), (25,) * 3, (25,) * 3, 2.0).displacement_bndhw[0, 0]
     assert float(spread.sum()) == pytest.approx(1, abs=1e-4)
     distance = torch.arange(25.0) - 12
     assert float((spread.sum((1, 2)) * distance**2).sum()) == pytest.approx(4, rel=0.05)  # sigma squared
@@ -128,7 +128,7 @@ def test_unet_displacement_means_the_same_number_of_voxels_in_every_field_of_vie
         torch.nn.init.constant_(network.unet.last.bias, 0.5)
         for n in (16, 32):
             image = torch.rand(1, 1, n, n, n)
-            unit = network.predict(image, image).map.displacement_b3dhw[0, 0, 0, 0, 0].item()
+            unit = network.predict(image, image).map.displacement_bndhw[0, 0, 0, 0, 0].item()
             assert unit == pytest.approx(0.05 if align_corners else 5 / n)
 
 
@@ -157,8 +157,8 @@ def test_maps_of_both_directions_live_on_their_own_fixed_grid():
     with torch.no_grad():
         forward, backward = network.predict_both(moving, fixed)
     assert forward.map.on_grid((40, 64, 40)).shape == (1, 3, 40, 64, 40)
-    assert forward.attention_map_b3dhw.shape == (1, 3, 5, 8, 5)
-    assert backward.attention_map_b3dhw.shape == (1, 3, 6, 5, 7)
+    assert forward.attention_map_bndhw.shape == (1, 3, 5, 8, 5)
+    assert backward.attention_map_bndhw.shape == (1, 3, 6, 5, 7)
     assert forward.certainty_b1dhw.shape == (1, 1, 5, 8, 5)
     assert float(forward.certainty_b1dhw.min()) >= 0 and float(forward.certainty_b1dhw.max()) <= 1
     assert isinstance(forward.map, CompositeMap)

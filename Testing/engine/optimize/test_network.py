@@ -68,7 +68,7 @@ def test_attention_is_optimized_too():
     assert unchanged(loaded.network, before)
     with torch.no_grad():
         plain, _ = loaded.network.predict_both(moving, fixed)
-    assert float((plain.attention_map_b3dhw - forward.attention_map_b3dhw).abs().max()) > 1e-4
+    assert float((plain.attention_map_bndhw - forward.attention_map_bndhw).abs().max()) > 1e-4
 
 
 def test_same_seed_same_result():

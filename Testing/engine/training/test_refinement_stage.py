@@ -138,7 +138,7 @@ def test_same_seed_same_sample():
     s = stage()
     a, b, c = (s.draw(seed, torch.device("cpu")) for seed in (3, 3, 4))
     assert torch.equal(a.fixed_b1dhw, b.fixed_b1dhw) and torch.equal(a.true_b3dhw, b.true_b3dhw)
-    assert torch.equal(a.start.displacement_b3dhw, b.start.displacement_b3dhw)
+    assert torch.equal(a.start.displacement_bndhw, b.start.displacement_bndhw)
     assert not torch.equal(a.fixed_b1dhw, c.fixed_b1dhw)
 
 
