@@ -81,7 +81,7 @@ $(ENGINE): pyproject.toml constraints.txt
 	    echo "Results can differ from the README's in the last digits." >&2; \
 	    $(PIP) install --quiet $$index "torch>=2.2"; fi
 	@echo "Installing carlreg and what it needs (0.1 GB to download, 0.5 GB on disk) ..."
-	@$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > $(PINS)
+	@$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' > $(PINS)
 	@grep -v '^torch==' constraints.txt >> $(PINS)
 	@$(PIP) install --quiet -c $(PINS) -e ".[report]"
 	@touch $@

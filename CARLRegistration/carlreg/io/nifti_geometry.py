@@ -63,6 +63,11 @@ def notes_of(header: NiftiHeader, name: str) -> list[str]:
         notes.append(
             f"{name}: its header says {header.bits} bits per voxel, which its type does not have; the type counts."
         )
+    if not header.is_color and (not math.isfinite(header.slope) or (header.slope == 0.0 and header.intercept != 0.0)):
+        notes.append(
+            f"{name}: its header scales values by {header.slope:g} and adds {header.intercept:g}; they are taken as "
+            "they are stored."
+        )
     if header.sform_code <= 0 and header.qform_code <= 0:
         return [*notes, f"{name}: the file does not say where the volume lies nor which way it is turned."]
     if header.ras_from_ijk is None:

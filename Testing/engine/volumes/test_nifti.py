@@ -75,6 +75,8 @@ def test_values_are_scaled_as_nibabel_scales_them(tmp_path, slope, intercept, dt
     expected = nib.load(path).get_fdata()
     found = array_of(path)
     assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
+    said = any("taken as they are stored" in warning for warning in read_volume(path).warnings)
+    assert said == (slope == 0 or not np.isfinite(slope))
     if slope == 0 or not np.isfinite(slope):
         assert found.dtype == dtype
         np.testing.assert_array_equal(found, values(dtype))
