@@ -28,6 +28,7 @@ from .inverting import map_points_back
 from .opening import Opened, chosen
 
 GRIDS = ("first", "own")
+_EXACT = 1e-3  # of a voxel: points that are less off are where they belong
 log = logging.getLogger(__name__)
 
 
@@ -73,6 +74,7 @@ def apply_to_file(plan: Applying, path: str | os.PathLike, out: Path) -> str:
     if kind == "image":
         return _image(plan, file, out)
     first, second = plan.opened.sides.names
+    voxel_mm = min((float(grid.spacing.min()) for grid in plan.opened.sides.grids if grid is not None), default=1.0)
     worst = 0.0
 
     def mapping(given: np.ndarray) -> np.ndarray:
@@ -82,7 +84,7 @@ def apply_to_file(plan: Applying, path: str | os.PathLike, out: Path) -> str:
         if is_linear(plan.opened.transform):
             return map_points(plan.opened.transform.GetInverse(), given)
         inverse = chosen(plan.opened, "inverse", check=plan.check).transform
-        found, error = map_points_back(plan.opened.transform, inverse, given)
+        found, error = map_points_back(plan.opened.transform, inverse, given, voxel_mm)
         worst = max(worst, float(error.max()))
         return found
 
@@ -91,7 +93,7 @@ def apply_to_file(plan: Applying, path: str | os.PathLike, out: Path) -> str:
     else:
         surfaces.map_surface(file, out, mapping, plan.model_space)
     way = f"{second} to {first}" if plan.points_follow else f"{first} to {second}"
-    off = f", up to {worst:.3g} mm from the exact inverse" if worst > 1e-3 else ""
+    off = f", up to {worst:.3g} mm from the exact inverse" if worst > _EXACT * voxel_mm else ""
     return f"{way} points{off}"
 
 

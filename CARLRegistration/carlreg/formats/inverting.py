@@ -21,7 +21,8 @@ _MOST_CHECKED = 4_000_000
 _SLAB_VOXELS = 2**18
 # What an inverse may be off, as shares of the volume's diagonal and of a voxel, the larger of both.
 _OF_DIAGONAL, _OF_VOXEL = 1 / 800, 1 / 4
-_ITERATIONS, _POINT_TOLERANCE = 60, 1e-5
+_ITERATIONS = 60
+_POINT_TOLERANCE = 1e-5  # of a voxel
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,17 +130,20 @@ def _box(mask: np.ndarray, grid: VolumeGrid) -> list[list[float]] | None:
     return [np.round(corners.min(axis=0), digits).tolist(), np.round(corners.max(axis=0), digits).tolist()]
 
 
-def map_points_back(transform: sitk.Transform, inverse: sitk.Transform, points_lps) -> tuple[np.ndarray, np.ndarray]:
+def map_points_back(
+    transform: sitk.Transform, inverse: sitk.Transform, points_lps, voxel_mm: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """The points that a transform takes to the given ones, from a near inverse: (N x 3, remaining error in mm).
 
     Exact where the transform is one to one: each point is improved until the transform takes it to its target.
+    voxel_mm: the length of which small shares do not matter.
     """
     target = np.asarray(points_lps, dtype=np.float64).reshape(-1, 3)
     x = map_points(inverse, target)
     miss = target - map_points(transform, x)
     error = np.linalg.norm(miss, axis=1)
     for _ in range(_ITERATIONS):
-        going = np.nonzero(error > _POINT_TOLERANCE)[0]
+        going = np.nonzero(error > _POINT_TOLERANCE * voxel_mm)[0]
         if not len(going):
             break
         # The near inverse tells where a small miss on the far side lies on the near side.

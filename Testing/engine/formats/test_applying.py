@@ -351,3 +351,20 @@ def test_what_the_reader_knows_is_said(oblique, folder, tmp_path, capsys):
     assert main([*arguments[:2], str(folder / "moving.nii.gz"), "--reference", str(tmp_path / "reference.nii"),
                  "--out", str(tmp_path / "o.nii.gz")]) == 0  # fmt: skip
     assert "Warning: reference (reference.nii): its header holds two geometries" in capsys.readouterr().out
+
+
+def test_points_without_an_inverse_are_told_at_any_size(tmp_path):
+    """The same fold, and the same point in it, of voxels of 2 mm, 0.2 micrometers and 2 meters."""
+    off = {}
+    for size in (1.0, 1e-4, 1e3):
+        grid = VolumeGrid((31, 31, 31), (2.0 * size,) * 3, (-30.0 * size,) * 3, np.eye(3))
+        k, j, i = np.meshgrid(*(np.arange(31) * 2.0 - 30,) * 3, indexing="ij")
+        field = np.zeros((31, 31, 31, 3))
+        field[..., 0] = -14 * size * np.exp(-((i - 10) ** 2 + j**2 + k**2) / (2 * 6.0**2)) * (i - 10) / 6
+        fold = sitk.DisplacementFieldTransform(grid.image(field))
+        opened = formats.Opened(fold, formats.Sides(grids=(grid, grid)))
+        (tmp_path / "p.csv").write_text(f"x,y,z\n{11 * size},{0.3 * size},{0.2 * size}\n")
+        said = formats.apply_to_file(plan(opened, points_follow=True), tmp_path / "p.csv", tmp_path / "out.csv")
+        off[size] = float(said.split("up to ")[1].split(" mm")[0]) / size
+    assert off[1.0] > 0.1
+    assert off[1e-4] == pytest.approx(off[1.0], rel=0.05) and off[1e3] == pytest.approx(off[1.0], rel=0.05)
