@@ -140,6 +140,7 @@ CONTROLS = {
     "grid": lambda ui: setattr(ui.gridSpinBox, "value", 96),
     "field_spacing_mm": lambda ui: setattr(ui.fieldSpacingSpinBox, "value", 3.5),
     "smoothness": lambda ui: setattr(ui.smoothnessSpinBox, "value", 2.5),
+    "symmetric": lambda ui: setattr(ui.symmetricCheckBox, "checked", True),
     "device": lambda ui: choose(ui.deviceComboBox, "CPU"),
 }
 NOT_IN_THE_PANEL = {"allow_untrained", "seed", "threads"}

@@ -145,6 +145,7 @@ class CARLRegistrationParameterNode:
     device: str = "auto"
     fieldSpacing: Annotated[float, WithinRange(0, 50)] = 0.0
     smoothness: Annotated[float, WithinRange(0.1, 10)] = 1.0
+    symmetric: bool = False
     grid: Annotated[int, WithinRange(64, 256)] = 128
     enginePython: str = ""
     keepJobFolder: bool = False
@@ -227,6 +228,7 @@ def settingsFrom(parameters) -> RegistrationSettings:
         io_steps=parameters.ioSteps,
         similarity=parameters.similarity.value,
         smoothness=parameters.smoothness,
+        symmetric=parameters.symmetric,
         field_spacing_mm=parameters.fieldSpacing or None,
         grid=parameters.grid,
         device=parameters.device or "auto",
