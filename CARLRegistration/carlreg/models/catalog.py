@@ -19,6 +19,10 @@ _CARL = (
     "H. Greer, L. Tian, F.-X. Vialard, R. Kwitt, R. San Jose Estepar, M. Niethammer: CARL: A Framework for "
     "Equivariant Image Registration. CVPR 2025."
 )
+_EOIR = (
+    "X. Chen, R. Hu, J. Zhang, Y. Zhang, X. Yu, M. Liu, Y. Wang, H. Zhang: Encoder-Only Image Registration. IEEE "
+    "Transactions on Circuits and Systems for Video Technology, 2026."
+)
 _NO_PAPER_WEIGHTS = (
     "No official CARL weights are published. Give a state dict of the authors' network (`regis_net.state_dict()` of "
     "icon_registration) that you trained or were given."
@@ -39,6 +43,7 @@ class Cost:
 
 
 _COMPACT_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
+_EOIR_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
 _PUBLISHED_COST = Cost(memory_mb=6000.0, extra_seconds=80.0, step_seconds=40.0)
 
 
@@ -50,7 +55,8 @@ class ModelInfo:
     published_weights: for weights that others published: in their coordinates (`align_corners`), images stretched to
         `trained_shape_dhw`. trained_shape_dhw: None for a network that takes any size.
     normalization: what the training did to intensities (`ct-mr`: CT clamped to [-1000, 1000], MR minimum to 99th
-        percentile; `maximum`: divided by the maximum; `compact`: the engine's own).
+        percentile; `maximum`: divided by the maximum; `eoir`: CT clamped to
+        [-500, 800], MR as `maximum`; `compact`: the engine's own).
     parameters: of the whole network. attention_parameters: of its attention alone, 0 without.
     weights: where they come from. license: of the weights. citation: who made it.
     """
@@ -149,6 +155,19 @@ MODELS: dict[str, ModelInfo] = {
             "carl-compact-rotation",
             "As carl-compact, with an encoder equivariant to turns by 180 degrees, trained with turned pairs",
         ),
+        ModelInfo(
+            name="eoir",
+            title="eoir",
+            summary="Encoder-only: refines the best affine map; quick and small, for pairs that differ little in pose",
+            published_weights=False,
+            parameters=190_974,
+            attention_parameters=0,
+            weights="Train it (carlreg train run, eoir.toml), or give a checkpoint of the public code "
+            "(https://github.com/XiangChen1994/EOIR).",
+            license="Apache-2.0",
+            citation=_EOIR,
+            cost=_EOIR_COST,
+        ),
         _paper(
             "carl-paper-abdomen",
             "CARL as published, abdomen",
@@ -189,6 +208,20 @@ MODELS: dict[str, ModelInfo] = {
             "B. Demir, L. Tian, H. Greer, R. Kwitt, F.-X. Vialard, R. San Jose Estepar, S. Bouix, R. Rushmore, "
             "E. Ebrahim, M. Niethammer: multiGradICON: A Foundation Model for Multimodal Medical Image Registration. "
             "WBIR 2024.",
+        ),
+        ModelInfo(
+            name="eoir-paper",
+            title="EOIR as published",
+            summary="EOIR as published: 8, 16 or 32 channels and the images' shape as the weights file tells",
+            published_weights=True,
+            trained_shape_dhw=(192, 224, 160),
+            normalization="eoir",
+            parameters=909_232,
+            attention_parameters=0,
+            weights="Give a checkpoint of the public code (https://github.com/XiangChen1994/EOIR).",
+            license="the weights' own",
+            citation=_EOIR,
+            cost=_PUBLISHED_COST,
         ),
     )
 }

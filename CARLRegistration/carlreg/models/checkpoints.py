@@ -22,6 +22,7 @@ from ..errors import CheckpointError
 from ..text_files import cut, shown
 from . import catalog
 from .attention import CoordinateAttention
+from .eoir import Eoir
 from .local_attention import LocalAttention
 from .operators import AtHalfResolution, RegistrationNetwork, TwoStep
 from .paper_encoder import PaperEncoder
@@ -37,7 +38,7 @@ def part_of_names(network: RegistrationNetwork) -> dict[str, str]:
     """Each name of the network's state dict -> 'attention' or 'refinement'."""
     parts = {}
     for prefix, module in network.named_modules():
-        if isinstance(module, CoordinateAttention | LocalAttention | UNetRegistration):
+        if isinstance(module, CoordinateAttention | LocalAttention | UNetRegistration | Eoir):
             part = ATTENTION if isinstance(module, CoordinateAttention) else REFINEMENT
             parts |= dict.fromkeys((f"{prefix}.{name}" if prefix else name for name in module.state_dict()), part)
     return parts

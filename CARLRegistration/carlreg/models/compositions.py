@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from .attention import CoordinateAttention
 from .compact_encoder import CompactEncoder, CompactEncoderSettings
+from .eoir import Eoir as EoirNetwork
+from .eoir import EoirSettings, Unmoved
 from .local_attention import LocalAttention, LocalAttentionSettings
 from .operators import AtHalfResolution, RegistrationNetwork, TwoStep
 from .paper_encoder import ROTATION_ENCODER, PaperEncoder, PaperEncoderSettings
@@ -45,6 +47,18 @@ class Local:
 
 
 @dataclass(frozen=True)
+class Eoir:
+    """Encoder-only registration; see `eoir.Eoir`."""
+
+    settings: EoirSettings = field(default_factory=EoirSettings)
+
+
+@dataclass(frozen=True)
+class Still:
+    """Nothing moves; see `eoir.Unmoved`."""
+
+
+@dataclass(frozen=True)
 class Half:
     """A composition at half resolution."""
 
@@ -63,7 +77,7 @@ class Two:
 
 FILL_SIGMA_CELLS = 0.7
 
-Composition = Attention | Refinement | Local | Half | Two
+Composition = Attention | Refinement | Local | Eoir | Still | Half | Two
 
 # Xi: attention, Psi: a U-Net. The published networks, named as in the authors' code, without their last refinement.
 FINAL_FINAL = Two(Half(Two(Half(Attention()), Refinement())), Refinement())
@@ -78,7 +92,7 @@ def with_last_step(net: Composition) -> Two:
 
 
 def in_dimension(composition: Composition, dimension: int) -> Composition:
-    """The same for images of so many axes: every encoder, local attention and U-Net in it."""
+    """The same for images of so many axes: every encoder, local attention, U-Net and EOIR in it."""
     match composition:
         case Attention(encoder=settings):
             return replace(composition, encoder=replace(settings, dimension=dimension))
@@ -86,6 +100,10 @@ def in_dimension(composition: Composition, dimension: int) -> Composition:
             return replace(composition, unet=replace(settings, dimension=dimension))
         case Local(settings=settings):
             return replace(composition, settings=replace(settings, dimension=dimension))
+        case Eoir(settings=settings):
+            return replace(composition, settings=replace(settings, dimension=dimension))
+        case Still():
+            return composition
         case Half(net=net):
             return replace(composition, net=in_dimension(net, dimension))
         case Two(first=first, second=second):
@@ -104,6 +122,12 @@ def _compact(attention: Attention) -> Two:
 
 COMPACT = _compact(Attention(CompactEncoderSettings()))
 COMPACT_ROTATION = _compact(Attention(CompactEncoderSettings(rotations=True), extrapolate=True))
+
+
+# Encoder-only registration: as published, by channels; and ours, which starts from whatever map there is.
+EOIR_PAPER = {channels: Eoir(EoirSettings(channels=channels)) for channels in (32, 16, 8)}
+EOIR_STEP = Eoir(EoirSettings(channels=16, levels=3, local=True, stem=2))
+EOIR = Two(Still(), EOIR_STEP)
 
 
 # Without attention: what coordinate attention is compared with.
@@ -129,6 +153,10 @@ def assemble(composition: Composition, *, align_corners: bool = False) -> Regist
             return UNetRegistration(UNet(settings), align_corners=align_corners)
         case Local(settings=settings):
             return LocalAttention(settings)
+        case Eoir(settings=settings):
+            return EoirNetwork(settings, align_corners=align_corners)
+        case Still():
+            return Unmoved(align_corners=align_corners)
         case Half(net=net):
             return AtHalfResolution(assemble(net, align_corners=align_corners))
         case Two(first=first, second=second, repeats=repeats, relax_voxels=relax_voxels):

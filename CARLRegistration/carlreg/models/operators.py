@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -55,6 +56,10 @@ class RegistrationNetwork(nn.Module, ABC):
         """The maps moving_from_fixed and fixed_from_moving; work that both share is done once."""
         return self.predict(moving_b1dhw, fixed_b1dhw), self.predict(fixed_b1dhw, moving_b1dhw)
 
+    def predict_each(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Prediction]:
+        """The maps of several pairs (moving, fixed); networks that are faster at several at once override it."""
+        return [self.predict(moving, fixed) for moving, fixed in pairs]
+
     def forward(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
         return self.predict_both(moving_b1dhw, fixed_b1dhw)
 
@@ -83,14 +88,12 @@ class TwoStep(RegistrationNetwork):
         return math.lcm(self.first.stride, self.second.stride)
 
     def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
-        return self._refined(self.first.predict(moving_b1dhw, fixed_b1dhw), moving_b1dhw, fixed_b1dhw)
+        return self._refined([self.first.predict(moving_b1dhw, fixed_b1dhw)], [(moving_b1dhw, fixed_b1dhw)])[0]
 
     def predict_both(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
-        forward, backward = self.first.predict_both(moving_b1dhw, fixed_b1dhw)
-        return (
-            self._refined(forward, moving_b1dhw, fixed_b1dhw),
-            self._refined(backward, fixed_b1dhw, moving_b1dhw),
-        )
+        both = self.first.predict_both(moving_b1dhw, fixed_b1dhw)
+        forward, backward = self._refined(both, [(moving_b1dhw, fixed_b1dhw), (fixed_b1dhw, moving_b1dhw)])
+        return forward, backward
 
     def refinements(self) -> list[tuple[RegistrationNetwork, float]]:
         """What runs after the very first network, in order: each network and the relaxation before it (voxels)."""
@@ -101,13 +104,21 @@ class TwoStep(RegistrationNetwork):
         """The map that the refinements make of any start, taken in place of the very first network's answer."""
         if isinstance(self.first, TwoStep):
             start = self.first.refine(start, moving_b1dhw, fixed_b1dhw)
-        return self._refined(Prediction(start), moving_b1dhw, fixed_b1dhw).map
+        return self._refined([Prediction(start)], [(moving_b1dhw, fixed_b1dhw)])[0].map
 
-    def _refined(self, found: Prediction, moving: Tensor, fixed: Tensor) -> Prediction:
+    def _refined(self, found: Sequence[Prediction], pairs: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Prediction]:
         for _ in range(self.repeats):
-            outer, warped = warped_by(found.map, moving, fixed.shape[2:], self.relax_voxels)
-            inner = self.second.predict(warped, fixed).map
-            found = replace(found, map=CompositeMap(outer=outer, inner=inner))
+            warped = [
+                warped_by(prediction.map, moving, fixed.shape[2:], self.relax_voxels)
+                for prediction, (moving, fixed) in zip(found, pairs, strict=True)
+            ]
+            inner = self.second.predict_each(
+                [(image, fixed) for (_, image), (_, fixed) in zip(warped, pairs, strict=True)]
+            )
+            found = [
+                replace(prediction, map=CompositeMap(outer=outer, inner=step.map))
+                for prediction, (outer, _), step in zip(found, warped, inner, strict=True)
+            ]
         return found
 
 

@@ -79,7 +79,9 @@ def renormalized(prepared: PreparedVolume, volume, normalization: str) -> Prepar
     if normalization == "compact":
         return prepared
     array = volume.array
-    if normalization == "maximum":
+    if normalization == "eoir" and prepared.modality == "ct":
+        array = (np.clip(array, -500.0, 800.0) + 500.0) / 1300.0
+    elif normalization in ("maximum", "eoir"):
         array = np.maximum(array - min(float(array.min()), 0.0), 0.0)
         array = array / max(float(array.max()), 1e-6)
     elif prepared.modality == "ct":

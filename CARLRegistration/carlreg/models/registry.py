@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,8 @@ from .catalog import MODELS, ModelInfo, model_info
 from .compositions import (
     COMPACT,
     COMPACT_ROTATION,
+    EOIR,
+    EOIR_PAPER,
     FINAL,
     FINAL_FINAL,
     FINAL_ROTATION,
@@ -23,6 +25,7 @@ from .compositions import (
     assemble,
     with_last_step,
 )
+from .eoir_files import check_form, eoir_file
 from .operators import RegistrationNetwork, without_refinement
 
 log = logging.getLogger(__name__)
@@ -33,11 +36,13 @@ __all__ = ["COMPOSITIONS", "MODELS", "LoadedModel", "ModelInfo", "build", "load"
 COMPOSITIONS: dict[str, tuple[Composition, ...]] = {
     "carl-compact": (COMPACT,),
     "carl-compact-rotation": (COMPACT_ROTATION,),
+    "eoir": (EOIR,),
     "carl-paper-abdomen": (with_last_step(FINAL_FINAL), FINAL_FINAL),
     "carl-paper-brain": (with_last_step(FINAL), FINAL),
     "carl-paper-rotation": (with_last_step(FINAL_ROTATION), FINAL_ROTATION),
     "unigradicon": (with_last_step(GRADICON), GRADICON),
     "multigradicon": (with_last_step(GRADICON), GRADICON),
+    "eoir-paper": tuple(EOIR_PAPER.values()),
 }
 
 
@@ -99,28 +104,57 @@ def load(
         network = build(name)
         parts = checkpoints.put_own(network, file, name)
     else:
-        network = _from_authors(info, file)
+        info, network = _from_authors(info, file)
         parts = sorted(set(checkpoints.part_of_names(network).values()))
     trained = {part: part in parts for part in sorted(set(checkpoints.part_of_names(network).values()))}
     if trained.get(checkpoints.REFINEMENT) is False:
         network = without_refinement(network)  # it would cost time and change nothing
-    return LoadedModel(_ready(network, device), name, file.sha256, trained, info)
+    return LoadedModel(_ready(network, device), info.name, file.sha256, trained, info)
 
 
-def _from_authors(info: ModelInfo, file: checkpoints.WeightsFile) -> RegistrationNetwork:
-    """The variant of a model that the names in a foreign file belong to, filled with its tensors."""
+def _from_authors(info: ModelInfo, file: checkpoints.WeightsFile) -> tuple[ModelInfo, RegistrationNetwork]:
+    """The variant of a model that the names in a foreign file belong to, filled with its tensors, and what it is."""
+    if info.name in ("eoir", "eoir-paper") and (found := eoir_file(file.tensors)) is not None:
+        network = assemble(found.composition, align_corners=True)
+        check_form(found, set(network.state_dict()), file.path)
+        checkpoints.put_weights(network, found.tensors, network.state_dict(), file.path)
+        published = MODELS["eoir-paper"]
+        return replace(published, trained_shape_dhw=found.shape_dhw or published.trained_shape_dhw), network
+    looks_like = _systems(file)
     if not info.published_weights:
         raise CheckpointError(
-            f"Weights: expected a safetensors file made by carlreg for {info.name}, got another file: {file.path}."
+            f"Weights: expected a safetensors file made by carlreg for {info.name}, got another file: {file.path}. "
+            + (f"It looks like weights of {looks_like}." if looks_like else "Choose the model that it was made for.")
         )
     with torch.device("meta"):  # names only: no memory, no random numbers
         candidates = [assemble(composition, align_corners=True) for composition in COMPOSITIONS[info.name]]
     renamed = [checkpoints.AuthorsNames.renamed(network, file.tensors) for network in candidates]
     fits = [set(tensors) == set(network.state_dict()) for network, tensors in zip(candidates, renamed, strict=True)]
+    if looks_like and True not in fits:
+        raise CheckpointError(
+            f"Weights: expected weights of {info.name}; {file.path} looks like weights of {looks_like}. Choose that "
+            "model, or another file."
+        )
     chosen = fits.index(True) if True in fits else 0
     network = assemble(COMPOSITIONS[info.name][chosen], align_corners=True)
     checkpoints.put_weights(network, renamed[chosen], network.state_dict(), file.path)
-    return network
+    return info, network
+
+
+def _systems(file: checkpoints.WeightsFile) -> str:
+    """Which published networks a foreign file's names belong to, in words; empty when to none."""
+    eoir = eoir_file(file.tensors)
+    if eoir is not None:
+        return eoir.title
+    found = []
+    with torch.device("meta"):
+        for name, compositions in COMPOSITIONS.items():
+            for composition in compositions if MODELS[name].published_weights else ():
+                network = assemble(composition, align_corners=True)
+                if set(checkpoints.AuthorsNames.renamed(network, file.tensors)) == set(network.state_dict()):
+                    found.append(name)
+                    break
+    return " or ".join(found)
 
 
 def _ready(network: RegistrationNetwork, device: str | torch.device) -> RegistrationNetwork:

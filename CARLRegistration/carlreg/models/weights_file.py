@@ -132,6 +132,9 @@ def _from_json(text: str) -> Any:
 
 def _state_dict(content: bytes, path: Path) -> dict[str, Tensor]:
     found = load_torch(content, path)
+    # A checkpoint of a training run: the network's part of it.
+    if isinstance(found, dict) and isinstance(found.get("model_state_dict"), dict):
+        found = found["model_state_dict"]
     if not isinstance(found, dict) or not found or not all(isinstance(v, Tensor) for v in found.values()):
         raise CheckpointError(
             f"Weights: expected a state dict (names to tensors) in {path}, got {type(found).__name__}. "

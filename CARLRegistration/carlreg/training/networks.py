@@ -96,7 +96,9 @@ def put_start(network: RegistrationNetwork, name: str, weights: str) -> InitialW
             raise CheckpointError(
                 f"model.weights: expected a weights file made by carlreg, or a checkpoint; got {path}."
             )
-        network.load_state_dict(registry.load(name, path).network.state_dict())
+        tensors = registry.load(name, path).network.state_dict()
+        check_fits(network, tensors, path)  # of another width, as EOIR's may be
+        network.load_state_dict(tensors)
         published = {"stage": f"{PUBLISHED} {path.name}", "steps": 0, "seconds": None}
         return InitialWeights(sorted(set(part_of_names(network).values())), [published])
     source = str(file.metadata.get("carlreg_model"))

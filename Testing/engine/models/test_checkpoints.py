@@ -99,8 +99,12 @@ def test_weights_of_another_model_are_refused(complete, tmp_path):
     refused(complete, "expected weights of unigradicon, got those of carl-compact", name="unigradicon")
     other = build("unigradicon")
     torch.save(other.state_dict(), tmp_path / "gradicon.trch")
-    refused(tmp_path / "gradicon.trch", "missing", name="carl-paper-abdomen")
-    refused(tmp_path / "gradicon.trch", "made by carlreg")
+    for name in ("carl-paper-abdomen", "eoir-paper"):
+        refused(tmp_path / "gradicon.trch", "looks like weights of unigradicon or multigradicon", name=name)
+    refused(tmp_path / "gradicon.trch", "made by carlreg for carl-compact.*like weights of unigradicon")
+    part = {name: value for name, value in other.state_dict().items() if "last" not in name}
+    torch.save(part, tmp_path / "part.trch")
+    refused(tmp_path / "part.trch", "missing", name="unigradicon")
 
 
 def test_wrong_hash_is_refused(complete):

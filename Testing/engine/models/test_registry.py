@@ -13,6 +13,7 @@ PARAMETERS = {
     "carl-paper-rotation": 58_324_991,
     "unigradicon": 4 * 17_670_229,
     "multigradicon": 4 * 17_670_229,
+    "eoir-paper": 909_232,
 }
 
 
@@ -52,7 +53,7 @@ def test_entries_say_where_weights_come_from():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(InputError, match="carl-compact, carl-compact-rotation, carl-paper-abdomen"):
+    with pytest.raises(InputError, match="carl-compact, carl-compact-rotation, eoir, carl-paper-abdomen"):
         load("carl")
 
 
