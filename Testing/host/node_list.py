@@ -133,8 +133,9 @@ class NodeList:
             self._insert_node(self._scene.GetNthNode(index), announce)
 
     def _insert_node(self, node, announce=True):
-        if self._has_type(node):
-            self._observe_node(node)
+        if not self._has_type(node):
+            return
+        self._observe_node(node)
         if not self._accepts(node) or self._row_of_id(node.GetID()) >= 0:
             return
         item = QtGui.QStandardItem(node.GetName() or "")

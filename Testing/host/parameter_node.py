@@ -33,6 +33,7 @@ from .parameter_annotations import (
 from .parameter_connectors import connector_for
 from .parameter_serializers import serializer_of, type_and_validators
 from .pythonqt import qt
+from .signals import report_error
 
 __all__ = [
     "Choice",
@@ -63,15 +64,18 @@ class _ParameterInfo:
     annotated_type: object
 
 
-class _CachedParameter:
-    """One parameter of one node: its value is read when the node is modified, and kept."""
+class _CachedParameters:
+    """The parameters of one node: their values are read when the node is modified, and kept.
 
-    def __init__(self, info, node):
-        self._info, self._node = info, node
-        self._is_writing = False
-        if not info.serializer.is_in(node, info.name):
-            info.serializer.write(node, info.name, info.default.value)
-        self._value = info.serializer.read(node, info.name)
+    Slicer has an observer for each parameter; of these, every one reads again for each default that another one writes.
+    One for all of them, which writes what is missing at once, leaves the same values for whoever is called next.
+    """
+
+    def __init__(self, infos, node):
+        self._infos, self._node = infos, node
+        self._written = set()
+        with slicer.util.NodeModify(node):
+            self._values = {name: self._read(info) for name, info in infos.items()}
         reference = weakref.ref(self)
         self._observer = node.AddObserver(
             vtk.vtkCommand.ModifiedEvent, lambda caller, event: reference()._on_modified()
@@ -82,26 +86,33 @@ class _CachedParameter:
             self._node.RemoveObserver(self._observer)
 
     def _on_modified(self):
-        if not self._is_writing:
-            self._value = self._read()
+        with slicer.util.NodeModify(self._node):
+            for name, info in self._infos.items():
+                if name in self._written:
+                    continue
+                try:
+                    self._values[name] = self._read(info)
+                except Exception as error:  # an observer's; the other parameters' observers are called all the same
+                    report_error(error)
 
-    def _read(self):
-        if not self._info.serializer.is_in(self._node, self._info.name):
-            self._info.serializer.write(self._node, self._info.name, self._info.default.value)
-        return self._info.serializer.read(self._node, self._info.name)
+    def _read(self, info):
+        if not info.serializer.is_in(self._node, info.name):
+            info.serializer.write(self._node, info.name, info.default.value)
+        return info.serializer.read(self._node, info.name)
 
-    def read(self):
-        return self._value
+    def read(self, name):
+        return self._values[name]
 
-    def write(self, value):
+    def write(self, name, value):
         """Observers of the node are called after the new value can be read."""
-        self._is_writing = True
+        info = self._infos[name]
+        self._written.add(name)
         try:
             with slicer.util.NodeModify(self._node):
-                self._info.serializer.write(self._node, self._info.name, value)
-                self._value = self._read()
+                info.serializer.write(self._node, name, value)
+                self._values[name] = self._read(info)
         finally:
-            self._is_writing = False
+            self._written.discard(name)
 
 
 class _Wrapper:
@@ -114,7 +125,7 @@ class _Wrapper:
         self._connections = {}
         self._next_tag = 0
         self._is_updating_gui = False
-        self._cached = {name: _CachedParameter(info, parameterNode) for name, info in self.allParameters.items()}
+        self._cached = _CachedParameters(self.allParameters, parameterNode)
 
     def default(self, name):
         return self._info(name).default
@@ -135,11 +146,11 @@ class _Wrapper:
 
     def getValue(self, name):
         self._info(name)
-        return self._cached[name].read()
+        return self._cached.read(name)
 
     def setValue(self, name, value):
         self._info(name)
-        self._cached[name].write(value)
+        self._cached.write(name, value)
 
     def StartModify(self):
         return self.parameterNode.StartModify()
@@ -209,7 +220,7 @@ class _Wrapper:
 
 
 def _parameter_property(name):
-    return property(lambda self: self._cached[name].read(), lambda self, value: self._cached[name].write(value))
+    return property(lambda self: self._cached.read(name), lambda self, value: self._cached.write(name, value))
 
 
 def _parameter_info(cls, name, annotated):

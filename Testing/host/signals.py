@@ -1,5 +1,6 @@
 """Signals and slots with the conventions of PythonQt, see pythonqt.py; and the errors of slots."""
 
+import functools
 import inspect
 import sys
 import traceback
@@ -12,6 +13,7 @@ errors: list[BaseException] = []
 _connect_by_signature = QObject.connect
 _disconnect_connection = QObject.disconnect
 CONNECTIONS = "_pythonqt_connections"
+_by_class: dict[tuple[type, str], list[tuple[str, str]]] = {}
 
 
 def report_error(error):
@@ -89,26 +91,43 @@ class QtSignal:
             raise AttributeError(f"signal '{self._name}' of {type(owner).__name__} cannot be replaced")
 
 
-def _signal_methods(owner):
+def _qt_signatures(owner):
+    """Name and signature of each of Qt's signals that an object has, looked up once for each class.
+
+    Qt may have made an object of a class that Python knows by a base only: both classes count.
+    """
     meta_object = owner.metaObject()
-    methods = (meta_object.method(index) for index in range(meta_object.methodCount()))
-    return [method for method in methods if method.methodType() == QMetaMethod.MethodType.Signal]
+    key = type(owner), meta_object.className()
+    if key not in _by_class:
+        methods = (meta_object.method(index) for index in range(meta_object.methodCount()))
+        _by_class[key] = [
+            (bytes(method.name().data()).decode(), bytes(method.methodSignature().data()).decode())
+            for method in methods
+            if method.methodType() == QMetaMethod.MethodType.Signal
+        ]
+    return _by_class[key]
 
 
 def _first_signature(owner, name):
-    for method in _signal_methods(owner):
-        if bytes(method.name().data()).decode() == name:
-            return bytes(method.methodSignature().data()).decode()
+    for found, signature in _qt_signatures(owner):
+        if found == name:
+            return signature
     raise AttributeError(f"{type(owner).__name__} has no signal {name}")
 
 
 def _host_signal_signatures(owner):
-    signatures = []
-    for owner_class in type(owner).__mro__:
-        for value in vars(owner_class).values():
-            if isinstance(value, HostSignal):
-                signatures += value.signatures
-    return signatures
+    return _host_signals_of_class(type(owner))
+
+
+@functools.cache
+def _host_signals_of_class(owner_class):
+    return [
+        signature
+        for one in owner_class.__mro__
+        for value in vars(one).values()
+        if isinstance(value, HostSignal)
+        for signature in value.signatures
+    ]
 
 
 def _connections_of(owner, signature):
@@ -133,7 +152,7 @@ def connect(owner, signal, *target):
     if signature in _host_signal_signatures(owner):
         _connections_of(owner, signature).append((callback, None))
         return True
-    known = [bytes(m.methodSignature().data()).decode() for m in _signal_methods(owner)] if is_qobject(owner) else []
+    known = [found for _, found in _qt_signatures(owner)] if is_qobject(owner) else []
     if signature not in known:
         raise ValueError(f"{type(owner).__name__} has no signal '{signal}'")
     kept = (

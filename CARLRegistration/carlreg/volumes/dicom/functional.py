@@ -50,7 +50,11 @@ _PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 
 @dataclass(frozen=True)
 class Described:
-    """One frame, as `Frame` of instance.py has it."""
+    """What a file says of one frame.
+
+    index: in its file. position, orientation: as DICOM has them, LPS mm; None: not told. spacing: between rows, between
+    columns (mm). rescale: slope, intercept. traits: values that may tell it from others at its position.
+    """
 
     index: int
     position: tuple[float, ...] | None

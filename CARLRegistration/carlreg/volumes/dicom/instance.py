@@ -92,20 +92,10 @@ class Instance:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One slice. index: of the frame in its file. position, orientation: as DICOM has them, LPS mm; None: not told.
-
-    spacing: between rows, between columns (mm). rescale: slope, intercept. traits: values that may tell it from others
-    at its position.
-    """
+class Frame(functional.Described):
+    """One slice: what is said of it, and the file that it lies in."""
 
     instance: Instance
-    index: int
-    position: tuple[float, ...] | None
-    orientation: tuple[float, ...] | None
-    spacing: tuple[float, ...] | None
-    rescale: tuple[float, float]
-    traits: dict[str, str]
 
 
 def read_instance(header: Header) -> Instance:
@@ -174,7 +164,7 @@ def read_frames(header: Header, instance: Instance) -> list[Frame]:
     has_groups = functional.has_groups(dataset)
     if has_groups:
         frames = [
-            Frame(instance, found.index, found.position, found.orientation, found.spacing, found.rescale, found.traits)
+            Frame(**vars(found), instance=instance)
             for found in functional.frames_of(dataset, instance.count, instance.attributes.get("SOPClassUID", ""))
         ]
     else:
@@ -198,7 +188,7 @@ def _plain_frames(dataset, instance: Instance) -> list[Frame]:
     if instance.count == 1:
         found = {name: value(dataset, name) for name in _TRAITS}
         told = {name: shown for name, shown in found.items() if shown}
-        return [Frame(instance, 0, position, orientation, spacing, rescale, told)]
+        return [Frame(0, position, orientation, spacing, rescale, told, instance)]
     if instance.attributes.get("SOPClassUID") == DOSE:
         places = _dose_positions(dataset, instance.count, position, orientation)
         traits: list[dict[str, str]] = [{} for _ in range(instance.count)]
@@ -211,7 +201,7 @@ def _plain_frames(dataset, instance: Instance) -> list[Frame]:
         step = number(dataset, "SpacingBetweenSlices") or instance.gap
         places = _stacked(slices, position, orientation, step)
     return [
-        Frame(instance, index, places[index], orientation, spacing, rescale, traits[index])
+        Frame(index, places[index], orientation, spacing, rescale, traits[index], instance)
         for index in range(instance.count)
     ]
 
