@@ -213,14 +213,14 @@ def test_cancel_in_the_real_registration(pair, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits as on POSIX")
-def test_full_disk(pair, tmp_path):
+def test_full_disk(pair, tmp_path, tmp_path_factory):
     """Files may not grow beyond 20 kB: the first transform does not fit."""
-    import resource
-
-    outcome = carlreg(
-        *("register", *pair, "--out", tmp_path / "out", *QUICK, "--progress", "none"),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    limits = tmp_path_factory.mktemp("limits")
+    (limits / "sitecustomize.py").write_text(
+        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (20_000,) * 2)"
     )
+    options = [*QUICK, "--grid", "32", "--io-steps", "1", "--progress", "none"]
+    outcome = carlreg("register", *pair, "--out", tmp_path / "out", *options, fakes=limits)
     assert outcome.code == 1 and names(tmp_path) == [pair[0].parent.name]
     assert "could not be written" in outcome.err and "free some space" in outcome.err
 

@@ -30,6 +30,17 @@ def wide_result(wide_pair):
     return carlreg.register(wide_pair.fixed, wide_pair.moving, QUICK)
 
 
+@pytest.fixture
+def right_way_round(request, monkeypatch):
+    """No look at the mirrored volume, a quarter of a small registration: for tests of other things (test_mirrored.py).
+
+    The slow tests do without nothing.
+    """
+    if not request.node.get_closest_marker("slow"):
+        known = {"as_given": 1.0, "mirrored": None, "ratio": None}
+        monkeypatch.setattr("carlreg.registration.run.orientation_of", lambda *_: known)
+
+
 def body_points(pair) -> np.ndarray:
     """Fixed points (LPS mm) inside the body whose true counterpart lies inside the moving volume."""
     labels = sitk.GetArrayViewFromImage(pair.fixed_labels)

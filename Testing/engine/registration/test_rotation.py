@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from .conftest import QUICK, SPACING_MM, WIDE_SPACING_MM, body_points, error_mm
 
+pytestmark = pytest.mark.usefixtures("right_way_round")
 ROTATION = dataclasses.replace(QUICK, robustness="rotation")
 TURN = Rotation.from_euler("xyz", [25, -15, 40], degrees=True).as_matrix()
 SHIFT_MM = np.array([700.0, -900.0, 400.0])
@@ -51,9 +52,7 @@ def fewer_rotations(monkeypatch, count: int) -> None:
     """Search over fewer rotations than usual, in coarser images, and over no other sizes (see test_sizes)."""
     monkeypatch.setattr("carlreg.registration.starts.ROTATIONS", count)
     monkeypatch.setattr("carlreg.registration.run.size_of", lambda *_: None)
-    monkeypatch.setattr("carlreg.registration.mirrored._ROTATIONS", 20)
-    for module in ("starts", "mirrored"):
-        monkeypatch.setattr(f"carlreg.registration.{module}.ROTATION_SIZE", 18)
+    monkeypatch.setattr("carlreg.registration.starts.ROTATION_SIZE", 18)
 
 
 @pytest.mark.whole

@@ -25,6 +25,7 @@ from support.geometry import index_at, points_at
 
 from .conftest import QUICK, SPACING_MM, WIDE_SPACING_MM, body_points, error_mm
 
+pytestmark = pytest.mark.usefixtures("right_way_round")
 NO_STEPS = dataclasses.replace(QUICK, io_steps=0)
 
 
@@ -113,6 +114,7 @@ def test_without_steps_the_better_is_delivered_at_6_mm(wide_pair):
     check_the_better_is_delivered(wide_pair, carlreg.register(wide_pair.fixed, wide_pair.moving, NO_STEPS))
 
 
+@pytest.mark.whole
 def test_without_steps_the_networks_map_is_delivered_where_it_is_better():
     known = anatomy(1002, size=48)  # a head
     found = carlreg.register(known.fixed, known.moving, NO_STEPS)
@@ -183,7 +185,7 @@ def test_different_contrasts_are_registered_with_mind_however_they_are_stored(wi
 
 
 def test_other_similarities_between_modalities_and_untrained_weights_are_warned_of(pair):
-    settings = dataclasses.replace(NO_STEPS, model="carl-paper-brain")
+    settings = dataclasses.replace(NO_STEPS, model="carl-paper-brain", grid=32)
     with pytest.raises(CheckpointError, match="needs a weights file"):
         carlreg.register(pair.fixed, pair.moving, settings)
     allowed = dataclasses.replace(settings, allow_untrained=True)

@@ -22,6 +22,7 @@ from support.geometry import OBLIQUE
 
 from .conftest import body_points
 
+pytestmark = pytest.mark.usefixtures("right_way_round")
 SETTINGS = RegistrationSettings(grid=64, io_steps=8)
 
 
