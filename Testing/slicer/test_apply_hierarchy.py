@@ -86,7 +86,7 @@ def registered(scene, moduleWidget, logic):
     from carlreg.settings import RegistrationSettings
     from CARLRegistrationLib.register.sample_data import loadSamplePair
 
-    fixed, moving = loadSamplePair(6.0)
+    fixed, moving = loadSamplePair(10.0)
     found = studies(fixed, moving)
     result = logic.register(fixed, moving, settings=RegistrationSettings(io_steps=0))
     return fixed, moving, found, result

@@ -332,7 +332,7 @@ def test_after_a_registration_it_is_what_is_inspected(host, panel, tmp_path, mon
 
     for name in ("Red", "Yellow", "Green"):
         host.grab_view(name, tmp_path / "view.png", (128, 128))
-    fixed, moving = loadSamplePair(6.0)
+    fixed, moving = loadSamplePair(10.0)
     panel.ui.fixedVolumeSelector.setCurrentNode(fixed)
     panel.ui.movingVolumeSelector.setCurrentNode(moving)
     panel.ui.applyButton.click()
