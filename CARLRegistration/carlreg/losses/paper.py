@@ -1,16 +1,20 @@
 """The losses that the published networks were trained with, scaled exactly as there.
 
 They serve training and the paper's instance optimization; `losses.similarity` holds the faster ones that optimize a
-field. Sources: CARL and GradICON; authors' code (equal to it, see Testing/parity).
+field. Images of one to three axes, batches of any size (means over them).
+Sources: ICON (Greer et al., ICCV 2021), GradICON (Tian et al., CVPR 2023), CARL; authors' code (equal to it, see
+Testing/parity).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..maps import CoordinateMap, identity_map, per_axis, sample
 from ..maps.separable import along_axes, gaussian
 from .registry import similarity_named
@@ -18,6 +22,9 @@ from .similarity import mind_descriptor, mind_distance
 
 SIGMA_VOXELS = 4.0
 REGULARIZER_WEIGHT = 1.5
+#: What `irregularity` knows.
+REGULARITIES = ("icon", "gradicon", "gradicon-sparse", "diffusion", "bending")
+Noise = torch.Generator | Sequence[torch.Generator] | None
 _DELTA = 1e-3  # step of the difference quotients, normalized coordinates
 _VARIANCE_FLOOR = 1e-5
 
@@ -54,10 +61,14 @@ def local_correlation(first_b1dhw: Tensor, second_b1dhw: Tensor, sigma: float = 
 def dissimilarity(
     warped_b1dhw: Tensor, fixed_b1dhw: Tensor, kind: str = "lncc", weight_b1dhw: Tensor | None = None
 ) -> Tensor:
-    """0 for equal images: 1 - mean LNCC (`lncc`) or LNCC^2 (`lncc2`), or the mean MIND-SSC distance (`mind`).
+    """0 for equal images: 1 - mean LNCC (`lncc`) or LNCC^2 (`lncc2`), the mean MIND-SSC distance (`mind`), or the mean
+    squared difference of intensities (`ssd`, ICON's).
 
     weight_b1dhw: where it counts (>= 0); None = everywhere.
     """
+    if kind == "ssd":
+        weight = torch.ones_like(fixed_b1dhw) if weight_b1dhw is None else weight_b1dhw
+        return ((warped_b1dhw - fixed_b1dhw) ** 2 * weight).sum() / weight.sum().clamp_min(1e-6)
     similarity = similarity_named(kind)
     if similarity.descriptors:
         weight = torch.ones_like(fixed_b1dhw) if weight_b1dhw is None else weight_b1dhw
@@ -69,13 +80,41 @@ def dissimilarity(
     return 1 - (value * weight_b1dhw).sum() / weight_b1dhw.sum().clamp_min(1e-6)
 
 
+def noisy_points(found: CoordinateMap, shape_dhw, voxels: float, generator: Noise = None) -> Tensor:
+    """A lattice over an image with Gaussian noise of `voxels` (of the last axis) on every point, bndhw.
+
+    generator: CPU generator of the noise; several make a batch, one for each sample; None = the global one.
+    """
+    size = (1, len(shape_dhw), *shape_dhw)
+    sources = [generator] if generator is None or isinstance(generator, torch.Generator) else generator
+    noise = torch.cat([torch.randn(size, generator=source) for source in sources])
+    points = identity_map(shape_dhw, align_corners=found.align_corners, device=found.device)
+    return points + noise.to(points) * (voxels / shape_dhw[-1])
+
+
+def icon(forward: CoordinateMap, backward: CoordinateMap, shape_dhw, *, generator: Noise = None) -> Tensor:
+    """How far both compositions are from the identity: mean squares, normalized coordinates, summed over both orders.
+
+    Asked at noisy points, off the grid: there no map that is only right on its grid's points gets away with it, and
+    what is left of the error acts as a regularizer.
+
+    Args:
+        shape_dhw: the lattice; both images are asked at its points, so they should have one shape.
+        generator: of the noise; see `noisy_points`.
+    Source: ICON, inverse consistency loss.
+    """
+    points = noisy_points(backward, shape_dhw, 1.0, generator)
+    one, other = points - forward(backward(points)), points - backward(forward(points))
+    return (one**2).mean() + (other**2).mean()
+
+
 def gradicon(
     forward: CoordinateMap,
     backward: CoordinateMap,
     shape_dhw,
     *,
     sparse: bool = False,
-    generator: torch.Generator | None = None,
+    generator: Noise = None,
 ) -> Tensor:
     """How far the gradient of `forward o backward` is from the identity: its squared Frobenius norm, divided by the
     number of axes.
@@ -85,11 +124,9 @@ def gradicon(
 
     Args:
         shape_dhw: the lattice, on the image where `backward` begins. sparse: every 2nd voxel, twice the noise.
-        generator: CPU generator of the noise; None = the global one.
+        generator: of the noise; see `noisy_points`.
     """
-    noise = torch.randn((1, len(shape_dhw), *shape_dhw), generator=generator)
-    points = identity_map(shape_dhw, align_corners=backward.align_corners, device=backward.device)
-    points = points + noise.to(points) * ((2.0 if sparse else 1.0) / shape_dhw[-1])
+    points = noisy_points(backward, shape_dhw, 2.0 if sparse else 1.0, generator)
     if sparse:
         points = points[(..., *[slice(None, None, 2)] * len(shape_dhw))]
 
@@ -111,6 +148,54 @@ def diffusion(found: CoordinateMap, shape_dhw) -> Tensor:
     values = found.on_grid(shape_dhw)
     displacement = values - identity_map(shape_dhw, align_corners=found.align_corners, device=values.device)
     return sum((displacement.diff(dim=axis) ** 2).mean() for axis in range(2, values.ndim)) * shape_dhw[0] ** 2
+
+
+def bending(found: CoordinateMap, shape_dhw) -> Tensor:
+    """Squared second derivatives of the map: means, those along one axis once and the mixed ones twice, summed and
+    divided by the square of the number of axes. Affine maps have 0.
+
+    Args:
+        shape_dhw: the lattice of the difference quotients, at least three points along each axis.
+    """
+    values = found.on_grid(shape_dhw)
+    steps = [1 / (n - 1 if found.align_corners else n) for n in shape_dhw]
+    total = values.new_zeros(())
+    for a in range(len(steps)):
+        total = total + ((values.diff(n=2, dim=2 + a) / steps[a] ** 2) ** 2).mean()
+        for b in range(a):
+            mixed = _central(_central(values, 2 + a), 2 + b) / (steps[a] * steps[b])
+            total = total + 2 * (mixed**2).mean()
+    return total / len(steps) ** 2
+
+
+def _central(values: Tensor, axis: int) -> Tensor:
+    """Half the difference of the two neighbors along an axis."""
+    count = values.shape[axis] - 2
+    return (values.narrow(axis, 2, count) - values.narrow(axis, 0, count)) / 2
+
+
+def irregularity(
+    regularity: str,
+    moving_from_fixed: CoordinateMap,
+    fixed_from_moving: CoordinateMap,
+    moving_shape,
+    fixed_shape,
+    generator: Noise = None,
+) -> Tensor:
+    """A regularizer by its name, one of `REGULARITIES`: what it says of the maps between two images, >= 0.
+
+    `diffusion` and `bending` are means of both directions; the others ask how inverse to each other the maps are.
+    Raises: InputError for another name.
+    """
+    if regularity in ("diffusion", "bending"):
+        measure = diffusion if regularity == "diffusion" else bending
+        return (measure(moving_from_fixed, fixed_shape) + measure(fixed_from_moving, moving_shape)) / 2
+    if regularity == "icon":
+        return icon(moving_from_fixed, fixed_from_moving, moving_shape, generator=generator)
+    if regularity in ("gradicon", "gradicon-sparse"):
+        sparse = regularity == "gradicon-sparse"
+        return gradicon(moving_from_fixed, fixed_from_moving, moving_shape, sparse=sparse, generator=generator)
+    raise InputError(f"Regularity: expected one of {', '.join(REGULARITIES)}; got {regularity!r}.")
 
 
 @dataclass(frozen=True)
@@ -138,8 +223,8 @@ def paper_loss(
     """The published training loss of one pair.
 
     Args:
-        similarity: see `dissimilarity`. regularizer: 'gradicon', 'gradicon-sparse' or 'diffusion' (the mean of both
-            directions; the authors take one and count its dissimilarity twice).
+        similarity: see `dissimilarity`. regularizer: see `irregularity` (of diffusion and bending the authors take one
+            direction, and count its dissimilarity twice).
         masks: where an image has data that count; None = all of it. Voxel-centered maps also leave out what lies
             beyond the other image; those with published weights continue it by its edge, as in the weights' training.
     """
@@ -152,18 +237,10 @@ def paper_loss(
         moving_mask_b1dhw,
         fixed_mask_b1dhw,
     )
-    moving_shape, fixed_shape = moving_b1dhw.shape[2:], fixed_b1dhw.shape[2:]
-    if regularizer == "diffusion":
-        irregularity = (diffusion(moving_from_fixed, fixed_shape) + diffusion(fixed_from_moving, moving_shape)) / 2
-    else:
-        irregularity = gradicon(
-            moving_from_fixed,
-            fixed_from_moving,
-            moving_shape,
-            sparse=regularizer == "gradicon-sparse",
-            generator=generator,
-        )
-    return LossTerms(unlike + weight * irregularity, unlike, irregularity)
+    unsmooth = irregularity(
+        regularizer, moving_from_fixed, fixed_from_moving, moving_b1dhw.shape[2:], fixed_b1dhw.shape[2:], generator
+    )
+    return LossTerms(unlike + weight * unsmooth, unlike, unsmooth)
 
 
 def dissimilarity_both_ways(

@@ -47,7 +47,8 @@ def sample(
 
     Args:
         image_bcdhw: the image, of one to three axes; float32.
-        map_bndhw: where to look, normalized coordinates of `image_bcdhw`, channel order (d, h, w).
+        map_bndhw: where to look, normalized coordinates of `image_bcdhw`, channel order (d, h, w). A batch of one goes
+            with a batch of any size.
         mode: 'linear' or 'nearest'. padding: 'border' (edge value) or 'zeros' outside.
         align_corners: read coordinates in the published weights' convention.
     Returns: b c d h w on the map's lattice.
@@ -59,7 +60,7 @@ def sample(
     grid = (map_bndhw * 2 - 1).movedim(1, -1).flip(-1)
     mode = {"linear": "bilinear", "nearest": "nearest"}[mode]
     slabs = torch.get_num_threads() if grid.device.type == "cpu" else 1
-    if slabs > 1 and grid.shape[0] == 1 and grid.shape[1] >= slabs and grid.numel() > 3 * 32**3:
+    if slabs > 1 and grid.shape[0] == image_bcdhw.shape[0] == 1 and grid.shape[1] >= slabs and grid.numel() > 3 * 32**3:
         # PyTorch's sampling on CPUs runs in parallel over the batch only: slabs of depth become a batch.
         depth = grid.shape[1]
         padded = F.pad(grid, (*(0,) * (2 * grid.ndim - 3), -depth % slabs)) if depth % slabs else grid
@@ -72,6 +73,7 @@ def sample(
             align_corners=align_corners,
         )
         return out.transpose(0, 1).reshape(1, image_bcdhw.shape[1], -1, *grid.shape[2:-1])[:, :, :depth]
-    if image_bcdhw.shape[0] != grid.shape[0]:
-        image_bcdhw = image_bcdhw.expand(grid.shape[0], *image_bcdhw.shape[1:])
+    if image_bcdhw.shape[0] != grid.shape[0]:  # one image at many maps, or many at one
+        batch = max(image_bcdhw.shape[0], grid.shape[0])
+        image_bcdhw, grid = (x.expand(batch, *x.shape[1:]) for x in (image_bcdhw, grid))
     return F.grid_sample(image_bcdhw, grid, mode=mode, padding_mode=padding, align_corners=align_corners)

@@ -1,5 +1,7 @@
 """Training on one's own images, as the paper does: image similarity and GradICON, after a while of diffusion.
 
+In place of GradICON the configuration may name another regularizer.
+
 With `rotation`, both images of a pair are turned at random before the network sees them, and the loss is taken on the
 map between the unturned ones (CARL: rotations inside the loss), so that the network learns to undo any turn without
 the regularizer ever seeing it.
@@ -12,12 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ..losses.paper import dissimilarity_both_ways, gradicon
-from ..maps import Affine, CompositeMap, CoordinateMap, identity_map, sample
+from ..losses.paper import dissimilarity_both_ways
+from ..maps import Affine, CompositeMap, CoordinateMap, sample
 from ..models.operators import RegistrationNetwork
 from .images import Pairs, load_images
-from .joint_stage import sparse_gradicon
 from .networks import info_of
+from .regularity import irregularity
 from .settings import ImagesSettings
 from .stage import Stage, Terms
 
@@ -66,32 +68,9 @@ class ImagesStage(Stage):
             forward, backward, pair.moving, pair.fixed, s.similarity, pair.moving_mask, pair.fixed_mask
         )
         moving_shape, fixed_shape = pair.moving.shape[2:], pair.fixed.shape[2:]
-        if self._diffusion:
-            name = "diffusion"
-            unsmooth = diffusion(forward, fixed_shape, moving_shape)
-            irregularity = 0.5 * (unsmooth + diffusion(backward, moving_shape, fixed_shape))
-        else:
-            name = "gradicon"
-            measure = sparse_gradicon if s.sparse else _full_gradicon
-            irregularity = measure(forward, backward, moving_shape, generator)
-        return {"loss": unlike + s.weight * irregularity, "dissimilarity": unlike, name: irregularity}
-
-
-def _full_gradicon(forward: CoordinateMap, backward: CoordinateMap, shape, generator: Generator) -> Tensor:
-    return gradicon(forward, backward, shape, generator=generator)
-
-
-def diffusion(found: CoordinateMap, fixed_shape, moving_shape) -> Tensor:
-    """Mean squared gradient of the displacement, in voxels per voxel; summed over axes, mean over components.
-
-    For two cubes of one shape equal to `losses.paper.diffusion`; here the shapes may differ.
-    """
-    values = found.on_grid(fixed_shape)
-    voxels = values.new_tensor(list(moving_shape)).view(1, 3, 1, 1, 1)
-    identity = identity_map(fixed_shape, align_corners=found.align_corners, device=values.device)
-    displacement = values * voxels - identity * voxels.new_tensor(list(fixed_shape)).view(1, 3, 1, 1, 1)
-    along_d, along_h, along_w = ((displacement.diff(dim=axis) ** 2).mean() for axis in (2, 3, 4))
-    return along_d + along_h + along_w
+        name = "diffusion" if self._diffusion else s.regularity
+        unsmooth = irregularity(name, forward, backward, moving_shape, fixed_shape, generator, sparse=s.sparse)
+        return {"loss": unlike + s.weight * unsmooth, "dissimilarity": unlike, name: unsmooth}
 
 
 def random_rotation(largest_degrees: float, generator: Generator) -> Tensor:

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ..losses.paper import gradicon
 from ..maps import CoordinateMap, sample
 from ..models.operators import RegistrationNetwork
 from .known_pair import KnownPair, OneWay, draw_pair
+from .regularity import sparse_gradicon
 from .settings import JointSettings
 from .stage import Stage, Terms, bin_names
 
@@ -45,14 +45,6 @@ class JointStage(Stage):
 def end_point_bins(way: OneWay, end_point: Tensor) -> Terms:
     """The error under the names of the pair's bins."""
     return {name: end_point.detach() for name in bin_names("end_point", way.overlap, way.degrees)}
-
-
-def sparse_gradicon(forward: CoordinateMap, backward: CoordinateMap, shape, generator: Generator) -> Tensor:
-    """GradICON on every second point per axis with twice the noise: the published sparse form at an eighth of its cost.
-
-    A lattice of half the size has just those points, up to half a voxel, and that noise.
-    """
-    return gradicon(forward, backward, [max(1, n // 2) for n in shape], generator=generator)
 
 
 def common_labels(first: Tensor, second: Tensor, most: int, generator: Generator) -> Tensor:

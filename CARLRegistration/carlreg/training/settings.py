@@ -15,6 +15,8 @@ from ..errors import InputError
 from ..paths import given_path
 from .schema import Range, Section, read_section, read_toml, with_overrides
 
+Regularity = Literal["icon", "gradicon", "diffusion", "bending"]
+
 # Names of kinds in configurations and checkpoints of earlier versions, and what they are called now.
 _EARLIER_KINDS = {"everything": "joint"}
 
@@ -228,24 +230,29 @@ class JointSettings(StageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SimilaritySettings(StageSettings):
-    """similarity: what is maximized, see `losses.paper.dissimilarity`. weight: of GradICON."""
+    """similarity: what is maximized, see `losses.paper.dissimilarity`. regularity: what asks for plausible maps, see
+    `losses.paper.irregularity`; GradICON on every second point per axis. weight: of it.
+    """
 
     kind: Literal["similarity"] = "similarity"
     similarity: Literal["lncc", "lncc2", "mind"] = "lncc2"
-    weight: Annotated[float, Range(0, 1000)] = 1.5
+    regularity: Regularity = "gradicon"
+    weight: Annotated[float, Range(0, 1e6)] = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesSettings(StageSettings):
-    """similarity: what is maximized. weight: of the regularizer. sparse: GradICON on every second point per axis.
+    """similarity: what is maximized. regularity: see `SimilaritySettings`. weight: of the regularizer.
 
-    diffusion_steps: steps with diffusion as regularizer before GradICON takes over.
+    sparse: GradICON on every second point per axis.
+    diffusion_steps: steps with diffusion as regularizer before `regularity` takes over.
     rotation: turn both images at random. rotation_degrees: the largest turn; 180 = all rotations, evenly.
     """
 
     kind: Literal["images"] = "images"
     similarity: Literal["lncc", "lncc2", "mind"] = "lncc"
-    weight: Annotated[float, Range(0, 1000)] = 1.5
+    regularity: Regularity = "gradicon"
+    weight: Annotated[float, Range(0, 1e6)] = 1.5
     sparse: bool = True
     diffusion_steps: Annotated[int, Range(0, 1e9)] = 1500
     rotation: bool = False

@@ -1,8 +1,9 @@
 """Stage C: the whole network by image similarity, on synthetic pairs painted in one contrast.
 
-Loss: dissimilarity (by default 1 - LNCC^2, in both directions) + weight x GradICON, the form of the loss that own
-images are trained with; `images_stage` takes 1 - LNCC by default. Instance optimization (`optimize.field`) is another
-matter: it has no second direction, and asks for a smooth displacement instead of GradICON.
+Loss: dissimilarity (by default 1 - LNCC^2, in both directions) + weight x GradICON (or another regularizer), the form
+of the loss that own images are trained with; `images_stage` takes 1 - LNCC by default. Instance optimization
+(`optimize.field`) is another matter: it has no second direction, and asks for a smooth displacement instead of
+GradICON.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from torch import Generator
 from ..losses.paper import dissimilarity_both_ways
 from ..losses.registry import similarity_named
 from ..models.operators import RegistrationNetwork
-from .joint_stage import end_point_bins, sparse_gradicon
+from .joint_stage import end_point_bins
 from .known_pair import KnownPair, draw_pair
+from .regularity import irregularity
 from .settings import SimilaritySettings
 from .stage import Stage, Terms
 
@@ -44,9 +46,10 @@ class SimilarityStage(Stage):
             pair.moving_inside,
             pair.fixed_inside,
         )
-        irregularity = sparse_gradicon(forward.map, backward.map, pair.shape, generator)
+        name = self.settings.regularity
+        unsmooth = irregularity(name, forward.map, backward.map, pair.shape, pair.shape, generator)
         with torch.no_grad():
             error = pair.forward.end_point(forward.map, pair.shape)
-        loss = unlike + self.settings.weight * irregularity
-        terms = {"loss": loss, "dissimilarity": unlike, "gradicon": irregularity, "end_point": error}
+        loss = unlike + self.settings.weight * unsmooth
+        terms = {"loss": loss, "dissimilarity": unlike, name: unsmooth, "end_point": error}
         return terms | end_point_bins(pair.forward, error)

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from carlreg.losses import paper
 from carlreg.maps import Affine, DisplacementMap, identity_map, sample
 from carlreg.training import networks
-from carlreg.training.images_stage import diffusion, random_rotation, rotation_map, turned_inside
-from carlreg.training.joint_stage import JointStage, common_labels, dice_loss, soft_dice, sparse_gradicon
+from carlreg.training.images_stage import random_rotation, rotation_map, turned_inside
+from carlreg.training.joint_stage import JointStage, common_labels, dice_loss, soft_dice
 from carlreg.training.known_pair import OneWay, draw_pair, turn_degrees
+from carlreg.training.regularity import diffusion, sparse_gradicon
 from carlreg.training.settings import STAGE_SETTINGS, config_from_table
 from carlreg.training.similarity_stage import SimilarityStage
 from carlreg.training.stage import bin_names
