@@ -14,9 +14,10 @@ from ..errors import CheckpointError, InputError
 from ..models import registry
 from ..models.background import OnBackground
 from ..models.checkpoints import ATTENTION, part_of_names, put_own, read_weights
-from ..models.compact_encoder import CompactEncoder
-from ..models.compositions import Composition, Half, Refinement, Two, assemble
+from ..models.compact_encoder import CompactEncoder, CompactEncoderSettings
+from ..models.compositions import Attention, Composition, Half, Local, Refinement, Two, assemble
 from ..models.dimensions import channels_last
+from ..models.local_attention import LocalAttentionSettings
 from ..models.operators import RegistrationNetwork, without_refinement
 from ..models.unet import UNetSettings
 from .saving import is_checkpoint, read_checkpoint, require
@@ -31,9 +32,26 @@ PLAIN: dict[str, Composition] = {
     "unet": Two(Half(Two(Half(Refinement(_SMALL)), Refinement(_SMALL))), Refinement(_SMALL)),
 }
 
+_PLANE_UNET = UNetSettings(down_channels=(2, 16, 32, 64, 64), up_channels=(16, 32, 32, 32), dimension=2)
+_PLANE_ENCODER = CompactEncoderSettings(
+    pooling=1, stem_channels=16, channels=32, groups=1, dilations=(1, 2, 1), token_channels=32, dimension=2
+)
+_PLANE_LOCAL = LocalAttentionSettings(channels=16, token_channels=16, dilations=(1,), dimension=2)
+# For images of the plane: ICON's two U-Nets, in the published coordinates, and attention with a local step after it.
+PLANAR: dict[str, Composition] = {
+    "planar-unet": Two(Half(Refinement(_PLANE_UNET)), Refinement(_PLANE_UNET)),
+    "planar-carl": Two(Attention(_PLANE_ENCODER), Local(_PLANE_LOCAL), relax_voxels=2.0),
+}
+_ALIGNED = {"planar-unet"}
+
 
 def names() -> list[str]:
-    return [*registry.MODELS, *PLAIN]
+    return [*registry.MODELS, *PLANAR, *PLAIN]
+
+
+def dimension_of(name: str) -> int:
+    """How many axes the images of a network have."""
+    return 2 if name in PLANAR else 3
 
 
 def build(name: str, seed: int = 0) -> RegistrationNetwork:
@@ -42,7 +60,8 @@ def build(name: str, seed: int = 0) -> RegistrationNetwork:
         raise InputError(f"model.name: expected one of {', '.join(names())}; got {name!r}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = assemble(PLAIN[name]) if name in PLAIN else registry.build(name)
+        own = PLANAR | PLAIN
+        network = assemble(own[name], align_corners=name in _ALIGNED) if name in own else registry.build(name)
     for module in network.modules():
         if isinstance(module, OnBackground):  # the memory layout that its inputs have
             module.to(memory_format=channels_last(module.dimension))  # pyright: ignore[reportCallIssue]

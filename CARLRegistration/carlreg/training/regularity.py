@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Generator, Tensor
+from torch import Tensor
 
-from ..losses.paper import gradicon
+from ..losses.paper import Noise, gradicon
 from ..losses.paper import irregularity as published
 from ..maps import CoordinateMap, identity_map, per_axis
 
@@ -17,7 +17,7 @@ def irregularity(
     backward: CoordinateMap,
     moving_shape: Sequence[int],
     fixed_shape: Sequence[int],
-    generator: Generator,
+    generator: Noise,
     *,
     sparse: bool = True,
 ) -> Tensor:
@@ -30,7 +30,7 @@ def irregularity(
     return published(regularity, forward, backward, moving_shape, fixed_shape, generator)
 
 
-def sparse_gradicon(forward: CoordinateMap, backward: CoordinateMap, shape, generator: Generator) -> Tensor:
+def sparse_gradicon(forward: CoordinateMap, backward: CoordinateMap, shape, generator: Noise) -> Tensor:
     """GradICON on every second point per axis with twice the noise: the published sparse form at an eighth of its cost.
 
     A lattice of half the size has just those points, up to half a voxel, and that noise.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, OptimizationDiverged
+from ..errors import CheckpointError, InputError, OptimizationDiverged
 from ..models.checkpoints import part_of_names
 from ..models.operators import RegistrationNetwork
 from . import networks
@@ -92,6 +92,12 @@ class Run:
         self.config, self.ranks = config, ranks
         self.stage = STAGES[config.stage.kind](config.stage, config.data)
         self.network = networks.build(config.model.name, config.run.seed).to(ranks.device)
+        if networks.dimension_of(config.model.name) != self.stage.dimension:
+            fitting = [n for n in networks.names() if networks.dimension_of(n) == self.stage.dimension]
+            raise InputError(
+                f"model.name: expected a network for the images of stage {config.stage.kind}, which have "
+                f"{self.stage.dimension} axes ({', '.join(fitting)}); got {config.model.name}."
+            )
         self.stage.prepare(self.network, config.model.name)
         trained = {id(p) for p in self.stage.parameters(self.network)}
         for parameter in self.network.parameters():

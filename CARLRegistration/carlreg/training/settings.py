@@ -109,12 +109,41 @@ class SyntheticSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlaneSettings(Section):
+    """Images of the plane.
+
+    source: 'shapes', two triangles or two circles; 'retina', one vessel tree seen through two smooth maps.
+    size: pixels per edge; a multiple of 16. hollow: outlines of shapes, not filled ones.
+    warp_pixels: largest displacement by either map of a tree along an axis. shift_pixels: largest shift of either image
+        of a tree; for measuring equivariance, which attention need not be taught.
+    """
+
+    source: Literal["shapes", "retina"] = "shapes"
+    size: Annotated[int, Range(32, 1024)] = 64
+    hollow: bool = True
+    warp_pixels: Annotated[float, Range(0, 100)] = 3.0
+    shift_pixels: Annotated[float, Range(0, 100)] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size % 16:
+            raise InputError(f"size: expected a multiple of 16, got {self.size}.")
+        if self.warp_pixels > 0.06 * self.size or self.shift_pixels > 0.1 * self.size:
+            raise InputError(
+                "expected warp_pixels of at most 6 % of the size and shift_pixels of at most 10 %, so that the map can "
+                "be inverted and the disk stays in the image; "
+                f"got {self.warp_pixels:g} and {self.shift_pixels:g} at a size of {self.size}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSettings(Section):
     """workers: processes that draw data on a CPU; 0 = the training process itself, as always on a GPU."""
 
     workers: Annotated[int, Range(0, 256)] = 1
     synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     images: ImageSettings = field(default_factory=ImageSettings)
+    planar: PlaneSettings = field(default_factory=PlaneSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,12 +288,26 @@ class ImagesSettings(StageSettings):
     rotation_degrees: Annotated[float, Range(0, 180)] = 180.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanarSettings(StageSettings):
+    """similarity, regularity: see `SimilaritySettings`; 'ssd' is the mean squared difference.
+
+    weight: of the regularizer; ICON's is in squared image edges, so it needs a large one.
+    """
+
+    kind: Literal["planar"] = "planar"
+    similarity: Literal["ssd", "lncc", "lncc2", "mind"] = "ssd"
+    regularity: Regularity = "icon"
+    weight: Annotated[float, Range(0, 1e6)] = 1000.0
+
+
 STAGE_SETTINGS: dict[str, type[StageSettings]] = {
     "attention": AttentionSettings,
     "refinement": RefinementSettings,
     "joint": JointSettings,
     "similarity": SimilaritySettings,
     "images": ImagesSettings,
+    "planar": PlanarSettings,
 }
 
 

@@ -28,6 +28,7 @@ class Stage(ABC):
 
     Settings: ClassVar[type[StageSettings]]
     synthetic: ClassVar[bool] = True  # learns from generated pairs, whose true map is known
+    dimension: ClassVar[int] = 3  # axes of its images
     view_scale: int = 1  # voxels of the network's image per voxel of a drawn view, along each axis
 
     def __init__(self, settings: StageSettings, data: DataSettings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .attention_stage import AttentionStage
 from .images_stage import ImagesStage
 from .joint_stage import JointStage
+from .planar.stage import PlanarStage
 from .refinement_stage import RefinementStage
 from .similarity_stage import SimilarityStage
 from .stage import Stage
@@ -15,4 +16,5 @@ STAGES: dict[str, type[Stage]] = {
     "joint": JointStage,
     "similarity": SimilarityStage,
     "images": ImagesStage,
+    "planar": PlanarStage,
 }

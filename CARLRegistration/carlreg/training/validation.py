@@ -45,6 +45,11 @@ class Validation:
     def __init__(self, config: TrainingConfig, stage: Stage) -> None:
         self.config, self.stage = config, stage
         path = config.validation.images
+        if path is not None and stage.dimension != 3:
+            raise InputError(
+                f"validation.images: expected none for stage {config.stage.kind}: it judges by volumes, and this stage "
+                "trains on images of the plane."
+            )
         self.real = [] if path is None else read_real_pairs(Path(path))
 
     @torch.no_grad()

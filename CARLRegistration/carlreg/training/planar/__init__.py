@@ -1,0 +1,1 @@
+"""Generated images of the plane: hollow triangles and circles, and vessel trees like a retina's."""
