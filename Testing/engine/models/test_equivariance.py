@@ -216,7 +216,18 @@ CANVASES = {
         },
     ),
 }
-MOVED = pytest.mark.parametrize("there", CANVASES["wide"].moved)
+# One image on another canvas, and both: what moves one alone is in the slow tier.
+BY_DEFAULT = {("moving, other shape", "narrow"), ("both", "narrow")}
+MOVED = pytest.mark.parametrize(
+    ("there", "width"),
+    [
+        pytest.param(
+            there, width, id=f"{there}-{width}", marks=() if (there, width) in BY_DEFAULT else pytest.mark.slow
+        )
+        for width, canvases in CANVASES.items()
+        for there in canvases.moved
+    ],
+)
 
 
 # mean, voxels
@@ -251,7 +262,6 @@ def apart_in(name, width, there):
     return error(*known, canvases.moved[there], base)
 
 
-@WIDTHS
 @MOVED
 def test_whole_compact_network_moves_with_its_stride(there, width, record_property):
     assert live_compact().stride == 8
@@ -261,7 +271,6 @@ def test_whole_compact_network_moves_with_its_stride(there, width, record_proper
     assert float(apart.max()) < 0.2
 
 
-@WIDTHS
 @MOVED
 @pytest.mark.parametrize("name", SHIPPED_LIMITS)
 def test_shipped_network_moves_with_its_stride(name, there, width, record_property):

@@ -47,14 +47,18 @@ def sought(fixed: sitk.Image, moving: sitk.Image):
     return asked_for(prepared, [start]), found
 
 
-@pytest.mark.parametrize("factors", [(1.8,) * 3, (0.45,) * 3, (1.0, 1.0, 2.0), (1e-3,) * 3])
+@pytest.mark.parametrize(
+    "factors", [(1.8,) * 3, pytest.param((0.45,) * 3, marks=pytest.mark.slow), (1.0, 1.0, 2.0), (1e-3,) * 3]
+)
 def test_a_wrong_voxel_size_is_found(pair, factors):
     asked, found = sought(pair.fixed, wrong_header(pair.moving, factors))
     assert asked and found is not None
     np.testing.assert_allclose(found.factors, 1 / np.asarray(factors), rtol=0.08)
 
 
-@pytest.mark.parametrize("part", ["all", "upper half", "lower third", "middle"])
+@pytest.mark.parametrize(
+    "part", ["all", *(pytest.param(part, marks=pytest.mark.slow) for part in ("upper half", "middle")), "lower third"]
+)
 def test_a_right_voxel_size_is_left_alone(pair, part):
     k = pair.moving.GetSize()[2]
     moving = {
