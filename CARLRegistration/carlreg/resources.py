@@ -9,6 +9,8 @@ from .settings import RegistrationSettings
 # grows with the fixed image up to the size at which the working grid stops growing.
 _FIXED_SECONDS, _SECONDS_PER_MEGAVOXEL, _STEP_SECONDS, _LARGEST_WORKING_VOXELS = 7.0, 0.4, 0.03, 3e6
 _ROTATION_SECONDS = 15.0
+# Of a step at sampled points, which hangs on nothing else; with the fits before and after.
+_FUNCTIONAL_STEP_SECONDS = 0.15
 
 
 def memory_mb(fixed_voxels: int, moving_voxels: int, settings: RegistrationSettings) -> float:
@@ -33,6 +35,8 @@ def cpu_seconds(fixed_voxels: int, moving_voxels: int, settings: RegistrationSet
     per_step = _STEP_SECONDS * (0.5 + working)
     if settings.io_method == "network":
         per_step = cost.step_seconds
+    elif settings.io_method == "functional":
+        per_step = _FUNCTIONAL_STEP_SECONDS
     seconds += cost.extra_seconds
     if settings.robustness == "rotation":
         seconds += _ROTATION_SECONDS

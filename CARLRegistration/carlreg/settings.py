@@ -13,8 +13,8 @@ from .text_files import cut, read_json_object, shown
 ROBUSTNESS = ("translation", "rotation")
 MODALITIES = ("auto", "ct", "mr")
 SIMILARITIES = ("lncc", "lncc2", "mind")
-IO_METHODS = ("field", "network")
-DEFAULT_IO_STEPS = {"field": 100, "network": 50}
+IO_METHODS = ("field", "network", "functional")
+DEFAULT_IO_STEPS = {"field": 100, "network": 50, "functional": 100}
 
 
 def _one_of(name: str, value, allowed) -> None:

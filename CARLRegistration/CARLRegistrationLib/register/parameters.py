@@ -57,11 +57,13 @@ class Robustness(Choice):
 class OptimizationMethod(Choice):
     FIELD = "field"
     NETWORK = "network"
+    FUNCTIONAL = "functional"
 
     def label(self) -> str:
         return {
             OptimizationMethod.FIELD: _("Displacement field (fast)"),
             OptimizationMethod.NETWORK: _("Network weights (as published, slow)"),
+            OptimizationMethod.FUNCTIONAL: _("Function of points (little memory)"),
         }[self]
 
 

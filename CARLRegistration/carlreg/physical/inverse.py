@@ -5,13 +5,15 @@ y = A(x + d(x)). With z = A^-1 y and v the solution of v = -d(z + v): x = z + v 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..maps.separable import window_sums
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, apply_affine
 from .delivery import Fade, border_displacements, default_margins, sufficient_margins
 from .interpolate import LatticeSampler, lattice_affine, trilinear_at
 from .jacobian import determinant
@@ -21,12 +23,17 @@ from .workers import in_threads
 _CHUNK = 2**15
 _COARSE = 4
 _TOLERANCE = 1e-3  # of the forward field's spacing
+_OWN_TOLERANCE = 0.03  # of it: up to which a map's own inverse is taken as it is
 _STEPS = 40
 _ALIKE = 1.3  # images of about the same size
 
 
 def invert(
-    transform: PhysicalTransform, moving_grid: VolumeGrid, *, spacing_mm: float | None = None
+    transform: PhysicalTransform,
+    moving_grid: VolumeGrid,
+    *,
+    spacing_mm: float | None = None,
+    own: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[PhysicalTransform, dict]:
     """The inverse of a forward map on the moving volume plus at least 10 %, fading to zero at the field's edge.
 
@@ -35,9 +42,12 @@ def invert(
     Args:
         transform: fixed points to moving points. moving_grid: gives the inverse field's axes and extent.
         spacing_mm: of the inverse field; None = the forward field's.
+        own: what the map itself says of its inverse: n x 3 points z = A^-1 y (LPS mm) -> v. It is taken where the
+            forward map leads back from z + v to z within a few hundredths of a node, and elsewhere is the start.
     Returns: the inverse (moving points to fixed points) and a report: `nodes`, `without_inverse` (nodes where no
         point maps to within tolerance: there the field is filled from the neighbors and decays to zero),
-        `residual_max_mm` over all others (in fixed space).
+        `residual_max_mm` over all others (in fixed space); with `own`, `own_percent` of the nodes within the moving
+        volume at which it was taken.
     """
     inverse_affine = np.linalg.inv(transform.affine_lps)
     if spacing_mm is None:
@@ -70,7 +80,10 @@ def invert(
     borders = border_displacements(_linear(e_from_v, coarse_v), coarse_fade.grid, coarse_fade.axis_weights)
     fade = Fade(moving_grid, spacing, inner, sufficient_margins(moving_grid, spacing, borders), phase)
 
-    start = LatticeSampler(coarse_v, coarse_fade.grid, fade.grid, continued=True)
+    start: _Start = LatticeSampler(coarse_v, coarse_fade.grid, fade.grid, continued=True).slab
+    if own is not None:
+        solver.own = torch.zeros(fade.grid.shape_dhw, dtype=torch.bool)
+        start = _own_start(own, inverse_affine @ fade.grid.lps_from_ijk, transform.grid.ijk_from_lps, fade.grid)
     v, failed = solver.solve(index_from_moving @ fade.grid.lps_from_ijk, fade.grid, start)
     v = _filled(v, failed)
     e = _linear(e_from_v, v) * fade.weight_dhw
@@ -79,7 +92,34 @@ def invert(
         "without_inverse": int(failed.sum()),
         "residual_max_mm": float(solver.worst * transform.grid.spacing.max()),
     }
+    if solver.own is not None:
+        inside = _nodes_inside(fade.grid, moving_grid)
+        report["own_percent"] = round(100.0 * float(solver.own[inside].float().mean()), 1)
     return PhysicalTransform(inverse_affine, array_from_tensor(e.permute(1, 2, 3, 0)), fade.grid), report
+
+
+#: First and last plane of a slab -> 3 k j i, where to begin: f - target in the forward field's indices.
+_Start = Callable[[int, int], Tensor]
+
+
+def _own_start(
+    own: Callable[[np.ndarray], np.ndarray], lps_from_ijk: np.ndarray, ijk_from_lps: np.ndarray, grid: VolumeGrid
+) -> _Start:
+    def slab(begin: int, end: int) -> Tensor:
+        ijk = grid.indices(begin, end).reshape(-1, 3)
+        v_lps = own(apply_affine(lps_from_ijk, ijk))
+        v = np.ascontiguousarray((v_lps @ ijk_from_lps[:3, :3].T).T, dtype=np.float32)
+        return tensor_from_array(v).reshape(3, end - begin, *grid.shape_dhw[1:])
+
+    return slab
+
+
+def _nodes_inside(grid: VolumeGrid, volume: VolumeGrid) -> tuple[slice, ...]:
+    """The nodes of a grid along a volume's axes that lie within the volume, as slices k, j, i."""
+    offset = volume.direction.T @ (grid.origin_lps - volume.origin_lps) + 0.5 * volume.spacing
+    low = np.ceil(np.maximum(-offset, 0) / grid.spacing).astype(int)
+    high = np.floor((volume.extent_mm - offset) / grid.spacing).astype(int) + 1
+    return tuple(slice(int(a), int(b)) for a, b in zip(low[::-1], high[::-1], strict=True))
 
 
 class _Solver:
@@ -90,10 +130,9 @@ class _Solver:
         self.shape_dhw = tuple(shape_dhw)
         self.reach = rows.abs().amax(dim=0)
         self.worst = 0.0
+        self.own: Tensor | None = None  # k j i: where the start was good enough; None = it never is
 
-    def solve(
-        self, index_from_ijk: np.ndarray, grid: VolumeGrid, start: LatticeSampler | None
-    ) -> tuple[Tensor, Tensor]:
+    def solve(self, index_from_ijk: np.ndarray, grid: VolumeGrid, start: _Start | None) -> tuple[Tensor, Tensor]:
         """(f - target as 3 k j i, failed as k j i) for all nodes of a lattice."""
         depth, height, width = grid.shape_dhw
         out = torch.empty((3, depth, height, width))
@@ -101,8 +140,13 @@ class _Solver:
 
         def work(begin: int, end: int) -> float:
             target = lattice_affine(index_from_ijk, [(0, width), (0, height), (begin, end)]).reshape(3, -1).T
-            first = torch.zeros_like(target) if start is None else start.slab(begin, end).reshape(3, -1).T
-            v, bad, worst = self._solve_points(target.contiguous(), first.contiguous())
+            first = torch.zeros_like(target) if start is None else start(begin, end).reshape(3, -1).T
+            target, first = target.contiguous(), first.contiguous()
+            good = None
+            if self.own is not None:
+                good = self._residual(first, target)[0].abs().amax(dim=1) <= _OWN_TOLERANCE
+                self.own[begin:end] = good.reshape(end - begin, height, width)
+            v, bad, worst = self._solve_points(target, first, good)
             out[:, begin:end] = v.T.reshape(3, end - begin, height, width)
             failed[begin:end] = bad.reshape(end - begin, height, width)
             return worst
@@ -110,12 +154,14 @@ class _Solver:
         self.worst = max(in_threads(work, slab_ranges(grid)))
         return out, failed
 
-    def _solve_points(self, target: Tensor, start: Tensor) -> tuple[Tensor, Tensor, float]:
-        v = torch.zeros_like(target)
+    def _solve_points(self, target: Tensor, start: Tensor, good: Tensor | None) -> tuple[Tensor, Tensor, float]:
+        """good: points whose start stays as it is; None = none."""
+        v = torch.zeros_like(target) if good is None else torch.where(good[:, None], start, 0.0)
         failed = torch.zeros(len(target), dtype=torch.bool)
         worst = 0.0
         size = torch.tensor(self.shape_dhw[::-1], dtype=target.dtype)
-        near = ((target >= -0.5 - self.reach) & (target <= size - 0.5 + self.reach)).all(dim=1).nonzero()[:, 0]
+        near = ((target >= -0.5 - self.reach) & (target <= size - 0.5 + self.reach)).all(dim=1)
+        near = (near if good is None else near & ~good).nonzero()[:, 0]
         for part in near.split(_CHUNK) if len(near) else ():
             part_v, error = self._newton(target[part], start[part])
             lost = (error > _TOLERANCE).nonzero()[:, 0]

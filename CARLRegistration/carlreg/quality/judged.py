@@ -33,6 +33,8 @@ def judged(
         found.append(f"Not measured, since the numbers are not finite: {', '.join(lost)}.")
     if inverse_report:
         all_notes["inverse_nodes_without_inverse"] = inverse_report.get("without_inverse", 0)
+        if "own_percent" in inverse_report:
+            all_notes["inverse_own_percent"] = inverse_report["own_percent"]
     return {
         "verdict": verdict(metrics),
         **{key: value for key, value in metrics.items() if key != "notes"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -92,15 +93,26 @@ def optimized_field(
     )
 
 
+class Deformation(Protocol):
+    """What was optimized, a spline or another function: a displacement before the affine over a box."""
+
+    box: VolumeGrid
+    spacing_mm: float  # twice that of the field that is delivered
+
+    def displacement_lps(self, grid: VolumeGrid) -> np.ndarray:
+        """D x H x W x 3 float32 mm (L, P, S) on a grid with the box's axis directions."""
+        ...
+
+
 def delivered(
-    affine_lps: np.ndarray, spline: FieldResult, fixed_grid: VolumeGrid, field_spacing_mm: float | None
+    affine_lps: np.ndarray, found: Deformation, fixed_grid: VolumeGrid, field_spacing_mm: float | None
 ) -> tuple[PhysicalTransform, dict]:
     """The transform, and what had to be done about folds; see `delivered_from`.
 
     The spline sampled at half its control spacing (or at `field_spacing_mm`), covering the fixed volume and a margin.
     """
-    grid = working_grid(spline.box, spline.spacing_mm, field_spacing_mm)
-    return delivered_from(affine_lps, spline.displacement_lps(grid), grid, fixed_grid)
+    grid = working_grid(found.box, found.spacing_mm, field_spacing_mm)
+    return delivered_from(affine_lps, found.displacement_lps(grid), grid, fixed_grid)
 
 
 def working_grid(box: VolumeGrid, control_mm: float, field_spacing_mm: float | None) -> VolumeGrid:

@@ -40,7 +40,7 @@ def finish(
         inverse, inverse_report = result.finished.inverse, result.finished.inverse_report
     else:
         with progress.stage("inverse"):
-            inverse, inverse_report = invert(result.transform, result.moving.grid)
+            inverse, inverse_report = invert(result.transform, result.moving.grid, own=result.own_inverse)
     with progress.stage("measure"):
         measured = measure(
             result.transform,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,6 +38,7 @@ class RegistrationResult:
     transform: fixed points to moving points. start: the candidate that won. info: what is needed to repeat the run.
     uncertainty: how far the map may be off, mm (see `uncertainty.Uncertainty`); None with the reason in
         `uncertainty_reason`.
+    own_inverse: what the optimized map itself says of its inverse, see `physical.invert`; None where it says nothing.
     finished: inverse and quality; None until `finish` computes them.
     """
 
@@ -52,4 +54,5 @@ class RegistrationResult:
     timings: list[StageTiming] = field(default_factory=list)
     uncertainty: Uncertainty | None = None
     uncertainty_reason: str | None = None
+    own_inverse: Callable[[np.ndarray], np.ndarray] | None = None
     finished: Finished | None = None

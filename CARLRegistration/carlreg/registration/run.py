@@ -24,6 +24,7 @@ from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
 from .cutouts import found_starts
 from .field import check_field_spacing, delivered, optimized_field
+from .functional import FunctionalResult, functional_field
 from .mirrored import orientation_of
 from .pair import as_volume, dicom_info, prepare_pair
 from .predict import predict
@@ -121,14 +122,19 @@ def register_pair(
     with progress.stage("optimize", f"instance optimization ({settings.io_method}, {settings.steps} steps)"):
         if settings.io_method == "network" and settings.steps:
             residual = network_residual(loaded, start, shown, settings, device, progress)
+        own_inverse = None
         if settings.symmetric:
             transform, folds, control_mm = symmetric_transform(
                 start, residual, pair, order, fixed.grid, settings, device, progress
             )
         else:
-            spline = optimized_field(start, residual, pair, settings, device, progress)
-            transform, folds = delivered(start.matrix, spline, fixed.grid, settings.field_spacing_mm)
-            control_mm = spline.spacing_mm
+            by_function = settings.io_method == "functional" and settings.steps > 0
+            optimize = functional_field if by_function else optimized_field
+            found = optimize(start, residual, pair, settings, device, progress)
+            transform, folds = delivered(start.matrix, found, fixed.grid, settings.field_spacing_mm)
+            control_mm = found.spacing_mm
+            if isinstance(found, FunctionalResult):
+                own_inverse = found.inverse_displacement
     pair = order.of_pair(pair)
     with progress.stage("uncertainty", "how far the map may be off"):
         answer = None if prediction is None else prediction.answer
@@ -175,4 +181,5 @@ def register_pair(
         timings=list(progress.timings),
         uncertainty=uncertainty,
         uncertainty_reason=reason,
+        own_inverse=own_inverse,
     )
