@@ -22,6 +22,7 @@ with atheris.instrument_imports(include=["carlreg"]):
         importlib.import_module(f"carlreg.{_name}")
 
 from .counts import Counts
+from .forked import use_forks
 from .mutate import mutated
 from .readers import READERS, Absurd, Reader
 
@@ -40,6 +41,7 @@ def main() -> None:
     name, counts_file, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     reader, counts, found = READERS[name], Counts(counts_file), counts_file.with_suffix(".jsonl")
     known: set[str] = set()
+    use_forks()
 
     def one_input(data: bytes) -> None:
         variant, content = (data[0], data[1:]) if data else (0, b"")

@@ -83,7 +83,7 @@ class Display:
         if sys.stderr is None or not sys.stderr.isatty():
             if record.stage != self._stage:
                 self._stage = record.stage
-                say(f"{record.fraction:4.0%}  {record.stage}{': ' + record.message if record.message else ''}")
+                say(f"{record.fraction:4.0%}  {': '.join(filter(None, (record.stage, record.message)))}")
             return
         if self._bar is None:
             from tqdm import tqdm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from ..atomic import check_file, cleaner
@@ -122,7 +123,10 @@ def write_target(
 
     lines = [*notes, *(f"{name}: {value}" for name, value in (details or {}).items())]
 
+    names: list[str] = []
+
     def tell(written) -> None:
+        names.extend(path.name for path, _ in written.files if not path.name.endswith(".json"))
         display.result(summary(written))
         files = [[path.name, size] for path, size in written.files]
         display.details({"files": files, "sidecar": written.sidecar, "notes": list(notes)})
@@ -144,7 +148,8 @@ def write_target(
     )
     for note in lines:
         display.result(f"note: {note}")
-    display.result("dry run: nothing was written" if args.dry_run else f"wrote {args.out}")
+    wrote = ", ".join(str(Path(args.out).parent / name) for name in names)  # some formats are several files
+    display.result("dry run: nothing was written" if args.dry_run else f"wrote {wrote}")
 
 
 def summary(written) -> str:

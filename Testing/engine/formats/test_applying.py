@@ -285,6 +285,8 @@ def test_export_invert_compose_linear_as_a_user_runs_them(oblique, folder, tmp_p
     assert "largest" in said and "nothing was written" in said and list(tmp_path.iterdir()) == []
     fixed, moving = str(folder / "fixed.nii.gz"), str(folder / "moving.nii.gz")
     assert main(["export", h5, "--to", "ants", "--which", "inverse", "--out", str(tmp_path / "a.nii.gz")]) == 0
+    wrote = capfd.readouterr().out.splitlines()[-1].removeprefix("wrote ").split(", ")
+    assert sorted(wrote) == sorted(str(tmp_path / name) for name in ("a1Warp.nii.gz", "a0GenericAffine.mat"))
     again = ["--direction", "inverse", "--fixed", fixed, "--moving", moving, "--out", str(tmp_path / "again.nrrd")]
     assert main(["convert", str(tmp_path / "a1Warp.nii.gz"), *again]) == 0
     assert main(["invert", h5, "--out", str(tmp_path / "i.h5"), "--failed", str(tmp_path / "no.nii.gz")]) == 0
