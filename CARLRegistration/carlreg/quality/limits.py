@@ -41,6 +41,13 @@ LIMITS: dict[str, dict] = {
         "unit": "times",
         "meaning": "how much more alike the volumes are (local correlation, affine) when the moving one is mirrored",
     },
+    "rival_pose": {
+        "check": 0.85,
+        "poor": None,
+        "unit": "times",
+        "meaning": "how alike another pose makes the volumes (affine), as a share of the one that was taken; asked for "
+        "where rotations were searched",
+    },
     "overlap_percent": {
         "check": 30.0,
         "poor": 5.0,

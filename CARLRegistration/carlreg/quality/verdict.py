@@ -37,7 +37,7 @@ def verdict(quality: dict) -> dict:
     """The verdict on the figures of `quality.json`.
 
     Args: quality: its blocks similarity, jacobian, overlap_percent, inverse_error_mm, labels, landmarks, uncertainty,
-        orientation; each may be None or absent. notes.moving_voxel_mm gives the inverse's error a scale,
+        orientation, pose; each may be None or absent. notes.moving_voxel_mm gives the inverse's error a scale,
         notes.fixed_body_mm and notes.fixed_voxel_mm the limits in mm theirs.
     Returns: word, reasons (sentences; what decides first), checks (name, word, value, text of each figure), thresholds.
     """
@@ -128,6 +128,7 @@ def _words(quality: dict) -> dict[str, str]:
         "folded_nodes": figure("notes", "folded_nodes", digits=0),
         "as_given": figure("orientation", "as_given"),
         "mirrored": figure("orientation", "mirrored"),
+        "turned": figure("pose", "turned_degrees", digits=0),
         "ncc": figure("similarity", "after", "ncc"),
         "lncc_before": figure("similarity", "before", "lncc"),
         "lncc_after": figure("similarity", "after", "lncc"),
@@ -182,6 +183,13 @@ _CHECKS = (
         "The volumes are more alike when the moving one is mirrored (local correlation {mirrored}) than as it is "
         "({as_given}): probably left and right are exchanged in one of them, by a lost or wrong orientation. Check "
         "both orientations; no map that is delivered mirrors.",
+        "",
+    ),
+    _Check(
+        "rival_pose",
+        lambda q: _beyond(q, "rival_pose", "pose", "likeness"),
+        "Another pose, turned by {turned} degrees, makes the volumes nearly as alike ({value:.2f} times): the one that "
+        "was taken may be wrong. Look at the pictures, or begin with a rough alignment (--initial-transform).",
         "",
     ),
     _Check(

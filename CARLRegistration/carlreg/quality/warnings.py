@@ -8,6 +8,7 @@ from .verdict import verdict
 # Faults that are warned of before all others.
 _FIRST = (
     "mirrored_likeness",
+    "rival_pose",
     "fold_percent",
     "fold_percent_outside",
     "folded_nodes_percent",

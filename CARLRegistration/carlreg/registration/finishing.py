@@ -59,7 +59,8 @@ def finish(
             bound_mm = result.uncertainty.on_grid(result.fixed.grid, "bound")
             known = uncertainty_metrics(bound_mm, measured.body) or _NOTHING_KNOWN
             measured.metrics["uncertainty"] = {**known, "meaning": result.uncertainty.meaning}
-    measured.metrics["orientation"] = result.info.get("orientation")
+    for name in ("orientation", "pose"):  # what was looked for while registering
+        measured.metrics[name] = result.info.get(name)
     measured.metrics["notes"] |= {name: result.info[name] for name in _OF_FOLDS if name in result.info}
     timings = [*result.timings, *progress.timings[already:]]
     quality = judged(

@@ -27,6 +27,7 @@ from .field import check_field_spacing, delivered, optimized_field
 from .functional import FunctionalResult, functional_field
 from .mirrored import orientation_of
 from .pair import as_volume, dicom_info, prepare_pair
+from .poses import rival_of
 from .predict import predict
 from .residual import network_residual, residual_of
 from .result import RegistrationResult
@@ -116,6 +117,7 @@ def register_pair(
             start = replace(starts[0], score=problem.score(starts[0].matrix).score)
         else:
             start = refined_winner(starts, problem, settings, progress)
+        pose = rival_of(start, starts, pair.fixed.content) if settings.robustness == "rotation" else None
         residual, deformation_start = residual_of(start, prediction, initial_transform, problem, pair)
         orientation = orientation_of(start, problem, pair, settings, device, progress)
         del problem
@@ -175,6 +177,7 @@ def register_pair(
             "control_spacing_mm": control_mm,
             **folds,
             "orientation": orientation,
+            "pose": pose,
             **({} if resized is None else {"moving_resized_by": resized.factors.tolist()}),
             **dicom_info(fixed, moving),
         },

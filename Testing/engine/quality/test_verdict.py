@@ -17,6 +17,7 @@ GOOD = {
     "similarity": {"before": {"ncc": 0.5, "lncc": 0.3, "mi": 0.4}, "after": {"ncc": 0.8, "lncc": 0.6, "mi": 0.8}},
     "jacobian": {"fold_percent": 0.0},
     "orientation": {"as_given": 0.6, "mirrored": 0.4, "ratio": 0.67},
+    "pose": {"likeness": 0.5, "turned_degrees": 170.0},
     "inverse_error_mm": {"mean": 0.1},
     "overlap_percent": 90.0,
     "labels": {"before": {"mean": 0.5}, "after": {"mean": 0.8}},
@@ -69,6 +70,12 @@ def test_each_limit(place, good, check, poor, words):
         assert found["word"] == word, (value, found["reasons"])
         if word != "good":
             assert words in found["reasons"][0]
+
+
+def test_another_pose_that_is_nearly_as_alike():
+    found = verdict(changed(pose__likeness=0.9))
+    assert found["word"] == "check" and "turned by 170 degrees" in found["reasons"][0]
+    assert verdict(changed(pose__likeness=None, pose__turned_degrees=None))["word"] == "good"
 
 
 def test_less_alike_than_before():

@@ -15,6 +15,7 @@ from carlreg.volumes import volume_from_image
 from scipy.spatial.transform import Rotation
 
 from .conftest import QUICK, body_points, error_mm
+from .test_rotation import fewer_rotations
 
 pytestmark = pytest.mark.usefixtures("right_way_round")
 SETTINGS = dataclasses.replace(QUICK, io_steps=0, grid=32)
@@ -55,10 +56,10 @@ def head(points: np.ndarray, stripped: bool) -> np.ndarray:
     return values * (1 - brain) + tissue * brain
 
 
-def image(low, high, to_head, stripped: bool, seed: int) -> sitk.Image:
+def image(low, high, to_head, stripped: bool, seed: int, spacing_mm: float = SPACING_MM) -> sitk.Image:
     """The head on a grid of its own, after `to_head` (n x 3 points of the image to points of the head)."""
-    size = np.ceil((np.asarray(high) - low) / SPACING_MM).astype(int)
-    grid = VolumeGrid(tuple(int(n) for n in size), np.full(3, SPACING_MM), np.asarray(low, float), np.eye(3))
+    size = np.ceil((np.asarray(high) - low) / spacing_mm).astype(int)
+    grid = VolumeGrid(tuple(int(n) for n in size), np.full(3, spacing_mm), np.asarray(low, float), np.eye(3))
     points = grid.points(np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1).reshape(-1, 3))
     values = head(to_head(points), stripped).reshape(size).T
     noise = np.random.default_rng(seed).normal(0, 3, values.shape)
@@ -93,6 +94,22 @@ def test_a_brain_and_a_whole_head_are_aligned(fixed_stripped):
     assert np.linalg.norm(points - true_map(points), axis=1).mean() > 20
     assert error.mean() < 1.5
     assert np.percentile(error, 95) < 3.0
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("fixed_stripped", [True, False], ids=["brain to head", "head to brain"])
+def test_a_brain_and_a_turned_head_are_aligned_in_rotation_mode(fixed_stripped, monkeypatch):
+    fewer_rotations(monkeypatch, 200)
+    turn = Rotation.from_rotvec(np.radians(95) * np.array([2.0, 3.0, 6.0]) / 7).as_matrix()
+    low, high = ((-84,) * 3, (84,) * 3) if not fixed_stripped else ((-150,) * 3, (150,) * 3)
+    fixed = image((-88, -112, -130), (88, 100, 84), lambda points: points, fixed_stripped, 0, 6.0)
+    moving = image(low, high, lambda points: points @ turn, not fixed_stripped, 1, 6.0)
+    found = carlreg.register(fixed, moving, dataclasses.replace(SETTINGS, robustness="rotation"))
+    points = brain_points()
+    error = np.linalg.norm(found.transform.apply(points) - points @ turn.T, axis=1)
+    assert found.start == "rotation search"
+    assert error.mean() < 3.0  # half a voxel
+    assert (found.info["pose"]["likeness"] or 0.0) < 0.85  # no other pose comes near
 
 
 @pytest.mark.parametrize(
