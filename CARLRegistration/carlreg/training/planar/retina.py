@@ -21,7 +21,8 @@ DISK = 0.36  # radius of the disk
 BACKGROUND = 0.25  # intensity of the disk; vessels go up to 1
 _STEP = 0.02  # length of a segment
 _WIDEST, _NARROWEST = 0.016, 0.004  # half widths
-_AT_ONCE = 2**22  # pixels x segments of one piece of work
+# Pixels per edge of what is painted at once, and after how many widths of an edge a vessel is gone (to 1e-4).
+_BLOCK, _FADED = 12, 5.0
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,31 @@ def grow(random: Random) -> Tree:
 def paint(tree: Tree, points_12hw: Tensor) -> Tensor:
     """The intensity of a tree's image at points, 1 1 h w, 0..1; edges are a pixel of the points' lattice wide."""
     soft = 0.7 / points_12hw.shape[-1]
-    points = points_12hw[0].flatten(1).T
-    along = tree.end_s2 - tree.begin_s2
-    length = along.square().sum(1)
-    nearest = []
-    for part in points.split(max(1, _AT_ONCE // len(length))):
-        away = part[:, None] - tree.begin_s2
-        share = ((away * along).sum(2) / length).clamp(0, 1)
-        nearest.append(((away - share[..., None] * along).norm(dim=2) - tree.width_s).amin(1))
-    vessel = torch.sigmoid(-torch.cat(nearest) / soft * 2)
-    disk = torch.sigmoid((DISK + 0.02 - (points - 0.5).norm(dim=1)) / soft * 2)
-    return (disk * (BACKGROUND + (1 - BACKGROUND) * vessel)).reshape(1, 1, *points_12hw.shape[2:])
+    depth = torch.empty(points_12hw.shape[2:])  # from the vessels' walls, inward
+    middle = (tree.begin_s2 + tree.end_s2) / 2
+    reach = (tree.end_s2 - tree.begin_s2).norm(dim=1) / 2 + tree.width_s + _FADED * soft
+    for h in range(0, depth.shape[0], _BLOCK):
+        for w in range(0, depth.shape[1], _BLOCK):
+            place = slice(h, h + _BLOCK), slice(w, w + _BLOCK)
+            points = points_12hw[(0, slice(None), *place)].flatten(1)
+            center = (points.amin(1) + points.amax(1)) / 2
+            radius = (points - center[:, None]).norm(dim=0).amax()
+            near = (middle - center).norm(dim=1) < radius + reach
+            depth[place] = _depth(tree, near, points).reshape(depth[place].shape)
+    vessel = torch.sigmoid(2 * depth / soft)
+    disk = torch.sigmoid((DISK + 0.02 - (points_12hw[0] - 0.5).norm(dim=0)) / soft * 2)
+    return (disk * (BACKGROUND + (1 - BACKGROUND) * vessel))[None, None]
+
+
+def _depth(tree: Tree, chosen: Tensor, points_2k: Tensor) -> Tensor:
+    """How deep k points lie in the nearest of the chosen segments, image edges, negative outside."""
+    begin, width = tree.begin_s2[chosen], tree.width_s[chosen]
+    if not len(width):
+        return torch.full(points_2k.shape[1:], -1.0)
+    along = tree.end_s2[chosen] - begin
+    away = points_2k[:, None] - begin.T[..., None]
+    share = ((away * along.T[..., None]).sum(0) / along.square().sum(1, keepdim=True)).clamp(0, 1)
+    return (width[:, None] - (away - share * along.T[..., None]).norm(dim=0)).amax(0)
 
 
 class SmoothMap(CoordinateMap):
