@@ -28,7 +28,7 @@ class Placed:
 
 
 def pair(seed: int):
-    """A generated head twice, 48^3: moving, fixed (1 1 d h w), and where both show the body (d h w, of the fixed one)."""
+    """A generated head twice: moving, fixed (1 1 d h w), and where both show the body (d h w, of the fixed one)."""
     import torch.nn.functional as F
     from carlreg.training.known_pair import draw_pair
     from carlreg.training.settings import SyntheticSettings
