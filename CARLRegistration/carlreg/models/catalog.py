@@ -19,6 +19,10 @@ _CARL = (
     "H. Greer, L. Tian, F.-X. Vialard, R. Kwitt, R. San Jose Estepar, M. Niethammer: CARL: A Framework for "
     "Equivariant Image Registration. CVPR 2025."
 )
+_NEPHI = (
+    "L. Tian, H. Greer, R. San Jose Estepar, R. Sengupta, M. Niethammer: NePhi: Neural Deformation Fields for "
+    "Approximately Diffeomorphic Medical Image Registration. ECCV 2024."
+)
 _EOIR = (
     "X. Chen, R. Hu, J. Zhang, Y. Zhang, X. Yu, M. Liu, Y. Wang, H. Zhang: Encoder-Only Image Registration. IEEE "
     "Transactions on Circuits and Systems for Video Technology, 2026."
@@ -43,6 +47,7 @@ class Cost:
 
 
 _COMPACT_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
+_NEPHI_COST = Cost(memory_mb=600.0, extra_seconds=0.0, step_seconds=4.0)
 _EOIR_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
 _PUBLISHED_COST = Cost(memory_mb=6000.0, extra_seconds=80.0, step_seconds=40.0)
 
@@ -167,6 +172,18 @@ MODELS: dict[str, ModelInfo] = {
             license="Apache-2.0",
             citation=_EOIR,
             cost=_EOIR_COST,
+        ),
+        ModelInfo(
+            name="nephi",
+            title="nephi",
+            summary="Neural deformation field: an encoder's codes make a map; for pairs that differ little in pose",
+            published_weights=False,
+            parameters=847_478,
+            attention_parameters=0,
+            weights="Train it (carlreg train run, nephi.toml).",
+            license="Apache-2.0",
+            citation=_NEPHI,
+            cost=_NEPHI_COST,
         ),
         _paper(
             "carl-paper-abdomen",

@@ -24,6 +24,7 @@ from . import catalog
 from .attention import CoordinateAttention
 from .eoir import Eoir
 from .local_attention import LocalAttention
+from .nephi import Nephi
 from .operators import AtHalfResolution, RegistrationNetwork, TwoStep
 from .paper_encoder import PaperEncoder
 from .unet import UNetRegistration
@@ -38,7 +39,7 @@ def part_of_names(network: RegistrationNetwork) -> dict[str, str]:
     """Each name of the network's state dict -> 'attention' or 'refinement'."""
     parts = {}
     for prefix, module in network.named_modules():
-        if isinstance(module, CoordinateAttention | LocalAttention | UNetRegistration | Eoir):
+        if isinstance(module, CoordinateAttention | LocalAttention | UNetRegistration | Eoir | Nephi):
             part = ATTENTION if isinstance(module, CoordinateAttention) else REFINEMENT
             parts |= dict.fromkeys((f"{prefix}.{name}" if prefix else name for name in module.state_dict()), part)
     return parts

@@ -12,7 +12,10 @@ from .attention import CoordinateAttention
 from .compact_encoder import CompactEncoder, CompactEncoderSettings
 from .eoir import Eoir as EoirNetwork
 from .eoir import EoirSettings, Unmoved
+from .functional import FunctionalSettings
 from .local_attention import LocalAttention, LocalAttentionSettings
+from .nephi import Nephi as NephiNetwork
+from .nephi import NephiSettings
 from .operators import AtHalfResolution, RegistrationNetwork, TwoStep
 from .paper_encoder import ROTATION_ENCODER, PaperEncoder, PaperEncoderSettings
 from .unet import HALF_WIDTH, UNet, UNetRegistration, UNetSettings
@@ -54,6 +57,13 @@ class Eoir:
 
 
 @dataclass(frozen=True)
+class Nephi:
+    """The map as a function, its codes from an encoder; see `nephi.Nephi`."""
+
+    settings: NephiSettings = field(default_factory=NephiSettings)
+
+
+@dataclass(frozen=True)
 class Still:
     """Nothing moves; see `eoir.Unmoved`."""
 
@@ -77,7 +87,7 @@ class Two:
 
 FILL_SIGMA_CELLS = 0.7
 
-Composition = Attention | Refinement | Local | Eoir | Still | Half | Two
+Composition = Attention | Refinement | Local | Eoir | Nephi | Still | Half | Two
 
 # Xi: attention, Psi: a U-Net. The published networks, named as in the authors' code, without their last refinement.
 FINAL_FINAL = Two(Half(Two(Half(Attention()), Refinement())), Refinement())
@@ -102,6 +112,8 @@ def in_dimension(composition: Composition, dimension: int) -> Composition:
             return replace(composition, settings=replace(settings, dimension=dimension))
         case Eoir(settings=settings):
             return replace(composition, settings=replace(settings, dimension=dimension))
+        case Nephi(settings=settings):
+            return replace(composition, settings=settings.in_dimension(dimension))
         case Still():
             return composition
         case Half(net=net):
@@ -134,6 +146,10 @@ EOIR = Two(Still(), EOIR_STEP)
 UNETS = Two(Half(Refinement(HALF_WIDTH)), Refinement(HALF_WIDTH))
 
 
+NEPHI = Nephi()
+PLANE_NEPHI = Nephi(NephiSettings(channels=(16, 32, 64, 64), functional=FunctionalSettings(dimension=2)))
+
+
 def assemble(composition: Composition, *, align_corners: bool = False) -> RegistrationNetwork:
     """The network of a composition, with fresh random weights.
 
@@ -155,6 +171,8 @@ def assemble(composition: Composition, *, align_corners: bool = False) -> Regist
             return LocalAttention(settings)
         case Eoir(settings=settings):
             return EoirNetwork(settings, align_corners=align_corners)
+        case Nephi(settings=settings):
+            return NephiNetwork(settings)
         case Still():
             return Unmoved(align_corners=align_corners)
         case Half(net=net):

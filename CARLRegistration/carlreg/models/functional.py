@@ -27,11 +27,13 @@ CHUNK_POINTS = 2**15
 
 @dataclass(frozen=True)
 class FunctionalSettings:
-    """dims: of points. width, layers: of both networks' hidden layers. frequencies: of the Fourier features of a point,
-    drawn with the deviation `frequency_scale` in cycles over half of the longest axis. *_channels: of the codes.
+    """dimension: of points. width, layers: of both networks' hidden layers. *_channels: of the codes.
+
+    frequencies: of a point's Fourier features, drawn with the deviation `frequency_scale`, in cycles over half of the
+        longest axis.
     """
 
-    dims: int = 3
+    dimension: int = 3
     width: int = 64
     layers: int = 2
     frequencies: int = 32
@@ -63,13 +65,13 @@ class FunctionalNetwork(nn.Module):
     def __init__(self, settings: FunctionalSettings) -> None:
         super().__init__()
         s = self.settings = settings
-        self.register_buffer("frequencies", s.frequency_scale * torch.randn(s.dims, s.frequencies))
+        self.register_buffer("frequencies", s.frequency_scale * torch.randn(s.dimension, s.frequencies))
         features, codes = 2 * s.frequencies, s.global_channels + s.local_channels
         self.synthesis_first = _layer(features, s.width)
         self.synthesis = nn.ModuleList(_layer(s.width, s.width) for _ in range(s.layers))
         self.modulation_first = _layer(codes + features, s.width)
         self.modulation = nn.ModuleList(_layer(s.width, s.width) for _ in range(s.layers))
-        self.last = nn.Linear(s.width, s.dims)
+        self.last = nn.Linear(s.width, s.dimension)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -97,10 +99,11 @@ class FunctionalNetwork(nn.Module):
         """Raise InputError for codes of another size than the network was made for."""
         s = self.settings
         got = (codes.global_bc.shape[-1], codes.local_bcs.shape[1], codes.local_bcs.dim() - 2)
-        if got != (s.global_channels, s.local_channels, s.dims):
+        if got != (s.global_channels, s.local_channels, s.dimension):
             raise InputError(
-                f"Latent codes: expected {s.global_channels} global and {s.local_channels} local channels in {s.dims} "
-                f"dimensions, got {got[0]} and {got[1]} in {got[2]}. Use the codes of the network that they belong to."
+                f"Latent codes: expected {s.global_channels} global and {s.local_channels} local channels in "
+                f"{s.dimension} dimensions, got {got[0]} and {got[1]} in {got[2]}. "
+                "Use the codes of the network that they belong to."
             )
 
 

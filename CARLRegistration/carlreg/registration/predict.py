@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..maps import CoordinateMap
+from ..models.nephi import Nephi
 from ..models.operators import TwoStep, without_refinement
 from ..models.predict import (
     Correspondences,
@@ -50,6 +51,7 @@ def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.de
     # Attention alone answers anywhere where there is no structure: only its affine is used.
     refined = loaded.trained.get("refinement", True)
     steps = network if refined and not network.align_corners and isinstance(network, TwoStep) else None
+    again = network if refined and isinstance(network, Nephi) else steps
     with torch.no_grad():
         if steps is not None:  # one direction suffices of what follows the attention
             forward, backward = without_refinement(network).predict_both(images.moving_b1dhw, images.fixed_b1dhw)
@@ -68,7 +70,7 @@ def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.de
     return NetworkPrediction(
         Correspondences(points.fixed_lps, points.moving_lps, weights),
         on_lps(found) if refined else None,
-        None if steps is None else lambda matrix: on_lps(refined_from(steps, images, matrix)),
+        None if again is None else lambda matrix: on_lps(refined_from(again, images, matrix)),
         NetworkAnswer(network, images, forward, backward, found),
     )
 

@@ -15,7 +15,7 @@ from ..models import registry
 from ..models.background import OnBackground
 from ..models.checkpoints import ATTENTION, part_of_names, put_own, read_weights
 from ..models.compact_encoder import CompactEncoder, CompactEncoderSettings
-from ..models.compositions import Attention, Composition, Half, Local, Refinement, Two, assemble
+from ..models.compositions import PLANE_NEPHI, Attention, Composition, Half, Local, Refinement, Two, assemble
 from ..models.dimensions import channels_last
 from ..models.local_attention import LocalAttentionSettings
 from ..models.operators import RegistrationNetwork, without_refinement
@@ -40,6 +40,7 @@ _PLANE_LOCAL = LocalAttentionSettings(channels=16, token_channels=16, dilations=
 # For images of the plane: ICON's two U-Nets, in the published coordinates, and attention with a local step after it.
 PLANAR: dict[str, Composition] = {
     "planar-unet": Two(Half(Refinement(_PLANE_UNET)), Refinement(_PLANE_UNET)),
+    "planar-nephi": PLANE_NEPHI,
     "planar-carl": Two(Attention(_PLANE_ENCODER), Local(_PLANE_LOCAL), relax_voxels=2.0),
 }
 _ALIGNED = {"planar-unet"}

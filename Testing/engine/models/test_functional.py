@@ -11,7 +11,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 def drawn(dims: int, batch: int = 1) -> tuple[FunctionalNetwork, LatentCodes]:
     torch.manual_seed(dims)
-    settings = FunctionalSettings(dims=dims, width=16, frequencies=8, global_channels=3, local_channels=5)
+    settings = FunctionalSettings(dimension=dims, width=16, frequencies=8, global_channels=3, local_channels=5)
     network = FunctionalNetwork(settings)
     torch.nn.init.normal_(network.last.weight, std=0.1)
     nodes = (4, 5, 6)[:dims]

@@ -53,7 +53,7 @@ def test_entries_say_where_weights_come_from():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(InputError, match="carl-compact, carl-compact-rotation, eoir, carl-paper-abdomen"):
+    with pytest.raises(InputError, match="carl-compact, carl-compact-rotation, eoir, nephi, carl-paper-abdomen"):
         load("carl")
 
 

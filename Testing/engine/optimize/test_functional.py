@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 SIZE = 64
 VOXEL = 2 / SIZE  # in the frame, whose square goes from -1 to 1
-SETTINGS = FunctionalSettings(dims=2, width=32, frequencies=16, global_channels=8, local_channels=8)
+SETTINGS = FunctionalSettings(dimension=2, width=32, frequencies=16, global_channels=8, local_channels=8)
 
 
 def displacement(points: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,121 @@
+"""NePhi: an encoder sees both images and answers with the latent codes of their map, which then is a function.
+
+Both images are averaged to one small lattice, each over its whole field of view; from it strided convolutions make
+local codes on a coarse lattice, and from what is left one global code. Two networks of sines (`models.functional`) turn
+codes and a point into where it goes, there and back.
+
+The lattices follow the images' fields of view, so what is learned holds for pairs whose fields show about the same;
+the map's cost does not hang on the images' sizes. Source: NePhi (Tian et al., 2023); sizes are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..maps import CompositeMap, CoordinateMap
+from .dimensions import CONVOLUTIONS, check_dimension
+from .functional import FunctionalMap, FunctionalNetwork, FunctionalSettings, LatentCodes
+from .operators import Prediction, RegistrationNetwork, warped_by
+
+_POOLS = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
+_GROUPS, _SLOPE = 4, 0.2
+
+
+@dataclass(frozen=True)
+class NephiSettings:
+    """size: edge of the lattice that both images are averaged to. channels: of the encoder's strided convolutions, each
+    of which halves the lattice. local_level: after which of them (from 0) the local codes are made.
+    """
+
+    size: int = 48
+    channels: tuple[int, ...] = (16, 32, 64, 96)
+    local_level: int = 2
+    functional: FunctionalSettings = field(default_factory=FunctionalSettings)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        check_dimension(self.dimension, "NePhi")
+        if self.size < 2 ** len(self.channels) or not 0 <= self.local_level < len(self.channels):
+            raise InputError(
+                "NePhi: expected a size of at least 2 for each halving and local codes after one of them; got "
+                f"{self.size}, {len(self.channels)} and {self.local_level}."
+            )
+
+    @property
+    def dimension(self) -> int:
+        return self.functional.dimension
+
+    def in_dimension(self, dimension: int) -> NephiSettings:
+        return replace(self, functional=replace(self.functional, dimension=dimension))
+
+
+class CodeEncoder(nn.Module):
+    """Both images on one lattice -> the codes of their map."""
+
+    def __init__(self, settings: NephiSettings) -> None:
+        super().__init__()
+        s, f = settings, settings.functional
+        convolution = CONVOLUTIONS[s.dimension]
+        widths = [2, *s.channels]
+        self.settings = s
+        self.down = nn.ModuleList(_block(convolution, a, b, 2) for a, b in pairwise(widths))
+        wide = s.channels[s.local_level]
+        self.around = nn.ModuleList(_block(convolution, wide, wide, 1) for _ in range(2))
+        self.local = convolution(wide, f.local_channels, 1)
+        edge = s.size
+        for _ in s.channels:
+            edge = (edge + 1) // 2
+        self.last = nn.Sequential(
+            nn.Linear(s.channels[-1] * edge**s.dimension, 128), nn.LeakyReLU(_SLOPE), nn.Linear(128, f.global_channels)
+        )
+
+    def forward(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> LatentCodes:
+        shape = (self.settings.size,) * self.settings.dimension
+        pool = _POOLS[self.settings.dimension]
+        found = torch.cat([pool(image, shape) for image in (moving_b1dhw, fixed_b1dhw)], dim=1)
+        local = found
+        for level, layer in enumerate(self.down):
+            found = layer(found)
+            if level == self.settings.local_level:
+                for around in self.around:
+                    found = found + around(found)
+                local = self.local(found)
+        return LatentCodes(self.last(found.flatten(1)), local)
+
+
+def _block(convolution, inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        convolution(inputs, outputs, 3, stride, 1), nn.GroupNorm(_GROUPS, outputs), nn.LeakyReLU(_SLOPE)
+    )
+
+
+class Nephi(RegistrationNetwork):
+    """NePhi as a registration network: one look at both images gives both directions."""
+
+    def __init__(self, settings: NephiSettings) -> None:
+        super().__init__()
+        self.encoder = CodeEncoder(settings)
+        self.there = FunctionalNetwork(settings.functional)
+        self.back = FunctionalNetwork(settings.functional)
+
+    def codes(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> LatentCodes:
+        """What the encoder says of the pair."""
+        return self.encoder(moving_b1dhw, fixed_b1dhw)
+
+    def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
+        return Prediction(FunctionalMap(self.there, self.codes(moving_b1dhw, fixed_b1dhw)))
+
+    def predict_both(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
+        codes = self.codes(moving_b1dhw, fixed_b1dhw)
+        return Prediction(FunctionalMap(self.there, codes)), Prediction(FunctionalMap(self.back, codes))
+
+    def refine(self, start: CoordinateMap, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> CoordinateMap:
+        """The map that it makes of any start: of what the start leaves to do."""
+        outer, warped = warped_by(start, moving_b1dhw, fixed_b1dhw.shape[2:])
+        return CompositeMap(outer=outer, inner=self.predict(warped, fixed_b1dhw).map)
