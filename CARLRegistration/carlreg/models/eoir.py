@@ -5,8 +5,8 @@ warped by what is known so far, and answers with a stationary velocity; its flow
 that depends on how far things move is in the warps, so the encoder can be this small.
 
 As published the features are normalized by statistics of the whole volume, so the answer depends on the field of view.
-`local` is our form: normalized voxel by voxel, in endless background (`models.background`), with no flow in it; such a
-network moves with its images by whole strides.
+`local` is our form: normalized by numbers that training found, in endless background (`models.background`), with no
+flow in it; such a network moves with its images by whole strides.
 
 Shape suffixes: b batch, c channels, dhw the image's axes, one to three of them. Flows are in cells of their
 level, channels in the order of the axes.
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..maps import DisplacementMap, identity_map, sample
 from ..maps.sampling import per_axis
-from .background import OnBackground, channel_norm, space_to_depth
+from .background import OnBackground, space_to_depth
 from .dimensions import LINEAR, channels_last, check_dimension, padded
 from .operators import Prediction, RegistrationNetwork
 
@@ -79,6 +79,42 @@ def _convolved(layer: Any, features: Tensor, background: Tensor | None) -> Featu
     return (layer.convolution(features), None) if background is None else layer(features, background)
 
 
+class RunningNorm(nn.Module):
+    """Each channel minus a running mean, over the root of a running variance, scaled and shifted.
+
+    BatchNorm that uses the running statistics in training, too: a batch here is one pair, whose own statistics the
+    network would come to rely on. They follow the features of training; no gradient runs through them.
+    """
+
+    MOMENTUM = 0.05
+    running_mean: Tensor
+    running_var: Tensor
+    begun: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("begun", torch.zeros(()))
+
+    def forward(self, features: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
+        if self.training:
+            self._follow(features)
+        scale = self.weight * torch.rsqrt(self.running_var + 1e-5)
+        scale, shift = (per_axis(x, features) for x in (scale, self.bias - self.running_mean * scale))
+        return features * scale + shift, background * scale + shift
+
+    @torch.no_grad()
+    def _follow(self, features: Tensor) -> None:
+        variance, mean = torch.var_mean(features, dim=(0, *range(2, features.ndim)))
+        share = self.MOMENTUM if self.begun else 1.0
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+        self.begun.fill_(1.0)
+
+
 class EoirEncoder(nn.Module):
     """Three blocks of convolution, normalization and activation, of widths c, 2c, c; one encoder for both images."""
 
@@ -89,8 +125,10 @@ class EoirEncoder(nn.Module):
         pairs = list(pairwise(widths))
         self.settings = s
         self.convolutions = nn.ModuleList(OnBackground(a, b, dimension=s.dimension) for a, b in pairs)
-        self.norms = nn.ModuleList(channel_norm(b) if s.local else _INSTANCE_NORMS[s.dimension](b) for _, b in pairs)
+        self.norms = nn.ModuleList(RunningNorm(b) if s.local else _INSTANCE_NORMS[s.dimension](b) for _, b in pairs)
         self.activations = nn.ModuleList(nn.PReLU() for _ in pairs)
+        if s.local:
+            _begin_with_intensity(*self.convolutions)
 
     def forward(self, image_bcdhw: Tensor) -> Tensor:
         """b c d h w features; in the local form minus the background's, which so are 0."""
@@ -100,8 +138,10 @@ class EoirEncoder(nn.Module):
         features = image_bcdhw
         for convolution, norm, activation in zip(self.convolutions, self.norms, self.activations, strict=True):
             features, background = _convolved(convolution, features, background)
-            features = activation(norm(features))
-            background = None if background is None else activation(norm(background))
+            if background is None:
+                features = activation(norm(features))
+            else:
+                features, background = (activation(x) for x in norm(features, background))
         return features if background is None else features - background
 
 
@@ -121,6 +161,8 @@ class FlowEstimator(nn.Module):
         self.last = OnBackground(window, s.dimension, dimension=s.dimension)
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
+        if s.local:
+            _begin_with_products(self.first, self.second, c)
 
     def forward(self, warped_bcdhw: Tensor, fixed_bcdhw: Tensor) -> Tensor:
         features = torch.cat([fixed_bcdhw + warped_bcdhw, fixed_bcdhw - warped_bcdhw], dim=1)
@@ -131,6 +173,66 @@ class FlowEstimator(nn.Module):
             background = None if background is None else F.relu(background)
         features, background = _convolved(self.last, features, background)
         return features if background is None else features - background
+
+
+@torch.no_grad()
+def _begin_with_intensity(first: Any, second: Any, third: Any) -> None:
+    """Give an encoder's first two channels a start: the image, and the image minus its surroundings' mean."""
+    layers = [layer.convolution for layer in (first, second, third)]
+    dimension = layers[0].weight.ndim - 2
+    center, smooth = _kernel((_CENTER,) * dimension), _kernel((_SMOOTH,) * dimension)
+    for layer, kernels in zip(layers, ((center, smooth), (center, smooth), (center, None)), strict=True):
+        count = min(2, layer.out_channels)
+        layer.weight[:count] = 0
+        layer.bias[:count] = 0
+        for channel, kernel in enumerate(kernels[:count]):
+            if kernel is None:
+                layer.weight[channel, 0] = center
+                layer.weight[channel, 1] = -center
+            elif layer is layers[0]:
+                layer.weight[channel] = kernel / layer.in_channels
+            else:
+                layer.weight[channel, channel] = kernel
+
+
+@torch.no_grad()
+def _begin_with_products(first: Any, second: Any, channels: int) -> None:
+    """Give an estimator's hidden layers a start: what the last one needs for an optical flow is linear in them.
+
+    The flow along an axis goes with the product of the images' difference D and the slope G of their sum. In place of
+    the product: |D + G| - |D - G|, twice the smaller of both with the product's sign. Without this start, thousands of
+    steps go by before the estimators answer anything.
+    """
+    first, second = first.convolution, second.convolution
+    dimension = first.weight.ndim - 2
+    smooth = _kernel((_SMOOTH,) * dimension)
+    used = min(2, channels, first.out_channels // (4 * dimension), second.out_channels // (2 * dimension))
+    hidden = absolute = 0
+    for channel in range(used):
+        for axis in range(dimension):
+            slope = _kernel([_SLOPE if a == axis else _SMOOTH for a in range(dimension)])
+            for sign in (1.0, -1.0):
+                second.weight[absolute] = 0
+                second.bias[absolute] = 0
+                for side in (1.0, -1.0):
+                    first.weight[hidden] = 0
+                    first.bias[hidden] = 0
+                    first.weight[hidden, channels + channel] = side * smooth
+                    first.weight[hidden, channel] = side * sign * slope
+                    second.weight[absolute, hidden] = smooth
+                    hidden += 1
+                absolute += 1
+
+
+_CENTER, _SMOOTH, _SLOPE = (0.0, 1.0, 0.0), (0.25, 0.5, 0.25), (-0.5, 0.0, 0.5)
+
+
+def _kernel(along_axes: Sequence[Sequence[float]]) -> Tensor:
+    """The product of one kernel of three taps per axis."""
+    kernel = torch.ones(())
+    for taps in along_axes:
+        kernel = kernel[..., None] * torch.tensor(taps)
+    return kernel
 
 
 class Eoir(RegistrationNetwork):

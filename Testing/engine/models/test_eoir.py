@@ -8,7 +8,7 @@ import torch
 from carlreg.errors import CheckpointError, InputError
 from carlreg.maps import identity_map
 from carlreg.models.compositions import EOIR_PAPER, EOIR_STEP, assemble, in_dimension
-from carlreg.models.eoir import Eoir, EoirSettings, Unmoved
+from carlreg.models.eoir import Eoir, EoirSettings, RunningNorm, Unmoved
 from carlreg.models.eoir_files import eoir_file
 from carlreg.models.registry import build, load
 
@@ -155,6 +155,35 @@ def test_flow_of_a_turning_velocity_is_the_turn():
     expected = applied(torch.linalg.matrix_exp(turn)) - points
     assert float((found - expected)[:, :, 6:-6, 6:-6, 6:-6].abs().max()) < 0.01
     assert float(expected.abs().max()) > 3
+
+
+def test_estimators_begin_with_what_an_optical_flow_is_made_of():
+    """Shifted content: the start's products, summed, point along the shift on every level, and along no other axis."""
+    torch.manual_seed(0)
+    network = assemble(EOIR_STEP).eval()
+    fixed, _ = content((32, 32, 32), 1)
+    for axis in range(3):
+        moving = fixed.roll(1, axis)  # where fixed shows a point, moving shows it one voxel further
+        levels = zip(*network._pyramids([moving[None, None], fixed[None, None]]), network.estimators, strict=True)
+        for moved, still, estimator in levels:
+            seen = torch.cat([still + moved, still - moved], dim=1)
+            hidden = estimator.second.convolution(estimator.first.convolution(seen).relu()).relu()
+            flow = [float((hidden[:, 2 * a] - hidden[:, 2 * a + 1]).detach().sum()) for a in range(3)]
+            assert flow[axis] > 3 * max(abs(flow[a]) for a in range(3) if a != axis) > 0
+
+
+def test_statistics_follow_training_and_then_stay():
+    norm = RunningNorm(2)
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(4, 2, 8, 8, generator=generator) * 3 + torch.tensor([5.0, -1.0]).view(1, 2, 1, 1)
+    for _ in range(3):
+        found, background = norm(features, torch.zeros(1, 2, 1, 1))
+    assert found.detach().mean((0, 2, 3)).tolist() == pytest.approx([0, 0], abs=1e-4)
+    assert found.detach().std((0, 2, 3)).tolist() == pytest.approx([1, 1], abs=1e-3)
+    expected = -features.mean((0, 2, 3)) / features.std((0, 2, 3))
+    assert background.flatten().tolist() == pytest.approx(expected.tolist(), rel=1e-3)
+    norm.eval()
+    assert torch.equal(norm(features[..., :3, :3], background)[0], found[..., :3, :3])
 
 
 def test_several_pairs_at_once_are_each_as_alone():
