@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     join.add_argument("--out", metavar="FILE", required=True, help="file to write, .safetensors")
 
     preview = action("preview", "Draw generated training pairs as a picture sheet.")
-    preview.add_argument("--config", metavar="FILE", help="TOML file whose data.synthetic is shown")
+    preview.add_argument("--config", metavar="FILE", help="TOML file whose generated data are shown")
     preview.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for run")
     preview.add_argument("--out", metavar="FILE", required=True, help="PNG file to write")
     preview.add_argument("--pairs", type=int, default=6, metavar="N", help="(%(default)s)")
@@ -208,13 +208,17 @@ def _join(args: argparse.Namespace, progress: Progress, display: Display) -> Non
 
 def _preview(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     from ..atomic import staged_file
+    from ..training.planar.preview import preview as preview_of_planes
     from ..training.preview import preview
-    from ..training.settings import read_config
-    from ..training.synthetic import SyntheticSettings
+    from ..training.settings import DataSettings, read_config
 
-    settings = read_config(args.config, args.set).data.synthetic if args.config else SyntheticSettings()
+    config = read_config(args.config, args.set) if args.config else None
+    data = DataSettings() if config is None else config.data
     with staged_file(args.out) as part:
-        preview(part, settings, seed=args.seed, pairs=args.pairs)
+        if config is not None and config.stage.kind == "planar":
+            preview_of_planes(part, data, seed=args.seed, pairs=args.pairs)
+        else:
+            preview(part, data.synthetic, seed=args.seed, pairs=args.pairs)
     display.result(f"wrote {args.out}")
 
 

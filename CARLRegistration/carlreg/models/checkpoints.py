@@ -1,8 +1,9 @@
 """Weights in networks and in files: what belongs where, writing it, and the names other people's files use.
 
 Ours are safetensors, half precision, with metadata: `carlreg_model` (a name of the registry), `trained_parts` (JSON
-list of 'attention' and 'refinement'; what is not listed has not been trained and is not in the file) and whatever
-else describes the training, all as JSON strings. Foreign ones are PyTorch state dicts; nothing in them is executed.
+list of 'attention' and 'refinement'; what is not listed has not been trained and is not in the file), `dimension` (of
+the network's images; 3 where it is missing) and whatever else describes the training, all as JSON strings. Foreign ones
+are PyTorch state dicts; nothing in them is executed.
 """
 
 from __future__ import annotations
@@ -137,6 +138,11 @@ def put_own(network: RegistrationNetwork, file: WeightsFile, name: str) -> list[
     made_for = metadata.get("carlreg_model")
     if made_for != name:
         made_for = cut(made_for) if isinstance(made_for, str) else shown(made_for, 60)
+        if metadata.get("dimension", 3) != 3:
+            raise CheckpointError(
+                f"Weights: expected weights of {name}, got those of {made_for} in {file.path}, a network for images of "
+                "the plane, which registers no volumes. Choose weights of a network for volumes."
+            )
         raise CheckpointError(
             f"Weights: expected weights of {name}, got those of {made_for} in {file.path}. "
             "Choose that model, or another file."

@@ -58,6 +58,7 @@ def export(checkpoint: Path, out: Path, *, license: str | None = None, shard_mb:
     license = license or ("Apache-2.0" if all(map(_only_generated, stages)) else UNSTATED)
     metadata = {
         "carlreg_model": state["model"],
+        "dimension": networks.dimension_of(state["model"]),
         "trained_parts": state["trained_parts"],
         "stages": stages,
         "steps": state["step"],

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..errors import DeviceError, InputError
 from ..models.background import OnBackground
+from ..models.dimensions import CONVOLUTIONS, TRANSPOSED
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ def convolutions_in(network: nn.Module, precision: str) -> Iterator[None]:
     if precision == "float32":
         yield
         return
-    layers = [m for m in network.modules() if isinstance(m, (OnBackground, nn.Conv3d, nn.ConvTranspose3d))]
+    layers = [
+        m for m in network.modules() if isinstance(m, (OnBackground, *CONVOLUTIONS.values(), *TRANSPOSED.values()))
+    ]
     for layer in layers:
         layer.forward = _in_bfloat16(layer.forward)  # type: ignore[method-assign]
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,12 +73,9 @@ def preview(path: Path, settings: SyntheticSettings, *, seed: int = 0, pairs: in
     """
     if pairs < 1:
         raise InputError(f"Preview: expected one or more pairs, got {pairs}.")
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError as error:
-        raise InputError(
-            "Preview: expected Pillow to draw with, which is not installed; pip install pillow."
-        ) from error
+    check_pillow()
+    from PIL import Image, ImageDraw, ImageFont
+
     try:
         font = ImageFont.load_default(size=13)
     except TypeError:  # Pillow before 10.1 has one size
@@ -95,6 +93,21 @@ def preview(path: Path, settings: SyntheticSettings, *, seed: int = 0, pairs: in
         for column, planes in enumerate(_pictures(views)):
             for plane, picture in enumerate(planes):
                 sheet.paste(Image.fromarray(picture), (_left(column, plane), top + TITLE))
+    save(sheet, path)
+
+
+def check_pillow() -> None:
+    """Raise InputError unless Pillow is there to draw with."""
+    try:
+        import PIL.Image  # noqa: F401 (only whether it is there)
+    except ImportError as error:
+        raise InputError(
+            "Preview: expected Pillow to draw with, which is not installed; pip install pillow."
+        ) from error
+
+
+def save(sheet: Any, path: Path) -> None:
+    """Write a Pillow image as PNG. Raises InputError where nothing can be written."""
     try:
         sheet.save(path, format="PNG")
     except OSError as error:

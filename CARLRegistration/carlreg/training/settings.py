@@ -128,7 +128,8 @@ class PlaneSettings(Section):
         super().__post_init__()
         if self.size % 16:
             raise InputError(f"size: expected a multiple of 16, got {self.size}.")
-        if self.warp_pixels > 0.06 * self.size or self.shift_pixels > 0.1 * self.size:
+        too_far = self.warp_pixels > 0.06 * self.size or self.shift_pixels > 0.1 * self.size
+        if self.source == "retina" and too_far:
             raise InputError(
                 "expected warp_pixels of at most 6 % of the size and shift_pixels of at most 10 %, so that the map can "
                 "be inverted and the disk stays in the image; "
