@@ -67,17 +67,24 @@ def dissimilarity(
     weight_b1dhw: where it counts (>= 0); None = everywhere.
     """
     if kind == "ssd":
-        weight = torch.ones_like(fixed_b1dhw) if weight_b1dhw is None else weight_b1dhw
-        return ((warped_b1dhw - fixed_b1dhw) ** 2 * weight).sum() / weight.sum().clamp_min(1e-6)
+        return _mean((warped_b1dhw - fixed_b1dhw) ** 2, weight_b1dhw)
     similarity = similarity_named(kind)
     if similarity.descriptors:
         weight = torch.ones_like(fixed_b1dhw) if weight_b1dhw is None else weight_b1dhw
         return mind_distance(mind_descriptor(warped_b1dhw), mind_descriptor(fixed_b1dhw), weight)
     value = local_correlation(warped_b1dhw, fixed_b1dhw)
     value = value**2 if similarity.squared else value
+    return 1 - _mean(value, weight_b1dhw)
+
+
+def _mean(values_b1dhw: Tensor, weight_b1dhw: Tensor | None) -> Tensor:
+    """The weighted mean of each sample; their mean."""
     if weight_b1dhw is None:
-        return 1 - value.mean()
-    return 1 - (value * weight_b1dhw).sum() / weight_b1dhw.sum().clamp_min(1e-6)
+        return values_b1dhw.mean()
+    if len(values_b1dhw) == 1:
+        return (values_b1dhw * weight_b1dhw).sum() / weight_b1dhw.sum().clamp_min(1e-6)
+    pairs = zip(values_b1dhw, weight_b1dhw.expand(len(values_b1dhw), *weight_b1dhw.shape[1:]), strict=True)
+    return torch.stack([(value * weight).sum() / weight.sum().clamp_min(1e-6) for value, weight in pairs]).mean()
 
 
 def noisy_points(found: CoordinateMap, shape_dhw, voxels: float, generator: Noise = None) -> Tensor:

@@ -297,7 +297,7 @@ class PlanarSettings(StageSettings):
     """
 
     kind: Literal["planar"] = "planar"
-    similarity: Literal["ssd", "lncc", "lncc2", "mind"] = "ssd"
+    similarity: Literal["ssd", "lncc", "lncc2"] = "ssd"
     regularity: Regularity = "icon"
     weight: Annotated[float, Range(0, 1e6)] = 1000.0
 
