@@ -1,8 +1,8 @@
 """Networks with and without coordinate attention while the moving content is shifted; no search, no optimization.
 
     carlreg train run --config CARLRegistration/carlreg/training/configs/joint.toml --out runs/unet \\
-        --set model.name=unet --set model.weights=none --set data.synthetic.size=64 --set run.steps=612 \\
-        --set optimizer.rate=5e-4 --set optimizer.final_rate=5e-5
+        --set model.name=gradicon-compact --set model.weights=none --set data.synthetic.size=64 \\
+        --set run.steps=612 --set optimizer.rate=5e-4 --set optimizer.final_rate=5e-5
     python Testing/benchmarks/shift_baseline.py --unet runs/unet/checkpoint.pt
 
 Generated pairs with a known map (seeds that training never uses), both images on one canvas, which the U-Net needs. The
@@ -57,12 +57,12 @@ def error_voxels(network, pair: KnownPair, shift: int) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--unet", type=Path, required=True, help="checkpoint of a run with model.name=unet")
+    parser.add_argument("--unet", type=Path, required=True, help="checkpoint of a run with model.name=gradicon-compact")
     parser.add_argument("--pairs", type=int, default=24)
     given = parser.parse_args()
 
-    unet = networks.build("unet")
-    networks.put_start(unet, "unet", str(given.unet))
+    unet = networks.build("gradicon-compact")
+    networks.put_start(unet, "gradicon-compact", str(given.unet))
     steps = read_checkpoint(given.unet)["step"]
     candidates = {
         f"U-Nets without attention, {steps} steps": unet.eval(),

@@ -27,6 +27,10 @@ _EOIR = (
     "X. Chen, R. Hu, J. Zhang, Y. Zhang, X. Yu, M. Liu, Y. Wang, H. Zhang: Encoder-Only Image Registration. IEEE "
     "Transactions on Circuits and Systems for Video Technology, 2026."
 )
+_GRADICON = (
+    "L. Tian, H. Greer, F.-X. Vialard, R. Kwitt, R. San Jose Estepar, R. Rushmore, N. Makris, S. Bouix, M. Niethammer: "
+    "GradICON: Approximate Diffeomorphisms via Gradient Inverse Consistency. CVPR 2023."
+)
 _NO_PAPER_WEIGHTS = (
     "No official CARL weights are published. Give a state dict of the authors' network (`regis_net.state_dict()` of "
     "icon_registration) that you trained or were given."
@@ -48,6 +52,7 @@ class Cost:
 
 _COMPACT_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
 _NEPHI_COST = Cost(memory_mb=600.0, extra_seconds=0.0, step_seconds=4.0)
+_UNET_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
 _EOIR_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
 _PUBLISHED_COST = Cost(memory_mb=6000.0, extra_seconds=80.0, step_seconds=40.0)
 
@@ -56,7 +61,7 @@ _PUBLISHED_COST = Cost(memory_mb=6000.0, extra_seconds=80.0, step_seconds=40.0)
 class ModelInfo:
     """One entry of the catalog.
 
-    title: for a list to choose from. summary: one line on what it is.
+    title: for a list to choose from. summary: one line on what it is. good_for: one line on when to choose it.
     published_weights: for weights that others published: in their coordinates (`align_corners`), images stretched to
         `trained_shape_dhw`. trained_shape_dhw: None for a network that takes any size.
     normalization: what the training did to intensities (`ct-mr`: CT clamped to [-1000, 1000], MR minimum to 99th
@@ -69,6 +74,7 @@ class ModelInfo:
     name: str
     title: str
     summary: str
+    good_for: str
     published_weights: bool
     trained_shape_dhw: tuple[int, int, int] | None = None
     normalization: str = "compact"
@@ -101,11 +107,12 @@ def checksums() -> dict[str, str]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _compact(name: str, summary: str) -> ModelInfo:
+def _compact(name: str, summary: str, good_for: str) -> ModelInfo:
     return ModelInfo(
         name=name,
         title=name,
         summary=summary,
+        good_for=good_for,
         published_weights=False,
         parameters=1_065_099,
         attention_parameters=771_937,
@@ -116,11 +123,12 @@ def _compact(name: str, summary: str) -> ModelInfo:
     )
 
 
-def _paper(name: str, title: str, summary: str, shape: tuple[int, int, int], **counts: int) -> ModelInfo:
+def _paper(name: str, title: str, summary: str, region: str, shape: tuple[int, int, int], **counts: int) -> ModelInfo:
     return ModelInfo(
         name=name,
         title=title,
         summary=summary,
+        good_for=f"The published network for {region}, with weights that you have, to repeat the paper or to compare",
         published_weights=True,
         trained_shape_dhw=shape,
         normalization="maximum",
@@ -132,11 +140,12 @@ def _paper(name: str, title: str, summary: str, shape: tuple[int, int, int], **c
     )
 
 
-def _gradicon(name: str, title: str, summary: str, release: str, citation: str) -> ModelInfo:
+def _gradicon(name: str, title: str, summary: str, good_for: str, release: str, citation: str) -> ModelInfo:
     return ModelInfo(
         name=name,
         title=title,
         summary=summary,
+        good_for=good_for,
         published_weights=True,
         trained_shape_dhw=(175, 175, 175),
         normalization="ct-mr",
@@ -155,15 +164,18 @@ MODELS: dict[str, ModelInfo] = {
         _compact(
             "carl-compact",
             "Coordinate attention at 1/8 resolution, local attention at 1/4 and 1/2; the default",
+            "The first choice: scans in similar poses, however far apart and whatever part of the body each shows",
         ),
         _compact(
             "carl-compact-rotation",
             "As carl-compact, with an encoder equivariant to turns by 180 degrees, trained with turned pairs",
+            "Scans turned against each other by any angle, with the rotation mode",
         ),
         ModelInfo(
             name="eoir",
             title="eoir",
             summary="Encoder-only: refines the best affine map; quick and small, for pairs that differ little in pose",
+            good_for="Scans that differ little in pose, where a network of a fifth of the size is wanted",
             published_weights=False,
             parameters=190_974,
             attention_parameters=0,
@@ -177,6 +189,7 @@ MODELS: dict[str, ModelInfo] = {
             name="nephi",
             title="nephi",
             summary="Neural deformation field: an encoder's codes make a map; for pairs that differ little in pose",
+            good_for="Scans that differ little in pose, where the network's map is wanted as a function of points",
             published_weights=False,
             parameters=847_478,
             attention_parameters=0,
@@ -185,10 +198,24 @@ MODELS: dict[str, ModelInfo] = {
             citation=_NEPHI,
             cost=_NEPHI_COST,
         ),
+        ModelInfo(
+            name="gradicon-compact",
+            title="gradicon-compact",
+            summary="GradICON's arrangement of U-Nets, small, without attention: refines the best affine map",
+            good_for="Comparing: what U-Nets without attention find from the same start",
+            published_weights=False,
+            parameters=4_807_287,
+            attention_parameters=0,
+            weights="Train it (carlreg train run, gradicon.toml).",
+            license="Apache-2.0",
+            citation=_GRADICON,
+            cost=_UNET_COST,
+        ),
         _paper(
             "carl-paper-abdomen",
             "CARL as published, abdomen",
             "CARL as published for abdomen CT (Learn2Reg, Abdomen1K): attention at 1/4 resolution, three U-Nets",
+            "abdomen CT",
             (175, 175, 175),
             parameters=56_997_503,
             attention_parameters=3_986_816,
@@ -197,6 +224,7 @@ MODELS: dict[str, ModelInfo] = {
             "carl-paper-brain",
             "CARL as published, brain and lung",
             "CARL as published for brain MR and lung CT: as for the abdomen, joined in another order",
+            "brain MR and lung CT",
             (130, 155, 130),
             parameters=56_997_503,
             attention_parameters=3_986_816,
@@ -205,6 +233,7 @@ MODELS: dict[str, ModelInfo] = {
             "carl-paper-rotation",
             "CARL with rotations, as published",
             "CARL{ROT} as published: an encoder equivariant to turns by 180 degrees",
+            "turned brains and lungs",
             (130, 155, 130),
             parameters=58_324_991,
             attention_parameters=5_314_304,
@@ -213,6 +242,7 @@ MODELS: dict[str, ModelInfo] = {
             "unigradicon",
             "uniGradICON",
             "GradICON trained on many regions, CT and MR (four U-Nets, no attention)",
+            "CT or MR of many regions by a network trained on real scans, where both show the same part of the body",
             "unigradicon_weights",
             "L. Tian, H. Greer, R. Kwitt, F.-X. Vialard, R. San Jose Estepar, S. Bouix, R. Rushmore, M. Niethammer: "
             "uniGradICON: A Foundation Model for Medical Image Registration. MICCAI 2024.",
@@ -221,6 +251,7 @@ MODELS: dict[str, ModelInfo] = {
             "multigradicon",
             "multiGradICON",
             "As unigradicon, trained across modalities",
+            "As unigradicon, for scans of different modalities (CT to MR, T1 to T2)",
             "multigradicon_weights",
             "B. Demir, L. Tian, H. Greer, R. Kwitt, F.-X. Vialard, R. San Jose Estepar, S. Bouix, R. Rushmore, "
             "E. Ebrahim, M. Niethammer: multiGradICON: A Foundation Model for Multimodal Medical Image Registration. "
@@ -230,6 +261,7 @@ MODELS: dict[str, ModelInfo] = {
             name="eoir-paper",
             title="EOIR as published",
             summary="EOIR as published: 8, 16 or 32 channels and the images' shape as the weights file tells",
+            good_for="What a checkpoint of the public code was trained with: LUMIR's brains, the abdomen, ACDC",
             published_weights=True,
             trained_shape_dhw=(192, 224, 160),
             normalization="eoir",

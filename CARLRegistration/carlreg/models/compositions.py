@@ -18,7 +18,7 @@ from .nephi import Nephi as NephiNetwork
 from .nephi import NephiSettings
 from .operators import AtHalfResolution, RegistrationNetwork, TwoStep
 from .paper_encoder import ROTATION_ENCODER, PaperEncoder, PaperEncoderSettings
-from .unet import HALF_WIDTH, UNet, UNetRegistration, UNetSettings
+from .unet import UNet, UNetRegistration, UNetSettings
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,14 @@ Composition = Attention | Refinement | Local | Eoir | Nephi | Still | Half | Two
 FINAL_FINAL = Two(Half(Two(Half(Attention()), Refinement())), Refinement())
 FINAL = Two(Half(Half(Attention())), Two(Half(Refinement()), Refinement()))
 FINAL_ROTATION = Two(Half(Half(Attention(ROTATION_ENCODER, extrapolate=True))), Two(Half(Refinement()), Refinement()))
-GRADICON = Two(Half(Two(Half(Refinement()), Refinement())), Refinement())
+
+
+def gradicon(unet: Refinement) -> Two:
+    """U-Nets at a quarter, half and the whole of the resolution, each on what the one before has left."""
+    return Two(Half(Two(Half(unet), unet)), unet)
+
+
+GRADICON = gradicon(Refinement())
 
 
 def with_last_step(net: Composition) -> Two:
@@ -142,8 +149,10 @@ EOIR_STEP = Eoir(EoirSettings(channels=16, levels=3, local=True, stem=2))
 EOIR = Two(Still(), EOIR_STEP)
 
 
-# Without attention: what coordinate attention is compared with.
-UNETS = Two(Half(Refinement(HALF_WIDTH)), Refinement(HALF_WIDTH))
+# Without attention: what coordinate attention is compared with. GradICON's arrangement of U-Nets, small; they see two
+# images of one shape, so it starts from whatever map there is, as encoder-only registration does.
+_SMALL_UNET = Refinement(UNetSettings(down_channels=(2, 8, 16, 32, 64, 128), up_channels=(8, 16, 32, 64, 64)))
+GRADICON_COMPACT = Two(Still(), gradicon(_SMALL_UNET))
 
 
 NEPHI = Nephi()

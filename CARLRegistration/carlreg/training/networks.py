@@ -26,12 +26,6 @@ log = logging.getLogger(__name__)
 
 PUBLISHED = "published weights"  # how the history of a network that started from them begins
 
-_SMALL = UNetSettings(down_channels=(2, 8, 16, 32, 64, 128), up_channels=(8, 16, 32, 64, 64))
-# What attention is to be compared with: GradICON's arrangement of U-Nets, small and without attention.
-PLAIN: dict[str, Composition] = {
-    "unet": Two(Half(Two(Half(Refinement(_SMALL)), Refinement(_SMALL))), Refinement(_SMALL)),
-}
-
 _PLANE_UNET = UNetSettings(down_channels=(2, 16, 32, 64, 64), up_channels=(16, 32, 32, 32), dimension=2)
 _PLANE_ENCODER = CompactEncoderSettings(
     pooling=1, stem_channels=16, channels=32, groups=1, dilations=(1, 2, 1), token_channels=32, dimension=2
@@ -47,7 +41,7 @@ _ALIGNED = {"planar-unet"}
 
 
 def names() -> list[str]:
-    return [*registry.MODELS, *PLANAR, *PLAIN]
+    return [*registry.MODELS, *PLANAR]
 
 
 def dimension_of(name: str) -> int:
@@ -61,8 +55,8 @@ def build(name: str, seed: int = 0) -> RegistrationNetwork:
         raise InputError(f"model.name: expected one of {', '.join(names())}; got {name!r}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        own = PLANAR | PLAIN
-        network = assemble(own[name], align_corners=name in _ALIGNED) if name in own else registry.build(name)
+        planar = PLANAR.get(name)
+        network = registry.build(name) if planar is None else assemble(planar, align_corners=name in _ALIGNED)
     for module in network.modules():
         if isinstance(module, OnBackground):  # the memory layout that its inputs have
             module.to(memory_format=channels_last(module.dimension))  # pyright: ignore[reportCallIssue]

@@ -15,7 +15,7 @@ from ..errors import CheckpointError, ResourceError
 from ..io.being_read import ANEW, being_read
 from ..models.weights_file import check_tensors, file_bytes, load_torch
 from ..text_files import is_file
-from .settings import current_kind
+from .settings import current_kind, current_model
 
 FORMAT = "carlreg training 1"
 _KINDS = {
@@ -69,7 +69,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state of a run, with the present name of its stage.
+    """The state of a run, with the present names of its stage, its model and its tensors.
 
     Raises CheckpointError when the file is missing, damaged or something else.
     """
@@ -92,7 +92,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: the checkpoint is damaged: {wrong[0]} is a {type(state[wrong[0]]).__name__}.")
     if "stage" in state:
         state["stage"] = current_kind(state["stage"])
+    _rename_model(state)
     return state
+
+
+def _rename_model(state: dict[str, Any]) -> None:
+    """A model that was only there to compare with is one of the registry now, behind a start that moves nothing."""
+    model = state.get("model")
+    if model is None or current_model(model) == model:
+        return
+    state["model"] = current_model(model)
+    for part in ("network", "average"):
+        state[part] = {f"second.{name}": value for name, value in state.get(part, {}).items()}
+    if isinstance(settings := state.get("config", {}).get("model"), dict):
+        settings["name"] = state["model"]
 
 
 def require(state: dict[str, Any], path: Path, *names: str) -> None:

@@ -17,16 +17,21 @@ from .schema import Range, Section, read_section, read_toml, with_overrides
 
 Regularity = Literal["icon", "gradicon", "diffusion", "bending"]
 
-# Names of kinds in configurations and checkpoints of earlier versions, and what they are called now.
+# Names of kinds and models in configurations and checkpoints of earlier versions, and what they are called now.
 _EARLIER_KINDS = {"everything": "joint"}
+_EARLIER_MODELS = {"unet": "gradicon-compact"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Section):
-    """name: of the registry, or `unet`. weights: 'none', 'shipped', or a file to start from."""
+    """name: of the registry, or a network for the plane. weights: 'none', 'shipped', or a file to start from."""
 
     name: str = "carl-compact"
     weights: str = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "name", current_model(self.name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,6 +320,11 @@ STAGE_SETTINGS: dict[str, type[StageSettings]] = {
 def current_kind(kind: str) -> str:
     """The name that a kind of training has now; files of earlier versions may use another one."""
     return _EARLIER_KINDS.get(kind, kind)
+
+
+def current_model(name: str) -> str:
+    """The name that a model has now; files of earlier versions may use another one."""
+    return _EARLIER_MODELS.get(name, name)
 
 
 def stage_settings(kind: object) -> type[StageSettings]:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from carlreg.maps import identity_map
-from carlreg.models.compositions import HALF_WIDTH, Attention, Half, Refinement, Two, assemble
+from carlreg.models.compositions import Attention, Half, Refinement, Two, assemble
 from carlreg.models.operators import without_refinement
 from carlreg.models.paper_encoder import PaperEncoderSettings
 from carlreg.models.registry import build, load
-from carlreg.models.unet import UNet, UNetSettings
+from carlreg.models.unet import HALF_WIDTH, UNet, UNetSettings
 from scipy.ndimage import gaussian_filter
 
 SHARPER = 16.0

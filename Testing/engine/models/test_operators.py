@@ -4,11 +4,11 @@ import pytest
 import torch
 from carlreg.errors import InputError
 from carlreg.maps import Affine, CompositeMap, DisplacementMap, identity_map, sample
-from carlreg.models.compositions import HALF_WIDTH, Refinement, assemble
+from carlreg.models.compositions import Refinement, assemble
 from carlreg.models.operators import AtHalfResolution, Prediction, RegistrationNetwork, TwoStep, halved, relaxed
 from carlreg.models.paper_encoder import ROTATION_ENCODER, PaperEncoder, PaperEncoderSettings
 from carlreg.models.registry import build
-from carlreg.models.unet import UNet, UNetSettings
+from carlreg.models.unet import HALF_WIDTH, UNet, UNetSettings
 
 
 class Fixed(RegistrationNetwork):

@@ -9,11 +9,10 @@ import torch
 from carlreg.maps import Affine
 from carlreg.models import registry
 from carlreg.models.compact_encoder import CompactEncoderSettings
-from carlreg.models.compositions import Attention, Half, Local, Refinement, Two
+from carlreg.models.compositions import Attention, Local, Refinement, Still, Two, gradicon
 from carlreg.models.local_attention import LocalAttentionSettings
 from carlreg.models.operators import Prediction, RegistrationNetwork
 from carlreg.models.unet import UNetSettings
-from carlreg.training import networks
 from carlreg.training.settings import config_from_table
 
 # The same structure with few channels and layers: the loop, the losses and the files do not know the difference.
@@ -25,16 +24,16 @@ _LOCAL_2 = LocalAttentionSettings(stride=2, radius=1, channels=8, token_channels
 NARROW_COMPACT = Two(
     Two(Attention(_ENCODER), Local(_LOCAL_4), relax_voxels=4.0), Local(_LOCAL_2), repeats=2, relax_voxels=2.0
 )
-_UNET = Refinement(UNetSettings(down_channels=(2, 4, 4, 4, 8, 8), up_channels=(4, 4, 4, 4, 4)))
-NARROW_UNET = Two(Half(Two(Half(_UNET), _UNET)), _UNET)
+NARROW_REFINEMENT = Refinement(UNetSettings(down_channels=(2, 4, 4, 4, 8, 8), up_channels=(4, 4, 4, 4, 4)))
+NARROW_UNET = Two(Still(), gradicon(NARROW_REFINEMENT))
 
 
 @contextlib.contextmanager
 def narrow_networks():
-    """Inside, `carl-compact` and `unet` are narrow; weights that are shipped do not fit them."""
+    """Inside, `carl-compact` and `gradicon-compact` are narrow; weights that are shipped do not fit them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.COMPOSITIONS, "carl-compact", (NARROW_COMPACT,))
-        patch.setitem(networks.PLAIN, "unet", NARROW_UNET)
+        patch.setitem(registry.COMPOSITIONS, "gradicon-compact", (NARROW_UNET,))
         yield
 
 

@@ -101,5 +101,5 @@ def test_training_lowers_the_loss_on_views_not_seen(width):
 
 def test_a_network_without_attention_is_refused():
     with pytest.raises(InputError, match="compact encoder"):
-        Run(small_config(model="unet"), CPU)
+        Run(small_config(model="gradicon-compact"), CPU)
     assert AttentionSettings().parts == "attention"

@@ -28,7 +28,7 @@ def rows(folder):
 
 
 @pytest.mark.parametrize(
-    "config", [small_config(), small_config("joint", steps=3, model="unet")], ids=lambda c: c.stage.kind
+    "config", [small_config(), small_config("joint", steps=3, model="gradicon-compact")], ids=lambda c: c.stage.kind
 )
 def test_a_resumed_run_continues_bit_for_bit(tmp_path, config, width):
     """Also with BatchNorm, several samples per step, and data drawn by another process."""
@@ -150,7 +150,7 @@ def test_a_diverged_loss_ends_the_run_with_its_terms_and_leaves_the_weights():
 
 
 def test_frozen_parts_keep_weights_and_statistics():
-    config = small_config("joint", model="unet")
+    config = small_config("joint", model="gradicon-compact")
     run = Run(config, CPU)
     norms = [m for m in run.network.modules() if isinstance(m, torch.nn.BatchNorm3d)]
     for parameter in norms[0].parameters():
@@ -158,7 +158,7 @@ def test_frozen_parts_keep_weights_and_statistics():
     set_training(run.network)
     assert not norms[0].training and all(m.training for m in norms[1:])
     with pytest.raises(InputError, match=r"stage\.parts.*refinement"):
-        Run(small_config("joint", model="unet", stage={"parts": "attention"}), CPU)
+        Run(small_config("joint", model="gradicon-compact", stage={"parts": "attention"}), CPU)
     refined = Run(small_config("joint", stage={"parts": "refinement"}), CPU)
     trained = {name for name, p in refined.network.named_parameters() if p.requires_grad}
     attention = {n for n, part in networks.part_of_names(refined.network).items() if part == "attention"}
@@ -178,8 +178,8 @@ def test_a_checkpoint_of_another_architecture_stage_or_parts_is_refused(tmp_path
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with pytest.raises(CheckpointError, match="stage joint, got one of stage attention"):
         train(small_config("joint"), tmp_path, CPU)
-    with pytest.raises(CheckpointError, match="model unet"):
-        train(small_config("joint", model="unet"), tmp_path, CPU)
+    with pytest.raises(CheckpointError, match="model gradicon-compact"):
+        train(small_config("joint", model="gradicon-compact"), tmp_path, CPU)
     state = read_checkpoint(tmp_path / "checkpoint.pt")
     name, value = next((n, v) for n, v in state["network"].items() if v.ndim == 5)
     state["network"][name] = value[:, :2]
@@ -214,18 +214,18 @@ def test_a_run_starts_from_a_weights_file_a_checkpoint_or_the_encoder_of_another
         assert run.trained_parts == ["attention", "refinement"]
         assert run.history[-1]["steps"] == 1
     with pytest.raises(CheckpointError, match="nothing for this network"):
-        networks.put_start(networks.build("unet"), "unet", str(file))
+        networks.put_start(networks.build("gradicon-compact"), "gradicon-compact", str(file))
     with pytest.raises(CheckpointError, match="found none"):
         networks.put_start(network, "carl-compact", str(tmp_path / "missing.safetensors"))
-    with pytest.raises(InputError, match="nothing is shipped for unet"):
-        networks.put_start(networks.build("unet"), "unet", "shipped")
+    with pytest.raises(InputError, match="nothing is shipped for planar-unet"):
+        networks.put_start(networks.build("planar-unet"), "planar-unet", "shipped")
 
 
 def test_networks_by_name():
-    assert networks.names()[-1] == "unet"
-    with pytest.raises(InputError, match=r"model\.name.*carl-compact.*unet.*'resnet'"):
+    assert {"carl-compact", "gradicon-compact", "planar-unet"} < set(networks.names())
+    with pytest.raises(InputError, match=r"model\.name.*carl-compact.*planar-unet.*'resnet'"):
         networks.build("resnet")
-    one, two, other = networks.build("unet", 1), networks.build("unet", 1), networks.build("unet", 2)
+    one, two, other = (networks.build("gradicon-compact", seed) for seed in (1, 1, 2))
     first = next(iter(one.state_dict()))
     assert torch.equal(one.state_dict()[first], two.state_dict()[first])
     assert not torch.equal(one.state_dict()[first], other.state_dict()[first])

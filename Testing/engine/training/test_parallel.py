@@ -16,7 +16,7 @@ from carlreg.training.run import Run
 
 from .conftest import narrow_networks, small_config
 
-KINDS = {"attention": "carl-compact", "joint": "unet"}
+KINDS = {"attention": "carl-compact", "joint": "gradicon-compact"}
 _CHILD = """
 import contextlib, os, sys, torch
 import torch._dynamo  # as the optimizer would

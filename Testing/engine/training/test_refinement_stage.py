@@ -144,4 +144,4 @@ def test_same_seed_same_sample():
 
 def test_a_network_that_refines_otherwise_is_refused():
     with pytest.raises(InputError, match="local attention"):
-        stage().prepare(networks.build("unet"), "unet")
+        stage().prepare(networks.build("gradicon-compact"), "gradicon-compact")

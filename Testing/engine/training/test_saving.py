@@ -9,12 +9,14 @@ import sys
 import pytest
 import torch
 from carlreg.errors import CheckpointError, ResourceError
-from carlreg.training import saving
+from carlreg.maps import identity_map
+from carlreg.models.compositions import assemble, gradicon
+from carlreg.training import networks, saving
 from carlreg.training.loop import train
 from carlreg.training.parallel import Ranks
 from carlreg.training.saving import is_checkpoint, read_checkpoint, save_checkpoint
 
-from .conftest import small_config
+from .conftest import NARROW_REFINEMENT, small_config
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
@@ -31,6 +33,27 @@ def test_a_checkpoint_with_the_earlier_name_of_the_joint_stage_is_read(tmp_path)
     for name, expected in (("everything", "joint"), ("joint", "joint"), ("images", "images")):
         save_checkpoint(tmp_path / "c.pt", {"stage": name})
         assert read_checkpoint(tmp_path / "c.pt")["stage"] == expected
+
+
+def test_a_checkpoint_of_the_u_nets_that_were_no_model_is_one_of_gradicon_compact(tmp_path):
+    """What a run of `unet` learned answers as it did: behind a start that moves nothing."""
+    alone = assemble(gradicon(NARROW_REFINEMENT)).eval()
+    with torch.no_grad():
+        for tensor in alone.parameters():
+            tensor.copy_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(tensor.numel())) / 20)
+    weights = alone.state_dict()
+    state = {"model": "unet", "network": weights, "average": weights, "config": {"model": {"name": "unet"}}}
+    save_checkpoint(tmp_path / "c.pt", state)
+    found = read_checkpoint(tmp_path / "c.pt")
+    assert found["model"] == found["config"]["model"]["name"] == "gradicon-compact"
+    assert set(found["network"]) == set(found["average"])
+    network = networks.build("gradicon-compact").eval()
+    network.load_state_dict(found["average"])
+    moving, fixed = torch.rand(2, 1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, answer = (n.predict(moving, fixed).map.on_grid((32, 32, 32)) for n in (alone, network))
+    assert (expected - identity_map((32, 32, 32))).abs().max() > 0.01
+    torch.testing.assert_close(answer, expected, atol=1e-5, rtol=0)
 
 
 def full(*_):

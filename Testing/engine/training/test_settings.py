@@ -36,6 +36,7 @@ def test_the_earlier_name_of_the_joint_stage_is_read():
     earlier = config_from_table(changed(stage={"kind": "everything", "labels": 5}))
     assert earlier == config_from_table(changed(stage={"kind": "joint", "labels": 5}))
     assert earlier.stage.kind == "joint"
+    assert config_from_table(changed(model={"name": "unet"})).model.name == "gradicon-compact"
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_real_pairs_are_judged_in_millimeters(pairs, known):
 def _loaded(network):
     from carlreg.models.registry import LoadedModel
 
-    return LoadedModel(network, "unet", None, {}, None)
+    return LoadedModel(network, "gradicon-compact", None, {}, None)
 
 
 def test_generated_pairs_have_seeds_of_their_own_and_figures_by_bin(known):
