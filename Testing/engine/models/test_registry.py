@@ -46,22 +46,15 @@ def test_the_catalog_and_the_compositions_name_the_same_networks():
 
 def test_entries_say_where_weights_come_from():
     for name, info in MODELS.items():
-        assert (
-            info.name == name
-            and info.title
-            and info.summary
-            and info.good_for
-            and info.license
-            and info.citation
-            and info.weights
-        )
+        texts = info.title, info.summary, info.good_for, info.weights, info.license, info.citation
+        assert info.name == name and all(texts)
         assert info.published_weights == (info.trained_shape_dhw is not None)
         assert (info.sha256 is not None) == info.shipped or not info.shipped
         assert not info.shipped or info.sha256 == checkpoints.sha256_of(info.shipped_file)
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(InputError, match="expected one of carl-compact, carl-compact-rotation, .*, unigradicon"):
+    with pytest.raises(InputError, match=r"expected one of carl-compact, carl-compact-rotation, .*, unigradicon"):
         load("carl")
 
 
