@@ -20,6 +20,8 @@ SMALL = {
     "run.device": '"cpu"',
     "data.workers": 0,
     "data.synthetic.size": 24,
+    "data.planar.size": 32,
+    "data.planar.warp_pixels": 1,
     "data.images.edge": 24,
     "validation.every_steps": 1,
     "validation.pairs": 1,
