@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .models.catalog import model_info
+from dataclasses import dataclass
+
+from .models.catalog import MODELS, model_info
 from .settings import RegistrationSettings
 
 # Measured on two CPU cores with the defaults: about 7 s whatever the size, and per optimization step a time that
@@ -11,6 +13,21 @@ _FIXED_SECONDS, _SECONDS_PER_MEGAVOXEL, _STEP_SECONDS, _LARGEST_WORKING_VOXELS =
 _ROTATION_SECONDS = 15.0
 # Of a step at sampled points, which hangs on nothing else; with the fits before and after.
 _FUNCTIONAL_STEP_SECONDS = 0.15
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """seconds: on two CPU cores. memory_mb: the run's peak."""
+
+    seconds: float
+    memory_mb: float
+
+
+def by_model(fixed_voxels: int, moving_voxels: int) -> dict[str, Estimate]:
+    """What each network of the catalog would need for a pair, with the default settings otherwise."""
+    settings = {name: RegistrationSettings(model=name) for name in MODELS}
+    voxels = fixed_voxels, moving_voxels
+    return {name: Estimate(cpu_seconds(*voxels, each), memory_mb(*voxels, each)) for name, each in settings.items()}
 
 
 def memory_mb(fixed_voxels: int, moving_voxels: int, settings: RegistrationSettings) -> float:

@@ -2,7 +2,7 @@
 
 import pytest
 from carlreg.models.catalog import MODELS
-from carlreg.resources import cpu_seconds, memory_mb
+from carlreg.resources import by_model, cpu_seconds, memory_mb
 from carlreg.settings import RegistrationSettings
 
 SMALL, BRAIN, LARGE = 500_000, 7_000_000, 512 * 512 * 400
@@ -15,6 +15,14 @@ def test_published_networks_cost_more_and_their_size_is_their_own(name):
     assert (small == large > 6000) == (MODELS[name].trained_shape_dhw is not None)
     slower = cpu_seconds(SMALL, SMALL, RegistrationSettings(model=name)) - cpu_seconds(SMALL, SMALL, default)
     assert slower == (80.0 if MODELS[name].published_weights else 0.0)
+
+
+def test_a_pair_has_an_estimate_for_each_model():
+    found = by_model(BRAIN, SMALL)
+    assert list(found) == list(MODELS)
+    default = RegistrationSettings(model="unigradicon")
+    assert found["unigradicon"].seconds == cpu_seconds(BRAIN, SMALL, default)
+    assert found["unigradicon"].memory_mb == memory_mb(BRAIN, SMALL, default) > found["carl-compact"].memory_mb
 
 
 def test_memory_covers_what_was_measured():

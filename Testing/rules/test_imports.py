@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "formats": RESULTS | {"outputs"},
     "registration": RUN | {"resources"},
     "training": RUN | {"registration"},
-    "cli": RUN | {"outputs", "formats", "registration", "phantom", "training"},
+    "cli": RUN | {"resources", "outputs", "formats", "registration", "phantom", "training"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -6,7 +6,7 @@ from ..io.writing import write_image
 from .dicom import references as dicom_references
 from .masks import read_labels, read_mask
 from .memory import available_memory_mb, require_memory
-from .volume import Volume, pair_warnings, read_image, read_volume, require_comparable, volume_from_image
+from .volume import Volume, pair_warnings, read_image, read_size, read_volume, require_comparable, volume_from_image
 
 __all__ = [
     "Volume",
@@ -17,6 +17,7 @@ __all__ = [
     "read_labels",
     "read_landmarks",
     "read_mask",
+    "read_size",
     "read_transform",
     "read_volume",
     "require_comparable",

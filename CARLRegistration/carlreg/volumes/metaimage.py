@@ -130,6 +130,12 @@ def read(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, list[st
     return image, _notes(header, image)
 
 
+def read_size(file: Path, name: str) -> tuple[tuple[int, ...], int]:
+    """Sizes and values per voxel, from the header alone. Raises InputError."""
+    header = _header(file, name)
+    return _sizes(header), _kind(header)[1]
+
+
 def _header(file: Path, name: str) -> _Header:
     with file.open("rb") as stream:
         head = stream.read(_HEADER_BYTES)

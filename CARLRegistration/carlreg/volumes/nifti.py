@@ -47,6 +47,12 @@ def read(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, list[st
     return _image(values, sizes, components, grid, header), notes
 
 
+def read_size(file: Path, name: str) -> tuple[tuple[int, ...], int] | None:
+    """Sizes and values per voxel, from the header alone; None as `read`."""
+    header = nifti_header.read_header(_both(file, name)[0], name)
+    return None if header is None else _shape(header)
+
+
 def read_values(file: Path, header: NiftiHeader, name: str, *, single: bool = True) -> np.ndarray:
     """Voxels, scaled as the header says: (..., k, j, i) with the header's sizes; colors (..., k, j, i, c).
 

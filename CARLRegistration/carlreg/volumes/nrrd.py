@@ -45,6 +45,7 @@ _CHOICE_FIELDS = {
     "centers": r"((cell|node|none|\?\?\?) ?)+",
     "centerings": r"((cell|node|none|\?\?\?) ?)+",
 }
+_OUTER_KINDS = ("domain", "space", "time", "none", "???")
 _USUAL_LINE = 1000
 _USUAL_NUMBER = re.compile(r"[+-]?(\d{1,20}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,3})?")
 _NO_UNIT = ("", "?", "???", "none", "nan", "unknown")
@@ -60,9 +61,7 @@ def is_nrrd(file: Path) -> bool:
 def read(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, list[str]]:
     """Image and notes. Raises InputError, GeometryError, NotEnoughMemory."""
     fields, listed, end, longest = _header(file, name)
-    sizes = _numbers(fields.get("sizes", ""))
-    if [float(len(sizes))] != _numbers(fields.get("dimension", "")) or not all(1 <= n < 1e12 for n in sizes):
-        raise _wrong(name, f"positive sizes of {fields.get('dimension')} axes", fields.get("sizes"))
+    sizes = _sizes(fields, name)
     spacings = _numbers(fields.get("spacings", ""))
     if "spacedirections" not in fields and sum(not n > 0 for n in spacings) > max(len(sizes) - 3, 0):
         raise GeometryError(
@@ -84,6 +83,25 @@ def read(file: Path, name: str, accepted: Accepted) -> tuple[sitk.Image, list[st
     except RuntimeError as error:
         raise read_error(error, name) from error
     return image, _notes(fields, image, name)
+
+
+def read_size(file: Path, name: str) -> tuple[tuple[int, ...], int]:
+    """Sizes and values per voxel, from the header alone. Raises InputError."""
+    fields = _header(file, name)[0]
+    sizes = [int(n) for n in _sizes(fields, name)]
+    kinds = fields.get("kinds", "").lower().split()
+    if len(kinds) != len(sizes):
+        return tuple(sizes), 1
+    # The axis of colors or vectors is none of space or time.
+    outer = [n for n, kind in zip(sizes, kinds, strict=True) if kind in _OUTER_KINDS]
+    return tuple(outer), math.prod(sizes) // math.prod(outer)
+
+
+def _sizes(fields: dict[str, str], name: str) -> list[float]:
+    sizes = _numbers(fields.get("sizes", ""))
+    if [float(len(sizes))] != _numbers(fields.get("dimension", "")) or not all(1 <= n < 1e12 for n in sizes):
+        raise _wrong(name, f"positive sizes of {fields.get('dimension')} axes", fields.get("sizes"))
+    return sizes
 
 
 def read_whole(path: str, name: str, accepted: Accepted, itemsize: int) -> sitk.Image:

@@ -46,6 +46,20 @@ def read_file(file: Path, name: str, accepted: Accepted = SCALAR_VOLUME) -> tupl
     return image, notes
 
 
+def read_size(file: Path, name: str) -> tuple[tuple[int, ...], int]:
+    """Sizes and values per voxel of one file that is not DICOM, from its header. Raises InputError."""
+    with being_read(name, AS_VOLUME):
+        if nrrd.is_nrrd(file):
+            return nrrd.read_size(file, name)
+        if metaimage.is_metaimage(file):
+            return metaimage.read_size(file, name)
+        found = nifti.read_size(file, name)
+        if found is not None:
+            return found
+        image, _ = _read_other(file, name, ANY_IMAGE)  # nothing is known of its header here
+        return image.GetSize(), image.GetNumberOfComponentsPerPixel()
+
+
 def check_values(image: sitk.Image, name: str, uniform: bool = False) -> None:
     """Raise InputError for values that are not finite, too large for float32, or (unless `uniform`) all equal."""
     array = sitk.GetArrayViewFromImage(image)

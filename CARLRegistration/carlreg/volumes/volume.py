@@ -20,6 +20,7 @@ from ..spaces.grid import VolumeGrid
 from . import dicom
 from .geometry import checked_grid, first_frame
 from .reading import ANY_IMAGE, Accepted, check_values, read_file
+from .reading import read_size as read_size_of_file
 
 # A small piece of a body against all of it is 100.
 _LARGEST_RATIO = 1000.0
@@ -94,6 +95,24 @@ def read_image(
     image, notes = read_file(file, label, accepted)
     check_values(image, label, uniform=True)
     return image, notes
+
+
+def read_size(
+    path: str | os.PathLike, name: str | None = None, *, frame_group: int | None = None
+) -> tuple[int, int, int]:
+    """Voxels along each axis (i, j, k) of a volume that `read_volume` would read, from its headers alone.
+
+    Args: as there. Raises InputError: what is seen there to be no scalar 3-D volume; its voxels are not looked at.
+    """
+    file = existing_path(path, name or "volume")
+    label = f"{name} ({file.resolve().name})" if name else file.resolve().name
+    if file.is_dir() or dicom.is_dicom(file):
+        with being_read(label, AS_DICOM):
+            size, components = dicom.series_size(file, label, frame_group), 1
+    else:
+        size, components = read_size_of_file(file, label)
+    check_kind(size, components, label)
+    return size[0], size[1], size[2]
 
 
 def volume_from_image(image: sitk.Image, name: str = "image") -> Volume:

@@ -255,6 +255,24 @@ def test_demo(demo_output, tmp_path):
     assert "true map, mean error" in outcome.out and "make demo FIXED=a.nii.gz MOVING=b.nii.gz" in outcome.out
 
 
+def test_models_for_a_pair(tmp_path, capsys):
+    """Headers alone are read: the voxels of these files are missing."""
+    for name, size in (("fixed", (200, 200, 150)), ("moving", (100, 100, 50))):
+        sitk.WriteImage(sitk.Image(size, sitk.sitkInt16), str(tmp_path / f"{name}.nii"))
+        with open(tmp_path / f"{name}.nii", "r+b") as file:
+            file.truncate(352)
+    pair = [str(tmp_path / f"{name}.nii") for name in ("fixed", "moving")]
+    assert worker.main(["models", *pair, "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["unigradicon"]["seconds"] == pytest.approx(rows["carl-compact"]["seconds"] + 80)
+    assert rows["unigradicon"]["memory_mb"] > 6000 > rows["carl-compact"]["memory_mb"] > 900
+    assert worker.main(["models", *pair]) == 0
+    shown = capsys.readouterr().out
+    assert f"about {rows['carl-compact']['seconds']:.0f} s, " in shown and "estimates for two CPU cores" in shown
+    outcome = carlreg("models", pair[0])
+    assert outcome.code == 2 and "expected two volumes, FIXED and MOVING" in outcome.err
+
+
 def test_models(capsys):
     outcome = carlreg("models", "--json")
     rows = {row["name"]: row for row in json.loads(outcome.out)}

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from .magic import is_dicom
 
-__all__ = ["group_option", "is_dicom", "read_series", "references"]
+__all__ = ["group_option", "is_dicom", "read_series", "references", "series_size"]
 
 
 def read_series(path: Path, name: str, group: int | None = None) -> tuple[sitk.Image, dict[str, str], list[str]]:
@@ -22,6 +22,13 @@ def read_series(path: Path, name: str, group: int | None = None) -> tuple[sitk.I
     from .reading import read  # pydicom takes a moment to load
 
     return read(path, name, group, group_option(name))
+
+
+def series_size(path: Path, name: str, group: int | None = None) -> tuple[int, int, int]:
+    """Columns, rows and slices of what `read_series` would read, from the headers. Raises as it does."""
+    from .reading import size
+
+    return size(path, name, group, group_option(name))
 
 
 def group_option(name: str) -> str:

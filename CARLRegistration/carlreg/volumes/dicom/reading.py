@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,17 +18,42 @@ from .groups import Group, choose, listing, split
 from .instance import DOSE, LABEL_MAP, SEGMENTATION, Frame, Instance
 from .pixels import digest, read_image
 
+_Result = TypeVar("_Result")
+
 
 def read(path: Path, name: str, group: int | None, option: str) -> tuple[sitk.Image, dict[str, str], list[str]]:
     """See `read_series`."""
+    return _guarded(_read, path, name, group, option)
+
+
+def size(path: Path, name: str, group: int | None, option: str) -> tuple[int, int, int]:
+    """See `series_size`."""
+    return _guarded(_size, path, name, group, option)
+
+
+def _guarded(function: Callable[..., _Result], path: Path, name: str, group: int | None, option: str) -> _Result:
     if group is not None and (isinstance(group, bool) or not isinstance(group, int)):
         raise InputError(f"{name}: {option}: expected a whole number from 1, got {group!r}.")
     try:
-        return _read(path, name, group, option)
+        return function(path, name, group, option)
     except OSError as error:  # gone, or not readable any more, since the folder was looked through
         raise InputError(f"{name}: {error.filename or path} cannot be read: {error.strerror or error}.") from error
     except MemoryError as error:
         raise NotEnoughMemory(f"Not enough memory for reading {name}. Shrink or crop the volume first.") from error
+
+
+def _size(path: Path, name: str, group: int | None, option: str) -> tuple[int, int, int]:
+    notes: list[str] = []
+    series = series_of_folder(path, name, notes) if path.is_dir() else series_of_file(path, name, notes)
+    check_series(series, name)
+    first = series.instances[0]
+    kind = first.attributes.get("SOPClassUID", "")
+    if kind == SEGMENTATION:
+        placed = _padded(place(_one_per_place(series.frames), name, notes, sparse=True))
+    else:
+        frames = choose(_without_copies(series.frames, name, notes), name, group, option)
+        placed = place(frames, name, notes, sparse=kind == LABEL_MAP)
+    return first.columns, first.rows, placed.count
 
 
 def _read(path: Path, name: str, group: int | None, option: str) -> tuple[sitk.Image, dict[str, str], list[str]]:
