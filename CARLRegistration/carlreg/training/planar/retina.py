@@ -9,6 +9,7 @@ Coordinates: image edges (h, w), the disk around (0.5, 0.5).
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from random import Random
 
@@ -128,8 +129,8 @@ class SmoothMap(CoordinateMap):
 
     def inverted(self) -> SmoothMap:
         """The other direction."""
-        other = object.__new__(SmoothMap)
-        other.__dict__.update(self.__dict__, inverse=not self.inverse)
+        other = copy(self)
+        other.inverse = not self.inverse
         return other
 
     def _waves(self, points_b2hw: Tensor) -> Tensor:
