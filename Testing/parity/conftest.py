@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
+sys.modules.setdefault("torchvision", types.ModuleType("torchvision"))  # imported by their constricon, never used
 icon = pytest.importorskip("icon_registration", reason="parity needs icon_registration (pip install unigradicon)")
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import icon_registration as icon
 import icon_registration.carl as authors
+import icon_registration.constricon as constricon
 import pytest
 import torch
+from carlreg.errors import CheckpointError
 from carlreg.maps import identity_map
 from carlreg.models.checkpoints import AuthorsNames
 from carlreg.models.compositions import FINAL_FINAL, assemble, in_dimension
+from carlreg.models.matrix_net import MatrixNetSettings
 from carlreg.models.paper_encoder import PaperEncoderSettings
 from carlreg.models.registry import COMPOSITIONS, MODELS, load
 from carlreg.models.unet import UNet, UNetSettings
@@ -39,6 +43,7 @@ AUTHORS = {
 
 NARROW_UNET = UNetSettings(down_channels=(2, 4, 8, 16, 64, 128), up_channels=(4, 8, 16, 32, 64))
 NARROW_CHANNELS = 32
+NARROW_MATRIX_NET = (2, 4, 8, 16, 32, 64, 128)
 
 
 def narrow(composition):
@@ -48,6 +53,8 @@ def narrow(composition):
             return replace(composition, channels=NARROW_CHANNELS)
         case UNetSettings():
             return NARROW_UNET
+        case MatrixNetSettings():
+            return MatrixNetSettings(channels=NARROW_MATRIX_NET, hidden=30)
     if not is_dataclass(composition):
         return composition
     return replace(composition, **{f.name: narrow(getattr(composition, f.name)) for f in fields(composition)})
@@ -188,6 +195,69 @@ def test_gradicon_equals_the_package(name, width, tmp_path):
     assert parameters_of(loaded.network) == parameters_of(theirs)
     assert width == "narrow" or not last_step or parameters_of(theirs) == MODELS[name].parameters
     assert_maps_equal(theirs, loaded.network, shape)
+
+
+def their_constricon(shape, narrow=True):
+    """The authors' composition: two affine steps, two velocity fields."""
+
+    def matrix_net():
+        net = icon.networks.ConvolutionalMatrixNet(dimension=3)
+        if narrow:
+            net.convs = torch.nn.ModuleList(torch.nn.Conv3d(a, b, 3, padding=1) for a, b in pairwise(NARROW_MATRIX_NET))
+            net.dense2, net.dense3 = torch.nn.Linear(128, 30), torch.nn.Linear(30, 12)
+        return constricon.ConsistentFromMatrix(net)
+
+    def flow():
+        return constricon.ICONSquaringVelocityField(icon.networks.tallUNet2(dimension=3))
+
+    flows = constricon.TwoStepInverseConsistent(flow(), flow())
+    whole = constricon.TwoStepInverseConsistent(matrix_net(), constricon.TwoStepInverseConsistent(matrix_net(), flows))
+    net = constricon.FirstTransform(whole)
+    net.assign_identity_map([1, 1, *shape])
+    return net
+
+
+@WIDTHS
+def test_constricon_equals_the_authors(width, tmp_path, monkeypatch):
+    shape = (48, 50, 53)
+    if width == "narrow":  # what their forward pass takes from its constructor
+        monkeypatch.setattr(torch, "reshape", lambda x, to: x.reshape(-1, 128) if to == (-1, 512) else x.reshape(to))
+    theirs = their_constricon(shape, width == "narrow")
+    make_live(theirs)
+    # Unlike images: what a step answers is a difference, and rounding is a share of what is subtracted.
+    moving, fixed = smooth_image(shape, 1), 0.3 * smooth_image(shape, 2)
+    for module in theirs.modules():  # affine steps that turn by degrees
+        if isinstance(module, icon.networks.ConvolutionalMatrixNet):
+            with torch.no_grad():
+                torch.nn.init.normal_(module.dense3.weight)
+                said = module(moving, fixed) - module(fixed, moving)
+                module.dense3.weight.mul_(0.1 / said.abs().max())
+    torch.save(theirs.state_dict(), tmp_path / "weights.trch")
+
+    loaded = load("constricon-paper", tmp_path / "weights.trch")
+
+    assert loaded.network.align_corners and loaded.trained == {"refinement": True}
+    assert parameters_of(loaded.network) == parameters_of(theirs)
+    assert width == "narrow" or parameters_of(theirs) == MODELS["constricon-paper"].parameters == 45_087_194
+    with torch.no_grad():
+        expected, ours = theirs.net(moving, fixed), loaded.network.predict_both(moving, fixed)
+        affine = theirs.net.netPhi(moving, fixed)[0](theirs.identity_map)
+        for phi, prediction in zip(expected, ours, strict=True):
+            assert float((prediction.map.on_grid(shape) - phi(theirs.identity_map)).abs().max()) < TOLERANCE
+            assert float((phi(theirs.identity_map) - theirs.identity_map).abs().mean()) > 0.01
+        assert float((affine - theirs.identity_map).abs().mean()) > 0.01
+
+
+@pytest.mark.parametrize("width", ["narrow"], indirect=True)
+def test_weights_of_another_system_are_named_as_what_they_are(width, tmp_path):
+    torch.save(their_constricon((48, 48, 48)).state_dict(), tmp_path / "constricon.trch")
+    torch.save(AUTHORS["carl-paper-brain"]([1, 1, 48, 48, 48], dimension=3).regis_net.state_dict(), tmp_path / "c.trch")
+    with pytest.raises(CheckpointError, match=r"c\.trch looks like weights of carl-paper-brain"):
+        load("constricon-paper", tmp_path / "c.trch")
+    with pytest.raises(CheckpointError, match=r"of unigradicon; .* looks like weights of constricon-paper"):
+        load("unigradicon", tmp_path / "constricon.trch")
+    with pytest.raises(CheckpointError, match=r"made by carlreg for constricon, .* weights of constricon-paper"):
+        load("constricon", tmp_path / "constricon.trch")
 
 
 @pytest.mark.parametrize("width", ["narrow"], indirect=True)

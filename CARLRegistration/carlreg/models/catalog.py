@@ -31,6 +31,10 @@ _GRADICON = (
     "L. Tian, H. Greer, F.-X. Vialard, R. Kwitt, R. San Jose Estepar, R. Rushmore, N. Makris, S. Bouix, M. Niethammer: "
     "GradICON: Approximate Diffeomorphisms via Gradient Inverse Consistency. CVPR 2023."
 )
+_CONSTRICON = (
+    "H. Greer, L. Tian, F.-X. Vialard, R. Kwitt, S. Bouix, R. San Jose Estepar, R. Rushmore, M. Niethammer: Inverse "
+    "Consistency by Construction for Multistep Deep Registration. MICCAI 2023."
+)
 _NO_PAPER_WEIGHTS = (
     "No official CARL weights are published. Give a state dict of the authors' network (`regis_net.state_dict()` of "
     "icon_registration) that you trained or were given."
@@ -64,6 +68,7 @@ class ModelInfo:
     title: for a list to choose from. summary: one line on what it is. good_for: one line on when to choose it.
     published_weights: for weights that others published: in their coordinates (`align_corners`), images stretched to
         `trained_shape_dhw`. trained_shape_dhw: None for a network that takes any size.
+    inverse_consistent: exchanging the images gives exactly the inverse map, whatever the weights.
     normalization: what the training did to intensities (`ct-mr`: CT clamped to [-1000, 1000], MR minimum to 99th
         percentile; `maximum`: divided by the maximum; `eoir`: CT clamped to
         [-500, 800], MR as `maximum`; `compact`: the engine's own).
@@ -78,6 +83,7 @@ class ModelInfo:
     published_weights: bool
     trained_shape_dhw: tuple[int, int, int] | None = None
     normalization: str = "compact"
+    inverse_consistent: bool = False
     parameters: int
     attention_parameters: int
     weights: str
@@ -270,6 +276,37 @@ MODELS: dict[str, ModelInfo] = {
             weights="Give a checkpoint of the public code (https://github.com/XiangChen1994/EOIR).",
             license="the weights' own",
             citation=_EOIR,
+            cost=_PUBLISHED_COST,
+        ),
+        ModelInfo(
+            name="constricon",
+            title="constricon",
+            summary="ConstrICON of local attention: exchanging the images gives exactly the inverse map",
+            good_for="Studies over time and atlases, where neither scan is the one to be fixed; similar poses",
+            published_weights=False,
+            inverse_consistent=True,
+            parameters=586_324,
+            attention_parameters=0,
+            weights="Shipped with carlreg.",
+            license="Apache-2.0",
+            citation=_CONSTRICON,
+            cost=_COMPACT_COST,
+        ),
+        ModelInfo(
+            name="constricon-paper",
+            title="ConstrICON as published",
+            summary="ConstrICON as published: two affine steps and two velocity fields, inverse consistent",
+            good_for="The published network, with weights that you have, to repeat the paper or to compare",
+            published_weights=True,
+            trained_shape_dhw=(130, 155, 130),
+            normalization="maximum",
+            inverse_consistent=True,
+            parameters=45_087_194,
+            attention_parameters=0,
+            weights="No official ConstrICON weights are published. Give a state dict of the authors' network "
+            "(`regis_net.state_dict()` of icon_registration) that you trained or were given.",
+            license="the weights' own",
+            citation=_CONSTRICON,
             cost=_PUBLISHED_COST,
         ),
     )

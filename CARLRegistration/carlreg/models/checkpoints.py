@@ -23,8 +23,10 @@ from ..errors import CheckpointError
 from ..text_files import cut, shown
 from . import catalog
 from .attention import CoordinateAttention
+from .consistent import ConsistentNetwork, ConsistentStep, TwoStepConsistent
 from .eoir import Eoir
 from .local_attention import LocalAttention
+from .matrix_net import MatrixNet
 from .nephi import Nephi
 from .operators import AtHalfResolution, RegistrationNetwork, TwoStep
 from .paper_encoder import PaperEncoder
@@ -40,7 +42,7 @@ def part_of_names(network: RegistrationNetwork) -> dict[str, str]:
     """Each name of the network's state dict -> 'attention' or 'refinement'."""
     parts = {}
     for prefix, module in network.named_modules():
-        if isinstance(module, CoordinateAttention | LocalAttention | UNetRegistration | Eoir | Nephi):
+        if isinstance(module, CoordinateAttention | LocalAttention | UNetRegistration | Eoir | Nephi | MatrixNet):
             part = ATTENTION if isinstance(module, CoordinateAttention) else REFINEMENT
             parts |= dict.fromkeys((f"{prefix}.{name}" if prefix else name for name in module.state_dict()), part)
     return parts
@@ -158,7 +160,8 @@ def put_own(network: RegistrationNetwork, file: WeightsFile, name: str) -> list[
 class AuthorsNames:
     """The names that the authors' code (icon_registration, unigradicon) gives to the tensors of a network.
 
-    The names follow from the composition: TwoStep is `netPhi`, `netPsi`; Down and the displacement wrapper are `net`.
+    The names follow from the composition: TwoStep is `netPhi`, `netPsi`; Down and the displacement wrapper are `net`,
+    and so are an inverse consistent step's network and what takes the first of a whole such network's two maps.
     Source: layout of the published state dicts.
     """
 
@@ -166,7 +169,8 @@ class AuthorsNames:
     EXTRA_PREFIXES = ("regis_net.", "netPsi.netPsi.")
 
     def __init__(self, network: RegistrationNetwork) -> None:
-        self.ours_by_theirs = {theirs: ours for ours, theirs in self._walk(network, "", "")}
+        whole = "net." if isinstance(network, ConsistentNetwork) else ""
+        self.ours_by_theirs = {theirs: ours for ours, theirs in self._walk(network, "", whole)}
 
     @classmethod
     def renamed(cls, network: RegistrationNetwork, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -179,11 +183,15 @@ class AuthorsNames:
         return {ours.get(name, name): value for name, value in tensors.items()}
 
     def _walk(self, net: RegistrationNetwork, ours: str, theirs: str):
-        if isinstance(net, TwoStep):
+        if isinstance(net, TwoStep | TwoStepConsistent):
             yield from self._walk(net.first, ours + "first.", theirs + "netPhi.")
             yield from self._walk(net.second, ours + "second.", theirs + "netPsi.")
         elif isinstance(net, AtHalfResolution):
             yield from self._walk(net.net, ours + "net.", theirs + "net.")
+        elif isinstance(net, ConsistentStep) and isinstance(net.net, MatrixNet):
+            yield from self._leaf(net.net, ours + "net.", theirs + "net.", self._matrix_name)
+        elif isinstance(net, ConsistentStep) and isinstance(net.net, UNetRegistration):
+            yield from self._leaf(net.net.unet, ours + "net.unet.", theirs + "net.", self._unet_name)
         elif isinstance(net, UNetRegistration):
             yield from self._leaf(net.unet, ours + "unet.", theirs + "net.", self._unet_name)
         elif isinstance(net, CoordinateAttention) and isinstance(net.encoder, PaperEncoder):
@@ -200,6 +208,11 @@ class AuthorsNames:
     def _unet_name(_module: nn.Module, name: str) -> str:
         first, rest = name.split(".", 1)
         return {"down": "downConvs", "up": "upConvs", "norms": "batchNorms", "last": "lastConv"}[first] + "." + rest
+
+    @staticmethod
+    def _matrix_name(_module: nn.Module, name: str) -> str:
+        first, rest = name.split(".", 1)
+        return {"convolutions": "convs", "hidden": "dense2", "last": "dense3"}[first] + "." + rest
 
     @staticmethod
     def _encoder_name(encoder: PaperEncoder, name: str) -> str:

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field, replace
 
 from .attention import CoordinateAttention
 from .compact_encoder import CompactEncoder, CompactEncoderSettings
+from .consistent import ConsistentNetwork, ConsistentStep, LinearStep, TwoStepConsistent, VelocityStep
 from .eoir import Eoir as EoirNetwork
 from .eoir import EoirSettings, Unmoved
 from .functional import FunctionalSettings
+from .generators import SQUARINGS
 from .local_attention import LocalAttention, LocalAttentionSettings
+from .matrix_net import MatrixNet, MatrixNetSettings
 from .nephi import Nephi as NephiNetwork
 from .nephi import NephiSettings
 from .operators import AtHalfResolution, RegistrationNetwork, TwoStep
@@ -85,9 +88,40 @@ class Two:
     relax_voxels: float = 0.0
 
 
+@dataclass(frozen=True)
+class Linear:
+    """An affine or rigid step, inverse consistent: of a matrix net, or fitted to the displacement of a composition; see
+    `consistent.LinearStep`."""
+
+    net: MatrixNetSettings | Composition = field(default_factory=MatrixNetSettings)
+    rigid: bool = False
+    gain: float = 1.0
+    halvings: int = 0
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """A step along a stationary velocity field, inverse consistent; see `consistent.VelocityStep`."""
+
+    net: Composition
+    gain: float = 1.0
+    halvings: int = 0
+    squarings: int = SQUARINGS
+    smooth_voxels: float = 0.0
+
+
+@dataclass(frozen=True)
+class Consistent:
+    """`sqrt(first) o second o sqrt(first)`; see `consistent.TwoStepConsistent`."""
+
+    first: Linear | Velocity
+    second: Linear | Velocity | Consistent
+    repeats: int = 1
+
+
 FILL_SIGMA_CELLS = 0.7
 
-Composition = Attention | Refinement | Local | Eoir | Nephi | Still | Half | Two
+Composition = Attention | Refinement | Local | Eoir | Nephi | Still | Half | Two | Linear | Velocity | Consistent
 
 # Xi: attention, Psi: a U-Net. The published networks, named as in the authors' code, without their last refinement.
 FINAL_FINAL = Two(Half(Two(Half(Attention()), Refinement())), Refinement())
@@ -125,8 +159,12 @@ def in_dimension(composition: Composition, dimension: int) -> Composition:
             return composition
         case Half(net=net):
             return replace(composition, net=in_dimension(net, dimension))
-        case Two(first=first, second=second):
+        case Two(first=first, second=second) | Consistent(first=first, second=second):
             return replace(composition, first=in_dimension(first, dimension), second=in_dimension(second, dimension))
+        case Linear(net=net) if isinstance(net, MatrixNetSettings):
+            return replace(composition, net=replace(net, dimension=dimension))
+        case Linear(net=net) | Velocity(net=net):
+            return replace(composition, net=in_dimension(net, dimension))
     raise TypeError(f"Not a composition: {composition!r}.")
 
 
@@ -153,6 +191,24 @@ EOIR = Two(Still(), EOIR_STEP)
 # images of one shape, so it starts from whatever map there is, as encoder-only registration does.
 _SMALL_UNET = Refinement(UNetSettings(down_channels=(2, 8, 16, 32, 64, 128), up_channels=(8, 16, 32, 64, 64)))
 GRADICON_COMPACT = Two(Still(), gradicon(_SMALL_UNET))
+
+
+# Inverse consistent by construction. As published: what the first steps answer is the generator of their root, half of
+# the step's, hence the gain.
+CONSTRICON = Consistent(
+    Linear(gain=2.0), Consistent(Linear(gain=2.0), Consistent(Velocity(Refinement(), gain=2.0), Velocity(Refinement())))
+)
+# Of local attention, whose answers in both orders are two opinions on one displacement: their mean, hence the gain.
+CONSTRICON_COMPACT = Consistent(
+    Linear(Local(LOCAL_4), gain=0.5, halvings=1),
+    Consistent(
+        Velocity(Local(LOCAL_4), gain=0.5, smooth_voxels=4.0),
+        Consistent(
+            Velocity(Local(LOCAL_2), gain=0.5, smooth_voxels=2.0), Velocity(Local(LOCAL_2), gain=0.5, smooth_voxels=2.0)
+        ),
+    ),
+    repeats=2,
+)
 
 
 NEPHI = Nephi()
@@ -184,6 +240,8 @@ def assemble(composition: Composition, *, align_corners: bool = False) -> Regist
             return NephiNetwork(settings)
         case Still():
             return Unmoved(align_corners=align_corners)
+        case Linear() | Velocity() | Consistent():
+            return _assemble_consistent(composition, align_corners)
         case Half(net=net):
             return AtHalfResolution(assemble(net, align_corners=align_corners))
         case Two(first=first, second=second, repeats=repeats, relax_voxels=relax_voxels):
@@ -194,3 +252,24 @@ def assemble(composition: Composition, *, align_corners: bool = False) -> Regist
                 relax_voxels=relax_voxels,
             )
     raise TypeError(f"Not a composition: {composition!r}.")
+
+
+def _assemble_consistent(composition: Linear | Velocity | Consistent, align_corners: bool) -> ConsistentNetwork:
+    match composition:
+        case Linear(net=net, rigid=rigid, gain=gain, halvings=halvings):
+            inner = MatrixNet(net) if isinstance(net, MatrixNetSettings) else assemble(net, align_corners=align_corners)
+            return LinearStep(inner, rigid=rigid, gain=gain, halvings=halvings, align_corners=align_corners)
+        case Velocity(net=net, gain=gain, halvings=halvings, squarings=squarings, smooth_voxels=smooth_voxels):
+            return VelocityStep(
+                assemble(net, align_corners=align_corners),
+                squarings=squarings,
+                smooth_voxels=smooth_voxels,
+                gain=gain,
+                halvings=halvings,
+            )
+        case Consistent(first=first, second=second, repeats=repeats):
+            step = _assemble_consistent(first, align_corners)
+            if not isinstance(step, ConsistentStep):
+                raise TypeError(f"Expected a step that has a root as the first one, got {first!r}.")
+            return TwoStepConsistent(step, _assemble_consistent(second, align_corners), repeats=repeats)
+    raise TypeError(f"Not an inverse consistent composition: {composition!r}.")

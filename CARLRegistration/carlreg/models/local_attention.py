@@ -163,13 +163,23 @@ class LocalAttention(RegistrationNetwork):
 
     def match(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> LocalMatch:
         """Raises InputError for images of different shapes or axes that are no multiples of the stride."""
+        self._check(moving_b1dhw, fixed_b1dhw)
+        return self._compare(self._tokens(moving_b1dhw), self._tokens(fixed_b1dhw))
+
+    def _check(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> None:
         s = self.settings
         if moving_b1dhw.shape != fixed_b1dhw.shape or any(n % s.stride for n in fixed_b1dhw.shape[2:]):
             raise InputError(
                 f"Local attention: expected two images of one shape with axes that are multiples of {s.stride}; got "
                 f"{tuple(moving_b1dhw.shape)} and {tuple(fixed_b1dhw.shape)}."
             )
-        queries, keys = self.encoder(fixed_b1dhw, s.radius), self.encoder(moving_b1dhw, s.radius)
+
+    def _tokens(self, image_b1dhw: Tensor) -> Tensor:
+        """With the surroundings that windows reach; queries are their middle."""
+        return self.encoder(image_b1dhw, self.settings.radius)
+
+    def _compare(self, keys: Tensor, queries: Tensor) -> LocalMatch:
+        s = self.settings
         inside = (slice(None), slice(None), *(slice(s.radius, n - s.radius) for n in keys.shape[2:]))
         logits = _WindowProducts.apply(queries[inside].contiguous(), keys.contiguous(), s.radius)
         certainty = torch.zeros_like(logits[:, :1])
@@ -198,6 +208,16 @@ class LocalAttention(RegistrationNetwork):
         return displacement, 1 / (1 + variance)
 
     def predict(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Prediction:
-        found = self.match(moving_b1dhw, fixed_b1dhw)
-        cells = per_axis([n / self.stride for n in fixed_b1dhw.shape[2:]], found.displacement_bndhw)
-        return Prediction(DisplacementMap(found.displacement_bndhw / cells))
+        return self._prediction(self.match(moving_b1dhw, fixed_b1dhw))
+
+    def predict_both(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
+        self._check(moving_b1dhw, fixed_b1dhw)
+        moving, fixed = self._tokens(moving_b1dhw), self._tokens(fixed_b1dhw)
+        return self._prediction(self._compare(moving, fixed)), self._prediction(self._compare(fixed, moving))
+
+    @staticmethod
+    def _prediction(found: LocalMatch) -> Prediction:
+        field = found.displacement_bndhw
+        return Prediction(
+            DisplacementMap(field / per_axis(field.shape[2:], field)), certainty_b1dhw=found.certainty_b1dhw
+        )

@@ -14,6 +14,7 @@ from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..preprocess.normalize import normalize
 from ..preprocess.prepare import PreparedVolume, network_image, network_spacing, stored_along, stretched_image
 from ..spaces import VolumeGrid, apply_affine
+from .consistent import ConsistentNetwork
 from .nephi import Nephi
 from .operators import Prediction, TwoStep
 from .registry import LoadedModel
@@ -127,8 +128,10 @@ def correspondences(images: NetworkImages, forward: Prediction, backward: Predic
 
 
 @torch.no_grad()
-def refined_from(network: TwoStep | Nephi, images: NetworkImages, lps_from_lps: np.ndarray) -> CoordinateMap:
-    """What the network's refinements make of an affine start (4x4 moving_from_fixed, LPS mm)."""
+def refined_from(
+    network: TwoStep | Nephi | ConsistentNetwork, images: NetworkImages, lps_from_lps: np.ndarray
+) -> CoordinateMap:
+    """What the network makes of an affine start (4x4 moving_from_fixed, LPS mm)."""
     matrix = np.linalg.inv(images.moving_lps_from_normalized) @ lps_from_lps @ images.fixed_lps_from_normalized
     start = Affine(
         tensor_from_array(matrix.astype(np.float32)).to(images.fixed_b1dhw.device), align_corners=images.align_corners

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -15,6 +16,8 @@ from .catalog import MODELS, ModelInfo, model_info
 from .compositions import (
     COMPACT,
     COMPACT_ROTATION,
+    CONSTRICON,
+    CONSTRICON_COMPACT,
     EOIR,
     EOIR_PAPER,
     FINAL,
@@ -47,6 +50,8 @@ COMPOSITIONS: dict[str, tuple[Composition, ...]] = {
     "unigradicon": (with_last_step(GRADICON), GRADICON),
     "multigradicon": (with_last_step(GRADICON), GRADICON),
     "eoir-paper": tuple(EOIR_PAPER.values()),
+    "constricon": (CONSTRICON_COMPACT,),
+    "constricon-paper": (CONSTRICON,),
 }
 
 
@@ -130,8 +135,7 @@ def _from_authors(info: ModelInfo, file: checkpoints.WeightsFile) -> tuple[Model
             f"Weights: expected a safetensors file made by carlreg for {info.name}, got another file: {file.path}. "
             + (f"It looks like weights of {looks_like}." if looks_like else "Choose the model that it was made for.")
         )
-    with torch.device("meta"):  # names only: no memory, no random numbers
-        candidates = [assemble(composition, align_corners=True) for composition in COMPOSITIONS[info.name]]
+    candidates = [_skeleton(composition) for composition in COMPOSITIONS[info.name]]
     renamed = [checkpoints.AuthorsNames.renamed(network, file.tensors) for network in candidates]
     fits = [set(tensors) == set(network.state_dict()) for network, tensors in zip(candidates, renamed, strict=True)]
     if looks_like and True not in fits:
@@ -151,14 +155,20 @@ def _systems(file: checkpoints.WeightsFile) -> str:
     if eoir is not None:
         return eoir.title
     found = []
-    with torch.device("meta"):
-        for name, compositions in COMPOSITIONS.items():
-            for composition in compositions if MODELS[name].published_weights else ():
-                network = assemble(composition, align_corners=True)
-                if set(checkpoints.AuthorsNames.renamed(network, file.tensors)) == set(network.state_dict()):
-                    found.append(name)
-                    break
+    for name, compositions in COMPOSITIONS.items():
+        for composition in compositions if MODELS[name].published_weights else ():
+            network = _skeleton(composition)
+            if set(checkpoints.AuthorsNames.renamed(network, file.tensors)) == set(network.state_dict()):
+                found.append(name)
+                break
     return " or ".join(found)
+
+
+@cache
+def _skeleton(composition: Composition) -> RegistrationNetwork:
+    """A published network's names: no memory, no random numbers."""
+    with torch.device("meta"):
+        return assemble(composition, align_corners=True)
 
 
 def _ready(network: RegistrationNetwork, device: str | torch.device) -> RegistrationNetwork:

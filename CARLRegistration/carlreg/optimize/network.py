@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import OptimizationDiverged
 from ..losses.paper import paper_loss
+from ..models.consistent import ConsistentNetwork
 from ..models.operators import Prediction
 from ..progress import Progress
 
@@ -48,6 +49,8 @@ def optimize_network(
     network = copy.deepcopy(loaded.network).eval().requires_grad_(True)
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     generator = torch.Generator().manual_seed(seed)
+    # GradICON says nothing where both maps are inverse to each other anyway.
+    regularizer = "diffusion" if isinstance(network, ConsistentNetwork) else "gradicon"
     for step in range(steps):
         with torch.enable_grad():
             forward, backward = network.predict_both(moving_b1dhw, fixed_b1dhw)
@@ -57,6 +60,7 @@ def optimize_network(
                 moving_b1dhw,
                 fixed_b1dhw,
                 similarity=similarity,
+                regularizer=regularizer,
                 moving_mask_b1dhw=moving_mask_b1dhw,
                 fixed_mask_b1dhw=fixed_mask_b1dhw,
                 generator=generator,

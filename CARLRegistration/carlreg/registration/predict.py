@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..maps import CoordinateMap
+from ..models.consistent import ConsistentNetwork
 from ..models.nephi import Nephi
 from ..models.operators import TwoStep, without_refinement
 from ..models.predict import (
@@ -33,7 +34,7 @@ class NetworkPrediction:
     """A network's answer about a pair.
 
     points: correspondences. map_lps: its map from fixed to moving points; None where only its attention is trained.
-    refine: what its refinements make of a 4x4 matrix instead; None where it has none that can. answer: all it said.
+    refine: what it makes of a 4x4 matrix as its start instead; None where it cannot. answer: all it said.
     """
 
     points: Correspondences
@@ -51,7 +52,8 @@ def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.de
     # Attention alone answers anywhere where there is no structure: only its affine is used.
     refined = loaded.trained.get("refinement", True)
     steps = network if refined and not network.align_corners and isinstance(network, TwoStep) else None
-    again = network if refined and isinstance(network, Nephi) else steps
+    whole = isinstance(network, Nephi) or (isinstance(network, ConsistentNetwork) and not network.align_corners)
+    again = network if refined and whole else steps
     with torch.no_grad():
         if steps is not None:  # one direction suffices of what follows the attention
             forward, backward = without_refinement(network).predict_both(images.moving_b1dhw, images.fixed_b1dhw)

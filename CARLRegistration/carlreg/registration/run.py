@@ -33,7 +33,7 @@ from .residual import network_residual, residual_of
 from .result import RegistrationResult
 from .sizes import size_of
 from .starts import affine_candidates, check_initial, fine_problem, refined_winner
-from .symmetric import linear_initial, order_of, symmetric_transform
+from .symmetric import as_its_network, linear_initial, order_of, symmetric_transform
 
 #: Stages, with their usual share of the time.
 STAGE_WEIGHTS: dict[str, float] = {
@@ -74,7 +74,7 @@ def register_pair(
         initial_transform: fixed points to moving points, LPS mm; one more candidate start.
     Raises: InputError and its kinds for what cannot be used; OptimizationDiverged; Cancelled.
     """
-    settings = settings or RegistrationSettings()
+    settings = as_its_network(settings or RegistrationSettings(), initial_transform)
     progress = progress or Progress()
     progress.weights = progress.weights or dict(STAGE_WEIGHTS)
     device = machine.set_up(settings)

@@ -8,7 +8,7 @@ inverse map.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,6 +16,7 @@ import torch
 
 from ..errors import InputError
 from ..io.itk_transform import map_points
+from ..models.catalog import model_info
 from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, descend
 from ..optimize.halfway import HalfwayLoss, HalfwaySpace, displacement_on, halfway_box, halfway_displacement
@@ -68,6 +69,19 @@ class Order:
 
     def of_matrix(self, matrix: np.ndarray) -> np.ndarray:
         return np.linalg.inv(matrix) if self.exchanged else matrix
+
+
+def as_its_network(settings: RegistrationSettings, initial_transform: sitk.Transform | None) -> RegistrationSettings:
+    """The settings; symmetric where the network's map is the inverse for the exchanged scans, so that the result is.
+
+    Not where they ask for what only one order can do: a deformation to begin with, or optimization of the network.
+    """
+    possible = settings.io_method == "field" or not settings.steps
+    if initial_transform is not None and not initial_transform.IsLinear():
+        possible = False
+    if possible and model_info(settings.model).inverse_consistent:
+        return replace(settings, symmetric=True)
+    return settings
 
 
 def order_of(fixed: Volume, moving: Volume, settings: RegistrationSettings) -> Order:

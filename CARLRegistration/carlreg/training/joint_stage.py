@@ -35,7 +35,8 @@ class JointStage(Stage):
         )
         forward_error = pair.forward.end_point(forward.map, pair.shape)
         backward_error = pair.backward.end_point(backward.map, pair.shape)
-        irregularity = sparse_gradicon(forward.map, backward.map, pair.shape, generator)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and s.gradicon_weight > 0):  # else only for the log
+            irregularity = sparse_gradicon(forward.map, backward.map, pair.shape, generator)
         end_point = 0.5 * (forward_error + backward_error)
         loss = s.dice_weight * dice + s.end_point_weight * end_point + s.gradicon_weight * irregularity
         terms = {"loss": loss, "dice_loss": dice, "end_point": end_point, "gradicon": irregularity}

@@ -13,11 +13,11 @@ from torch import Tensor
 from ..errors import CheckpointError, InputError
 from ..models import registry
 from ..models.background import OnBackground
-from ..models.checkpoints import ATTENTION, part_of_names, put_own, read_weights
+from ..models.checkpoints import ATTENTION, REFINEMENT, part_of_names, put_own, read_weights
 from ..models.compact_encoder import CompactEncoder, CompactEncoderSettings
 from ..models.compositions import PLANE_NEPHI, Attention, Composition, Half, Local, Refinement, Two, assemble
 from ..models.dimensions import channels_last
-from ..models.local_attention import LocalAttentionSettings
+from ..models.local_attention import LocalAttention, LocalAttentionSettings
 from ..models.operators import RegistrationNetwork, without_refinement
 from ..models.unet import UNetSettings
 from .saving import is_checkpoint, read_checkpoint, require
@@ -79,19 +79,20 @@ class InitialWeights:
 def put_start(network: RegistrationNetwork, name: str, weights: str) -> InitialWeights:
     """Give a network its weights to start from.
 
-    Args: weights: 'none', 'shipped', a weights file of ours, a checkpoint of a run, or, for the published
-        architectures, a state dict of the authors' code. Of a file for another model with the same encoder of
-        attention, the encoder is taken.
+    Args: weights: 'none', 'shipped', the name of another shipped model, a weights file of ours, a checkpoint of a run,
+        or, for the published architectures, a state dict of the authors' code. Of a file for another model, its encoder
+        of attention is taken, or its local attention, wherever this network has the same.
     Raises: InputError, CheckpointError.
     """
     if weights == "none":
         return InitialWeights([], [])
     path = Path(weights)
-    if weights == "shipped":
-        info = info_of(name)
+    if weights == "shipped" or weights in registry.MODELS:
+        shipped = name if weights == "shipped" else weights
+        info = info_of(shipped)
         path = None if info is None else info.shipped_file
         if path is None:
-            raise InputError(f"model.weights: nothing is shipped for {name}; expected 'none' or a file.")
+            raise InputError(f"model.weights: nothing is shipped for {shipped}; expected 'none' or a file.")
     checkpoint = _checkpoint(path)
     if checkpoint is not None:
         require(checkpoint, path, "average", "model", "stage", "step", "seconds", "history", "trained_parts")
@@ -99,7 +100,8 @@ def put_start(network: RegistrationNetwork, name: str, weights: str) -> InitialW
         last = {"stage": checkpoint["stage"], "steps": checkpoint["step"], "seconds": round(checkpoint["seconds"])}
         history = [*checkpoint["history"], last]
         if source != name:
-            return InitialWeights(_put_encoder(network, tensors, path, source), history)
+            parts = _put_same_parts(network, tensors, path, source)
+            return InitialWeights(parts, _those_of(parts, history))
         check_fits(network, tensors, path)
         network.load_state_dict(tensors)
         return InitialWeights(list(checkpoint["trained_parts"]), history)
@@ -116,11 +118,17 @@ def put_start(network: RegistrationNetwork, name: str, weights: str) -> InitialW
         published = {"stage": f"{PUBLISHED} {path.name}", "steps": 0, "seconds": None}
         return InitialWeights(sorted(set(part_of_names(network).values())), [published])
     source = str(file.metadata.get("carlreg_model"))
-    parts = put_own(network, file, name) if source == name else _put_encoder(network, file.tensors, path, source)
+    parts = put_own(network, file, name) if source == name else _put_same_parts(network, file.tensors, path, source)
     try:
-        return InitialWeights(parts, _history_of(file.metadata))
+        history = _history_of(file.metadata)
+        return InitialWeights(parts, history if source == name else _those_of(parts, history))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"model.weights: {path}: its metadata tell no history of training ({error}).") from error
+
+
+def _those_of(parts: list[str], history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the stages that trained only what was not taken."""
+    return [one for one in history if one["stage"] not in {ATTENTION, REFINEMENT} - set(parts)]
 
 
 def _history_of(metadata: dict[str, Any]) -> list[dict[str, Any]]:
@@ -139,19 +147,30 @@ def _checkpoint(path: Path) -> dict[str, Any] | None:
     return read_checkpoint(path) if is_checkpoint(path) else None
 
 
-def _put_encoder(network: RegistrationNetwork, tensors: dict[str, Tensor], path: Path, source: str) -> list[str]:
-    prefixes = sorted({name.split("encoder.", 1)[0] + "encoder." for name in tensors if "encoder." in name})
-    for module in network.modules():
-        if not isinstance(module, CompactEncoder):
-            continue
-        shapes = {name: value.shape for name, value in module.state_dict().items()}
-        for prefix in prefixes:
-            theirs = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-            if {name: value.shape for name, value in theirs.items()} == shapes:
-                module.load_state_dict(theirs)
-                log.info("Took the encoder of attention from %s (%s); all else starts anew.", path, source)
-                return [ATTENTION]
+def _put_same_parts(network: RegistrationNetwork, tensors: dict[str, Tensor], path: Path, source: str) -> list[str]:
+    """Of another model's tensors: the encoder of attention, or, for a network without, its steps of local attention."""
+    modules = dict(network.named_modules())
+    encoders = [module for module in modules.values() if isinstance(module, CompactEncoder)]
+    steps = [module for module in modules.values() if isinstance(module, LocalAttention)]
+    for kind, part, some in (("encoder of attention", ATTENTION, encoders[:1]), ("local attention", REFINEMENT, steps)):
+        theirs = [_same_shapes(module, tensors) for module in some]
+        if theirs and all(theirs):
+            for module, values in zip(some, theirs, strict=True):
+                module.load_state_dict(values)
+            log.info("Took the %s from %s (%s); all else starts anew.", kind, path, source)
+            return [part]
     raise CheckpointError(f"model.weights: {path} holds weights of {source}, which have nothing for this network.")
+
+
+def _same_shapes(module: torch.nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the first prefix that has just the module's names and shapes; empty without any."""
+    shapes = {name: value.shape for name, value in module.state_dict().items()}
+    first = next(iter(shapes))
+    for prefix in sorted(name.removesuffix(first) for name in tensors if name.endswith(first)):
+        found = {name: tensors[prefix + name] for name in shapes if prefix + name in tensors}
+        if {name: value.shape for name, value in found.items()} == shapes:
+            return found
+    return {}
 
 
 def check_fits(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path | str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..errors import InputError
+from ..models.catalog import MODELS
 from ..paths import given_path
 from .schema import Range, Section, read_section, read_toml, with_overrides
 
@@ -24,7 +25,8 @@ _EARLIER_MODELS = {"unet": "gradicon-compact"}
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Section):
-    """name: of the registry, or a network for the plane. weights: 'none', 'shipped', or a file to start from."""
+    """name: of the registry, or a network for the plane. weights: 'none', 'shipped', another shipped model's name, or a
+    file to start from."""
 
     name: str = "carl-compact"
     weights: str = "none"
@@ -377,7 +379,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConf
         return str(base / given_path(text, key)) if text else text
 
     weights, source, pairs = config.model.weights, config.data.images.source, config.validation.images
-    if weights not in ("none", "shipped"):
+    if weights not in ("none", "shipped", *MODELS):
         weights = absolute("model.weights", weights)
     images = replace(config.data.images, source=absolute("data.images.source", source))
     return replace(

@@ -14,6 +14,7 @@ PARAMETERS = {
     "unigradicon": 4 * 17_670_229,
     "multigradicon": 4 * 17_670_229,
     "eoir-paper": 909_232,
+    "constricon-paper": 45_087_194,
 }
 
 

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from carlreg.errors import Cancelled, OptimizationDiverged
-from carlreg.losses.paper import dissimilarity
-from carlreg.maps import sample
-from carlreg.models.compositions import Half, Refinement, Two, assemble
+from carlreg.losses.paper import dissimilarity, paper_loss
+from carlreg.maps import identity_map, sample
+from carlreg.models.compositions import Consistent, Half, Linear, Local, Refinement, Two, Velocity, assemble
+from carlreg.models.local_attention import LocalAttentionSettings
 from carlreg.models.registry import MODELS, LoadedModel, load
 from carlreg.models.unet import UNetSettings
 from carlreg.optimize.network import optimize_network
@@ -37,6 +38,32 @@ def unchanged(network, before):
     after = network.state_dict()
     same = all(torch.equal(after[name], value) for name, value in before.items())
     return same and after.keys() == before.keys() and all(p.grad is None for p in network.parameters())
+
+
+def loaded_consistent():
+    """Of local attention: its maps are inverse to each other, and GradICON would ask for nothing."""
+    torch.manual_seed(0)
+    local = LocalAttentionSettings(stride=2, channels=8, token_channels=8)
+    network = assemble(Consistent(Linear(Local(local), gain=0.5), Velocity(Local(local), gain=0.5))).eval()
+    return LoadedModel(network, "test", None, {"refinement": True}, MODELS["constricon"])
+
+
+def test_an_inverse_consistent_network_is_asked_for_a_smooth_map(monkeypatch):
+    moving, fixed = images()
+    asked = []
+
+    def loss(*args, regularizer, **kwargs):
+        asked.append(regularizer)
+        return paper_loss(*args, regularizer=regularizer, **kwargs)
+
+    monkeypatch.setattr("carlreg.optimize.network.paper_loss", loss)
+    forward, backward = optimize_network(loaded_consistent(), moving, fixed, steps=2, lr=1e-3)
+    assert asked == ["diffusion"] * 2
+    lattice = identity_map((12, 12, 12))
+    assert float((forward.map(backward.map(lattice)) - lattice).abs().max()) < 1e-3
+    asked.clear()
+    optimize_network(loaded_unets(), moving, fixed, steps=1)
+    assert asked == ["gradicon"]
 
 
 @pytest.mark.parametrize("similarity", ["lncc", "lncc2", "mind"])

@@ -8,8 +8,10 @@ import pytest
 import SimpleITK as sitk
 from carlreg.errors import InputError
 from carlreg.physical import invert, jacobian_determinant
+from carlreg.registration.symmetric import as_its_network
 from carlreg.settings import RegistrationSettings
-from carlreg.spaces import VolumeGrid
+from carlreg.spaces import VolumeGrid, apply_affine
+from scipy.ndimage import gaussian_filter
 
 from .conftest import QUICK, SPACING_MM, body_points, error_mm
 
@@ -67,6 +69,41 @@ def test_linear_initial_transforms_serve_and_others_are_refused(pair):
     image = grid.resized((4, 4, 4)).image(field)
     with pytest.raises(InputError, match="expected a linear one for a symmetric registration"):
         carlreg.register(pair.fixed, pair.moving, settings, initial_transform=sitk.DisplacementFieldTransform(image))
+
+
+@pytest.fixture(scope="module")
+def bent(pair):
+    """A scan, and the same one bent by some voxels."""
+    image = pair.fixed
+    grid = VolumeGrid.of(image)
+    noise = np.random.default_rng(3).standard_normal((*grid.shape_dhw, 3))
+    field = np.stack([gaussian_filter(noise[..., axis], 5.0) for axis in range(3)], axis=-1)
+    field *= 1.5 * SPACING_MM / np.abs(field).max()
+    bend = sitk.DisplacementFieldTransform(grid.image(field))
+    return image, sitk.Resample(image, image, bend, sitk.sitkLinear, float(sitk.GetArrayViewFromImage(image).min()))
+
+
+@pytest.mark.slow
+def test_the_map_of_an_inverse_consistent_network_is_delivered_as_such(bent):
+    """Without asking for a symmetric registration."""
+    fixed, moving = bent
+    settings = dataclasses.replace(QUICK, model="constricon", io_steps=0)
+    forward, backward = carlreg.register(fixed, moving, settings), carlreg.register(moving, fixed, settings)
+    assert forward.settings.symmetric and forward.info["deformation_start"].startswith("network")
+    points = VolumeGrid.of(fixed).centers(step=3).reshape(-1, 3)
+    mapped = forward.transform.apply(points)
+    assert np.linalg.norm(mapped - apply_affine(forward.transform.affine_lps, points), axis=1).max() > 0.5 * SPACING_MM
+    inverse, _ = invert(backward.transform, VolumeGrid.of(fixed))
+    assert np.linalg.norm(inverse.apply(points) - mapped, axis=1).max() < 0.5 * SPACING_MM
+
+
+def test_an_inverse_consistent_network_is_asked_in_the_given_order_where_only_that_can_be():
+    consistent = RegistrationSettings(model="constricon")
+    assert as_its_network(consistent, None).symmetric
+    assert as_its_network(consistent, sitk.TranslationTransform(3)).symmetric
+    assert not as_its_network(consistent, sitk.DisplacementFieldTransform(3)).symmetric
+    assert not as_its_network(dataclasses.replace(consistent, io_method="network"), None).symmetric
+    assert not as_its_network(RegistrationSettings(), None).symmetric
 
 
 def test_only_the_field_is_optimized_half_way():

@@ -215,6 +215,8 @@ def test_a_run_starts_from_a_weights_file_a_checkpoint_or_the_encoder_of_another
         assert run.history[-1]["steps"] == 1
     with pytest.raises(CheckpointError, match="nothing for this network"):
         networks.put_start(networks.build("gradicon-compact"), "gradicon-compact", str(file))
+    with pytest.raises(CheckpointError, match="nothing for this network"):
+        networks.put_start(networks.build("constricon"), "constricon", str(file))
     with pytest.raises(CheckpointError, match="found none"):
         networks.put_start(network, "carl-compact", str(tmp_path / "missing.safetensors"))
     with pytest.raises(InputError, match="nothing is shipped for planar-unet"):
