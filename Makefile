@@ -2,6 +2,7 @@
 # make test [ARGS="-k name"]                   set up, run the tests that a change must pass
 # make test-all                                the same with the slow tests and other tools' own programs
 # make benchmark [CASE=... PEER=...]           ours and the peers on the evaluation volumes
+# make benchmark FAMILY=1 [CASE=... MODEL=...] our networks beside each other, resumable
 # make fuzz [SECONDS=600]                      damaged files for every reader
 # make docs                                    the documents as a web site, in site/
 # make lint (style and types) | format | clean
@@ -37,7 +38,8 @@ test-all: $(TESTS) $(TOOLS)
 	$(PYTEST) -m "" $(ARGS)
 
 benchmark: $(TESTS)
-	$(BIN)/python Testing/benchmarks/run.py $(if $(CASE),--case "$(CASE)") $(if $(PEER),--peer "$(PEER)") $(ARGS)
+	$(BIN)/python Testing/benchmarks/$(if $(FAMILY),family.py $(if $(MODEL),--model "$(MODEL)"),run.py \
+	    $(if $(PEER),--peer "$(PEER)")) $(if $(CASE),--case "$(CASE)") $(ARGS)
 
 SECONDS ?= 600
 fuzz: $(FUZZ)

@@ -140,8 +140,18 @@ def run_peer(peer: Peer, case: Case, cache: Path, threads: int, again: bool) -> 
     return row
 
 
-def run_ours(method: str, case: Case, cache: Path, threads: int, options: list[str]) -> dict:
-    """Our row: `carlreg register` with its defaults (and what the case and the method tell it)."""
+def run_ours(
+    method: str,
+    case: Case,
+    cache: Path,
+    threads: int,
+    options: list[str],
+    judge: Callable[[Case, Path], dict] = lambda case, result: {},
+) -> dict:
+    """Our row: `carlreg register` with its defaults (and what the case and the method tell it).
+
+    judge: (case, result folder) -> further figures.
+    """
 
     def command(fixed: Path, moving: Path, out: Path) -> list[str]:
         told = [] if case.robustness == "translation" else ["--robustness", case.robustness]
@@ -156,6 +166,7 @@ def run_ours(method: str, case: Case, cache: Path, threads: int, options: list[s
         quality = json.loads((out / "result" / "quality.json").read_text())
         extra.update({key: quality[key] for key in ("start", "warnings", "stages") if key in quality})
         extra.update({key: value for key, value in quality.get("info", {}).items() if key == "deformation_start"})
+        extra.update(judge(case, out / "result"))
         return sitk.ReadTransform(str(out / "result" / "transform.h5"))
 
     row = run_method(case, command, read, threads, log)

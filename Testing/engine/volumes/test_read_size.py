@@ -7,6 +7,8 @@ import SimpleITK as sitk
 from carlreg.errors import InputError
 from carlreg.volumes import read_size, read_volume
 
+from .dicom_files import save_series, values
+
 SIZE = (9, 8, 7)
 
 
@@ -21,6 +23,15 @@ def test_the_header_says_it(ending, tmp_path):
     file = tmp_path / f"volume{ending}"
     sitk.WriteImage(gradient(), str(file))
     assert read_size(file) == SIZE == read_volume(file).grid.size_ijk
+
+
+def test_of_a_dicom_series(tmp_path):
+    stored = values(count=6)
+    save_series(tmp_path / "series", stored)
+    expected = (stored.shape[2], stored.shape[1], 6)
+    assert read_size(tmp_path / "series") == expected == read_volume(tmp_path / "series").grid.size_ijk
+    one = next((tmp_path / "series").iterdir())
+    assert read_size(one, "fixed image") == expected
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nrrd", ".mha"])
