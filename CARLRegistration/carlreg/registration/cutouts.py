@@ -111,7 +111,7 @@ def found_starts(
 def suspected(pair: PreparedPair) -> CutOut | None:
     """The pair as one of a part and a whole, where sizes and shape allow it."""
     fixed, moving = pair.fixed, pair.moving
-    sizes = [_content_mm3(volume) for volume in (fixed, moving)]
+    sizes = [content_mm3(volume) for volume in (fixed, moving)]
     part_is_fixed = sizes[0] < sizes[1]
     if min(sizes) > _PART * max(sizes):
         return None
@@ -121,7 +121,8 @@ def suspected(pair: PreparedPair) -> CutOut | None:
     return CutOut(replace(pair, **{"fixed" if part_is_fixed else "moving": part}), part_is_fixed)
 
 
-def _content_mm3(volume: PreparedVolume) -> float:
+def content_mm3(volume: PreparedVolume) -> float:
+    """The volume of what shows something, within the mask."""
     inside = volume.voxels_dhw > CONTENT_LEVEL
     if volume.mask_dhw is not None:
         inside = inside & (volume.mask_dhw > 0)

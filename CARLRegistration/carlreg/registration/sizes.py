@@ -26,7 +26,7 @@ from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid
 from ..volumes import Volume
-from .cutouts import CutOut
+from .cutouts import CutOut, content_mm3
 from .pair import PreparedPair
 from .starts import ROTATION_SIZE, ROTATIONS, search_image
 
@@ -48,6 +48,8 @@ _REFINED = 3
 _BETTER, _MORE = 1.15, 0.05
 # Factors that an affine's refinement reaches by itself.
 _ORDINARY = 1.3
+# Factors nearer to 1 than this are no other ones where poses are searched: they were searched as they are.
+_TRIED_AS_IT_IS = 1.1
 # What an axis of its own must score at least.
 _LEAST_OF_ONE_AXIS = 0.3
 
@@ -151,8 +153,10 @@ def found_size(
     whole, one_axis = whole[:_REFINED], one_axis[:1]
     for factors in hints:
         (whole if np.ptp(factors) == 0 else one_axis).extend(_tried(pair, Resized(factors, grid), settings, device))
-    if settings.robustness == "rotation":
-        whole += _tried(pair, Resized(hints[0], grid), settings, device, turned=True)
+    turned = turned_hint(pair) if settings.robustness == "rotation" else 1.0
+    if abs(np.log(turned)) > np.log(_TRIED_AS_IT_IS):
+        poses = _tried(pair, Resized(np.full(3, turned), grid), settings, device, turned=True)
+        whole += sorted(poses, key=lambda entry: -entry[0])[:_REFINED]
     # One axis alone explains much that is not so: it must be clearly better than one factor for all three.
     for entries, least in ((whole, 0.0), (one_axis, _LEAST_OF_ONE_AXIS)):
         best_before = best[0]
@@ -196,6 +200,11 @@ def _ratios(pair: PreparedPair) -> np.ndarray:
     return ratios
 
 
+def turned_hint(pair: PreparedPair) -> float:
+    """How many times as large the fixed content is: by its volume, which a turn leaves as it is (not its box)."""
+    return float((content_mm3(pair.fixed) / max(content_mm3(pair.moving), 1e-9)) ** (1 / 3))
+
+
 def _factors(pair: PreparedPair) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """(what the extents hint at, what else to try): one factor for all axes, or for an axis that stands out."""
     ladder = _STEP ** np.arange(-_STEPS, _STEPS + 1.0)
@@ -223,7 +232,7 @@ def _tried(
     smaller, larger = sorted(float(volume.content.extent_mm.max()) for volume in (one.fixed, one.moving))
     spacing = larger / ROTATION_SIZE if turned else max(smaller / _SMALLER, larger / _LARGER)
     fixed, moving = (search_image(volume, spacing, not volume.padding_is_missing) for volume in (one.fixed, one.moving))
-    poses = search(fixed, moving, rotations(ROTATIONS if turned else 1), keep=2 if turned else 1)
+    poses = search(fixed, moving, rotations(ROTATIONS if turned else 1), keep=8 if turned else 1)
     problem = _problem(one, settings, device)
     scored = [(problem.score(pose.matrix).score, resized, pose.matrix) for pose in poses]
     log.info("size %s: score %.3f", resized.factors, scored[0][0])

@@ -14,13 +14,14 @@ from carlreg.phantom import make_pair
 from carlreg.progress import Progress
 from carlreg.registration.finishing import finish
 from carlreg.registration.pair import prepare_pair
-from carlreg.registration.sizes import Resized, asked_for, found_size
+from carlreg.registration.sizes import Resized, asked_for, found_size, turned_hint
 from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid, apply_affine
 from carlreg.volumes import volume_from_image
 from support.geometry import OBLIQUE
 
 from .conftest import body_points
+from .test_rotation import turned
 
 pytestmark = pytest.mark.usefixtures("right_way_round")
 SETTINGS = RegistrationSettings(grid=64, io_steps=8)
@@ -125,3 +126,28 @@ def test_a_registration_with_a_wrong_voxel_size(pair):
     assert quality["uncertainty"]["unknown_percent"] < 60
     assert np.isfinite(result.uncertainty.at(points)).mean() > 0.5
     assert dataclasses.replace(result).transform is result.uncertainty.transform
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7, 1.5, 2.0])
+def test_the_hint_at_a_size_does_not_depend_on_a_turn(pair, factor):
+    moving = wrong_header(turned(pair, 12.0, 120, (2, -1, 2))[0], (factor,) * 3)
+    prepared = prepare_pair(volume_from_image(pair.fixed), volume_from_image(moving), None, None, SETTINGS)
+    assert turned_hint(prepared) == pytest.approx(1 / factor, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [0.5, 0.7, 1.5, 2.0])
+def test_a_wrong_voxel_size_of_a_turned_volume_is_found(pair, factor, monkeypatch):
+    """By the contents' volumes: a turned body's box says little about its size."""
+    monkeypatch.setattr("carlreg.registration.sizes.ROTATIONS", 60)
+    monkeypatch.setattr("carlreg.registration.sizes.ROTATION_SIZE", 18)
+    monkeypatch.setattr("carlreg.registration.sizes._STEPS", 1)
+    settings = dataclasses.replace(SETTINGS, robustness="rotation")
+    moving = wrong_header(turned(pair, 12.0, 120, (2, -1, 2))[0], (factor,) * 3)
+    prepared = prepare_pair(volume_from_image(pair.fixed), volume_from_image(moving), None, None, settings)
+    centers = np.eye(4)
+    centers[:3, 3] = prepared.moving.content.center_lps - prepared.fixed.content.center_lps
+    start = AffineCandidate("content centers", centers, 0.1, 1.0)
+    found = found_size(prepared, start, settings, torch.device("cpu"), Progress())
+    assert found is not None
+    np.testing.assert_allclose(found.factors, 1 / factor, rtol=0.1)
