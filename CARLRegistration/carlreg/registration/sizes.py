@@ -105,11 +105,13 @@ class Resized:
 def asked_for(pair: PreparedPair, starts: list[AffineCandidate]) -> bool:
     """Whether the images may differ in size by more than an affine's refinement finds."""
     ratios = _ratios(pair)
-    log.info("sizes: fixed contents are %s times the moving ones, best start %.3f", ratios.round(2), starts[0].score)
+    # Of a part and a whole the first is scored on finer images, where all scores are lower; the others are not.
+    score = max(start.score for start in starts)
+    log.info("sizes: fixed contents are %s times the moving ones, best start %.3f", ratios.round(2), score)
     stretches = np.linalg.svd(starts[0].matrix[:3, :3], compute_uv=False)
-    if starts[0].score > _CERTAIN and np.abs(np.log(stretches)).max() < np.log(_ORDINARY):
+    if score > _CERTAIN and np.abs(np.log(stretches)).max() < np.log(_ORDINARY):
         return False
-    return float(np.abs(np.log(ratios)).max()) > np.log(UNLIKE_SIZES) or starts[0].score < POOR_SCORE
+    return float(np.abs(np.log(ratios)).max()) > np.log(UNLIKE_SIZES) or score < POOR_SCORE
 
 
 def size_of(
@@ -126,7 +128,9 @@ def size_of(
     """
     if not asked_for(pair, starts):
         return None
-    return found_size(pair if part is None else part.pair, starts[0], settings, device, progress)
+    if part is None:
+        return found_size(pair, starts[0], settings, device, progress)
+    return found_size(part.pair, starts[0], settings, device, progress, same_content=False)
 
 
 def found_size(
@@ -135,10 +139,13 @@ def found_size(
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
+    *,
+    same_content: bool = True,
 ) -> Resized | None:
     """The size at which the moving volume fits clearly better than as it is; None where it fits well enough as it is.
 
     start: the best affine without a factor, 4x4 LPS. Where that has found another size by itself, it is this one.
+    same_content: whether both show the same, so that how large it is hints at the factor of a turned volume.
     """
     grid = pair.moving.grid
     as_it_is, score_as_it_is = _refined(pair, start.matrix, settings, device, progress)
@@ -153,7 +160,7 @@ def found_size(
     whole, one_axis = whole[:_REFINED], one_axis[:1]
     for factors in hints:
         (whole if np.ptp(factors) == 0 else one_axis).extend(_tried(pair, Resized(factors, grid), settings, device))
-    turned = turned_hint(pair) if settings.robustness == "rotation" else 1.0
+    turned = turned_hint(pair) if same_content and settings.robustness == "rotation" else 1.0
     if abs(np.log(turned)) > np.log(_TRIED_AS_IT_IS):
         poses = _tried(pair, Resized(np.full(3, turned), grid), settings, device, turned=True)
         whole += sorted(poses, key=lambda entry: -entry[0])[:_REFINED]

@@ -83,6 +83,9 @@ def test_a_start_that_is_certain_is_not_doubted(pair):
         for score in (0.5, 0.8)
     }
     assert asked == {(1.0, 0.5): True, (1.0, 0.8): False, (1.8, 0.5): True, (1.8, 0.8): True}
+    # Of a part and a whole the first start has its score from finer images.
+    of_a_part = [AffineCandidate("fine", np.eye(4), 0.5, 1.0), AffineCandidate("coarse", np.eye(4), 0.8, 1.0)]
+    assert not asked_for(prepared, of_a_part)
 
 
 def test_a_resized_volume_is_simpleitks():
