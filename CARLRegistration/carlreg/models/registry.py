@@ -153,7 +153,7 @@ def _systems(file: checkpoints.WeightsFile) -> str:
     """Which published networks a foreign file's names belong to, in words; empty when to none."""
     eoir = eoir_file(file.tensors)
     if eoir is not None:
-        return eoir.title
+        return f"{eoir.title} (model eoir)"
     found = []
     for name, compositions in COMPOSITIONS.items():
         for composition in compositions if MODELS[name].published_weights else ():

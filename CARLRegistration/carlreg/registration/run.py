@@ -163,7 +163,7 @@ def register_pair(
         warnings=warnings,
         info={
             "version": __version__,
-            "model": settings.model,
+            "model": loaded.name,  # not the settings' where a file turned out to be of a published form
             "weights_sha256": loaded.weights_sha256,
             "trained": loaded.trained,
             "device": str(device),
