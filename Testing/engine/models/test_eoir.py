@@ -7,9 +7,11 @@ import pytest
 import torch
 from carlreg.errors import CheckpointError, InputError
 from carlreg.maps import identity_map
+from carlreg.models.checkpoints import save_weights
 from carlreg.models.compositions import EOIR_PAPER, EOIR_STEP, assemble, in_dimension
 from carlreg.models.eoir import Eoir, EoirSettings, RunningNorm, Unmoved
 from carlreg.models.eoir_files import eoir_file
+from carlreg.models.operators import TwoStep
 from carlreg.models.registry import build, load
 
 from .eoir_case import CHANNELS, SHAPE_XYZ, images_xyz, public_weights
@@ -184,6 +186,26 @@ def test_statistics_follow_training_and_then_stay():
     assert background.flatten().tolist() == pytest.approx(expected.tolist(), rel=1e-3)
     norm.eval()
     assert torch.equal(norm(features[..., :3, :3], background)[0], found[..., :3, :3])
+
+
+def test_our_weights_and_statistics_keep_through_a_file(tmp_path):
+    network = build("eoir")
+    assert isinstance(network, TwoStep)
+    network.second = live(EOIR_STEP.settings)
+    network.train()
+    images = torch.rand(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0)).split(1)
+    with torch.no_grad():
+        network.predict(*images)  # the statistics begin
+    save_weights(network.eval(), tmp_path / "eoir.safetensors", {"carlreg_model": "eoir"})
+    loaded = load("eoir", tmp_path / "eoir.safetensors")
+    assert loaded.name == "eoir" and loaded.trained == {"refinement": True}
+    with torch.no_grad():
+        found, expected = (net.predict(*images).map.on_grid((16, 16, 16)) for net in (loaded.network, network))
+    assert (
+        float((found - expected).abs().max()) * 16
+        < 0.05
+        < float((expected - identity_map((16, 16, 16))).abs().max()) * 16
+    )
 
 
 def test_several_pairs_at_once_are_each_as_alone():
