@@ -149,7 +149,7 @@ def _seconds(row: dict) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="all", help=f"names with commas (all: {', '.join(FAMILY)})")
-    parser.add_argument("--case", default="all", help="names with commas, NAME+15; all, pairs, shifts or turns")
+    parser.add_argument("--case", default="all", help="with commas: names, NAME+15, all, pairs, shifts, turns")
     parser.add_argument("--io", choices=("no", "yes", "both"), default="both", help="instance optimization")
     parser.add_argument(
         "--weights", action="append", default=[], metavar="NAME=FILE", help="a model's, instead of its own"
@@ -174,7 +174,7 @@ def main() -> int:
     weights = {name: os.path.abspath(file) for name, _, file in (one.partition("=") for one in given.weights)}
     models = list(FAMILY) if given.model == "all" else given.model.split(",")
     groups = {"all": (*PAIRS, *TURNED, *SHIFTED), "pairs": PAIRS, "shifts": SHIFTED, "turns": TURNED}
-    cases = list(groups.get(given.case, ())) or given.case.split(",")
+    cases = [case for name in given.case.split(",") for case in groups.get(name, (name,))]
     unknown = [name for name in [*models, *weights] if name not in MODELS and given.model != "all"]
     unknown += [case for case in cases if case.partition("+")[0] not in CASES]
     if unknown:

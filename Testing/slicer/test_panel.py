@@ -181,6 +181,29 @@ def test_choices_are_the_engines(moduleWidget):
     assert parameters.Model("carl-paper-abdomen").label() == "CARL as published, abdomen (your weights file)"
 
 
+def test_each_model_says_what_it_is_good_for_and_what_it_needs(panel, pair):
+    import qt
+    from carlreg.models.catalog import MODELS
+    from carlreg.resources import by_model
+    from CARLRegistrationLib.register.estimate import duration, voxelsOf
+
+    ui = panel.ui
+    fixed, moving = pair
+    needs = by_model(voxelsOf(fixed), voxelsOf(moving))
+    for label, name in (("carl-compact (shipped)", "carl-compact"), ("uniGradICON (your weights file)", "unigradicon")):
+        choose(ui.modelComboBox, label)
+        text = ui.modelInfoLabel.text
+        assert text.startswith(MODELS[name].good_for) and f"License: {MODELS[name].license}." in text
+        assert f"{needs[name].memory_mb / 1024:.1f} GB" in text and text in ui.modelComboBox.toolTip
+        assert text == ui.modelComboBox.itemData(ui.modelComboBox.currentIndex, qt.Qt.ToolTipRole)
+        # The estimate is for two cores: learned or not, the panel's own line has the same time.
+        assert text.split("about ")[1].split(",")[0] in ui.timeInfoLabel.text
+    assert ui.weightsFileLineEdit.placeholderText == "Choose a file"
+    assert "Weights: Download https://github.com/uncbiag" in text and duration(1e4) == "167 min"
+    ui.movingVolumeSelector.setCurrentNode(None)
+    assert "For this pair" not in ui.modelInfoLabel.text and "For this pair" not in ui.modelComboBox.toolTip
+
+
 def test_nodes_and_check_boxes_reach_the_job(panel, pair):
     import slicer
     from CARLRegistrationLib.register.parameters import jobFrom

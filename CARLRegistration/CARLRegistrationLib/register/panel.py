@@ -11,6 +11,7 @@ import dataclasses
 import qt
 import slicer
 from carlreg.errors import CarlError
+from carlreg.models.catalog import model_info
 from carlreg.resources import memory_mb
 from carlreg.settings import RegistrationSettings
 from slicer.i18n import tr as _
@@ -26,6 +27,7 @@ from .estimate import duration, isLearned, learn, secondsHere, voxelsOf
 from .job import problemOf
 from .machine import MachineControls
 from .masks import MaskControls
+from .models import describeChoices, modelText
 from .parameters import Model, Preset, Robustness, jobFrom, settingsFrom
 from .presets import PRESETS, applyPreset, presetChanged
 from .progress import RunLog, statusText
@@ -152,9 +154,13 @@ class Panel(ParameterView):
         try:
             settings = settingsFrom(parameters)
         except CarlError:
-            ui.timeInfoLabel.text = ui.deviceInfoLabel.text = ""
+            ui.timeInfoLabel.text = ui.deviceInfoLabel.text = ui.modelInfoLabel.text = ""
             return
         fixed, moving = voxelsOf(parameters.fixedVolume), voxelsOf(parameters.movingVolume)
+        ui.modelInfoLabel.text = modelText(settings.model, settings, fixed, moving)
+        describeChoices(ui.modelComboBox, settings, fixed, moving)
+        shipped = model_info(settings.model).shipped
+        ui.weightsFileLineEdit.placeholderText = _("Shipped with the module") if shipped else _("Choose a file")
         if not (fixed and moving):
             ui.timeInfoLabel.text = _(
                 "0 skips the refinement. The expected time is shown once both volumes are chosen."

@@ -23,6 +23,7 @@ from ..errors import CheckpointError, InputError
 from ..io.being_read import ANEW, being_read
 from ..text_files import decoded, is_file, parse_json, read_bytes, shown
 
+TRAINING_FORMAT = "carlreg training"  # how the format of a training run's checkpoint begins
 MOST_HEADER_BYTES = 16 * 2**20
 _MOST_BYTES = 8 * 2**30
 _MOST_TENSORS, _LONGEST_NAME = 100_000, 1000
@@ -132,7 +133,13 @@ def _from_json(text: str) -> Any:
 
 def _state_dict(content: bytes, path: Path) -> dict[str, Tensor]:
     found = load_torch(content, path)
-    # A checkpoint of a training run: the network's part of it.
+    if isinstance(found, dict) and str(found.get("format")).startswith(TRAINING_FORMAT):
+        raise CheckpointError(
+            f"Weights: {path} is a checkpoint of a training run, of {shown(found.get('model'), 60)} after "
+            f"{shown(found.get('step'), 20)} steps. Make weights of it: carlreg train export {path.name} --out "
+            "NAME.safetensors."
+        )
+    # A checkpoint of others' training: the network's part of it.
     if isinstance(found, dict) and isinstance(found.get("model_state_dict"), dict):
         found = found["model_state_dict"]
     if not isinstance(found, dict) or not found or not all(isinstance(v, Tensor) for v in found.values()):

@@ -13,11 +13,11 @@ import torch
 from ..atomic import staged_file
 from ..errors import CheckpointError, ResourceError
 from ..io.being_read import ANEW, being_read
-from ..models.weights_file import check_tensors, file_bytes, load_torch
+from ..models.weights_file import TRAINING_FORMAT, check_tensors, file_bytes, load_torch
 from ..text_files import is_file
 from .settings import current_kind, current_model
 
-FORMAT = "carlreg training 1"
+FORMAT = f"{TRAINING_FORMAT} 1"
 _KINDS = {
     "model": str,
     "stage": str,
