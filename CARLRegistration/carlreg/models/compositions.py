@@ -161,10 +161,10 @@ def in_dimension(composition: Composition, dimension: int) -> Composition:
             return replace(composition, net=in_dimension(net, dimension))
         case Two(first=first, second=second) | Consistent(first=first, second=second):
             return replace(composition, first=in_dimension(first, dimension), second=in_dimension(second, dimension))
-        case Linear(net=net) if isinstance(net, MatrixNetSettings):
-            return replace(composition, net=replace(net, dimension=dimension))
         case Linear(net=net) | Velocity(net=net):
-            return replace(composition, net=in_dimension(net, dimension))
+            matrix_net = isinstance(net, MatrixNetSettings)
+            inner = replace(net, dimension=dimension) if matrix_net else in_dimension(net, dimension)
+            return replace(composition, net=inner)
     raise TypeError(f"Not a composition: {composition!r}.")
 
 

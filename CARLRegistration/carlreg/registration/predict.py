@@ -52,8 +52,9 @@ def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.de
     # Attention alone answers anywhere where there is no structure: only its affine is used.
     refined = loaded.trained.get("refinement", True)
     steps = network if refined and not network.align_corners and isinstance(network, TwoStep) else None
-    whole = isinstance(network, Nephi) or (isinstance(network, ConsistentNetwork) and not network.align_corners)
-    again = network if refined and whole else steps
+    again: TwoStep | Nephi | ConsistentNetwork | None = steps
+    if refined and isinstance(network, Nephi | ConsistentNetwork) and not network.align_corners:
+        again = network
     with torch.no_grad():
         if steps is not None:  # one direction suffices of what follows the attention
             forward, backward = without_refinement(network).predict_both(images.moving_b1dhw, images.fixed_b1dhw)
