@@ -136,25 +136,25 @@ def _check_parts(trained: Any, known: set[str], path: str | Path) -> None:
 
 def put_own(network: RegistrationNetwork, file: WeightsFile, name: str) -> list[str]:
     """Fill a network from one of our files; returns the trained parts. Raises CheckpointError."""
+    check_made_for(file, name)
     metadata = file.metadata or {}
-    made_for = metadata.get("carlreg_model")
-    if made_for != name:
-        made_for = cut(made_for) if isinstance(made_for, str) else shown(made_for, 60)
-        if metadata.get("dimension", 3) != 3:
-            raise CheckpointError(
-                f"Weights: expected weights of {name}, got those of {made_for} in {file.path}, a network for images of "
-                "the plane, which registers no volumes. Choose weights of a network for volumes."
-            )
-        raise CheckpointError(
-            f"Weights: expected weights of {name}, got those of {made_for} in {file.path}. "
-            "Choose that model, or another file."
-        )
     parts = part_of_names(network)
     known = sorted(set(parts.values()))
     trained = metadata.get("trained_parts", known)
     _check_parts(trained, set(known), file.path)
     put_weights(network, file.tensors, [n for n, part in parts.items() if part in trained], file.path)
     return trained
+
+
+def check_made_for(file: WeightsFile, name: str) -> None:
+    """Raise CheckpointError unless one of our files says that it is of the model of that name."""
+    made_for = (file.metadata or {}).get("carlreg_model")
+    if made_for != name:
+        made_for = cut(made_for) if isinstance(made_for, str) else shown(made_for, 60)
+        raise CheckpointError(
+            f"Weights: expected weights of {name}, got those of {made_for} in {file.path}. "
+            "Choose that model, or another file."
+        )
 
 
 class AuthorsNames:

@@ -110,6 +110,7 @@ def load(
 
     file = checkpoints.read_weights(path, info.sha256 if weights is None else None)
     if file.metadata is not None:
+        checkpoints.check_made_for(file, name)  # first: a large network takes seconds to build
         network = build(name)
         parts = checkpoints.put_own(network, file, name)
     else:
