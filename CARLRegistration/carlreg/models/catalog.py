@@ -57,7 +57,7 @@ class Cost:
 _COMPACT_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
 _NEPHI_COST = Cost(memory_mb=600.0, extra_seconds=0.0, step_seconds=4.0)
 _UNET_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
-_EOIR_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
+_EOIR_COST = Cost(memory_mb=1000.0, extra_seconds=0.0, step_seconds=4.0)
 _PUBLISHED_COST = Cost(memory_mb=6000.0, extra_seconds=80.0, step_seconds=40.0)
 
 
