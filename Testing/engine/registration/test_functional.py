@@ -71,7 +71,7 @@ def test_a_pair_of_64_voxels_is_registered_to_below_one_voxel_in_a_minute_of_two
     found = carlreg.register(known.fixed, known.moving, RegistrationSettings(io_method="functional"))
     assert time.process_time() - begin < 2 * 60
     assert found.info["folded_nodes"] == 0 and found.info["repaired_nodes"] == 0
-    assert known.errors_mm(found.transform).mean() < 2.5  # a voxel; as a spline field about half of it
+    assert known.errors_mm(found.transform).mean() < 2.5  # a voxel; 3.4 mm by the affine
 
 
 @pytest.mark.slow
