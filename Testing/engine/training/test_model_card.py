@@ -19,7 +19,8 @@ def test_card_and_checksum_belong_to_the_file(file):
     assert digest in card
     metadata = read_weights(file).metadata
     assert f"{metadata['steps']:,} steps" in card
-    parameters = registry.MODELS[file.stem].attention_parameters
+    info = registry.MODELS[file.stem]
+    parameters = info.attention_parameters or info.parameters
     assert f"{parameters:,} parameters" in card
     assert ("Refinement steps: untrained" in card) == ("refinement" not in metadata["trained_parts"])
     assert file.stat().st_size < 30e6
