@@ -14,27 +14,28 @@ from typing import Any
 
 from common import main
 
-CONTENT = 48
+CONTENT, QUICK_CONTENT = 48, 32  # voxels per edge
 SHIFTS = (0, 16, 24, 40)  # multiples of the networks' strides; 15, 30 and 45 are between lattice points
 BETWEEN = (15, 30, 45)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An image on a canvas: b1dhw, and the first voxel of its content."""
+    """An image on a canvas: b1dhw, the first voxel of its content, and how many voxels that has along an edge."""
 
     canvas: Any
     at: tuple[int, int, int]
+    count: int
 
 
-def pair(seed: int):
+def pair(seed: int, size: int):
     """A generated head twice: moving, fixed (1 1 d h w), and where both show the body (d h w, of the fixed one)."""
     import torch.nn.functional as F
     from carlreg.training.known_pair import draw_pair
     from carlreg.training.settings import SyntheticSettings
 
     settings = SyntheticSettings(
-        size=CONTENT, canvas=1.5, shift=0.05, crop=0.0, rotation_degrees=8.0, same_contrast=1.0, missing=0.0,
+        size=size, canvas=1.5, shift=0.05, crop=0.0, rotation_degrees=8.0, same_contrast=1.0, missing=0.0,
         head=1.0, trunk=0.0, limb=0.0, abstract=0.0,
     )  # fmt: skip
     drawn = draw_pair(seed, settings, "cpu")
@@ -55,7 +56,7 @@ def placed(image, size: int, shift: tuple[int, int, int]) -> Placed:
     canvas = torch.zeros(1, 1, size, size, size)
     where = tuple(slice(b, b + n) for b, n in zip(begin, image.shape[2:], strict=True))
     canvas[(0, 0, *where)] = image[0, 0]
-    return Placed(canvas, begin)
+    return Placed(canvas, begin, image.shape[2])
 
 
 def displacement(network, moving: Placed, fixed: Placed):
@@ -63,7 +64,7 @@ def displacement(network, moving: Placed, fixed: Placed):
     import torch
 
     size = fixed.canvas.shape[2:]
-    index = torch.stack(torch.meshgrid(*[torch.arange(CONTENT).float()] * 3, indexing="ij"))[None]
+    index = torch.stack(torch.meshgrid(*[torch.arange(fixed.count).float()] * 3, indexing="ij"))[None]
 
     def column(values):
         return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1, 1)
@@ -77,7 +78,7 @@ def displacement(network, moving: Placed, fixed: Placed):
 def cut(image):
     """The image without a fifth of its content at one end."""
     shorter = image.clone()
-    shorter[:, :, : CONTENT // 5] = 0
+    shorter[:, :, : image.shape[2] // 5] = 0
     return shorter
 
 
@@ -111,8 +112,8 @@ def ready(name: str, seed: int = 0):
 def measured(name: str, quick: bool) -> dict[str, float]:
     """Errors in voxels, mean over the body."""
     network, _ = ready(name)
-    moving, fixed, body = pair(1)
-    size = 96 if quick else 144
+    moving, fixed, body = pair(1, QUICK_CONTENT if quick else CONTENT)
+    size = 64 if quick else 144
     far = SHIFTS[1] if quick else SHIFTS[-1]
     still = (0, 0, 0)
     m, f = placed(moving, size, still), placed(fixed, size, still)
@@ -141,9 +142,9 @@ def _after_turn(network, moving: Placed, fixed: Placed, base, body):
     """The error once the map into the turned image is turned back."""
     import torch
 
-    index = torch.stack(torch.meshgrid(*[torch.arange(CONTENT).float()] * 3, indexing="ij"))
+    index = torch.stack(torch.meshgrid(*[torch.arange(fixed.count).float()] * 3, indexing="ij"))
     found = displacement(network, moving, fixed) + index
-    found[1:] = CONTENT - 1 - found[1:]
+    found[1:] = moving.count - 1 - found[1:]
     return (found - index - base)[:, body].norm(dim=0).mean()
 
 

@@ -36,13 +36,13 @@ def compute(quick: bool) -> dict[str, Any]:
         _, curves[name] = train(
             "planar-unet",
             pool,
-            3 if quick else 900,
+            3 if quick else 500,
             regularity=regularity,
             weight=weight,
             similarity="ssd",
             batch=2 if quick else 8,
             watch=watch,
-            every=2 if quick else 45,
+            every=2 if quick else 50,
         )
     found: dict[str, Any] = {"curves": curves, "before": float(((moving - fixed) ** 2).mean())}
     for name, curve in curves.items():

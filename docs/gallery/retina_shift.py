@@ -12,15 +12,15 @@ from typing import Any
 from common import FIRST, SECOND, TRUTH, main
 from planar import end_point, retina, train, unmoved, warped
 
-SIZE, WARP = 96, 4.0  # pixels
-SHIFT = 12.0  # of either image: two differ by up to twice that
+SIZE, WARP = 64, 3.0  # pixels
+SHIFT = 9.0  # of either image: two differ by up to twice that
 NETWORKS = {"planar-unet": "U-Nets", "planar-carl": "coordinate attention"}
 
 
 def compute(quick: bool) -> dict[str, Any]:
     import numpy as np
 
-    steps, count, pool = (3, 1, 4) if quick else (1200, 24, 240)
+    steps, count, pool = (3, 1, 4) if quick else (700, 24, 200)
     size = 48 if quick else SIZE
     sets = {
         "warped": retina(10**6, count, size, WARP),

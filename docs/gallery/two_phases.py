@@ -23,7 +23,7 @@ def compute(quick: bool) -> dict[str, Any]:
     from carlreg.models.operators import without_refinement
     from carlreg.training.planar.stage import inverse_error
 
-    steps, first = (4, 2) if quick else (1200, 300)
+    steps, first = (4, 2) if quick else (600, 150)
     pool = retina(1, 4 if quick else 160, SIZE, WARP)
     held = retina(10**6, 2 if quick else 12, SIZE, WARP)
     moving, fixed = images(held)
@@ -47,7 +47,7 @@ def compute(quick: bool) -> dict[str, Any]:
     curves, masks = {}, {}
     for name, regularity in ways.items():
         network, curves[name] = train(
-            "planar-carl", pool, steps, regularity=regularity, watch=watch, every=2 if quick else 60
+            "planar-carl", pool, steps, regularity=regularity, watch=watch, every=2 if quick else 50
         )
         masks[name] = attention_mask(network, held[0])
     found: dict[str, Any] = {"curves": curves, "masks": masks, "fixed": held[0].fixed[0, 0].numpy()}
