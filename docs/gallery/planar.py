@@ -53,7 +53,7 @@ def images(pairs: list[Any]):
 
 
 def train(
-    name: str,
+    network,
     pool: list[Any],
     steps: int,
     *,
@@ -68,6 +68,7 @@ def train(
 ):
     """A network trained on pairs drawn from a pool; returns it and the curve of its training.
 
+    network: a name of `training.networks`, or a network with fresh weights.
     pool: pairs; each step takes `batch` of them, either image moving.
     regularity: a name of `losses.paper.irregularity`, or a function of the step that gives one.
     watch: called with the network every `every` steps; what it returns is part of the curve.
@@ -77,7 +78,7 @@ def train(
     from carlreg.training import networks
 
     random = Random(seed)
-    network = networks.build(name, seed).train()
+    network = (networks.build(network, seed) if isinstance(network, str) else network).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=0.1 * rate)
     curve = Curve()
@@ -145,4 +146,5 @@ def warped(network, pair):
 
     with torch.no_grad():
         found = network.predict(pair.moving, pair.fixed).map
-        return sample(pair.moving, found.on_grid(pair.fixed.shape[2:]), align_corners=found.align_corners)
+        points = found.on_grid(pair.fixed.shape[2:])
+        return sample(pair.moving, points, padding="zeros", align_corners=found.align_corners)

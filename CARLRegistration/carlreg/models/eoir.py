@@ -42,12 +42,13 @@ _INSTANCE_NORMS = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNor
 class EoirSettings:
     """Architecture of an `Eoir`; the defaults are the published one.
 
-    channels: of the features. levels: of the pyramid, each half as fine. dimension: number of the images' axes.
-    whole_axes: axes that the pyramid leaves as fine as they are (thick slices). local: our form, see above. stem: 1, or
-    2 to begin at half the resolution, with the voxels of each cell as channels.
+    channels: of the features. blocks: of the encoder. levels: of the pyramid, each half as fine.
+    dimension: number of the images' axes. whole_axes: axes that the pyramid leaves as fine as they are (thick slices).
+    local: our form, see above. stem: 1, or 2 to begin at half the resolution, with the voxels of each cell as channels.
     """
 
     channels: int = 16
+    blocks: int = 3
     levels: int = 5
     dimension: int = 3
     whole_axes: tuple[int, ...] = ()
@@ -58,14 +59,13 @@ class EoirSettings:
         object.__setattr__(self, "whole_axes", tuple(self.whole_axes))
         check_dimension(self.dimension, "EOIR")
         if (
-            self.channels < 1
-            or self.levels < 1
+            min(self.channels, self.blocks, self.levels) < 1
             or self.stem not in (1, 2)
             or not set(self.whole_axes) <= set(range(self.dimension))
         ):
             raise InputError(
-                "EOIR: expected channels and levels of at least 1, whole axes below the dimension and a stem of 1 or "
-                f"2; got {self}."
+                "EOIR: expected channels, blocks and levels of at least 1, whole axes below the dimension and a stem "
+                f"of 1 or 2; got {self}."
             )
 
 
@@ -116,12 +116,15 @@ class RunningNorm(nn.Module):
 
 
 class EoirEncoder(nn.Module):
-    """Three blocks of convolution, normalization and activation, of widths c, 2c, c; one encoder for both images."""
+    """Blocks of convolution, normalization and activation, three of widths c, 2c, c; one encoder for both images.
+
+    Of more blocks all but the first and the last are 2c wide.
+    """
 
     def __init__(self, settings: EoirSettings) -> None:
         super().__init__()
         s, c = settings, settings.channels
-        widths = [s.stem**s.dimension, c, 2 * c, c]
+        widths = [s.stem**s.dimension, *[c, *[2 * c] * (s.blocks - 2), c][-s.blocks :]]
         pairs = list(pairwise(widths))
         self.settings = s
         self.convolutions = nn.ModuleList(OnBackground(a, b, dimension=s.dimension) for a, b in pairs)
