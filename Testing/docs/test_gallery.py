@@ -84,8 +84,30 @@ def icon_gradicon(found, quick):
             assert curve["folds"][-1] < 0.5, name
 
 
-CHECKS = {check.__name__: check for check in (attention_inverts, equivariance, icon_gradicon, retina_shift,
-                                              second_step, two_phases)}  # fmt: skip
+def consistent(found, quick):
+    largest = {name: float(np.max(error)) for name, error in found["errors"].items()}
+    motion = {name: float(np.mean(values)) for name, values in found["motion"].items()}
+    assert min(motion.values()) > 0.3  # something happens
+    assert largest["affine"] < 64e-5
+    assert max(largest["affine, velocity"], largest["affine, velocity, velocity"]) < 64e-3
+    assert largest["U-Nets, two steps"] > 1
+
+
+def encoder_depth(found, quick):
+    assert found["encoder_parameters"] == sorted(found["encoder_parameters"])
+    if not quick:
+        means = [np.mean(error) for error in found["errors"]]
+        assert max(means) < 0.7 * found["before"]
+
+
+def functional_memory(found, quick):
+    field, function = (found["added"][name] for name in ("field", "functional"))
+    if not quick:
+        assert function[-1] < field[-1]
+
+
+CHECKS = {check.__name__: check for check in (attention_inverts, consistent, encoder_depth, equivariance,
+                                              functional_memory, icon_gradicon, retina_shift, second_step, two_phases)}  # fmt: skip
 
 
 def run(script, name: str, tmp_path: Path, quick: bool) -> None:

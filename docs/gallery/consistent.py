@@ -24,7 +24,7 @@ def compute(quick: bool) -> dict[str, Any]:
     from planar import images, retina
 
     unet = Refinement(UNetSettings(down_channels=(2, 16, 32, 64), up_channels=(16, 32, 32)))
-    affine, velocity = Linear(MatrixNetSettings()), Velocity(unet, smooth_voxels=3.0)
+    affine, velocity = Linear(MatrixNetSettings()), Velocity(unet, gain=4.0, smooth_voxels=3.0)
     compositions = {
         "U-Nets, two steps": Two(unet, unet),
         "affine": Consistent(affine, affine),
@@ -61,8 +61,7 @@ def _lively(network) -> None:
     for module in network.modules():
         if isinstance(module, MatrixNet):
             last = [m for m in module.modules() if isinstance(m, torch.nn.Linear)][-1]
-            last.weight.normal_(0, 1.0)
-            last.bias.normal_(0, 0.1)
+            last.weight.normal_(0, 60.0)
 
 
 def draw(found: dict[str, Any]):
