@@ -42,11 +42,11 @@ def attention_inverts(found, quick):
 
 def equivariance(found, quick):
     row = found["errors"]["carl-compact"]
-    assert max(row[what] for what in row if what.split()[-1] in ("16", "40")) < 0.02
+    assert max(row[what] for what in row if what.split()[-1] in ("16", "32")) < 0.1
     if not quick:
         # Without attention first, a shift of one image is not undone.
-        assert found["errors"]["unigradicon"]["moving by 40"] > 10
-        assert found["errors"]["unigradicon"]["both by 40"] < 0.1
+        assert found["errors"]["unigradicon"]["moving by 32"] > 10
+        assert found["errors"]["unigradicon"]["both by 32"] < 3
         assert found["errors"]["carl-compact-rotation"]["moving turned by 180°"] < 1
 
 
@@ -106,8 +106,20 @@ def functional_memory(found, quick):
         assert function[-1] < field[-1]
 
 
-CHECKS = {check.__name__: check for check in (attention_inverts, consistent, encoder_depth, equivariance,
-                                              functional_memory, icon_gradicon, retina_shift, second_step, two_phases)}  # fmt: skip
+CHECKS = {
+    check.__name__: check
+    for check in (
+        attention_inverts,
+        consistent,
+        encoder_depth,
+        equivariance,
+        functional_memory,
+        icon_gradicon,
+        retina_shift,
+        second_step,
+        two_phases,
+    )
+}
 
 
 def run(script, name: str, tmp_path: Path, quick: bool) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 
 from common import main
 
-CONTENT, QUICK_CONTENT = 48, 32  # voxels per edge
-SHIFTS = (0, 16, 24, 40)  # multiples of the networks' strides; 15, 30 and 45 are between lattice points
-BETWEEN = (15, 30, 45)
+CONTENT = 32  # voxels per edge
+CANVAS, BEGIN = 112, 24  # of the canvas; where the content lies on it before it is moved
+QUICK_CANVAS, QUICK_BEGIN = 64, 16
+LATTICE, BETWEEN = 32, (15, 30, 45)  # shifts by a multiple of most networks' strides, and between lattice points
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,14 @@ class Placed:
     count: int
 
 
-def pair(seed: int, size: int):
+def pair(seed: int):
     """A generated head twice: moving, fixed (1 1 d h w), and where both show the body (d h w, of the fixed one)."""
     import torch.nn.functional as F
     from carlreg.training.known_pair import draw_pair
     from carlreg.training.settings import SyntheticSettings
 
     settings = SyntheticSettings(
-        size=size, canvas=1.5, shift=0.05, crop=0.0, rotation_degrees=8.0, same_contrast=1.0, missing=0.0,
+        size=CONTENT, canvas=1.5, shift=0.05, crop=0.0, rotation_degrees=8.0, same_contrast=1.0, missing=0.0,
         head=1.0, trunk=0.0, limb=0.0, abstract=0.0,
     )  # fmt: skip
     drawn = draw_pair(seed, settings, "cpu")
@@ -48,15 +49,15 @@ def pair(seed: int, size: int):
     return drawn.moving, drawn.fixed, body[0, 0]
 
 
-def placed(image, size: int, shift: tuple[int, int, int]) -> Placed:
-    """The image in the middle of a cubic canvas of zeros, moved by whole voxels."""
+def placed(image, canvas: int, begin: int, shift: int = 0) -> Placed:
+    """The image on a cubic canvas of zeros, moved along the first axis by whole voxels."""
     import torch
 
-    begin = tuple((size - n) // 16 * 8 + s for n, s in zip(image.shape[2:], shift, strict=True))
-    canvas = torch.zeros(1, 1, size, size, size)
-    where = tuple(slice(b, b + n) for b, n in zip(begin, image.shape[2:], strict=True))
-    canvas[(0, 0, *where)] = image[0, 0]
-    return Placed(canvas, begin, image.shape[2])
+    voxels = torch.zeros(1, 1, canvas, canvas, canvas)
+    at = (begin + shift, begin, begin)
+    where = tuple(slice(b, b + n) for b, n in zip(at, image.shape[2:], strict=True))
+    voxels[(0, 0, *where)] = image[0, 0]
+    return Placed(voxels, at, image.shape[2])
 
 
 def displacement(network, moving: Placed, fixed: Placed):
@@ -110,31 +111,31 @@ def ready(name: str, seed: int = 0):
 
 
 def measured(name: str, quick: bool) -> dict[str, float]:
-    """Errors in voxels, mean over the body."""
-    network, _ = ready(name)
-    moving, fixed, body = pair(1, QUICK_CONTENT if quick else CONTENT)
-    size = 64 if quick else 144
-    far = SHIFTS[1] if quick else SHIFTS[-1]
-    still = (0, 0, 0)
-    m, f = placed(moving, size, still), placed(fixed, size, still)
+    """Errors in voxels, mean over the body; of networks with random weights only what the architecture promises."""
+    network, trained = ready(name)
+    moving, fixed, body = pair(1)
+    where = (QUICK_CANVAS, QUICK_BEGIN) if quick else (CANVAS, BEGIN)
+    far = 16 if quick else LATTICE
+    m, f = placed(moving, *where), placed(fixed, *where)
     base = displacement(network, m, f)
 
-    def differs(one: Placed, other: Placed, region=body, like=base) -> float:
-        return float((displacement(network, one, other) - like)[:, region].norm(dim=0).mean())
+    def differs(one: Placed, other: Placed, region=body) -> float:
+        return float((displacement(network, one, other) - base)[:, region].norm(dim=0).mean())
 
+    moved_m, moved_f = placed(moving, *where, far), placed(fixed, *where, far)
     rows = {
-        f"both by {far}": differs(placed(moving, size, (far, 0, 0)), placed(fixed, size, (far, 0, 0))),
-        f"moving by {far}": differs(placed(moving, size, (far, 0, 0)), f),
-        f"fixed by {far}": differs(m, placed(fixed, size, (far, 0, 0))),
+        f"both by {far}": differs(moved_m, moved_f),
+        f"moving by {far}": differs(moved_m, f),
+        f"fixed by {far}": differs(m, moved_f),
     }
-    if quick:
+    if quick or not trained:
         return rows
     for shift in BETWEEN:
-        rows[f"moving by {shift}"] = differs(placed(moving, size, (shift, 0, 0)), f)
+        rows[f"moving by {shift}"] = differs(placed(moving, *where, shift), f)
     kept = body.clone()
     kept[: CONTENT // 5 + 6] = False
-    rows["moving cut"] = differs(placed(cut(moving), size, still), f, kept)
-    rows["moving turned by 180°"] = float(_after_turn(network, placed(turned(moving), size, still), f, base, body))
+    rows["moving cut"] = differs(placed(cut(moving), *where), f, kept)
+    rows["moving turned by 180°"] = float(_after_turn(network, placed(turned(moving), *where), f, base, body))
     return rows
 
 
@@ -164,13 +165,13 @@ def draw(found: dict[str, Any]):
     import numpy as np
 
     rows = found["errors"]
-    columns = list(next(iter(rows.values())))
-    values = np.array([[row[c] for c in columns] for row in rows.values()])
+    columns = max((list(row) for row in rows.values()), key=len)
+    values = np.array([[row.get(c, np.nan) for c in columns] for row in rows.values()])
     figure, axes = plt.subplots(figsize=(1.25 * len(columns) + 3, 0.5 * len(rows) + 1.6), layout="constrained")
     axes.imshow(np.log10(np.clip(values, 1e-3, 30)), cmap="cividis_r", vmin=-3, vmax=1.5, aspect="auto")
     for y, row in enumerate(values):
         for x, value in enumerate(row):
-            text = f"{value:.3f}" if value < 1 else f"{value:.1f}"
+            text = "" if np.isnan(value) else f"{value:.3f}" if value < 1 else f"{value:.1f}"
             axes.text(x, y, text, ha="center", va="center", color="white" if value > 0.3 else "black")
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
     names = [name if found["trained"][name] else f"{name} (random)" for name in rows]
