@@ -179,21 +179,22 @@ class FlowEstimator(nn.Module):
 
 
 @torch.no_grad()
-def _begin_with_intensity(first: Any, second: Any, third: Any) -> None:
+def _begin_with_intensity(*blocks: Any) -> None:
     """Give an encoder's first two channels a start: the image, and the image minus its surroundings' mean."""
-    layers = [layer.convolution for layer in (first, second, third)]
+    layers = [block.convolution for block in blocks]
     dimension = layers[0].weight.ndim - 2
     center, smooth = _kernel((_CENTER,) * dimension), _kernel((_SMOOTH,) * dimension)
-    for layer, kernels in zip(layers, ((center, smooth), (center, smooth), (center, None)), strict=True):
+    for layer in layers:
         count = min(2, layer.out_channels)
         layer.weight[:count] = 0
         layer.bias[:count] = 0
-        for channel, kernel in enumerate(kernels[:count]):
-            if kernel is None:
+        begins, ends = layer is layers[0], layer is layers[-1]
+        for channel, kernel in enumerate((center, center - smooth if begins and ends else smooth)[:count]):
+            if begins:
+                layer.weight[channel] = kernel / layer.in_channels
+            elif ends and channel == 1:
                 layer.weight[channel, 0] = center
                 layer.weight[channel, 1] = -center
-            elif layer is layers[0]:
-                layer.weight[channel] = kernel / layer.in_channels
             else:
                 layer.weight[channel, channel] = kernel
 
