@@ -8,11 +8,13 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 # Folders whose pictures the pages show.
 PICTURES = ("Resources/Screenshots", "Testing/benchmarks")
 _OUTSIDE = re.compile(r"\]\(\.\./([^)\s]+)\)")
+_SCRIPT = re.compile(r"\]\((\w+\.py)\)")  # beside the page; no part of the site
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -24,11 +26,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, config: MkDocsConfig, **_) -> str:
-    """`../x.png` becomes the site's own copy, `../anything` an address in the repository."""
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_) -> str:
+    """`../x.png` becomes the site's own copy, `../anything` and scripts beside a page an address in the repository."""
+    repository = f"{(config.repo_url or '').rstrip('/')}/blob/main"
+    folder = f"{repository}/docs/{Path(page.file.src_uri).parent.as_posix()}"
 
     def target(found: re.Match) -> str:
         path = found[1]
-        return f"]({path})" if path.endswith(".png") else f"]({config.repo_url.rstrip('/')}/blob/main/{path})"
+        return f"]({path})" if path.endswith(".png") else f"]({repository}/{path})"
 
-    return _OUTSIDE.sub(target, markdown)
+    return _SCRIPT.sub(rf"]({folder}/\1)", _OUTSIDE.sub(target, markdown))
