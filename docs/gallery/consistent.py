@@ -68,7 +68,7 @@ def draw(found: dict[str, Any]):
     import matplotlib.pyplot as plt
     import numpy as np
 
-    figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     colors = (SECOND, FIRST, THIRD, "#cc79a7")
     for (name, error), color in zip(found["errors"].items(), colors, strict=True):
         values = np.sort(np.maximum(error, 1e-7))
@@ -79,7 +79,7 @@ def draw(found: dict[str, Any]):
         ylabel="pixels below it (%)",
         title="Random weights: do both directions undo each other?",
     )
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
