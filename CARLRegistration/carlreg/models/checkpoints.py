@@ -148,9 +148,15 @@ def put_own(network: RegistrationNetwork, file: WeightsFile, name: str) -> list[
 
 def check_made_for(file: WeightsFile, name: str) -> None:
     """Raise CheckpointError unless one of our files says that it is of the model of that name."""
-    made_for = (file.metadata or {}).get("carlreg_model")
+    metadata = file.metadata or {}
+    made_for = metadata.get("carlreg_model")
     if made_for != name:
         made_for = cut(made_for) if isinstance(made_for, str) else shown(made_for, 60)
+        if metadata.get("dimension", 3) != 3:
+            raise CheckpointError(
+                f"Weights: expected weights of {name}, got those of {made_for} in {file.path}, a network for images of "
+                "the plane, which registers no volumes. Choose weights of a network for volumes."
+            )
         raise CheckpointError(
             f"Weights: expected weights of {name}, got those of {made_for} in {file.path}. "
             "Choose that model, or another file."

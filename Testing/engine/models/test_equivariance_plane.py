@@ -11,10 +11,11 @@ import pytest
 import torch
 from carlreg.maps import identity_map
 from carlreg.models.compact_encoder import CompactEncoderSettings
-from carlreg.models.compositions import HALF_WIDTH, Attention, Local, Refinement, Two, assemble, in_dimension
+from carlreg.models.compositions import Attention, Local, Refinement, Two, assemble, in_dimension
 from carlreg.models.local_attention import LocalAttentionSettings
 from carlreg.models.operators import without_refinement
 from carlreg.models.paper_encoder import PaperEncoderSettings
+from carlreg.models.unet import HALF_WIDTH
 from carlreg.training.planar.retina import SmoothMap, grow, paint
 
 TREE = 64  # pixels of the square that shows one tree

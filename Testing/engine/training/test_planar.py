@@ -130,8 +130,10 @@ def test_a_resumed_run_continues_bit_for_bit(tmp_path):
 
 
 def test_networks_stages_and_weights_of_another_dimension_are_refused(tmp_path):
-    settings = config(model="unet")
-    with pytest.raises(InputError, match=r"stage planar, which have 2 axes \(planar-unet, .*planar-carl.*\); got unet"):
+    settings = config(model="gradicon-compact")
+    with pytest.raises(
+        InputError, match=r"stage planar, which have 2 axes \(planar-unet, .*planar-carl.*\); got gradicon"
+    ):
         Run(settings, CPU)
     table = {"run": {"steps": 1, "device": "cpu"}, "stage": {"kind": "joint"}, "model": {"name": "planar-carl"}}
     with pytest.raises(InputError, match=r"stage joint, which have 3 axes .* got planar-carl"):
