@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 from carlreg.errors import Cancelled
-from carlreg.progress import Progress, peak_memory_mb
+from carlreg.progress import Progress, Step, peak_memory_mb
 
 
 def test_fractions_follow_the_weights_and_never_fall():
@@ -73,3 +74,45 @@ def test_records_are_plain_values():
     with progress.stage("a", "text"):
         pass
     assert records[0].as_dict() == {"stage": "a", "fraction": 0.0, "seconds_left": None, "message": "text"}
+
+
+def test_steps_are_reported_and_kept():
+    records = []
+    progress = Progress(on_record=records.append, weights={"a": 1.0})
+    with progress.stage("a"):
+        progress.stepped(Step(1, 4, 0.25))
+        progress.stepped(Step(2, 4, 0.5, 1))
+    assert [record.fraction for record in records] == pytest.approx([0, 0.25, 0.5])
+    assert records[0].step is None
+    assert records[2].as_dict()["step"] == {"done": 2, "total": 4, "similarity": 0.5, "level": 1}
+    assert progress.steps == [Step(1, 4, 0.25), Step(2, 4, 0.5, 1)]
+
+
+def test_stop_here_is_no_cancel():
+    progress = Progress()
+    assert not progress.stopping
+    progress.stop_here()
+    progress.check()
+    assert progress.stopping
+
+
+def test_maps_are_shown_seldom(monkeypatch):
+    """Once a second, and less often where showing one takes long: a map of 0.1 s at most every 3 s."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    made, shown = [], []
+
+    def make():
+        made.append(now[0])
+        now[0] += 0.1
+        return "map"
+
+    Progress().offer_map(make)
+    assert made == []  # nobody watches
+    progress = Progress(on_map=shown.append)
+    for _ in range(1000):
+        progress.offer_map(make)
+        now[0] += 0.01
+    assert shown == ["map"] * len(made)
+    assert 3.0 <= min(b - a for a, b in pairwise(made)) < 3.2
+    assert 0.1 * len(made) < 0.05 * (now[0] - 100)

@@ -24,7 +24,7 @@ from ..losses.similarity import LocalCorrelation, mind_descriptor, mind_distance
 from ..maps import sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..maps.separable import along_axes
-from ..progress import Progress
+from ..progress import Progress, Step
 from ..spaces import VolumeGrid
 from . import bspline
 from .levels import FieldLevel, LevelImages
@@ -46,6 +46,10 @@ class FieldResult:
         displacement_13dhw = along_axes(coefficients, *matrices)
         lps_from_dhw = _tensor(self.box.direction[:, ::-1], coefficients.device)
         return array_from_tensor(torch.einsum("xc,cdhw->dhwx", lps_from_dhw, displacement_13dhw[0]))
+
+
+#: Called with what an optimization has found so far.
+Watch = Callable[[FieldResult], None]
 
 
 def axis_matrices(grid: VolumeGrid, box: VolumeGrid, spacing_mm: float) -> list[Tensor]:
@@ -193,6 +197,7 @@ def optimize_field(
     similarity: str = "lncc2",
     start_13dhw: Tensor | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> FieldResult:
     """Find the displacement that maximizes similarity and stays smooth.
 
@@ -200,13 +205,15 @@ def optimize_field(
         images, levels: one each per level, coarse to fine; a level's control spacing equals or halves the last one's.
         affine_lps: 4x4, moving_from_fixed. box: the part of fixed space the spline covers (voxel faces).
         start_13dhw: coefficients at the first level's spacing; None = zero.
+        progress: told of every step; ends the optimization where it is asked to stop here. watch: called with what is
+            found so far, after every step; it must not be kept.
     Raises OptimizationDiverged when a loss is not finite; Cancelled.
     """
 
     def loss_of(level_images: LevelImages, level: FieldLevel) -> LevelLoss:
         return LevelLoss(level_images, affine_lps, box, level, similarity)
 
-    return descend(images, levels, box, loss_of, start_13dhw=start_13dhw, progress=progress)
+    return descend(images, levels, box, loss_of, start_13dhw=start_13dhw, progress=progress, watch=watch)
 
 
 class OfCoefficients(Protocol):
@@ -225,6 +232,18 @@ class OfCoefficients(Protocol):
         ...
 
 
+def _irregularity(coefficients: Tensor, level: FieldLevel, loss_of: OfCoefficients, spacing_dhw) -> Tensor:
+    """What keeps a level's spline smooth and free of folds."""
+    found = coefficients.new_zeros(())
+    if level.bending:
+        found = found + level.bending * bspline.bending_energy(coefficients, spacing_dhw)
+    if level.diffusion:
+        found = found + level.diffusion * bspline.diffusion_energy(coefficients, spacing_dhw, loss_of.stiffness)
+    if level.fold:
+        found = found + level.fold * loss_of.folds(coefficients, spacing_dhw)
+    return found
+
+
 def descend(
     images: Iterable[LevelImages],
     levels: list[FieldLevel],
@@ -233,15 +252,19 @@ def descend(
     *,
     start_13dhw: Tensor | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> FieldResult:
     """Adam on the spline's coefficients, level by level; arguments and errors as of `optimize_field`.
 
     loss_for: the loss of one level, without its terms of smoothness.
     """
+    progress = progress or Progress()
     coefficients = start_coefficients(box, levels[0].spacing_mm) if start_13dhw is None else start_13dhw.clone()
     total_steps, done, losses = sum(level.steps for level in levels), 0, []
     spacing = levels[0].spacing_mm
-    for level_images, level in zip(images, levels, strict=True):
+    for number, (level_images, level) in enumerate(zip(images, levels, strict=True)):
+        if progress.stopping:
+            break
         coefficients = coefficients.to(level_images.fixed_11dhw.device)
         while spacing > level.spacing_mm * 1.01:
             coefficients = refined(coefficients, box, spacing)
@@ -258,13 +281,8 @@ def descend(
             for group in optimizer.param_groups:
                 group["lr"] = level.rate_mm * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / level.steps)))
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(coefficients)
-            if level.bending:
-                loss = loss + level.bending * bspline.bending_energy(coefficients, spacing_dhw)
-            if level.diffusion:
-                loss = loss + level.diffusion * bspline.diffusion_energy(coefficients, spacing_dhw, loss_of.stiffness)
-            if level.fold:
-                loss = loss + level.fold * loss_of.folds(coefficients, spacing_dhw)
+            unlike = loss_of(coefficients)
+            loss = unlike + _irregularity(coefficients, level, loss_of, spacing_dhw)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise OptimizationDiverged(
@@ -275,7 +293,10 @@ def descend(
             loss.backward()
             optimizer.step()
             done += 1
-            if progress is not None:
-                progress.update(done / total_steps, f"step {done} of {total_steps}")
+            progress.stepped(Step(done, total_steps, -float(unlike.detach()), number))
+            if watch is not None:
+                watch(FieldResult(coefficients.detach(), box, spacing, losses))
+            if progress.stopping:
+                break
         coefficients = coefficients.detach()
     return FieldResult(coefficients, box, spacing, losses)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..errors import OptimizationDiverged
 from ..losses.registry import similarity_named
 from ..models.functional import CHUNK_POINTS, FunctionalNetwork, FunctionalSettings, LatentCodes
-from ..progress import Progress
+from ..progress import Progress, Step
 from .patches import PatchImage, PatchSimilarity, first_order, simplex
 
 _GRADICON = 3.0
@@ -100,10 +100,12 @@ class FunctionalLoss:
         self.unlike = PatchSimilarity(similarity_named(similarity), dims, level.window, level.places, device)
         self.corners = simplex(dims).to(device)
 
-    def __call__(self, pair: FunctionalPair) -> Tensor:
+    def __call__(self, pair: FunctionalPair) -> tuple[Tensor, Tensor]:
+        """The loss, and its part that compares the images (mean of both directions, without gradient)."""
         forward, irregular = self._one_way(pair, self.fixed, self.moving, inverse=False)
         backward, also = self._one_way(pair, self.moving, self.fixed, inverse=True)
-        return forward + backward + self.weight * (irregular + also)
+        unlike = forward + backward
+        return unlike + self.weight * (irregular + also), unlike.detach() / 2
 
     def _one_way(self, pair: FunctionalPair, here: Side, there: Side, *, inverse: bool) -> tuple[Tensor, Tensor]:
         points = here.drawn(self.level.points, self.generator)
@@ -177,24 +179,29 @@ def optimize_functional(
     weights: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
+    watch: Callable[[], None] | None = None,
 ) -> list[float]:
     """Adam on a pair's codes, and on its networks' weights where asked to; changes the pair, returns the losses.
 
     Args:
         sides: (fixed, moving) of each level, coarse to fine. similarity: a name of `losses.registry`.
         smoothness: factor on the weight of GradICON. weights: of the networks too, not the codes alone.
+        progress: told of every step; ends the optimization where it is asked to stop here. watch: called after each.
     Raises OptimizationDiverged when a loss is not finite; Cancelled.
     """
+    progress = progress or Progress()
     generator = torch.Generator().manual_seed(seed)
     chosen = list(pair.parameters()) if weights else [pair.global_code, pair.local_codes]
     total, done, losses = sum(level.steps for level in levels), 0, []
     optimizer = torch.optim.Adam(chosen, lr=levels[0].rate)
-    for (fixed, moving), level in zip(sides, levels, strict=True):
+    for number, ((fixed, moving), level) in enumerate(zip(sides, levels, strict=True)):
+        if progress.stopping:
+            break
         loss_of = FunctionalLoss(fixed, moving, level, similarity, _GRADICON * smoothness, generator)
         for _ in range(level.steps):
             optimizer.param_groups[0]["lr"] = level.rate * _cosine(done / total)
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(pair)
+            loss, unlike = loss_of(pair)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise OptimizationDiverged(
@@ -205,6 +212,9 @@ def optimize_functional(
             loss.backward()
             optimizer.step()
             done += 1
-            if progress is not None:
-                progress.update(done / total, f"step {done} of {total}")
+            progress.stepped(Step(done, total, -float(unlike), number))
+            if watch is not None:
+                watch()
+            if progress.stopping:
+                break
     return losses

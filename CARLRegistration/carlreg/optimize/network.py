@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from ..errors import OptimizationDiverged
 from ..losses.paper import paper_loss
+from ..losses.registry import similarity_named
 from ..models.consistent import ConsistentNetwork
 from ..models.operators import Prediction
-from ..progress import Progress
+from ..progress import Progress, Step
 
 if TYPE_CHECKING:
     from ..models.registry import LoadedModel
@@ -32,6 +34,7 @@ def optimize_network(
     moving_mask_b1dhw: Tensor | None = None,
     fixed_mask_b1dhw: Tensor | None = None,
     seed: int = 0,
+    watch: Callable[[Prediction], None] | None = None,
 ) -> tuple[Prediction, Prediction]:
     """Adam on all weights with the training loss, then predict both directions.
 
@@ -40,7 +43,8 @@ def optimize_network(
     Args:
         moving_b1dhw, fixed_b1dhw: values 0..1, as for `predict_both`, on the network's device.
         similarity: a name of `losses.registry`. masks: see `paper_loss`. seed: of the regularizer's noise.
-        progress: told of every step; a cancel ends the optimization.
+        progress: told of every step; ends the optimization where it is asked to stop here. watch: called with the
+            map (moving_from_fixed) before each step.
     Returns: (moving_from_fixed, fixed_from_moving), without gradients.
     Raises: OptimizationDiverged when the loss is no longer finite; Cancelled.
     Source: CARL and GradICON, 50 steps at 2e-5. (Their code leaves the weights changed for the next pair.)
@@ -51,7 +55,10 @@ def optimize_network(
     generator = torch.Generator().manual_seed(seed)
     # GradICON says nothing where both maps are inverse to each other anyway.
     regularizer = "diffusion" if isinstance(network, ConsistentNetwork) else "gradicon"
+    equal = 0.0 if similarity_named(similarity).descriptors else 1.0  # the similarity where the dissimilarity is 0
     for step in range(steps):
+        if progress.stopping:
+            break
         with torch.enable_grad():
             forward, backward = network.predict_both(moving_b1dhw, fixed_b1dhw)
             loss = paper_loss(
@@ -73,6 +80,8 @@ def optimize_network(
             optimizer.zero_grad(set_to_none=True)
             loss.total.backward()
         optimizer.step()
-        progress.update((step + 1) / steps, f"step {step + 1} of {steps}, loss {loss.total.item():.4f}")
+        progress.stepped(Step(step + 1, steps, equal - float(loss.dissimilarity.detach()) / 2))
+        if watch is not None:
+            watch(forward)
     with torch.no_grad():
         return network.predict_both(moving_b1dhw, fixed_b1dhw)

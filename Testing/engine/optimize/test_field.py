@@ -108,6 +108,26 @@ def test_divergence_and_cancel_are_told():
         optimize_field([images], levels()[:1], np.eye(4), GRID, progress=progress)
 
 
+def test_stopped_it_keeps_the_map_that_was_shown_last():
+    """At a coarse level, and before the first step: the start."""
+    images, _ = pair()
+    progress, shown = Progress(), []
+
+    def watch(found):
+        shown.append(found.displacement_lps(GRID))
+        if len(shown) == 5:
+            progress.stop_here()
+
+    result = optimize_field([images] * 2, levels(8), np.eye(4), GRID, progress=progress, watch=watch)
+    assert len(result.losses) == len(shown) == 5 and result.spacing_mm == 16.0
+    assert np.array_equal(result.displacement_lps(GRID), shown[-1]) and np.abs(shown[-1] - shown[0]).max() > 0.5
+    assert [(step.done, step.total, step.level) for step in progress.steps] == [(n, 16, 0) for n in range(1, 6)]
+    assert progress.steps[-1].similarity > progress.steps[0].similarity
+    start = coefficients_from(lambda p: np.broadcast_to([1.0, -2.0, 3.0], p.shape), GRID, 16.0)
+    again = optimize_field([images] * 2, levels(8), np.eye(4), GRID, start_13dhw=start, progress=progress)
+    assert torch.equal(again.coefficients_13dhw, start) and again.losses == []
+
+
 def test_masked_voxels_do_not_pull():
     """Half of the moving image is replaced by another scene; a mask over it leaves the other half's result alone."""
     images, truth = pair()
