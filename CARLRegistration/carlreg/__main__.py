@@ -15,6 +15,8 @@ def run() -> NoReturn:
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a shell's job in the background
             signal.signal(number, _stop)
+    if hasattr(signal, "SIGUSR1"):  # "stop here", of which the system would make an end; the worker is told otherwise
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     _open_standard_files()
     from .cli.main import main
 

@@ -104,7 +104,9 @@ def add_control_options(parser: argparse.ArgumentParser) -> None:
     control = parser.add_argument_group("progress and cancel")
     control.add_argument("--progress", choices=("bar", "json", "none"), default="bar", help="(%(default)s)")
     control.add_argument(
-        "--control", choices=("stdin",), help="a line `cancel` on standard input, or its end, stops the run"
+        "--control",
+        choices=("stdin",),
+        help="a line `cancel` on standard input, or its end, stops the run; `stop` the optimization, with its result",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ..paths import given_path
 from ..progress import Progress, ProgressRecord
 from ..text_files import read_json_object, shown
 from .console import Display, quality_table
+from .live import MapFile, check_preview
 from .options import (
     add_control_options,
     add_frame_group_options,
@@ -54,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_ground_truth_options(parser)
     add_registration_options(parser)
     add_control_options(parser)
+    parser.add_argument(
+        "--preview", metavar="FILE", help="FILE (.h5) holds the map while it is optimized, renewed about every second"
+    )
 
 
 def check(args: argparse.Namespace):
@@ -63,6 +68,7 @@ def check(args: argparse.Namespace):
     for option in ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform"):
         require_existing(getattr(args, option), option)
     require_existing(settings.weights, "weights")
+    check_preview(args.preview)
     return check_out(args.out, args.overwrite)
 
 
@@ -71,7 +77,9 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     claim = claimed(args.out, args.overwrite)
     inputs = read_inputs(args, progress)
     load_libraries(progress)
-    quality = register_and_write(inputs, settings, claim, progress, report=args.report)
+    with MapFile(args.preview) if args.preview else nullcontext() as file:
+        progress.on_map = None if file is None else file.write
+        quality = register_and_write(inputs, settings, claim, progress, report=args.report)
     out = place_of(claim, args.out)
     progress.report(ProgressRecord("done", 1.0, 0.0, f"results in {out}"))
     display.result(f"{quality_table(quality)}\nresults in {out}")

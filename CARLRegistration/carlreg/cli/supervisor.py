@@ -1,6 +1,7 @@
 """The waiting half of the command line: starts the worker process, and stops it within two seconds when asked.
 
 A cancel comes as SIGINT, SIGTERM or SIGHUP, or over standard input (`--control stdin`: a line `cancel`, or its end).
+SIGUSR1 or a line `stop` asks an optimization to keep what it has; the worker goes on to its end.
 The worker is asked first; when it has not come out after a second (it may be importing a library or inside a long
 kernel, where no Python runs) it is killed, and what it had begun to write is removed.
 """
@@ -31,6 +32,8 @@ FAILED, BAD_INPUT, CANCELLED = 1, 2, 3
 # How a worker ends with FAILED: it has said why in one line, or it met something unexpected and shows its traceback.
 REPORTED, UNEXPECTED = 41, 42
 _TOLD = (BAD_INPUT, REPORTED, UNEXPECTED)
+#: Lines of standard input, of the command line and of the worker.
+CANCEL, STOP_HERE = b"cancel", b"stop"
 USER_STDERR = "CARLREG_STDERR"
 _CRASHES = [-getattr(signal, name, 0) for name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")]
 MEMORY_WORDS = (
@@ -70,6 +73,7 @@ class Supervisor:
 
     def __init__(self, listen_stdin: bool, to_the_end: bool = False) -> None:
         self._cancelled = threading.Event()
+        self._stop_here = threading.Event()
         self._asked_at = math.inf
         self._at_once = False
         self._listen_stdin = listen_stdin
@@ -81,6 +85,8 @@ class Supervisor:
             for number in _SIGNALS:
                 if signal.getsignal(number) != signal.SIG_IGN:
                     self._handlers[number] = signal.signal(number, lambda number, _: self._cancel(number))
+            if hasattr(signal, "SIGUSR1"):
+                self._handlers[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda *_: self._stop_here.set())
         if self._listen_stdin:
             threading.Thread(target=self._listen, name="carlreg-control", daemon=True).start()
         return self
@@ -119,16 +125,19 @@ class Supervisor:
 
     def _wait_for(self, worker: subprocess.Popen, grace_seconds: float) -> int:
         """The worker's exit code, negative when a signal ended it; stops it after a cancel."""
-        deadline = None
+        deadline, told = None, False
         while True:
             try:
                 code = worker.wait(timeout=0.05)
                 break
             except subprocess.TimeoutExpired:
                 pass
+            if self._stop_here.is_set() and not told:
+                told = True
+                _tell(worker, STOP_HERE)
             if self._cancelled.is_set() and deadline is None:
                 deadline = time.monotonic() + grace_seconds
-                _ask_to_stop(worker)
+                _tell(worker, CANCEL)
             if deadline is not None and (time.monotonic() > deadline or self._at_once):
                 worker.kill()
                 code = worker.wait()
@@ -147,7 +156,10 @@ class Supervisor:
                 block = b""
             pending += block
             *lines, pending = pending.split(b"\n")
-            if not block or any(line.strip() == b"cancel" for line in lines):
+            lines = [line.strip() for line in lines]
+            if STOP_HERE in lines:
+                self._stop_here.set()
+            if not block or CANCEL in lines:
                 self._cancel()
                 return
 
@@ -187,9 +199,9 @@ def _start_worker(arguments: Sequence[str], library_output, reading) -> subproce
             signal.signal(signal.SIGINT, before)
 
 
-def _ask_to_stop(worker: subprocess.Popen) -> None:
+def _tell(worker: subprocess.Popen, line: bytes) -> None:
     with contextlib.suppress(OSError):  # it is ending by itself
-        worker.stdin.write(b"cancel\n")  # type: ignore[union-attr]
+        worker.stdin.write(line + b"\n")  # type: ignore[union-attr]
         worker.stdin.flush()  # type: ignore[union-attr]
 
 

@@ -1,6 +1,7 @@
 """The computing half of the command line: `python -m carlreg.cli.worker ARGUMENTS`, started by the supervisor.
 
-Reads its standard input: a line `cancel` asks the run to stop; its end means that the supervisor is gone.
+Reads its standard input: a line `cancel` asks the run to stop, a line `stop` its optimization to keep what it has; its
+end means that the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from ..errors import CarlError, ResourceError
 from ..io.being_read import take_notes
 from ..progress import Progress
 from .console import Display, say, say_error
-from .supervisor import CANCELLED, FAILED, MEMORY_WORDS, REPORTED, UNEXPECTED, USER_STDERR, StopPolicy
+from .supervisor import (
+    CANCEL,
+    CANCELLED,
+    FAILED,
+    MEMORY_WORDS,
+    REPORTED,
+    STOP_HERE,
+    UNEXPECTED,
+    USER_STDERR,
+    StopPolicy,
+)
 
 _DISK_WORDS = ("no space left", "disk full", "file too large", "disk quota exceeded")
 
@@ -87,7 +98,7 @@ def resource_error(error: BaseException, policy: StopPolicy = StopPolicy()) -> R
 
 
 def listen(progress: Progress) -> None:
-    """Obey standard input from a thread: a line `cancel` cancels, its end ends this process."""
+    """Obey standard input from a thread: the lines `cancel` and `stop`; its end ends this process."""
 
     def read() -> None:
         pending = b""
@@ -101,9 +112,12 @@ def listen(progress: Progress) -> None:
                     abandon()
                 os._exit(CANCELLED)
             pending += block
-            if b"cancel" in pending:
-                progress.cancel()
-                pending = b""
+            *lines, pending = pending.split(b"\n")
+            for line in lines:
+                if line == CANCEL:
+                    progress.cancel()
+                elif line == STOP_HERE:
+                    progress.stop_here()
 
     threading.Thread(target=read, name="carlreg-cancel", daemon=True).start()
 

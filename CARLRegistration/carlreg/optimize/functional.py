@@ -135,7 +135,7 @@ def fit_functional(
 ) -> None:
     """Make a pair's maps what is known already, and its inverse; by squared distances at random points, no images.
 
-    wanted: n s points of the frame -> their displacement. Raises Cancelled.
+    wanted: n s points of the frame -> their displacement. Ends early where it is asked to stop here. Raises Cancelled.
     """
     optimizer = torch.optim.Adam(pair.parameters(), lr=_FIT_RATE)
     for step in range(steps):
@@ -148,6 +148,8 @@ def fit_functional(
         (forward.square().mean() + backward.square().mean()).backward()
         optimizer.step()
         if progress is not None:
+            if progress.stopping:
+                return
             progress.update(0.0, f"fitting what is known, step {step + 1} of {steps}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..physical.repair import smallest_determinants
 from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, check_sound
+from .live import LiveMap
 from .pair import PreparedPair
 from .predict import PointMap
 
@@ -79,8 +80,12 @@ def optimized_field(
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
+    live: LiveMap | None = None,
 ) -> FieldResult:
     """The displacement before the affine, as a spline over the fixed content."""
+    live = live or LiveMap(progress)
+    if progress.stopping:  # before the first step: the start itself, as without optimization
+        settings = replace(settings, io_steps=0)
     plan = planned(pair.fixed.content, residual, settings)
     return optimize_field(
         (level_images(pair.fixed, pair.moving, spacing, device) for spacing in plan.spacings),
@@ -90,6 +95,7 @@ def optimized_field(
         similarity=settings.similarity,
         start_13dhw=plan.start_13dhw,
         progress=progress,
+        watch=lambda found: live.offer(start.matrix, found.displacement_lps, found.box),
     )
 
 

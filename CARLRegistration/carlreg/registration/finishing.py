@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..physical import invert
-from ..progress import Progress
+from ..progress import Progress, Step
 from ..quality.judged import judged
 from ..quality.measure import measure
 from ..quality.metrics import uncertainty_metrics
@@ -59,6 +59,7 @@ def finish(
             bound_mm = result.uncertainty.on_grid(result.fixed.grid, "bound")
             known = uncertainty_metrics(bound_mm, measured.body) or _NOTHING_KNOWN
             measured.metrics["uncertainty"] = {**known, "meaning": result.uncertainty.meaning}
+    measured.metrics["optimization"] = optimization_of(result)
     for name in ("orientation", "pose"):  # what was looked for while registering
         measured.metrics[name] = result.info.get(name)
     measured.metrics["notes"] |= {name: result.info[name] for name in _OF_FOLDS if name in result.info}
@@ -75,3 +76,31 @@ def finish(
         inverse=inverse, inverse_report=inverse_report, measured=measured, bound_mm=bound_mm, quality=quality
     )
     return replace(result, timings=timings, finished=finished)
+
+
+def optimization_of(result: RegistrationResult) -> dict | None:
+    """What `quality.json` tells of instance optimization; None where none was asked for.
+
+    asked, done: steps. similarity: its name, and curve: its value before each step, larger is more alike. levels: steps
+    of each level, coarse to fine; figures of different levels are not comparable.
+    """
+    settings = result.settings
+    if not settings.steps:
+        return None
+    levels = [step.level for step in result.steps]
+    return {
+        "asked": settings.steps,
+        "done": len(levels),
+        "similarity": settings.similarity,
+        "curve": [step.similarity for step in result.steps],
+        "levels": [levels.count(level) for level in range(max(levels, default=-1) + 1)],
+    }
+
+
+def stop_note(steps: Sequence[Step], asked: int) -> list[str]:
+    """What to say where an optimization was stopped before its end."""
+    if len(steps) >= asked:
+        return []
+    if not steps:
+        return ["Instance optimization was stopped before its first step, as asked: this is the start alone."]
+    return [f"Instance optimization was stopped after {len(steps)} of {asked} steps, as asked: the map may be coarse."]

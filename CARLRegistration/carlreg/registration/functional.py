@@ -14,6 +14,7 @@ from ..losses.similarity import WindowMean
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..models.functional import FunctionalSettings
 from ..optimize.candidates import AffineCandidate
+from ..optimize.field import FieldResult
 from ..optimize.functional import (
     FunctionalLevel,
     FunctionalPair,
@@ -27,6 +28,8 @@ from ..optimize.patches import PatchImage
 from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine
+from .field import optimized_field
+from .live import LiveMap
 from .pair import PreparedPair
 from .predict import PointMap
 
@@ -90,8 +93,13 @@ def functional_field(
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
-) -> FunctionalResult:
-    """The displacement before the affine, as a function; what is known already is fitted first."""
+    live: LiveMap | None = None,
+) -> FunctionalResult | FieldResult:
+    """The displacement before the affine, as a function; what is known already is fitted first.
+
+    Stopped before the first step, it is the start itself, as a spline.
+    """
+    live = live or LiveMap(progress)
     box = pair.fixed.content
     frame = frame_from_lps(box)
     finest = finest_spacing(box)
@@ -111,13 +119,16 @@ def functional_field(
             return _tensor(residual(points) @ frame[:3, :3].T, device)
 
         fit_functional(maps, wanted, draw, steps=math.ceil(_FIT_SHARE * settings.steps), progress=progress)
+    if progress.stopping:
+        return optimized_field(start, residual, pair, settings, device, progress, live)
     half = float(box.extent_mm.max()) / 2
     counts = _split(settings.steps, [share for _, share in _LEVELS])
     levels = [
         FunctionalLevel(steps=steps, window=_WINDOW * factor * finest / half)
         for (factor, _), steps in zip(_LEVELS, counts, strict=True)
     ]
-    losses = optimize_functional(
+    found = FunctionalResult(maps, box, _DELIVERED * finest, [])
+    found.losses += optimize_functional(
         maps,
         _sides(pair, start.matrix, frame, [factor * finest for factor, _ in _LEVELS], device),
         levels,
@@ -125,9 +136,10 @@ def functional_field(
         smoothness=settings.smoothness,
         seed=settings.seed,
         progress=progress,
+        watch=lambda: live.offer(start.matrix, found.displacement_lps, box),
     )
     settle_inverse(maps, draw, steps=settings.steps)
-    return FunctionalResult(maps, box, _DELIVERED * finest, losses)
+    return found
 
 
 def _split(total: int, shares: list[float]) -> list[int]:

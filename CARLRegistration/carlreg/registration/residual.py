@@ -13,6 +13,7 @@ from ..io.itk_transform import map_points
 from ..maps import identity_map, sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..models.attention import fill_uncertain
+from ..models.operators import Prediction
 from ..models.predict import mapped_lps
 from ..models.registry import LoadedModel
 from ..optimize.affine import AffineProblem
@@ -23,8 +24,9 @@ from ..physical import PhysicalTransform
 from ..preprocess import PreparedVolume, prepare
 from ..progress import Progress
 from ..settings import RegistrationSettings
-from ..spaces import apply_affine
+from ..spaces import VolumeGrid, apply_affine
 from ..volumes import Volume
+from .live import LiveMap
 from .pair import PreparedPair
 from .predict import NetworkPrediction, PointMap, images_for
 from .starts import INITIAL
@@ -144,6 +146,7 @@ def network_residual(
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
+    live: LiveMap | None = None,
 ) -> PointMap:
     """The paper's instance optimization on the affinely aligned pair: its map is the residual."""
     aligned = sitk.Resample(
@@ -158,6 +161,16 @@ def network_residual(
     warped = PreparedVolume(warped.voxels_dhw, pair.fixed.grid, pair.fixed.content, warped.modality)
     aligned_pair = replace(pair, moving=warped, moving_view=warped_view)
     images = images_for(loaded, aligned_pair, settings.grid, device)
+    live = live or LiveMap(progress)
+
+    def watch(found: Prediction) -> None:
+        def displacement(grid: VolumeGrid) -> np.ndarray:
+            points = grid.centers().reshape(-1, 3)
+            with torch.no_grad():
+                return (mapped_lps(found.map, images, points) - points).reshape(*grid.shape_dhw, 3)
+
+        live.offer(start.matrix, displacement, pair.fixed.content)
+
     forward, _ = optimize_network(
         loaded,
         images.moving_b1dhw,
@@ -166,5 +179,6 @@ def network_residual(
         similarity=settings.similarity,
         progress=progress,
         seed=settings.seed,
+        watch=watch,
     )
     return lambda points: mapped_lps(forward.map, images, points) - points

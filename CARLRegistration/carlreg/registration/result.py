@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..physical import PhysicalTransform
-from ..progress import StageTiming
+from ..progress import StageTiming, Step
 from ..quality.measure import Measured
 from ..settings import RegistrationSettings
 from ..uncertainty import Uncertainty
@@ -38,6 +38,7 @@ class RegistrationResult:
     transform: fixed points to moving points. start: the candidate that won. info: what is needed to repeat the run.
     uncertainty: how far the map may be off, mm (see `uncertainty.Uncertainty`); None with the reason in
         `uncertainty_reason`.
+    steps: of instance optimization that were taken; fewer than the settings say where it was stopped.
     own_inverse: what the optimized map itself says of its inverse, see `physical.invert`; None where it says nothing.
     finished: inverse and quality; None until `finish` computes them.
     """
@@ -52,6 +53,7 @@ class RegistrationResult:
     warnings: list[str] = field(default_factory=list)
     info: dict = field(default_factory=dict)
     timings: list[StageTiming] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     uncertainty: Uncertainty | None = None
     uncertainty_reason: str | None = None
     own_inverse: Callable[[np.ndarray], np.ndarray] | None = None

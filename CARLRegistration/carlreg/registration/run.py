@@ -24,7 +24,9 @@ from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
 from .cutouts import found_starts
 from .field import check_field_spacing, delivered, optimized_field
+from .finishing import stop_note
 from .functional import FunctionalResult, functional_field
+from .live import LiveMap
 from .mirrored import orientation_of
 from .pair import as_volume, dicom_info, prepare_pair
 from .poses import rival_of
@@ -77,6 +79,7 @@ def register_pair(
     settings = as_its_network(settings or RegistrationSettings(), initial_transform)
     progress = progress or Progress()
     progress.weights = progress.weights or dict(STAGE_WEIGHTS)
+    earlier = len(progress.steps)
     device = machine.set_up(settings)
     require_comparable(fixed, moving)
     masks = [mask for mask in (fixed_mask, moving_mask) if isinstance(mask, Volume)]
@@ -122,27 +125,30 @@ def register_pair(
         orientation = orientation_of(start, problem, pair, settings, device, progress)
         del problem
     with progress.stage("optimize", f"instance optimization ({settings.io_method}, {settings.steps} steps)"):
-        if settings.io_method == "network" and settings.steps:
-            residual = network_residual(loaded, start, shown, settings, device, progress)
+        live = LiveMap(progress) if resized is None else LiveMap(progress, np.linalg.inv(resized.matrix))
+        if settings.io_method == "network" and settings.steps and not progress.stopping:
+            residual = network_residual(loaded, start, shown, settings, device, progress, live)
         own_inverse = None
         if settings.symmetric:
             transform, folds, control_mm = symmetric_transform(
-                start, residual, pair, order, fixed.grid, settings, device, progress
+                start, residual, pair, order, fixed.grid, settings, device, progress, live
             )
         else:
-            by_function = settings.io_method == "functional" and settings.steps > 0
+            by_function = settings.io_method == "functional" and settings.steps > 0 and not progress.stopping
             optimize = functional_field if by_function else optimized_field
-            found = optimize(start, residual, pair, settings, device, progress)
+            found = optimize(start, residual, pair, settings, device, progress, live)
             transform, folds = delivered(start.matrix, found, fixed.grid, settings.field_spacing_mm)
             control_mm = found.spacing_mm
             if isinstance(found, FunctionalResult):
                 own_inverse = found.inverse_displacement
+    steps = progress.steps[earlier:]
+    warnings += stop_note(steps, settings.steps) if progress.stopping else []
     pair = order.of_pair(pair)
     with progress.stage("uncertainty", "how far the map may be off"):
         answer = None if prediction is None else prediction.answer
         if answer is not None and order.exchanged:
             answer = answer.exchanged()
-        optimized = settings.steps > 0
+        optimized = bool(steps)
         uncertainty, reason = uncertainty_of(
             answer, loaded, transform, pair.fixed, pair.moving, fixed.grid, optimized=optimized
         )
@@ -182,6 +188,7 @@ def register_pair(
             **dicom_info(fixed, moving),
         },
         timings=list(progress.timings),
+        steps=steps,
         uncertainty=uncertainty,
         uncertainty_reason=reason,
         own_inverse=own_inverse,

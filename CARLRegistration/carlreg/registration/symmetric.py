@@ -8,6 +8,7 @@ inverse map.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +29,7 @@ from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine, fit_linear
 from ..volumes import Volume
 from .field import delivered_from, planned, working_grid
+from .live import LiveMap
 from .pair import PreparedPair
 from .predict import PointMap
 from .starts import INITIAL, lattice_points
@@ -98,13 +100,23 @@ def symmetric_transform(
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
+    live: LiveMap | None = None,
 ) -> tuple[PhysicalTransform, dict, float]:
     """The transform of the pair as it was given, what was done about folds, and the spline's control spacing (mm).
 
     start, residual, pair: in `order`. fixed_grid: of the volume that was given as fixed.
     """
-    space, spline = _optimized(start, residual, pair, settings, device, progress)
-    content = order.of_pair(pair).fixed.content
+    content, live = order.of_pair(pair).fixed.content, live or LiveMap(progress)
+
+    def watch(space: HalfwaySpace, found: FieldResult) -> None:
+        def displacement(grid: VolumeGrid) -> np.ndarray:
+            return displacement_on(grid, space, found, inverse=order.exchanged)
+
+        live.offer(order.of_matrix(start.matrix), displacement, content)
+
+    if progress.stopping:  # before the first step: the start itself, as without optimization
+        settings = replace(settings, io_steps=0)
+    space, spline = _optimized(start, residual, pair, settings, device, progress, watch)
     grid = working_grid(content, spline.spacing_mm, settings.field_spacing_mm)
     field_lps = displacement_on(grid, space, spline, inverse=order.exchanged)
     transform, folds = delivered_from(order.of_matrix(start.matrix), field_lps, grid, fixed_grid)
@@ -118,6 +130,7 @@ def _optimized(
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
+    watch: Callable[[HalfwaySpace, FieldResult], None],
 ) -> tuple[HalfwaySpace, FieldResult]:
     """Half-way space and the spline in it; see `field.optimized_field`."""
     fixed, moving = pair.fixed, pair.moving
@@ -139,5 +152,6 @@ def _optimized(
         loss_for,
         start_13dhw=plan.start_13dhw,
         progress=progress,
+        watch=lambda found: watch(space, found),
     )
     return space, spline
