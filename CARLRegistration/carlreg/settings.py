@@ -44,6 +44,8 @@ class RegistrationSettings:
     io_steps: instance optimization steps in all; None = the method's default, 0 = none.
     similarity: what instance optimization maximizes ('mind' for different contrasts).
     symmetric: whether exchanging fixed and moving must give the inverse map; the field is then optimized half-way.
+    landmarks_accuracy_mm: how exactly the landmarks that guide it were placed (standard deviation; 0 = the map passes
+        through them); None = a voxel of the coarser image.
     smoothness: factor on the default smoothness of the field (1 = default, larger = smoother).
     field_spacing_mm: spacing of the delivered displacement field; None = the working grid's.
     grid: largest edge of the network's grid in voxels. threads: CPU threads; None = PyTorch's choice.
@@ -60,6 +62,7 @@ class RegistrationSettings:
     io_steps: int | None = None
     similarity: str = "lncc2"
     symmetric: bool = False
+    landmarks_accuracy_mm: float | None = None
     smoothness: float = 1.0
     field_spacing_mm: float | None = None
     grid: int = 128
@@ -85,6 +88,8 @@ class RegistrationSettings:
                 f"symmetric: expected io method field, which is optimized half-way between both images; got "
                 f"{self.io_method}. Choose field, or 0 io steps."
             )
+        if self.landmarks_accuracy_mm is not None:
+            _number("landmarks accuracy", self.landmarks_accuracy_mm, 0, 1e9, " mm")
         _number("smoothness", self.smoothness, 0.01, 100.0)
         if self.field_spacing_mm is not None:
             _number("field spacing", self.field_spacing_mm, 1e-9, 1e9, " mm")  # what is apt, the fixed volume tells

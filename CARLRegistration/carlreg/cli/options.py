@@ -53,6 +53,11 @@ _OPTIMIZATION = (
         "exchanging FIXED and MOVING gives the inverse map; for studies over time",
         {"action": "store_true"},
     ),
+    SettingOption(
+        "landmarks_accuracy_mm",
+        "how exactly landmarks that guide it were placed; 0: the map passes through them (a voxel)",
+        {"type": float, "metavar": "MM"},
+    ),
     SettingOption("smoothness", "factor; larger is smoother ({:g})", {"type": float, "metavar": "X"}),
     SettingOption("field_spacing_mm", "spacing of the displacement field", {"type": float, "metavar": "MM"}),
 )

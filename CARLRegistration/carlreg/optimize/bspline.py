@@ -15,18 +15,24 @@ def control_count(extent_mm: float, spacing_mm: float) -> int:
     return math.ceil(extent_mm / spacing_mm - 1e-9) + 3
 
 
-def evaluation_matrix(positions_mm: Tensor, extent_mm: float, spacing_mm: float) -> Tensor:
-    """len(positions) x controls: B-spline weights at positions (mm from the box's first face).
+def weights_at(positions_mm: Tensor, extent_mm: float, spacing_mm: float) -> tuple[Tensor, Tensor]:
+    """n first controls (whole numbers) and n x 4 weights of them and the next three, float64, at positions.
 
-    Control j sits at (j - 1) * spacing. Positions outside the box take the value at its face.
+    positions_mm: n, from the box's first face. Control j sits at (j - 1) * spacing. Positions outside the box take the
+    value at its face.
     """
     count = control_count(extent_mm, spacing_mm)
     t = positions_mm.to(torch.float64).clamp(0, extent_mm) / spacing_mm
     cell = t.floor().clamp_max(count - 4)
     f = t - cell
-    weights = cubic_bspline(torch.stack([1 + f, f, 1 - f, 2 - f], dim=1))
-    matrix = torch.zeros(len(t), count, dtype=torch.float64)
-    matrix.scatter_(1, cell.long()[:, None] + torch.arange(4), weights)
+    return cell.long(), cubic_bspline(torch.stack([1 + f, f, 1 - f, 2 - f], dim=1))
+
+
+def evaluation_matrix(positions_mm: Tensor, extent_mm: float, spacing_mm: float) -> Tensor:
+    """len(positions) x controls: B-spline weights at positions; see `weights_at`."""
+    first, weights = weights_at(positions_mm, extent_mm, spacing_mm)
+    matrix = torch.zeros(len(first), control_count(extent_mm, spacing_mm), dtype=torch.float64)
+    matrix.scatter_(1, first[:, None] + torch.arange(4), weights)
     return matrix.float()
 
 

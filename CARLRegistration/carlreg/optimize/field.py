@@ -128,6 +128,7 @@ class LevelLoss:
         device = images.fixed_11dhw.device
         self._calls = 0
         self.stiffness: Tensor | None = None
+        self.beside: list[Callable[[Tensor], Tensor]] = []
         self.voxel_mm = float(fixed.spacing.min())
         self._weight = torch.zeros(0)  # found at the first call
         self.matrices = [m.to(device) for m in axis_matrices(fixed, box, level.spacing_mm)]
@@ -147,6 +148,11 @@ class LevelLoss:
         """1 x 3 x D x H x W moving normalized coordinates of the fixed level grid's voxels."""
         in_normalized = torch.einsum("uc,bcdhw->budhw", self.normalized_from_mm, coefficients_13dhw)
         return self.base_map + along_axes(in_normalized, *self.matrices)
+
+    def displace(self, displacement_13dhw: Tensor) -> None:
+        """Begin with a displacement on the fixed level grid that the spline adds to; mm along the box's d, h, w."""
+        shift = torch.einsum("uc,bcdhw->budhw", self.normalized_from_mm, displacement_13dhw.to(self.base_map.device))
+        self.base_map = self.base_map + shift
 
     def weight(self, map_13dhw: Tensor) -> Tensor:
         """1 where both images have data, times both given weights."""
@@ -171,6 +177,10 @@ class LevelLoss:
         if self.similarity.descriptors:
             return mind_distance(sample(self.moving_descriptor, map_13dhw), self.fixed_descriptor, weight)
         return self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight, weight)
+
+
+def _itself(coefficients_13dhw: Tensor) -> Tensor:
+    return coefficients_13dhw
 
 
 def _tensor(matrix: np.ndarray, device) -> Tensor:
@@ -219,11 +229,12 @@ def optimize_field(
 class OfCoefficients(Protocol):
     """What `descend` minimizes on one level: a similarity as a function of the spline's coefficients (1 3 d h w, mm).
 
-    voxel_mm: smallest voxel edge of the level. stiffness: see `LevelLoss`.
+    voxel_mm: smallest voxel edge of the level. stiffness: see `LevelLoss`. beside: further terms of the coefficients.
     """
 
     voxel_mm: float
     stiffness: Tensor | None
+    beside: list[Callable[[Tensor], Tensor]]
 
     def __call__(self, coefficients_13dhw: Tensor) -> Tensor: ...
 
@@ -251,12 +262,14 @@ def descend(
     loss_for: Callable[[LevelImages, FieldLevel], OfCoefficients],
     *,
     start_13dhw: Tensor | None = None,
+    whole_for: Callable[[FieldLevel], Callable[[Tensor], Tensor]] | None = None,
     progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> FieldResult:
     """Adam on the spline's coefficients, level by level; arguments and errors as of `optimize_field`.
 
     loss_for: the loss of one level, without its terms of smoothness.
+    whole_for: where coefficients of a change are optimized, those of all that loss and smoothness are about.
     """
     progress = progress or Progress()
     coefficients = start_coefficients(box, levels[0].spacing_mm) if start_13dhw is None else start_13dhw.clone()
@@ -272,6 +285,7 @@ def descend(
         if level.steps == 0:
             continue
         loss_of = loss_for(level_images, level)
+        whole_of = _itself if whole_for is None else whole_for(level)
         coefficients = coefficients.detach().requires_grad_()
         # Gradients are per mm, and so is what keeps Adam's steps finite: the same for a body at any size.
         tiny = _TINY_GRADIENT / loss_of.voxel_mm
@@ -281,8 +295,11 @@ def descend(
             for group in optimizer.param_groups:
                 group["lr"] = level.rate_mm * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / level.steps)))
             optimizer.zero_grad(set_to_none=True)
-            unlike = loss_of(coefficients)
-            loss = unlike + _irregularity(coefficients, level, loss_of, spacing_dhw)
+            whole = whole_of(coefficients)
+            unlike = loss_of(whole)
+            loss = unlike + _irregularity(whole, level, loss_of, spacing_dhw)
+            for term in loss_of.beside:
+                loss = loss + term(whole)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise OptimizationDiverged(

@@ -149,6 +149,7 @@ class HalfwayLoss:
         device = images.fixed_11dhw.device
         self.voxel_mm = float(lattice.spacing.min())
         self.stiffness: Tensor | None = None
+        self.beside: list[Callable[[Tensor], Tensor]] = []
         self._calls = 0
         self._weight = torch.zeros(0)  # found at the first call
         self.matrices = [m.to(device) for m in axis_matrices(lattice, box, level.spacing_mm)]
@@ -182,6 +183,13 @@ class HalfwayLoss:
         displacement = along_axes(coefficients_13dhw, *self.matrices)
         return [
             base + torch.einsum("uc,bcdhw->budhw", matrix, displacement)
+            for base, matrix in zip(self.base_maps, self.normalized_from_mm, strict=True)
+        ]
+
+    def displace(self, displacement_13dhw: Tensor) -> None:
+        """Begin with a displacement on the lattice that the spline adds to; mm along the box's d, h, w."""
+        self.base_maps = [
+            base + torch.einsum("uc,bcdhw->budhw", matrix, displacement_13dhw.to(base.device))
             for base, matrix in zip(self.base_maps, self.normalized_from_mm, strict=True)
         ]
 

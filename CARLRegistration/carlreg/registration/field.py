@@ -12,13 +12,15 @@ from torch import Tensor
 
 from ..errors import InputError, OptimizationDiverged
 from ..optimize.candidates import AffineCandidate
-from ..optimize.field import FieldResult, coefficients_from, optimize_field
-from ..optimize.levels import FieldLevel, finest_spacing, level_images, level_spacings, schedule
+from ..optimize.field import FieldResult, LevelLoss, coefficients_from, descend
+from ..optimize.levels import FieldLevel, LevelImages, finest_spacing, level_images, level_spacings, schedule
+from ..optimize.onward import informed
 from ..physical import PhysicalTransform, repair_folds, to_fixed_grid
 from ..physical.repair import smallest_determinants
 from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, check_sound
+from .landmarks import Landmarks
 from .live import LiveMap
 from .pair import PreparedPair
 from .predict import PointMap
@@ -81,18 +83,24 @@ def optimized_field(
     device: torch.device,
     progress: Progress,
     live: LiveMap | None = None,
+    landmarks: Landmarks | None = None,
 ) -> FieldResult:
     """The displacement before the affine, as a spline over the fixed content."""
     live = live or LiveMap(progress)
     if progress.stopping:  # before the first step: the start itself, as without optimization
         settings = replace(settings, io_steps=0)
-    plan = planned(pair.fixed.content, residual, settings)
-    return optimize_field(
+    box = pair.fixed.content
+    plan = planned(box, residual, settings)
+
+    def loss_for(images: LevelImages, level: FieldLevel) -> LevelLoss:
+        return LevelLoss(images, start.matrix, box, level, settings.similarity)
+
+    guide = None if landmarks is None else landmarks.guide(start.matrix)
+    return descend(
         (level_images(pair.fixed, pair.moving, spacing, device) for spacing in plan.spacings),
         plan.levels,
-        start.matrix,
-        pair.fixed.content,
-        similarity=settings.similarity,
+        box,
+        informed(loss_for, lambda images, _: images.fixed_grid, box, guide=guide),
         start_13dhw=plan.start_13dhw,
         progress=progress,
         watch=lambda found: live.offer(start.matrix, found.displacement_lps, found.box),

@@ -26,6 +26,7 @@ from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine
 from ..volumes import Volume
+from .landmarks import Landmarks, tolerance_mm
 from .live import LiveMap
 from .pair import PreparedPair
 from .predict import NetworkPrediction, PointMap, images_for
@@ -43,12 +44,17 @@ def residual_of(
     initial_transform: sitk.Transform | None,
     problem: AffineProblem,
     pair: PreparedPair,
+    landmarks: Landmarks | None = None,
 ) -> tuple[PointMap | None, str]:
     """What is known beyond the start's affine: n x 3 fixed points -> displacement in LPS mm, and where from.
 
     The network's own map, what it makes of the affine, or nothing: whichever aligns best. (None, "affine") = nothing.
+    Not what landmarks contradict.
     """
     maps = _known_maps(start, prediction, initial_transform)
+    if landmarks is not None:
+        most = tolerance_mm(landmarks, pair.fixed.content)
+        maps = {name: mapping for name, mapping in maps.items() if landmarks.rms_mm(mapping) <= most}
     scores = {name: problem.score_map(mapping).score for name, mapping in maps.items()}
     for name, score in scores.items():
         log.info("map %s: score %.3f (affine %.3f)", name, score, start.score)

@@ -26,6 +26,7 @@ from .cutouts import found_starts
 from .field import check_field_spacing, delivered, optimized_field
 from .finishing import stop_note
 from .functional import FunctionalResult, functional_field
+from .landmarks import Landmarks, agreeing, checked_landmarks, kept_by, reached, with_landmarks
 from .live import LiveMap
 from .mirrored import orientation_of
 from .pair import as_volume, dicom_info, prepare_pair
@@ -67,6 +68,7 @@ def register_pair(
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
     initial_transform: sitk.Transform | None = None,
+    landmarks_guide: tuple[np.ndarray, np.ndarray] | Landmarks | None = None,
     progress: Progress | None = None,
 ) -> RegistrationResult:
     """Find the map that takes points of the fixed image to their counterparts in the moving image.
@@ -74,6 +76,8 @@ def register_pair(
     Args:
         fixed, moving: checked volumes on unrelated grids. masks: on their volume's grid; limit what counts.
         initial_transform: fixed points to moving points, LPS mm; one more candidate start.
+        landmarks_guide: fixed points and their places in the moving image, n x 3 each, LPS mm: what the map is to reach
+            within `settings.landmarks_accuracy_mm`.
     Raises: InputError and its kinds for what cannot be used; OptimizationDiverged; Cancelled.
     """
     settings = as_its_network(settings or RegistrationSettings(), initial_transform)
@@ -87,6 +91,7 @@ def register_pair(
     machine.require_memory_for(fixed, moving, settings)
     check_field_spacing(settings.field_spacing_mm, fixed.grid)
     check_initial(initial_transform, fixed.grid)
+    guide = checked_landmarks(landmarks_guide, fixed.grid, moving.grid, settings)
     order = order_of(fixed, moving, settings)
     if settings.symmetric and initial_transform is not None:
         initial_transform = affine_to_sitk(order.of_matrix(linear_initial(initial_transform, fixed.grid)))
@@ -97,19 +102,23 @@ def register_pair(
         kinds = pair.fixed.modality, pair.moving.modality
         progress.update(0.9, "intensities: fixed {}, moving {}".format(*(kind.upper() for kind in kinds)))
     warnings += pair.modality_warnings(settings.similarity)
-    pair = order.of_pair(pair)
+    pair, guide = order.of_pair(pair), order.of_landmarks(guide)
     with progress.stage("predict", f"{settings.model}: both directions"):
         prediction = predict(loaded, pair, settings.grid, device)
     with progress.stage("starts", "scoring candidate starts"):
         candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
+        candidates = with_landmarks(candidates, guide, pair.fixed.content)
         part, starts = found_starts(pair, candidates, settings, device, progress)
         resized = None if settings.symmetric else size_of(pair, part, starts, settings, device, progress)
         if resized is not None:
             # From here to the end with the moving volume as large as the fixed one.
             pair, initial_transform = resized.of_pair(pair), resized.of_transform(initial_transform)
+            guide = resized.of_landmarks(guide)
             prediction = predict(loaded, pair, settings.grid, device)
             candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
+            candidates = with_landmarks(candidates, guide, pair.fixed.content)
             part, starts = found_starts(pair, candidates, settings, device, progress)
+        starts = agreeing(starts, guide, pair.fixed.content)
         shown = pair  # to the network
         if part is not None:
             pair, shown = part.pair, part.likewise(starts[0].matrix)
@@ -120,8 +129,9 @@ def register_pair(
             start = replace(starts[0], score=problem.score(starts[0].matrix).score)
         else:
             start = refined_winner(starts, problem, settings, progress)
+        start = kept_by(guide, start, starts, pair.fixed.content)
         pose = rival_of(start, starts, pair.fixed.content) if settings.robustness == "rotation" else None
-        residual, deformation_start = residual_of(start, prediction, initial_transform, problem, pair)
+        residual, deformation_start = residual_of(start, prediction, initial_transform, problem, pair, guide)
         orientation = orientation_of(start, problem, pair, settings, device, progress)
         del problem
     with progress.stage("optimize", f"instance optimization ({settings.io_method}, {settings.steps} steps)"):
@@ -131,23 +141,26 @@ def register_pair(
         own_inverse = None
         if settings.symmetric:
             transform, folds, control_mm = symmetric_transform(
-                start, residual, pair, order, fixed.grid, settings, device, progress, live
+                start, residual, pair, order, fixed.grid, settings, device, progress, live, guide
             )
         else:
-            by_function = settings.io_method == "functional" and settings.steps > 0 and not progress.stopping
-            optimize = functional_field if by_function else optimized_field
-            found = optimize(start, residual, pair, settings, device, progress, live)
+            if settings.io_method == "functional" and settings.steps and not progress.stopping:
+                found = functional_field(start, residual, pair, settings, device, progress, live)
+            else:
+                found = optimized_field(start, residual, pair, settings, device, progress, live, guide)
             transform, folds = delivered(start.matrix, found, fixed.grid, settings.field_spacing_mm)
             control_mm = found.spacing_mm
             if isinstance(found, FunctionalResult):
                 own_inverse = found.inverse_displacement
+        transform, about_guide, notes = reached(
+            transform, order.of_landmarks(guide), order.of_matrix(start.matrix), float(fixed.grid.spacing.min())
+        )
+        warnings += notes
     steps = progress.steps[earlier:]
     warnings += stop_note(steps, settings.steps) if progress.stopping else []
     pair = order.of_pair(pair)
     with progress.stage("uncertainty", "how far the map may be off"):
-        answer = None if prediction is None else prediction.answer
-        if answer is not None and order.exchanged:
-            answer = answer.exchanged()
+        answer = order.of_answer(None if prediction is None else prediction.answer)
         optimized = bool(steps)
         uncertainty, reason = uncertainty_of(
             answer, loaded, transform, pair.fixed, pair.moving, fixed.grid, optimized=optimized
@@ -182,6 +195,7 @@ def register_pair(
             "deformation_start": deformation_start,
             "control_spacing_mm": control_mm,
             **folds,
+            **about_guide,
             "orientation": orientation,
             "pose": pose,
             **({} if resized is None else {"moving_resized_by": resized.factors.tolist()}),

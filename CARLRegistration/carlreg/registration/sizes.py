@@ -27,6 +27,7 @@ from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid
 from ..volumes import Volume
 from .cutouts import CutOut, content_mm3
+from .landmarks import Landmarks
 from .pair import PreparedPair
 from .starts import ROTATION_SIZE, ROTATIONS, search_image
 
@@ -96,6 +97,9 @@ class Resized:
 
     def of_pair(self, pair: PreparedPair) -> PreparedPair:
         return replace(pair, moving=self.of_prepared(pair.moving), moving_view=self.of_volume(pair.moving_view))
+
+    def of_landmarks(self, landmarks: Landmarks | None) -> Landmarks | None:
+        return None if landmarks is None else landmarks.of_moving(self.matrix)
 
     def of_transform(self, transform: sitk.Transform | None) -> sitk.Transform | None:
         """A map to the moving volume as one to the resized volume."""

@@ -22,13 +22,16 @@ from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, descend
 from ..optimize.halfway import HalfwayLoss, HalfwaySpace, displacement_on, halfway_box, halfway_displacement
 from ..optimize.levels import FieldLevel, LevelImages, level_images
+from ..optimize.onward import informed
 from ..physical import PhysicalTransform
 from ..preprocess.prepare import level_grid
 from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine, fit_linear
+from ..uncertainty import NetworkAnswer
 from ..volumes import Volume
 from .field import delivered_from, planned, working_grid
+from .landmarks import Landmarks
 from .live import LiveMap
 from .pair import PreparedPair
 from .predict import PointMap
@@ -69,6 +72,13 @@ class Order:
     def of_pair(self, pair: PreparedPair) -> PreparedPair:
         return pair.exchanged() if self.exchanged else pair
 
+    def of_landmarks(self, landmarks: Landmarks | None) -> Landmarks | None:
+        return landmarks.exchanged() if landmarks is not None and self.exchanged else landmarks
+
+    def of_answer(self, answer: NetworkAnswer | None) -> NetworkAnswer | None:
+        """The network's answer to the pair as it was given; the order in which it was asked goes in."""
+        return answer.exchanged() if answer is not None and self.exchanged else answer
+
     def of_matrix(self, matrix: np.ndarray) -> np.ndarray:
         return np.linalg.inv(matrix) if self.exchanged else matrix
 
@@ -101,10 +111,11 @@ def symmetric_transform(
     device: torch.device,
     progress: Progress,
     live: LiveMap | None = None,
+    landmarks: Landmarks | None = None,
 ) -> tuple[PhysicalTransform, dict, float]:
     """The transform of the pair as it was given, what was done about folds, and the spline's control spacing (mm).
 
-    start, residual, pair: in `order`. fixed_grid: of the volume that was given as fixed.
+    start, residual, pair, landmarks: in `order`. fixed_grid: of the volume that was given as fixed.
     """
     content, live = order.of_pair(pair).fixed.content, live or LiveMap(progress)
 
@@ -116,7 +127,7 @@ def symmetric_transform(
 
     if progress.stopping:  # before the first step: the start itself, as without optimization
         settings = replace(settings, io_steps=0)
-    space, spline = _optimized(start, residual, pair, settings, device, progress, watch)
+    space, spline = _optimized(start, residual, pair, settings, device, progress, watch, landmarks)
     grid = working_grid(content, spline.spacing_mm, settings.field_spacing_mm)
     field_lps = displacement_on(grid, space, spline, inverse=order.exchanged)
     transform, folds = delivered_from(order.of_matrix(start.matrix), field_lps, grid, fixed_grid)
@@ -131,6 +142,7 @@ def _optimized(
     device: torch.device,
     progress: Progress,
     watch: Callable[[HalfwaySpace, FieldResult], None],
+    landmarks: Landmarks | None,
 ) -> tuple[HalfwaySpace, FieldResult]:
     """Half-way space and the spline in it; see `field.optimized_field`."""
     fixed, moving = pair.fixed, pair.moving
@@ -145,11 +157,12 @@ def _optimized(
     def loss_for(images: LevelImages, level: FieldLevel) -> HalfwayLoss:
         return HalfwayLoss(images, lattices[level.spacing_mm], space, box, level, settings.similarity)
 
+    guide = None if landmarks is None else landmarks.halfway_guide(space)
     spline = descend(
         (level_images(fixed, moving, spacing, device, fixed_margin=True) for spacing in plan.spacings),
         plan.levels,
         box,
-        loss_for,
+        informed(loss_for, lambda _, level: lattices[level.spacing_mm], box, guide=guide),
         start_13dhw=plan.start_13dhw,
         progress=progress,
         watch=lambda found: watch(space, found),
