@@ -115,6 +115,20 @@ def add_control_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_guide_options(parser: argparse.ArgumentParser) -> None:
+    """What users know of the map, to register by."""
+    group = parser.add_argument_group("to guide it by")
+    group.add_argument(
+        "--landmarks-guide",
+        metavar="CSV",
+        help="corresponding points: columns fixed_x,fixed_y,fixed_z,moving_x,... in LPS mm; name, on may be there",
+    )
+    for side in ("fixed", "moving"):
+        group.add_argument(
+            f"--{side}-landmarks-guide", metavar="FILE", help=f"instead: the {side} ones alone, .mrk.json, .fcsv or CSV"
+        )
+
+
 def add_ground_truth_options(parser: argparse.ArgumentParser) -> None:
     """What lets the result be judged: labels and landmarks."""
     group = parser.add_argument_group("to judge the result by (not used to register)")

@@ -20,6 +20,7 @@ from .options import (
     add_control_options,
     add_frame_group_options,
     add_ground_truth_options,
+    add_guide_options,
     add_registration_options,
     settings_from,
 )
@@ -49,10 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="tried as start, linear or not: any file that `carlreg convert` reads, fixed to moving points",
     )
-    parser.add_argument("--initial-convention", choices=tuple(CONVENTIONS), help="where its file does not tell it")
+    parser.add_argument(
+        "--continue",
+        dest="continue_from",
+        metavar="RESULT",
+        help="go on from a former result's folder, or any such file, by --io-steps steps: nothing is searched for",
+    )
+    parser.add_argument("--initial-convention", choices=tuple(CONVENTIONS), help="of either, where its file does not tell it")
     parser.add_argument(
         "--initial-direction", choices=DIRECTIONS, default="forward", help="inverse: it maps moving to fixed points"
     )
+    add_guide_options(parser)
     add_ground_truth_options(parser)
     add_registration_options(parser)
     add_control_options(parser)
@@ -65,6 +73,14 @@ def check(args: argparse.Namespace):
     """Refuse what can be refused at once, before any library is loaded; returns the clean-up of a broken run."""
     settings = settings_from(args)
     check_ground_truth(args)
+    check_guide(args)
+    if args.initial_transform is not None and args.continue_from is not None:
+        raise InputError(
+            "continue: expected it alone, or --initial-transform alone; got both. A start that is only tried is "
+            "--initial-transform."
+        )
+    if args.continue_from is not None:
+        require_existing(continued_file(args.continue_from), "continue")
     for option in ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform"):
         require_existing(getattr(args, option), option)
     require_existing(settings.weights, "weights")
@@ -123,6 +139,28 @@ def check_ground_truth(args: argparse.Namespace) -> None:
         require_existing(getattr(args, option), option)
 
 
+def check_guide(args: argparse.Namespace) -> None:
+    one_list = (args.fixed_landmarks_guide is None) != (args.moving_landmarks_guide is None)
+    if one_list or (args.landmarks_guide is not None and args.fixed_landmarks_guide is not None):
+        raise InputError(
+            "landmarks guide: expected --landmarks-guide with a table of pairs, or both --fixed-landmarks-guide and "
+            "--moving-landmarks-guide; got others."
+        )
+    for option in ("landmarks_guide", "fixed_landmarks_guide", "moving_landmarks_guide"):
+        require_existing(getattr(args, option), option)
+
+
+def read_landmarks_guide(args: argparse.Namespace):
+    """The points that guide a run; None for none."""
+    from ..io.guide_points import read_guide
+
+    table = getattr(args, "landmarks_guide", None)
+    fixed, moving = (getattr(args, f"{side}_landmarks_guide", None) for side in ("fixed", "moving"))
+    if table is None and fixed is None:
+        return None
+    return read_guide(table) if fixed is None else read_guide(fixed, moving)
+
+
 def check_out(out: str, overwrite: bool):
     """Refuse an output folder that may not be written; returns the clean-up of what a broken run leaves there."""
     folder = check_folder(out, overwrite)
@@ -147,20 +185,8 @@ def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     for side in ("fixed", "moving"):
         mask = getattr(args, f"{side}_mask", None)
         inputs[f"{side}_mask"] = read(f"{side} mask", volumes.read_mask, mask, inputs[side])
-    initial = getattr(args, "initial_transform", None)
-    inputs["initial_transform"] = None
-    if initial is not None:
-        load_libraries(progress)
-        from .. import formats
-
-        inputs["initial_transform"] = formats.read(
-            initial,
-            convention=getattr(args, "initial_convention", None),
-            direction=getattr(args, "initial_direction", "forward"),
-            fixed=inputs["fixed"].grid,
-            moving=inputs["moving"].grid,
-            name="initial transform",
-        ).transform
+    inputs["initial_transform"], inputs["continue_from"] = read_given_maps(args, inputs, progress)
+    inputs["landmarks_guide"] = read_landmarks_guide(args)
     labels = [
         read(f"{side} labels", volumes.read_labels, getattr(args, f"{side}_labels"), inputs[side])
         for side in ("fixed", "moving")
@@ -169,6 +195,37 @@ def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     inputs["label_names"] = read_label_names(args.label_names)
     inputs["landmarks"] = read("landmarks", volumes.read_landmarks, args.landmarks)
     return inputs
+
+
+def continued_file(path: str) -> str:
+    """The transform of a result folder, or the file itself."""
+    folder = given_path(path, "continue")
+    return str(folder / "transform.h5") if folder.is_dir() else path
+
+
+def read_given_maps(args: argparse.Namespace, inputs: dict[str, Any], progress: Progress) -> list:
+    """The initial transform and the one to go on from, as SimpleITK transforms; None for none."""
+    continued = getattr(args, "continue_from", None)
+    given = {
+        "initial transform": getattr(args, "initial_transform", None),
+        "continue": None if continued is None else continued_file(continued),
+    }
+    if any(path is not None for path in given.values()):
+        load_libraries(progress)
+
+    def transform(name: str, path: str):
+        from .. import formats
+
+        return formats.read(
+            path,
+            convention=getattr(args, "initial_convention", None),
+            direction=getattr(args, "initial_direction", "forward"),
+            fixed=inputs["fixed"].grid,
+            moving=inputs["moving"].grid,
+            name=name,
+        ).transform
+
+    return [None if path is None else transform(name, path) for name, path in given.items()]
 
 
 def read_label_names(path: str | None) -> dict[int, str]:
@@ -208,6 +265,8 @@ def register_and_write(
         fixed_mask=inputs.get("fixed_mask"),
         moving_mask=inputs.get("moving_mask"),
         initial_transform=inputs.get("initial_transform"),
+        continue_from=inputs.get("continue_from"),
+        landmarks_guide=inputs.get("landmarks_guide"),
         progress=progress,
     )
     try:

@@ -34,8 +34,37 @@ def read_landmarks(path: str | os.PathLike, name: str = "landmarks") -> tuple[np
     Raises InputError for anything else.
     """
     file = existing_path(path, name)
-    points = _read_table(file, f"{name} ({file.name})", PAIR_COLUMNS, "pair of points").points
+    points = read_table(file, f"{name} ({file.name})", PAIR_COLUMNS, "pair of points").points
     return points[:, :3], points[:, 3:]
+
+
+def read_point_list(file: Path, label: str) -> tuple[np.ndarray, list[str]]:
+    """n x 3 points (LPS mm) of a markups file, a fiducial list or a CSV file with x, y, z; and their names ("" = none).
+
+    label: for messages. Raises InputError for a file that holds no points.
+    """
+    name, found = file.name.lower(), [np.zeros((0, 3))]
+
+    def kept(points: np.ndarray) -> np.ndarray:
+        found.append(points)
+        return points
+
+    names: list[str] = []
+    if name.endswith(".mrk.json"):
+        for entry in json.loads(_markups(file, kept))["markups"]:
+            names += [str(point.get("label", "")) for point in _placed(entry, file)]
+    elif name.endswith(".fcsv"):
+        rows = [line.split(",") for line in _fiducials(file, kept).splitlines() if line and not line.startswith("#")]
+        names = [row[11].strip() if len(row) > 11 else "" for row in rows]
+    else:
+        table = read_table(file, f"{label} ({file.name})", COLUMNS, "point")
+        kept(table.points)
+        columns = [column for column in ("name", "label") if column in table.header]
+        names = [row[table.header.index(columns[0])].strip() if columns else "" for row in table.rows]
+    points = np.concatenate(found)
+    if not len(points):
+        raise InputError(f"{label} ({file.name}): expected at least one point, got none.")
+    return points, names
 
 
 def map_points_file(file: Path, mapping: Mapping) -> str:
@@ -77,14 +106,14 @@ def _mapped(mapping: Mapping, points: list[list[float]], signs: np.ndarray) -> n
     return mapping(np.array(points, dtype=np.float64) * signs) * signs
 
 
-class _Table:
+class PointTable:
     """A CSV file: the header's words, the rows' words, what separates them, and some columns' numbers."""
 
     def __init__(self, header: list[str], rows: list[list[str]], separator: str, points: np.ndarray) -> None:
         self.header, self.rows, self.separator, self.points = header, rows, separator, points
 
 
-def _read_table(file: Path, label: str, columns: Sequence[str], what: str) -> _Table:
+def read_table(file: Path, label: str, columns: Sequence[str], what: str) -> PointTable:
     """A CSV file with the numbers in some columns (rows x columns). what: of a row, for messages."""
     text = read_text(file, label, "a CSV text file", _MOST_BYTES)
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -120,11 +149,11 @@ def _read_table(file: Path, label: str, columns: Sequence[str], what: str) -> _T
     for line, words in rows:
         words += [""] * (len(header) - len(words))
         numbers.append(_numbers([words[place] for place in places], f"{label}, line {line}"))
-    return _Table(header, [words for _, words in rows], separator, np.array(numbers, dtype=np.float64))
+    return PointTable(header, [words for _, words in rows], separator, np.array(numbers, dtype=np.float64))
 
 
 def _table(file: Path, mapping: Mapping) -> str:
-    table = _read_table(file, file.name, COLUMNS, "point")
+    table = read_table(file, file.name, COLUMNS, "point")
     out = io.StringIO()
     writer = csv.writer(out, delimiter=table.separator, lineterminator="\n")
     writer.writerow(table.header)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from ..maps.separable import along_axes
 from ..preprocess.prepare import PreparedVolume
 from ..spaces import VolumeGrid, apply_affine
 from . import bspline
-from .field import WEIGHT_EVERY, FieldResult, affine_map, axis_matrices, stiffness
+from .field import WEIGHT_EVERY, affine_map, axis_matrices, stiffness
 from .levels import FieldLevel, LevelImages
 
 # Of either half of the map; both at this leave a quarter of a length, as `fold_penalty` does for a whole map.
@@ -233,7 +234,21 @@ def halfway_displacement(displacement_lps: PointMap, space: HalfwaySpace) -> Poi
     return at
 
 
-def displacement_on(grid: VolumeGrid, space: HalfwaySpace, spline: FieldResult, *, inverse: bool = False) -> np.ndarray:
+class Displacement(Protocol):
+    """A spline in half-way space, or what stands for it; see `field.FieldResult`."""
+
+    @property
+    def box(self) -> VolumeGrid: ...
+
+    @property
+    def spacing_mm(self) -> float: ...
+
+    def displacement_lps(self, grid: VolumeGrid) -> np.ndarray: ...
+
+
+def displacement_on(
+    grid: VolumeGrid, space: HalfwaySpace, spline: Displacement, *, inverse: bool = False
+) -> np.ndarray:
     """D x H x W x 3 float32 mm: the displacement d of the map y = affine(x + d(x)) at a fixed grid's nodes.
 
     affine: `moving_from_half fixed_from_half^-1`. inverse: of the inverse map, at a moving grid's nodes.

@@ -69,9 +69,11 @@ def finest_spacing(box: VolumeGrid) -> float:
     return spacing
 
 
-def split_steps(total: int) -> list[int]:
-    """The total over the levels, coarse to fine; few steps go to the coarse levels first."""
-    steps = [int(total * share) for _, share in _LEVELS]
+def split_steps(total: int, levels: int = len(_LEVELS)) -> list[int]:
+    """The total over the finest levels, coarse to fine; few steps go to the coarse levels first."""
+    shares = [share for _, share in _LEVELS[-levels:]]
+    whole = sum(shares) if levels < len(_LEVELS) else 1.0
+    steps = [int(total * share / whole) for share in shares]
     for extra in range(total - sum(steps)):
         steps[extra % len(steps)] += 1
     return steps

@@ -39,12 +39,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 UNCERTAINTY = "uncertainty.nii.gz"
+GUIDE = "guide.csv"
 FILES = {
     "transform.h5": "fixed points to moving points, LPS mm: affine after displacement field",
     "inverse_transform.h5": "moving points to fixed points, LPS mm, built the same way",
     "warped.nii.gz": "the moving volume on the fixed grid",
     "jacobian.nii.gz": "determinant of the whole map on the fixed grid, 12 significant bits",
     UNCERTAINTY: "how far the transform may be off on the fixed grid, mm: 90 % bound, NaN where unknown",
+    GUIDE: "landmarks that guided it, LPS mm; on: which were used",
     "quality.json": "figures before and after",
     "settings.json": "everything to repeat the run",
 }
@@ -134,6 +136,8 @@ def _write_all(
                 bound = rounded_mantissa(finished.bound_mm, _UNCERTAINTY_BITS)
                 write_nifti_gz(folder / UNCERTAINTY, bound, grid, QUANTITIES["bound"])
                 progress.check()
+            if result.guide is not None:
+                (folder / GUIDE).write_text(result.guide.text(), encoding="utf-8")
             quality = {**finished.quality, "warnings": [*finished.quality["warnings"]]}
             if sheet:
                 with _left_out(SHEET, folder, quality):
@@ -202,6 +206,8 @@ def _write_sheet(result: RegistrationResult, finished: Finished, path: Path) -> 
 
 def _settings(result: RegistrationResult, out_dir: Path, files: Iterable[str] = tuple(FILES)) -> dict:
     info, settings = dict(result.info), result.settings
+    optional = {UNCERTAINTY: result.uncertainty, GUIDE: result.guide}
+    absent = {name for name, what in optional.items() if what is None}
     return {
         "carlreg": __version__,
         "model": info.get("model", settings.model),
@@ -225,7 +231,7 @@ def _settings(result: RegistrationResult, out_dir: Path, files: Iterable[str] = 
         },
         "field": result.transform.grid.as_dict(),
         "info": info,
-        "files": {name: FILES[name] for name in files if name != UNCERTAINTY or result.uncertainty is not None},
+        "files": {name: FILES[name] for name in files if name not in absent},
         "software": {
             "python": platform.python_version(),
             "torch": str(torch.__version__),

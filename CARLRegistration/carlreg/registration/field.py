@@ -110,8 +110,13 @@ def optimized_field(
 class Deformation(Protocol):
     """What was optimized, a spline or another function: a displacement before the affine over a box."""
 
-    box: VolumeGrid
-    spacing_mm: float  # twice that of the field that is delivered
+    @property
+    def box(self) -> VolumeGrid: ...
+
+    @property
+    def spacing_mm(self) -> float:
+        """Twice that of the field that is delivered."""
+        ...
 
     def displacement_lps(self, grid: VolumeGrid) -> np.ndarray:
         """D x H x W x 3 float32 mm (L, P, S) on a grid with the box's axis directions."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import InputError
+from ..io.guide_points import GuidePoints
 from ..optimize.candidates import TOWARD_RIGID, AffineCandidate, translation
 from ..optimize.guide import PointGuide
 from ..optimize.halfway import HalfwaySpace
@@ -24,6 +25,8 @@ from .predict import PointMap
 
 log = logging.getLogger(__name__)
 
+#: Fixed points, moving points (n x 3 each, LPS mm), and their names where they have any.
+GivenLandmarks = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Sequence[str]]
 START = "landmarks"
 # Points that lie on one line tell no rotation about it: their second largest extent, as a share of the largest.
 _ON_A_LINE = 0.05
@@ -100,28 +103,15 @@ class Landmarks:
         return found
 
 
-def checked_landmarks(
-    given: tuple[np.ndarray, np.ndarray] | Landmarks | None,
-    fixed: VolumeGrid,
-    moving: VolumeGrid,
-    settings: RegistrationSettings,
-    names: Sequence[str] | None = None,
-) -> Landmarks | None:
-    """Landmarks to guide a registration of volumes on these grids; None for none.
-
-    given: fixed and moving points, n x 3 each, LPS mm.
-    Raises InputError: other shapes, unequal numbers, no point, points outside of the volumes.
-    """
+def as_guide(given: GivenLandmarks | GuidePoints | None) -> GuidePoints | None:
+    """Landmarks as they are given in Python; None for none. Raises InputError: shapes, unequal numbers, no point."""
     if given is None:
         return None
-    if settings.io_method != "field" and settings.steps:
-        raise InputError(
-            f"landmarks guide: expected io method field, which landmarks can guide; got {settings.io_method}. Choose "
-            "field, or 0 io steps."
-        )
-    if isinstance(given, Landmarks):
-        given, names = (given.fixed_lps, given.moving_lps), given.names
-    sides = [np.asarray(points, dtype=np.float64) for points in given]
+    if isinstance(given, GuidePoints):
+        if not given.on.any():
+            raise InputError("landmarks guide: expected at least one point that is on, got none.")
+        return given
+    sides = [np.asarray(points, dtype=np.float64) for points in given[:2]]
     for side, points in zip(("fixed", "moving"), sides, strict=True):
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
             raise InputError(
@@ -133,7 +123,25 @@ def checked_landmarks(
         raise InputError(
             f"landmarks guide: expected as many fixed as moving points, at least one; got {counts[0]} and {counts[1]}."
         )
-    names = tuple(names or (str(number + 1) for number in range(counts[0])))
+    names = tuple(given[2]) if len(given) > 2 else tuple(str(number + 1) for number in range(counts[0]))
+    return GuidePoints(sides[0], sides[1], names, np.ones(counts[0], dtype=bool))
+
+
+def checked_landmarks(
+    given: GuidePoints | None, fixed: VolumeGrid, moving: VolumeGrid, settings: RegistrationSettings
+) -> Landmarks | None:
+    """Landmarks to guide a registration of volumes on these grids; None for none.
+
+    Raises InputError: a method that they cannot guide, points outside of the volumes.
+    """
+    if given is None:
+        return None
+    if settings.io_method != "field" and settings.steps:
+        raise InputError(
+            f"landmarks guide: expected io method field, which landmarks can guide; got {settings.io_method}. Choose "
+            "field, or 0 io steps."
+        )
+    *sides, names = given.used
     for side, points, grid in zip(("fixed", "moving"), sides, (fixed, moving), strict=True):
         outside = [name for name, inside in zip(names, grid.contains(points), strict=True) if not inside]
         if outside:
@@ -256,4 +264,3 @@ def _listed(names: Sequence[str]) -> str:
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
-

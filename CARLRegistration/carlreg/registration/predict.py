@@ -43,6 +43,13 @@ class NetworkPrediction:
     answer: NetworkAnswer
 
 
+def untrained_warnings(loaded: LoadedModel, name: str) -> list[str]:
+    """One sentence where no weights of a model were trained."""
+    if any(loaded.trained.values()):
+        return []
+    return [f"{name} ran with untrained weights; its prediction means nothing."]
+
+
 def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.device) -> NetworkPrediction | None:
     """Both directions of the network; None for an untrained one. grid: voxels along the longest side of its grid."""
     if not any(loaded.trained.values()):

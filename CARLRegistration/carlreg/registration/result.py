@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..io.guide_points import GuidePoints
 from ..physical import PhysicalTransform
 from ..progress import StageTiming, Step
 from ..quality.measure import Measured
@@ -36,6 +37,7 @@ class RegistrationResult:
     """What one registration found.
 
     transform: fixed points to moving points. start: the candidate that won. info: what is needed to repeat the run.
+    guide: the landmarks that guided it.
     uncertainty: how far the map may be off, mm (see `uncertainty.Uncertainty`); None with the reason in
         `uncertainty_reason`.
     steps: of instance optimization that were taken; fewer than the settings say where it was stopped.
@@ -50,6 +52,7 @@ class RegistrationResult:
     start: str
     fixed_mask: Volume | None = None
     moving_mask: Volume | None = None
+    guide: GuidePoints | None = None
     warnings: list[str] = field(default_factory=list)
     info: dict = field(default_factory=dict)
     timings: list[StageTiming] = field(default_factory=list)

@@ -15,23 +15,26 @@ import SimpleITK as sitk
 import torch
 
 from .. import __version__
+from ..io.guide_points import GuidePoints
 from ..io.itk_transform import affine_to_sitk
 from ..models import registry
+from ..physical import PhysicalTransform
 from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..uncertainty import uncertainty_of
 from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
+from .continuing import continued_pair
 from .cutouts import found_starts
 from .field import check_field_spacing, delivered, optimized_field
 from .finishing import stop_note
 from .functional import FunctionalResult, functional_field
-from .landmarks import Landmarks, agreeing, checked_landmarks, kept_by, reached, with_landmarks
+from .landmarks import GivenLandmarks, agreeing, as_guide, checked_landmarks, kept_by, reached, with_landmarks
 from .live import LiveMap
 from .mirrored import orientation_of
 from .pair import as_volume, dicom_info, prepare_pair
 from .poses import rival_of
-from .predict import predict
+from .predict import predict, untrained_warnings
 from .residual import network_residual, residual_of
 from .result import RegistrationResult
 from .sizes import size_of
@@ -68,7 +71,8 @@ def register_pair(
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
     initial_transform: sitk.Transform | None = None,
-    landmarks_guide: tuple[np.ndarray, np.ndarray] | Landmarks | None = None,
+    landmarks_guide: GivenLandmarks | GuidePoints | None = None,
+    continue_from: RegistrationResult | PhysicalTransform | sitk.Transform | None = None,
     progress: Progress | None = None,
 ) -> RegistrationResult:
     """Find the map that takes points of the fixed image to their counterparts in the moving image.
@@ -76,13 +80,26 @@ def register_pair(
     Args:
         fixed, moving: checked volumes on unrelated grids. masks: on their volume's grid; limit what counts.
         initial_transform: fixed points to moving points, LPS mm; one more candidate start.
-        landmarks_guide: fixed points and their places in the moving image, n x 3 each, LPS mm: what the map is to reach
-            within `settings.landmarks_accuracy_mm`.
+        landmarks_guide: fixed points and their places in the moving image, n x 3 each, LPS mm (and names): the map is
+            to reach them within `settings.landmarks_accuracy_mm`.
+        continue_from: a result or a map (fixed points to moving points, LPS mm) to go on from by `settings.steps`
+            steps, without search, network and affine.
     Raises: InputError and its kinds for what cannot be used; OptimizationDiverged; Cancelled.
     """
-    settings = as_its_network(settings or RegistrationSettings(), initial_transform)
     progress = progress or Progress()
     progress.weights = progress.weights or dict(STAGE_WEIGHTS)
+    if continue_from is not None:
+        return continued_pair(
+            fixed,
+            moving,
+            settings or RegistrationSettings(),
+            continue_from,
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
+            landmarks_guide=landmarks_guide,
+            progress=progress,
+        )
+    settings = as_its_network(settings or RegistrationSettings(), initial_transform)
     earlier = len(progress.steps)
     device = machine.set_up(settings)
     require_comparable(fixed, moving)
@@ -91,7 +108,8 @@ def register_pair(
     machine.require_memory_for(fixed, moving, settings)
     check_field_spacing(settings.field_spacing_mm, fixed.grid)
     check_initial(initial_transform, fixed.grid)
-    guide = checked_landmarks(landmarks_guide, fixed.grid, moving.grid, settings)
+    points = as_guide(landmarks_guide)
+    guide = checked_landmarks(points, fixed.grid, moving.grid, settings)
     order = order_of(fixed, moving, settings)
     if settings.symmetric and initial_transform is not None:
         initial_transform = affine_to_sitk(order.of_matrix(linear_initial(initial_transform, fixed.grid)))
@@ -169,8 +187,7 @@ def register_pair(
         transform = replace(transform, affine_lps=np.linalg.inv(resized.matrix) @ transform.affine_lps)
         if uncertainty is not None:
             uncertainty = replace(uncertainty, transform=transform, moving_grid=moving.grid)
-    if not any(loaded.trained.values()):
-        warnings.append(f"{settings.model} ran with untrained weights; its prediction means nothing.")
+    warnings += untrained_warnings(loaded, settings.model)
     return RegistrationResult(
         transform=transform,
         fixed=fixed,
@@ -179,6 +196,7 @@ def register_pair(
         start=start.name,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
+        guide=points,
         warnings=warnings,
         info={
             "version": __version__,

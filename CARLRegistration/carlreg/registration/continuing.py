@@ -1,0 +1,245 @@
+"""Going on from a map that is there: no search, no network, no affine; the steps that are asked for, and no others.
+
+A change is optimized beside the map, on the finest level, or from as coarse a level as landmarks ask for that the map
+misses. Without steps the map stays what it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from .. import __version__
+from ..errors import InputError
+from ..io.guide_points import GuidePoints
+from ..optimize.candidates import AffineCandidate
+from ..optimize.field import FieldResult, LevelLoss, descend
+from ..optimize.halfway import HalfwayLoss, HalfwaySpace, displacement_on, halfway_box, halfway_displacement
+from ..optimize.levels import (
+    FieldLevel,
+    LevelImages,
+    finest_spacing,
+    level_images,
+    level_spacings,
+    schedule,
+    split_steps,
+)
+from ..optimize.onward import Known, informed
+from ..physical import PhysicalTransform, invert
+from ..physical.general import sample_transform
+from ..preprocess.prepare import level_grid
+from ..progress import Progress
+from ..settings import RegistrationSettings
+from ..spaces import VolumeGrid, apply_affine
+from ..volumes import Volume, pair_warnings, require_comparable
+from . import machine
+from .field import check_field_spacing, delivered, delivered_from, working_grid
+from .landmarks import GivenLandmarks, Landmarks, as_guide, checked_landmarks, reached
+from .pair import PreparedPair, dicom_info, prepare_pair
+from .predict import PointMap
+from .result import RegistrationResult
+from .starts import check_initial
+from .symmetric import order_of
+
+START = "continued"
+NO_UNCERTAINTY = "No uncertainty: the registration went on from a given map, and no network was asked."
+
+
+def as_known(given: RegistrationResult | PhysicalTransform | sitk.Transform, fixed: VolumeGrid) -> PhysicalTransform:
+    """A map to go on from as one affine after one displacement field. Raises InputError for one that mirrors."""
+    if isinstance(given, RegistrationResult):
+        return given.transform
+    if isinstance(given, PhysicalTransform):
+        return given
+    check_initial(given, fixed)
+    try:
+        return PhysicalTransform.from_sitk(given)
+    except InputError:
+        return sample_transform(given, fixed)
+
+
+@dataclass(frozen=True, eq=False)
+class Changed:
+    """A known displacement and the change that was found, as one deformation; see `field.Deformation`."""
+
+    known: Known
+    change: FieldResult
+
+    @property
+    def box(self) -> VolumeGrid:
+        return self.change.box
+
+    @property
+    def spacing_mm(self) -> float:
+        return self.change.spacing_mm
+
+    def displacement_lps(self, grid: VolumeGrid) -> np.ndarray:
+        """D x H x W x 3 float32 mm (L, P, S) on a grid with the box's axis directions."""
+        known = self.known.displacement_lps(grid.centers().reshape(-1, 3)).reshape(*grid.shape_dhw, 3)
+        return (known + self.change.displacement_lps(grid)).astype(np.float32)
+
+
+def continued_pair(
+    fixed: Volume,
+    moving: Volume,
+    settings: RegistrationSettings,
+    given: RegistrationResult | PhysicalTransform | sitk.Transform,
+    *,
+    fixed_mask: Volume | None,
+    moving_mask: Volume | None,
+    landmarks_guide: GivenLandmarks | GuidePoints | None,
+    progress: Progress,
+) -> RegistrationResult:
+    """The registration that goes on from a map; arguments, result and errors as of `run.register_pair`."""
+    if settings.io_method != "field" and settings.steps:
+        raise InputError(
+            f"continue: expected io method field, which goes on from any map; got {settings.io_method}. Choose field, "
+            "or 0 io steps."
+        )
+    device = machine.set_up(settings)
+    require_comparable(fixed, moving)
+    masks = [mask for mask in (fixed_mask, moving_mask) if isinstance(mask, Volume)]
+    warnings = [*pair_warnings(fixed, moving), *(note for mask in masks for note in mask.warnings)]
+    machine.require_memory_for(fixed, moving, settings)
+    check_field_spacing(settings.field_spacing_mm, fixed.grid)
+    points = as_guide(landmarks_guide)
+    landmarks = checked_landmarks(points, fixed.grid, moving.grid, settings)
+    known = as_known(given, fixed.grid)
+    with progress.stage("prepare", "normalizing both images"):
+        pair = prepare_pair(fixed, moving, fixed_mask, moving_mask, settings)
+    warnings += pair.modality_warnings(settings.similarity)
+    with progress.stage("optimize", f"instance optimization (field, {settings.steps} steps)"):
+        if settings.symmetric and settings.steps:
+            transform, folds, control_mm = _symmetric(known, fixed, moving, pair, landmarks, settings, device, progress)
+        else:
+            transform, folds, control_mm = _plain(known, fixed.grid, pair, landmarks, settings, device, progress)
+        transform, about_guide, notes = reached(transform, landmarks, known.affine_lps, float(fixed.grid.spacing.min()))
+    return RegistrationResult(
+        transform=transform,
+        fixed=fixed,
+        moving=moving,
+        settings=settings,
+        start=START,
+        fixed_mask=fixed_mask,
+        moving_mask=moving_mask,
+        guide=points,
+        warnings=[*warnings, *notes],
+        info={
+            "version": __version__,
+            "model": settings.model,
+            "device": str(device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "seed": settings.seed,
+            "fixed_modality": pair.fixed.modality,
+            "moving_modality": pair.moving.modality,
+            "deformation_start": START,
+            "control_spacing_mm": control_mm,
+            **folds,
+            **about_guide,
+            **dicom_info(fixed, moving),
+        },
+        timings=list(progress.timings),
+        uncertainty_reason=NO_UNCERTAINTY,
+    )
+
+
+def residual_before(known: PhysicalTransform) -> PointMap:
+    """The displacement before the affine, at n x 3 fixed points, LPS mm."""
+    back = np.linalg.inv(known.affine_lps)
+    return lambda points: apply_affine(back, known.apply(points)) - points
+
+
+def planned_onward(box: VolumeGrid, missed_mm: float, settings: RegistrationSettings) -> tuple[list[FieldLevel], list]:
+    """The levels of a change over a box, coarse to fine, and the spacings of their images, mm.
+
+    missed_mm: how far off the map is known to be; levels whose controls are farther apart are left out.
+    """
+    finest = finest_spacing(box)
+    levels, spacings = schedule(0, finest, settings.smoothness), level_spacings(finest)
+    first = next((n for n, level in enumerate(levels[:-1]) if level.spacing_mm <= missed_mm), len(levels) - 1)
+    steps = split_steps(settings.steps, len(levels) - first)
+    return [replace(level, steps=n) for level, n in zip(levels[first:], steps, strict=True)], spacings[first:]
+
+
+def _plain(
+    known: PhysicalTransform,
+    fixed_grid: VolumeGrid,
+    pair: PreparedPair,
+    landmarks: Landmarks | None,
+    settings: RegistrationSettings,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[PhysicalTransform, dict, float | None]:
+    if not settings.steps:
+        unchanged = {"repaired_nodes": 0, "deformation_kept_percent": 100.0}
+        return known, unchanged, None
+    box = pair.fixed.content
+    missed = 0.0 if landmarks is None else float(landmarks.missed_mm(known.apply).max())
+    levels, spacings = planned_onward(box, missed, settings)
+    start = Known(residual_before(known), box)
+
+    def loss_for(images: LevelImages, level: FieldLevel) -> LevelLoss:
+        return LevelLoss(images, known.affine_lps, box, level, settings.similarity)
+
+    guide = None if landmarks is None else landmarks.guide(known.affine_lps)
+    change = descend(
+        (level_images(pair.fixed, pair.moving, spacing, device) for spacing in spacings),
+        levels,
+        box,
+        informed(loss_for, lambda images, _: images.fixed_grid, box, guide=guide, known=start),
+        whole_for=start.whole_for,
+        progress=progress,
+    )
+    found = Changed(start, change)
+    return *delivered(known.affine_lps, found, fixed_grid, settings.field_spacing_mm), change.spacing_mm
+
+
+def _symmetric(
+    known: PhysicalTransform,
+    fixed_volume: Volume,
+    moving_volume: Volume,
+    given_pair: PreparedPair,
+    landmarks: Landmarks | None,
+    settings: RegistrationSettings,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[PhysicalTransform, dict, float]:
+    """Half-way between both images, in the order that follows from them; see `symmetric.symmetric_transform`."""
+    order = order_of(fixed_volume, moving_volume, settings)
+    pair, guided = order.of_pair(given_pair), order.of_landmarks(landmarks)
+    in_order = invert(known, moving_volume.grid)[0] if order.exchanged else known
+    start = AffineCandidate(START, order.of_matrix(known.affine_lps))
+    space = HalfwaySpace.between(start.matrix, pair.fixed.content.center_lps)
+    box = halfway_box(space, pair.fixed, pair.moving)
+    missed = 0.0 if guided is None else float(guided.missed_mm(in_order.apply).max())
+    levels, spacings = planned_onward(box, missed, settings)
+    lattices = {
+        level.spacing_mm: level_grid(box, box, spacing) for level, spacing in zip(levels, spacings, strict=True)
+    }
+    back = np.linalg.inv(start.matrix)
+    before = Known(halfway_displacement(lambda points: apply_affine(back, in_order.apply(points)) - points, space), box)
+
+    def loss_for(images: LevelImages, level: FieldLevel) -> HalfwayLoss:
+        return HalfwayLoss(images, lattices[level.spacing_mm], space, box, level, settings.similarity)
+
+    change = descend(
+        (level_images(pair.fixed, pair.moving, spacing, device, fixed_margin=True) for spacing in spacings),
+        levels,
+        box,
+        informed(
+            loss_for,
+            lambda _, level: lattices[level.spacing_mm],
+            box,
+            guide=None if guided is None else guided.halfway_guide(space),
+            known=before,
+        ),
+        whole_for=before.whole_for,
+        progress=progress,
+    )
+    grid = working_grid(given_pair.fixed.content, change.spacing_mm, settings.field_spacing_mm)
+    field_lps = displacement_on(grid, space, Changed(before, change), inverse=order.exchanged)
+    return *delivered_from(known.affine_lps, field_lps, grid, fixed_volume.grid), change.spacing_mm
