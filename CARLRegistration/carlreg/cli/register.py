@@ -56,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RESULT",
         help="go on from a former result's folder, or any such file, by --io-steps steps: nothing is searched for",
     )
-    parser.add_argument("--initial-convention", choices=tuple(CONVENTIONS), help="of either, where its file does not tell it")
+    parser.add_argument(
+        "--initial-convention", choices=tuple(CONVENTIONS), help="of either, where its file does not tell it"
+    )
     parser.add_argument(
         "--initial-direction", choices=DIRECTIONS, default="forward", help="inverse: it maps moving to fixed points"
     )
@@ -73,14 +75,8 @@ def check(args: argparse.Namespace):
     """Refuse what can be refused at once, before any library is loaded; returns the clean-up of a broken run."""
     settings = settings_from(args)
     check_ground_truth(args)
-    check_guide(args)
-    if args.initial_transform is not None and args.continue_from is not None:
-        raise InputError(
-            "continue: expected it alone, or --initial-transform alone; got both. A start that is only tried is "
-            "--initial-transform."
-        )
-    if args.continue_from is not None:
-        require_existing(continued_file(args.continue_from), "continue")
+    guide_files(args)
+    given_maps(args)
     for option in ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform"):
         require_existing(getattr(args, option), option)
     require_existing(settings.weights, "weights")
@@ -139,26 +135,28 @@ def check_ground_truth(args: argparse.Namespace) -> None:
         require_existing(getattr(args, option), option)
 
 
-def check_guide(args: argparse.Namespace) -> None:
-    one_list = (args.fixed_landmarks_guide is None) != (args.moving_landmarks_guide is None)
-    if one_list or (args.landmarks_guide is not None and args.fixed_landmarks_guide is not None):
+def guide_files(args: argparse.Namespace) -> list[str | None]:
+    """The table of landmarks that guide a run, or the lists of the fixed and the moving ones; None for none."""
+    names = ("landmarks_guide", "fixed_landmarks_guide", "moving_landmarks_guide")
+    table, fixed, moving = (getattr(args, name, None) for name in names)
+    if (fixed is None) != (moving is None) or (table is not None and fixed is not None):
         raise InputError(
             "landmarks guide: expected --landmarks-guide with a table of pairs, or both --fixed-landmarks-guide and "
             "--moving-landmarks-guide; got others."
         )
-    for option in ("landmarks_guide", "fixed_landmarks_guide", "moving_landmarks_guide"):
-        require_existing(getattr(args, option), option)
+    for path in (table, fixed, moving):
+        require_existing(path, "landmarks_guide")
+    return [table, fixed, moving]
 
 
 def read_landmarks_guide(args: argparse.Namespace):
     """The points that guide a run; None for none."""
     from ..io.guide_points import read_guide
 
-    table = getattr(args, "landmarks_guide", None)
-    fixed, moving = (getattr(args, f"{side}_landmarks_guide", None) for side in ("fixed", "moving"))
-    if table is None and fixed is None:
-        return None
-    return read_guide(table) if fixed is None else read_guide(fixed, moving)
+    table, fixed, moving = guide_files(args)
+    if fixed is not None:
+        return read_guide(fixed, moving)
+    return None if table is None else read_guide(table)
 
 
 def check_out(out: str, overwrite: bool):
@@ -197,19 +195,23 @@ def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     return inputs
 
 
-def continued_file(path: str) -> str:
-    """The transform of a result folder, or the file itself."""
-    folder = given_path(path, "continue")
-    return str(folder / "transform.h5") if folder.is_dir() else path
+def given_maps(args: argparse.Namespace) -> dict[str, str | None]:
+    """The files of the initial transform and of the map to go on from, which may be a result folder."""
+    initial, continued = (getattr(args, name, None) for name in ("initial_transform", "continue_from"))
+    if initial is not None and continued is not None:
+        raise InputError(
+            "continue: expected it alone, or --initial-transform alone; got both. A start that is only tried is "
+            "--initial-transform."
+        )
+    if continued is not None and given_path(continued, "continue").is_dir():
+        continued = str(given_path(continued, "continue") / "transform.h5")
+    require_existing(continued, "continue")
+    return {"initial transform": initial, "continue": continued}
 
 
 def read_given_maps(args: argparse.Namespace, inputs: dict[str, Any], progress: Progress) -> list:
     """The initial transform and the one to go on from, as SimpleITK transforms; None for none."""
-    continued = getattr(args, "continue_from", None)
-    given = {
-        "initial transform": getattr(args, "initial_transform", None),
-        "continue": None if continued is None else continued_file(continued),
-    }
+    given = given_maps(args)
     if any(path is not None for path in given.values()):
         load_libraries(progress)
 

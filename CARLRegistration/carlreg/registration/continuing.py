@@ -37,7 +37,9 @@ from ..spaces import VolumeGrid, apply_affine
 from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
 from .field import check_field_spacing, delivered, delivered_from, working_grid
+from .finishing import stop_note
 from .landmarks import GivenLandmarks, Landmarks, as_guide, checked_landmarks, reached
+from .live import LiveMap
 from .pair import PreparedPair, dicom_info, prepare_pair
 from .predict import PointMap
 from .result import RegistrationResult
@@ -99,6 +101,7 @@ def continued_pair(
             f"continue: expected io method field, which goes on from any map; got {settings.io_method}. Choose field, "
             "or 0 io steps."
         )
+    earlier = len(progress.steps)
     device = machine.set_up(settings)
     require_comparable(fixed, moving)
     masks = [mask for mask in (fixed_mask, moving_mask) if isinstance(mask, Volume)]
@@ -117,6 +120,8 @@ def continued_pair(
         else:
             transform, folds, control_mm = _plain(known, fixed.grid, pair, landmarks, settings, device, progress)
         transform, about_guide, notes = reached(transform, landmarks, known.affine_lps, float(fixed.grid.spacing.min()))
+    steps = progress.steps[earlier:]
+    notes += stop_note(steps, settings.steps) if progress.stopping else []
     return RegistrationResult(
         transform=transform,
         fixed=fixed,
@@ -143,6 +148,7 @@ def continued_pair(
             **dicom_info(fixed, moving),
         },
         timings=list(progress.timings),
+        steps=steps,
         uncertainty_reason=NO_UNCERTAINTY,
     )
 
@@ -177,7 +183,7 @@ def _plain(
     if not settings.steps:
         unchanged = {"repaired_nodes": 0, "deformation_kept_percent": 100.0}
         return known, unchanged, None
-    box = pair.fixed.content
+    box, live = pair.fixed.content, LiveMap(progress)
     missed = 0.0 if landmarks is None else float(landmarks.missed_mm(known.apply).max())
     levels, spacings = planned_onward(box, missed, settings)
     start = Known(residual_before(known), box)
@@ -193,6 +199,7 @@ def _plain(
         informed(loss_for, lambda images, _: images.fixed_grid, box, guide=guide, known=start),
         whole_for=start.whole_for,
         progress=progress,
+        watch=lambda found: live.offer(known.affine_lps, Changed(start, found).displacement_lps, box),
     )
     found = Changed(start, change)
     return *delivered(known.affine_lps, found, fixed_grid, settings.field_spacing_mm), change.spacing_mm
@@ -226,6 +233,14 @@ def _symmetric(
     def loss_for(images: LevelImages, level: FieldLevel) -> HalfwayLoss:
         return HalfwayLoss(images, lattices[level.spacing_mm], space, box, level, settings.similarity)
 
+    content, live = given_pair.fixed.content, LiveMap(progress)
+
+    def watch(found: FieldResult) -> None:
+        def displacement(grid: VolumeGrid) -> np.ndarray:
+            return displacement_on(grid, space, Changed(before, found), inverse=order.exchanged)
+
+        live.offer(known.affine_lps, displacement, content)
+
     change = descend(
         (level_images(pair.fixed, pair.moving, spacing, device, fixed_margin=True) for spacing in spacings),
         levels,
@@ -239,7 +254,8 @@ def _symmetric(
         ),
         whole_for=before.whole_for,
         progress=progress,
+        watch=watch,
     )
-    grid = working_grid(given_pair.fixed.content, change.spacing_mm, settings.field_spacing_mm)
+    grid = working_grid(content, change.spacing_mm, settings.field_spacing_mm)
     field_lps = displacement_on(grid, space, Changed(before, change), inverse=order.exchanged)
     return *delivered_from(known.affine_lps, field_lps, grid, fixed_volume.grid), change.spacing_mm

@@ -27,7 +27,7 @@ def hold_the_interpreter(seconds):
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # as a kernel that does not release Python's lock
 def ready():
     print("READY", file=sys.stderr, flush=True)
-def register_pair(fixed, moving, settings, *, fixed_mask, moving_mask, initial_transform, progress):
+def register_pair(fixed, moving, settings, *, fixed_mask, moving_mask, progress, **guidance):
     run(progress)
     return SimpleNamespace(quality={"warnings": pair_warnings(fixed, moving)})
 def finish(result, *, labels, label_names, landmarks, progress):

@@ -42,6 +42,7 @@ def wrong(pair, tmp_path):
         "text.trch": "hello",
         "text.csv": "hello",
         "half.csv": "x,y\n1,2",
+        "outside.csv": "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z\n40,44,48,44,40,50\n999,0,0,0,0,0\n",
     }
 
     def make(kind):
@@ -74,6 +75,12 @@ CASES = [
     ([*REGISTER, "--initial-transform", "text.h5"], "initial transform.*expected an ITK transform"),
     ([*REGISTER, "--initial-transform", "{fixed}"], "initial transform.*expected a displacement field.*got a volume"),
     ([*REGISTER, "--landmarks", "text.csv"], "landmarks.*fixed_x.* not found"),
+    ([*REGISTER, "--landmarks-guide", "text.csv"], "landmarks guide.*fixed_x.* not found"),
+    ([*REGISTER, "--landmarks-guide", "outside.csv"], "inside the fixed volume; 2 lies outside"),
+    ([*REGISTER, "--fixed-landmarks-guide", "text.csv"], "or both --fixed-landmarks-guide and --moving-landmarks"),
+    ([*REGISTER, "--continue", "text.h5"], "continue.*expected an ITK transform"),
+    ([*REGISTER, "--continue", "folder"], "continue: .*transform.h5 does not exist"),
+    ([*REGISTER, "--continue", "text.h5", "--initial-transform", "text.h5"], "expected it alone"),
     ([*REGISTER, "--model", "carl-giant"], "carl-giant"),
     ([*REGISTER, "--model", "unigradicon"], "needs a weights file"),
     ([*REGISTER, "--weights", "text.trch"], "text.trch"),

@@ -34,10 +34,10 @@ def test_three_points_mend_a_start_that_the_images_cannot_tell():
     truth = apply_affine(HALF_TURN, places)
     settings = RegistrationSettings(io_steps=4, fixed_modality="ct", moving_modality="ct", grid=32)
     plain = carlreg.register(fixed, moving, settings)
-    assert np.linalg.norm(plain.transform.apply(places) - truth, axis=1)[3] > 40  # upside down for the images' part
+    assert np.linalg.norm(plain.transform.apply(places) - truth, axis=1)[3] > 40
     guided = carlreg.register(fixed, moving, settings, landmarks_guide=(places[:3], truth[:3]))
     assert guided.start == "landmarks"
-    assert np.linalg.norm(guided.transform.apply(places) - truth, axis=1).max() < 2.5
+    assert np.linalg.norm(guided.transform.apply(places) - truth, axis=1).max() < 4.0  # a voxel is 5 mm
     assert not guided.info["landmarks_guide"]["missed"]
 
 
@@ -106,4 +106,6 @@ def test_refused_landmarks(pair):
     assert "inside the moving volume; carina lies outside" in refused((good[0], outside, ["a", "carina", "b"]))
     assert "expected io method field" in refused(good, RegistrationSettings(io_method="network"))
     assert checked_landmarks(None, fixed, moving, QUICK) is None
-    assert checked_landmarks(as_guide(good), fixed, moving, QUICK).accuracy_mm == pytest.approx(moving.spacing.mean(), rel=0.2)
+    assert checked_landmarks(as_guide(good), fixed, moving, QUICK).accuracy_mm == pytest.approx(
+        moving.spacing.mean(), rel=0.2
+    )
