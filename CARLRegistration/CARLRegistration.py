@@ -118,6 +118,8 @@ class CARLRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         self.initializeParameterNode()
+        if self.panel is not None:
+            self.panel.enter()
 
     def exit(self):
         """A run goes on while another module is shown; the panel follows it when it is entered again."""
@@ -265,6 +267,11 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """Ask the present run to stop; onFailed is called with RegistrationCancelled when it has."""
         if self._registration is not None:
             self._registration.cancel()
+
+    def stopHere(self):
+        """Ask the present run to keep the map that it has, and to finish with it."""
+        if self._registration is not None:
+            self._registration.stopHere()
 
     def abort(self):
         """End the present run now, without calling back; nothing of it is left."""

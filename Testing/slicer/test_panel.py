@@ -219,12 +219,14 @@ def test_nodes_and_check_boxes_reach_the_job(panel, pair):
     ui.createInverseCheckBox.click()
     ui.placeMovingCheckBox.click()
     ui.keepJobFolderCheckBox.click()
+    ui.showProgressCheckBox.click()
     ui.enginePythonLineEdit.text = "/opt/python"
     job = jobFrom(panel.parameters)
     assert (job.fixedVolume, job.movingVolume) == pair
     assert job.outputWarped is warped and job.outputTransform is transform and job.outputInverse is None
     assert job.movingMask is labels and job.fixedMask is None and job.initialTransform is initial
     assert job.createTransform and not job.createInverse and job.placeMoving and job.keepJobFolder
+    assert not job.showProgress  # it is on where nobody asked
     assert job.enginePython == "/opt/python"
 
 

@@ -1,7 +1,7 @@
 """`python -m support.replay RECORDING STAGE`: the process of a job that was recorded (recorded_jobs.py).
 
 Says the recorded progress, puts the recorded result where the engine would, and ends with 0. A cancel on standard
-input, or its end, ends it with 3. STAGE: there it waits to be ended and makes no result; "" for none.
+input, or its end, ends it with 3. STAGE: there it waits to be ended, or to be asked to stop there; "" for none.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import time
 from pathlib import Path
 
 _CANCELLED = 3
+_stop_here = threading.Event()
 
 
 def _obey() -> None:
     for line in sys.stdin:
         if line.strip() == "cancel":
             break
+        if line.strip() == "stop":
+            _stop_here.set()
     os._exit(_CANCELLED)
 
 
@@ -31,7 +34,8 @@ def main(recording: Path, stage: str) -> None:
         sys.stdout.flush()
         record = json.loads(line)
         if stage and record["stage"] == stage and record["message"].startswith("step "):
-            time.sleep(600)
+            _stop_here.wait(600)
+            stage = ""
         time.sleep(0.01)
     shutil.copytree(recording / "result", "result")
     recorded_in = (recording / "folder.txt").read_text(encoding="utf-8")

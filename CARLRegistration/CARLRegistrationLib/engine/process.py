@@ -105,9 +105,12 @@ class EngineProcess:
         """Ask the run to stop; returns at once."""
         if self._asked_at is None and self._process.poll() is None:
             self._asked_at = time.monotonic()
-            with contextlib.suppress(OSError):  # it is ending by itself
-                self._process.stdin.write(b"cancel\n")
-                self._process.stdin.flush()
+            self._say(b"cancel\n")
+
+    def stop_here(self) -> None:
+        """Ask an optimization to keep what it has; the run goes on to its end."""
+        if self._process.poll() is None:
+            self._say(b"stop\n")
 
     def stop(self, seconds: float = GRACE_SECONDS) -> None:
         """Cancel and wait until the process and its children are gone, at most `seconds` and a moment."""
@@ -159,6 +162,11 @@ class EngineProcess:
             if isinstance(record, dict) and "stage" in record:
                 records.append(record)
         return records
+
+    def _say(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):  # it is ending by itself
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
 
     def _close_input(self) -> None:
         with contextlib.suppress(OSError):

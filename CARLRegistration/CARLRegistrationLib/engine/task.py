@@ -156,6 +156,11 @@ class Task:
             self._log = self._process.log()
         return self._log
 
+    def stopHere(self) -> None:
+        """Ask an optimization to keep what it has; the command goes on to its end."""
+        if self._process is not None:
+            self._process.stop_here()
+
     def cancel(self) -> None:
         """Ask it to stop; `poll` says when it has."""
         if self._process is not None:

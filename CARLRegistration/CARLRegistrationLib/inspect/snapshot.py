@@ -14,6 +14,7 @@ import qt
 import slicer
 
 from ..mrml import views
+from ..mrml.preview import giveBack
 
 _COMPOSITE = (
     "ForegroundOpacity",
@@ -46,6 +47,8 @@ class Snapshot:
 
     @classmethod
     def take(cls) -> Snapshot:
+        """What the views show now, without a preview."""
+        giveBack()
         manager = slicer.app.layoutManager()  # None where Slicer runs without a main window
         made = cls(manager.layout if manager is not None else -1, _maximized())
         for sliceNode, composite in views.sliceViews():

@@ -23,6 +23,7 @@ class Job:
     """One registration as the logic takes it: nodes, and the engine's settings.
 
     enginePython: None for Slicer's own. create*: outputs to make; output*: nodes to fill, None for new ones.
+    showProgress: the map is told of while it is optimized (`Status.newMap`).
     keepForReport: the result's files stay until `Result.discard`.
     """
 
@@ -47,6 +48,7 @@ class Job:
     placeMoving: bool = False
     enginePython: str | None = None
     keepJobFolder: bool = False
+    showProgress: bool = False
     keepForReport: bool = False
 
     def outputs(self) -> list[tuple[str, bool, Any]]:

@@ -11,8 +11,6 @@ import dataclasses
 import qt
 import slicer
 from carlreg.errors import CarlError
-from carlreg.models.catalog import model_info
-from carlreg.resources import memory_mb
 from carlreg.settings import RegistrationSettings
 from slicer.i18n import tr as _
 
@@ -21,18 +19,21 @@ from ..common.errors import RegistrationCancelled, RegistrationError
 from ..common.section import ParameterView
 from ..engine import dependencies
 from ..inspect.panel import InspectPanel
+from ..inspect.snapshot import Snapshot, forget
 from ..mrml import colors, views
+from ..mrml.preview import ViewPreview
 from ..transforms.panel import TransformsPanel
-from .estimate import duration, isLearned, learn, secondsHere, voxelsOf
+from .estimate import learn, voxelsOf
 from .job import problemOf
+from .live import LiveControls
 from .machine import MachineControls
 from .masks import MaskControls
-from .models import describeChoices, modelText
-from .parameters import Model, Preset, Robustness, jobFrom, settingsFrom
-from .presets import PRESETS, applyPreset, presetChanged
+from .parameters import Model, Preset, Robustness, jobFrom
+from .presets import applyPreset
 from .progress import RunLog, statusText
 from .result import Result
 from .run import Status
+from .texts import showTexts
 
 # Kinds of results, and the parameters that hold their nodes.
 _OUTPUTS = {
@@ -63,6 +64,9 @@ class Panel(ParameterView):
         self._sections = (self.inspect, self.transforms, self.apply)
         self.masks = MaskControls(ui, self._editable)
         self.machine = MachineControls(ui, self._editable, self._onParameters)
+        self._away = False  # another module is shown
+        self.preview = ViewPreview(self._keepViews)
+        self.live = LiveControls(ui, self.preview, logic.stopHere, self._mayShow)
         self._connect()
         self._showIdle()
 
@@ -89,15 +93,31 @@ class Panel(ParameterView):
         """Stop what runs and let go of the scene."""
         self.machine.stop()
         self.logic.abort()
+        self.preview.hide()
         self._forget()
         for section in self._sections:
             section.cleanup()
         super().cleanup()
 
     def leave(self) -> None:
-        """Another module is shown: the views that sections use go back."""
+        """Another module is shown: the views that are used here go back."""
+        self._away = True
+        self.preview.hide()
         for section in self._sections:
             section.leave()
+
+    def enter(self) -> None:
+        """This module is shown again; of a run that goes on the views show the next map."""
+        self._away = False
+
+    def _mayShow(self) -> bool:
+        return not (self._away or self.inspect.views.active)
+
+    def _keepViews(self, on: bool) -> None:
+        """What the views showed before is saved with the scene, as long as they show something temporary."""
+        if self._parameters is not None:
+            node = self._parameters.parameterNode
+            Snapshot.take().keep(node) if on else forget(node)
 
     def _enginePython(self) -> str | None:
         return (self._parameters.enginePython.strip() or None) if self._parameters is not None else None
@@ -133,45 +153,11 @@ class Panel(ParameterView):
             self.machine.show(parameters)
         finally:
             self._updating = False
-        self._updateTexts()
+        showTexts(self.ui, parameters, self.machine)
         self._updateApply()
         self._updateJacobian()
 
     # --- texts
-
-    def _updateTexts(self) -> None:
-        parameters, ui = self._parameters, self.ui
-        text = PRESETS[parameters.preset].text()
-        ui.presetInfoLabel.text = text + (" " + _("(changed below)") if presetChanged(parameters) else "")
-        ui.robustnessInfoLabel.text = {
-            Robustness.TRANSLATION: _(
-                "For scans in similar poses, however far apart and whatever part of the body each shows. Try it first."
-            ),
-            Robustness.ROTATION: _(
-                "When one scan may be turned by any angle (prone and supine, specimens, lost orientation). Slower."
-            ),
-        }[parameters.robustness]
-        try:
-            settings = settingsFrom(parameters)
-        except CarlError:
-            ui.timeInfoLabel.text = ui.deviceInfoLabel.text = ui.modelInfoLabel.text = ""
-            return
-        fixed, moving = voxelsOf(parameters.fixedVolume), voxelsOf(parameters.movingVolume)
-        ui.modelInfoLabel.text = modelText(settings.model, settings, fixed, moving)
-        describeChoices(ui.modelComboBox, settings, fixed, moving)
-        shipped = model_info(settings.model).shipped
-        ui.weightsFileLineEdit.placeholderText = _("Shipped with the module") if shipped else _("Choose a file")
-        if not (fixed and moving):
-            ui.timeInfoLabel.text = _(
-                "0 skips the refinement. The expected time is shown once both volumes are chosen."
-            )
-            ui.deviceInfoLabel.text = self.machine.text("")
-            return
-        seconds = secondsHere(fixed, moving, settings)
-        where = _("on this computer") if isLearned(settings.device) else _("on this computer's CPU (a guess)")
-        ui.timeInfoLabel.text = _("About {duration} {where}.").format(duration=duration(seconds), where=where)
-        need = _("about {gigabytes:.1f} GB needed").format(gigabytes=memory_mb(fixed, moving, settings) / 1024)
-        ui.deviceInfoLabel.text = self.machine.text(need)
 
     def _updateApply(self) -> None:
         if self._running:
@@ -232,6 +218,7 @@ class Panel(ParameterView):
             self.inspect.leave()
             self._formerViews = views.remember()
             self._showRunning()
+            self.live.begin(job)
             self.logic.startRegistration(job, self._onStatus, self._onDone, self._onFailed)
         except (RegistrationError, CarlError) as error:
             self._onFailed(error)
@@ -240,6 +227,7 @@ class Panel(ParameterView):
         ui = self.ui
         ui.progressBar.value = round(1000 * status.fraction)
         ui.progressLabel.text = statusText(status)
+        self.live.follow(status)
         self._runLog.add(status)
         shown = self._runLog.text(self.logic.log())
         if ui.logText.plainText != shown:
@@ -247,6 +235,7 @@ class Panel(ParameterView):
 
     def _onDone(self, result: Result) -> None:
         self._running = False
+        self.live.end()
         self._forget()
         self._result = result
         job = result.job
@@ -274,6 +263,7 @@ class Panel(ParameterView):
 
     def _onFailed(self, error) -> None:
         self._running = False
+        self.live.end()
         self._showIdle()
         self.ui.resultLabel.text = ""
         log = getattr(error, "log", "")

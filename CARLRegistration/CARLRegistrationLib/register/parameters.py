@@ -151,6 +151,7 @@ class CARLRegistrationParameterNode:
     grid: Annotated[int, WithinRange(64, 256)] = 128
     enginePython: str = ""
     keepJobFolder: bool = False
+    showProgress: bool = True
 
     showJacobian: bool = False
 

@@ -23,11 +23,17 @@ from .job import Job, checkJob, withWholePaths
 from .result import Result, loadResult, warningsOf
 
 log = logging.getLogger("CARLRegistration")
+_MAP_FILE = "map.h5"
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands, for people. seconds_left: None while unknown."""
+    """Where a run stands, for people.
+
+    seconds_left: None while unknown. step: the last one of the optimization (done, total, similarity, level), or None;
+    newStep: it is told for the first time. newMap: the file of a map that was not told of yet, or None.
+    warning: what must be known now, or "".
+    """
 
     stage: str = ""
     message: str = ""
@@ -35,6 +41,10 @@ class Status:
     elapsed: float = 0.0
     seconds_left: float | None = None
     cancelling: bool = False
+    step: dict | None = None
+    newStep: bool = False
+    newMap: Path | None = None
+    warning: str = ""
 
 
 class RegistrationRun:
@@ -52,6 +62,7 @@ class RegistrationRun:
         self._arguments: list[str] = []
         self._status = Status()
         self._notes: list[str] = []
+        self._mapTime = 0  # of the map that was told of last
 
     @property
     def task(self) -> Task:
@@ -118,13 +129,27 @@ class RegistrationRun:
                 elapsed,
                 record.get("seconds_left"),
                 cancelling,
+                record.get("step"),
+                "step" in record,
+                warning=str(record.get("warning", "")),
             )
             self._tell(self._status)
         left = self._status.seconds_left
         if left is not None:
             left = max(0.0, left - max(0.0, elapsed - self._status.elapsed))
-        self._status = replace(self._status, elapsed=elapsed, seconds_left=left, cancelling=cancelling)
-        self._tell(self._status)
+        said = replace(self._status, newStep=False, warning="")
+        self._status = replace(said, elapsed=elapsed, seconds_left=left, cancelling=cancelling)
+        self._tell(replace(self._status, newMap=self._newMap()))
+
+    def _newMap(self) -> Path | None:
+        """The file of the map so far, when there is another one than at the last call."""
+        file = self.task.folder / _MAP_FILE
+        try:
+            written = file.stat().st_mtime_ns
+        except OSError:  # none yet, or none any more
+            return None
+        isNew, self._mapTime = written != self._mapTime, written
+        return file if isNew else None
 
     @property
     def cancelling(self) -> bool:
@@ -133,6 +158,10 @@ class RegistrationRun:
     def log(self) -> str:
         """What the engine wrote, so far or in all."""
         return self._task.log() if self._task is not None else ""
+
+    def stopHere(self) -> None:
+        """Ask the engine to keep the map that it has, and to finish with it."""
+        self.task.stopHere()
 
     def cancel(self) -> None:
         """Ask the engine to stop; `poll` says when it has."""
@@ -175,6 +204,8 @@ def writeInputs(job: Job, folder: Path) -> tuple[list[str], list[str]]:
     movingImage, movingNote = writeVolume(job.movingVolume, folder / "moving.mha", _("moving volume"))
     (folder / "settings.json").write_text(job.settings.to_json(), encoding="utf-8")
     arguments = ["register", "fixed.mha", "moving.mha", "--out", "result", "--settings", "settings.json"]
+    if job.showProgress:
+        arguments += ["--preview", _MAP_FILE]
     for side, node, segment, image, what in (
         ("fixed", job.fixedMask, job.fixedMaskSegment, fixedImage, _("fixed mask")),
         ("moving", job.movingMask, job.movingMaskSegment, movingImage, _("moving mask")),

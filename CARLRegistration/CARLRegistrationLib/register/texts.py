@@ -1,0 +1,49 @@
+"""What the panel says of what is chosen: preset, robustness, model, and the time and memory it will take."""
+
+from __future__ import annotations
+
+from carlreg.errors import CarlError
+from carlreg.models.catalog import model_info
+from carlreg.resources import memory_mb
+from slicer.i18n import tr as _
+
+from .estimate import duration, isLearned, secondsHere, voxelsOf
+from .models import describeChoices, modelText
+from .parameters import Robustness, settingsFrom
+from .presets import PRESETS, presetChanged
+
+
+def showTexts(ui, parameters, machine) -> None:
+    """Say what is chosen, and how long it will take. machine: the controls of the device."""
+    text = PRESETS[parameters.preset].text()
+    ui.presetInfoLabel.text = text + (" " + _("(changed below)") if presetChanged(parameters) else "")
+    ui.robustnessInfoLabel.text = {
+        Robustness.TRANSLATION: _(
+            "For scans in similar poses, however far apart and whatever part of the body each shows. Try it first."
+        ),
+        Robustness.ROTATION: _(
+            "When one scan may be turned by any angle (prone and supine, specimens, lost orientation). Slower."
+        ),
+    }[parameters.robustness]
+    try:
+        settings = settingsFrom(parameters)
+    except CarlError:
+        ui.timeInfoLabel.text = ui.deviceInfoLabel.text = ui.modelInfoLabel.text = ""
+        return
+    fixed, moving = voxelsOf(parameters.fixedVolume), voxelsOf(parameters.movingVolume)
+    ui.modelInfoLabel.text = modelText(settings.model, settings, fixed, moving)
+    describeChoices(ui.modelComboBox, settings, fixed, moving)
+    shipped = model_info(settings.model).shipped
+    ui.weightsFileLineEdit.placeholderText = _("Shipped with the module") if shipped else _("Choose a file")
+    if not (fixed and moving):
+        ui.timeInfoLabel.text = _("0 skips the refinement. The expected time is shown once both volumes are chosen.")
+        ui.deviceInfoLabel.text = machine.text("")
+        return
+    seconds = secondsHere(fixed, moving, settings)
+    where = _("on this computer") if isLearned(settings.device) else _("on this computer's CPU (a guess)")
+    ui.timeInfoLabel.text = _("About {duration} {where}.").format(duration=duration(seconds), where=where)
+    need = _("about {gigabytes:.1f} GB needed").format(gigabytes=memory_mb(fixed, moving, settings) / 1024)
+    ui.deviceInfoLabel.text = machine.text(need)
+
+
+__all__ = ["showTexts"]
