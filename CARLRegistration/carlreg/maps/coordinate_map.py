@@ -19,9 +19,11 @@ class CoordinateMap(ABC):
     """A map of points; `map(points)` takes and returns bndhw normalized coordinates of n axes, channel order (d, h, w).
 
     align_corners: the normalized coordinate is the published weights' one (first center 0, last center 1).
+    extrapolate: beyond the fixed image, too, it goes on linearly where it is linear.
     """
 
     align_corners: bool = False
+    extrapolate: bool = False
     device: torch.device | None = None
 
     @abstractmethod
@@ -86,6 +88,8 @@ class DisplacementMap(CoordinateMap):
 class Affine(CoordinateMap):
     """`matrix @ (x, 1)` with a matrix moving_from_fixed_normalized, 4x4 (tensor order d, h, w), 3x3 or 2x2."""
 
+    extrapolate = True
+
     def __init__(self, matrix: Tensor, *, align_corners: bool = False) -> None:
         self.matrix = matrix
         self.align_corners = align_corners
@@ -103,6 +107,7 @@ class CompositeMap(CoordinateMap):
         self.outer = outer
         self.inner = inner
         self.align_corners = inner.align_corners
+        self.extrapolate = outer.extrapolate
         self.device = inner.device
 
     def __call__(self, points_bndhw: Tensor) -> Tensor:

@@ -191,6 +191,25 @@ def fill_uncertain(displacement_bndhw: Tensor, certainty_b1dhw: Tensor, sigma_ce
         share, sigma = share * 1e-2, sigma * 2
 
 
+def rigid_motion(points_bndhw: Tensor, targets_bndhw: Tensor, weight_b1dhw: Tensor) -> Tensor:
+    """Where the rotation and shift that lead the points nearest to their targets (weighted least squares) take them.
+
+    Points and targets in one unit of length; a constant for the backward pass. Where the weights leave a rotation open
+    (points on a line, or one alone), it is the one that turns least. Returns bndhw.
+    Source: Umeyama, IEEE TPAMI 13(4), 1991.
+    """
+    x, y, w = (tensor.detach().cpu().flatten(2).double() for tensor in (points_bndhw, targets_bndhw, weight_b1dhw))
+    w = w / w.sum(2, keepdim=True).clamp_min(1e-20)
+    center_x, center_y = (w * x).sum(2, keepdim=True), (w * y).sum(2, keepdim=True)
+    crossed = (w * (y - center_y)) @ (x - center_x).transpose(1, 2)
+    size = (w * (x - center_x) ** 2).sum((1, 2)).view(-1, 1, 1)
+    u, _, vt = torch.linalg.svd(crossed + 1e-6 * size * torch.eye(x.shape[1], dtype=x.dtype))
+    signs = torch.ones(u.shape[:2], dtype=x.dtype)
+    signs[:, -1] = torch.linalg.det(u @ vt).sign()  # mirrored targets: the nearest proper rotation
+    moved = (u * signs[:, None]) @ vt @ (x - center_x) + center_y
+    return moved.to(points_bndhw).reshape(points_bndhw.shape)
+
+
 def gaussian_sum(image_bcdhw: Tensor, sigma: float | Tensor) -> Tensor:
     """Sum over a Gaussian window (1 at its center) without limit; nothing lies beyond the lattice."""
     *others, last = (_gaussian_matrix(n, sigma, image_bcdhw) for n in image_bcdhw.shape[2:])
@@ -209,8 +228,10 @@ class CoordinateAttention(RegistrationNetwork):
         encoder: one network for both images; maps b1dhw to tokens with `padding_cells` cells of surrounding, and
             names its `stride`, `settings.padding_cells` and `background()` (see `match`). The dot product of two
             tokens is the logit.
-        extrapolate: see `maps.DisplacementMap`. fill_sigma_cells: see `fill_uncertain`; 0 = the attention's answer as
-            it is (published).
+        extrapolate: for images that may be turned: beyond the fixed image the map goes on linearly (see
+            `maps.DisplacementMap`), and uncertain places are filled with what their surroundings do beside the rigid
+            motion of the whole. So turning the moving image turns the map along.
+        fill_sigma_cells: see `fill_uncertain`; 0 = the attention's answer as it is (published).
         align_corners: the published weights' coordinates.
     """
 
@@ -257,8 +278,21 @@ class CoordinateAttention(RegistrationNetwork):
         identity = identity_map(found.map_bndhw.shape[2:], align_corners=self.align_corners, device=fixed.device)
         displacement = found.map_bndhw - identity * per_axis(scale, identity)
         if self.fill_sigma_cells > 0:
-            displacement = fill_uncertain(displacement, found.certainty_b1dhw, self.fill_sigma_cells)
+            usual = self._rigid(found, identity, fixed, moving, scale) if self.extrapolate else 0.0
+            filled = fill_uncertain(displacement - usual, found.certainty_b1dhw, self.fill_sigma_cells)
+            displacement = usual + filled
         field = DisplacementMap(
             displacement, scale=scale, extrapolate=self.extrapolate, align_corners=self.align_corners
         )
         return Prediction(field, found.map_bndhw, found.certainty_b1dhw, found.spread_b1dhw)
+
+    def _rigid(self, found: Match, identity: Tensor, fixed: Tensor, moving: Tensor, scale: list[float]) -> Tensor:
+        """The displacement of the rigid motion that the certain places make together, on their lattice.
+
+        Of a turned image neighbors differ in displacement, and a mean of those around one pulls the map towards rest.
+        """
+        spans = ([max(1, n - self.align_corners) for n in image.shape[2:]] for image in (fixed, moving))
+        voxels, moving_voxels = (per_axis(span, identity) for span in spans)
+        # To the fourth power: the little certainty of far background has a long lever.
+        motion = rigid_motion(identity * voxels, found.map_bndhw * moving_voxels, found.certainty_b1dhw**4)
+        return motion / moving_voxels - identity * per_axis(scale, identity)

@@ -179,13 +179,17 @@ def without_refinement(net: RegistrationNetwork) -> RegistrationNetwork:
 
 
 def relaxed(found: CoordinateMap, moving_shape, fixed_shape, sigma_voxels: float) -> DisplacementMap:
-    """The map's displacement on the fixed image's grid, smoothed by a Gaussian; affine maps stay as they are."""
+    """The map's displacement on the fixed image's grid, smoothed by a Gaussian; affine maps stay as they are.
+
+    What extrapolates goes on doing so: the next step may lead beyond the grid, where the edge's displacement would be
+    wrong of a turned image.
+    """
     scale = [f / m for f, m in zip(fixed_shape, moving_shape, strict=True)]
     values = found.on_grid(fixed_shape)
     identity = identity_map(fixed_shape, align_corners=found.align_corners, device=values.device)
     displacement = values - identity * per_axis(scale, identity)
     smooth = along_axes(displacement, *(_smoothing(n, sigma_voxels, displacement) for n in fixed_shape))
-    return DisplacementMap(smooth, scale=scale, align_corners=found.align_corners)
+    return DisplacementMap(smooth, scale=scale, extrapolate=found.extrapolate, align_corners=found.align_corners)
 
 
 def _smoothing(count: int, sigma: float, like: Tensor) -> Tensor:

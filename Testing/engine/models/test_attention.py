@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from carlreg.errors import InputError
 from carlreg.maps import identity_map
 from carlreg.models import attention
-from carlreg.models.attention import coordinate_attention, match
+from carlreg.models.attention import coordinate_attention, match, rigid_motion
+from scipy.spatial.transform import Rotation
 
 
 def tokens(count, length, norm, seed, dtype=torch.float32, batch=2):
@@ -105,3 +107,31 @@ def test_certainty_is_the_inverse_of_one_plus_the_variance():
     variance = 3 * (2 / 3)  # of -1, 0, 1 along each axis
     assert float((found.certainty_b1dhw - 1 / (1 + variance)).abs().max()) < 1e-5
     assert float((found.map_bndhw - 0.5).abs().max()) < 1e-6
+
+
+def test_rigid_motion_is_the_nearest_one():
+    """Against SciPy's, for targets that are turned, bent and of differing weight; a half turn is one of them."""
+    random = np.random.default_rng(1)
+    points = random.normal(size=(2, 3, 4, 4, 4)) * 10
+    for turn in ((170.0, 20.0, -35.0), (180.0, 0.0, 0.0)):
+        motion = Rotation.from_euler("xyz", turn, degrees=True)
+        weight = random.uniform(size=(2, 1, 4, 4, 4))
+        targets = np.einsum("ij,bjdhw->bidhw", motion.as_matrix(), points) + 3 + random.normal(size=points.shape)
+        tensors = [torch.tensor(x, dtype=torch.float32) for x in (points, targets, weight)]
+        found = rigid_motion(*tensors).numpy()
+        for n in range(2):
+            x, y, w = points[n].reshape(3, -1).T, targets[n].reshape(3, -1).T, weight[n].ravel()
+            centers = [np.average(z, axis=0, weights=w) for z in (x, y)]
+            nearest, _ = Rotation.align_vectors(y - centers[1], x - centers[0], weights=w)
+            expected = nearest.apply(x - centers[0]) + centers[1]
+            np.testing.assert_allclose(found[n].reshape(3, -1).T, expected, atol=1e-3)
+
+
+def test_rigid_motion_turns_least_where_one_point_decides():
+    points = identity_map((4, 4, 4)) * 4
+    weight = torch.zeros(1, 1, 4, 4, 4)
+    weight[..., 1, 2, 3] = 1
+    found = rigid_motion(points, points.flip(1) + 1, weight)
+    there = (points.flip(1) + 1 - points)[..., 1:2, 2:3, 3:4]
+    assert float((found - points - there).abs().max()) < 1e-5
+    assert float((rigid_motion(points, points.flip(1), torch.zeros_like(weight)) - points).abs().max()) < 1e-5

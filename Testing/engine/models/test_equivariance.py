@@ -298,6 +298,30 @@ def test_half_turns_of_both_images_turn_the_attention_of_the_rotation_model():
             assert float(((plain.attention_map_bndhw - 0.5) * scale).norm(dim=1).max()) > 10  # not all in the middle
 
 
+def displacement_after_turn(network, moving, fixed, axes, here):
+    """As `displacement`, of the moving content turned by 180 degrees (its axes flipped), turned back."""
+    index = torch.stack(torch.meshgrid(*[torch.arange(n).float() for n in fixed.shape], indexing="ij"))
+    places = displacement(network, moving.flip(axes), fixed, *here) + index
+    for axis in axes:
+        places[axis] = moving.shape[axis] - 1 - places[axis]
+    return places - index
+
+
+TURNS = pytest.mark.parametrize("axes", [(0, 1), *[pytest.param(a, marks=pytest.mark.slow) for a in ((1, 2), (0, 2))]])
+
+
+@TURNS
+def test_half_turns_of_the_moving_image_turn_the_whole_rotation_model(axes, record_property):
+    """Its steps after the attention see the same warped image; also where attention is unsure, and at the border."""
+    network = load("carl-compact-rotation").network
+    moving, fixed, inside = shifted_content(32)
+    here = ((48, 48, 48), (8, 8, 8), (48, 48, 48), (8, 8, 8))
+    base = base_of(network, moving, fixed, inside, here)
+    apart = (displacement_after_turn(network, moving, fixed, axes, here) - base)[:, inside].norm(dim=0)
+    record_property("mean_error_voxels", float(apart.mean()))
+    assert float(apart.max()) < 0.01
+
+
 # psi: a U-Net
 PUBLISHED = {
     "final_final": lambda xi, psi: Two(Half(Two(Half(xi), psi)), psi),

@@ -105,6 +105,10 @@ def test_relaxation_keeps_affine_maps_and_smooths_noise():
     affine = Affine(matrix)
     smooth = relaxed(affine, moving_shape, fixed_shape, 2.0)
     assert float((smooth.on_grid(fixed_shape) - affine.on_grid(fixed_shape)).abs().max()) < 1e-5
+    beyond = identity_map(fixed_shape) * 1.4 - 0.2
+    assert float((smooth(beyond) - affine(beyond)).abs().max()) < 1e-5
+    again = relaxed(CompositeMap(outer=smooth, inner=Affine(torch.eye(4))), moving_shape, fixed_shape, 2.0)
+    assert float((again(beyond) - affine(beyond)).abs().max()) < 1e-5
 
     noise = torch.zeros(1, 3, 25, 25, 25)
     noise[:, :, 12, 12, 12] = 1
