@@ -41,14 +41,21 @@ def attention_inverts(found, quick):
 
 
 def equivariance(found, quick):
-    row = found["errors"]["carl-compact"]
+    errors = found["errors"]
+    row = errors["carl-compact"]
     assert max(row[what] for what in row if what.split()[-1] in ("16", "32")) < 0.1
-    if not quick:
-        # Without attention first, a shift of one image is not undone.
-        assert found["errors"]["unigradicon"]["moving by 32"] > 10
-        assert found["errors"]["unigradicon"]["both by 32"] < 3
-        turned = {name: row.get("moving turned by 180°") for name, row in found["errors"].items()}
-        assert turned["carl-compact-rotation"] < turned["carl-compact"]
+    if quick:
+        return
+    assert max(row[what] for what in row if what.startswith(("moving by", "fixed by"))) < 0.2
+    # Without attention first, a shift of one image is not undone.
+    unigradicon = errors["unigradicon, multigradicon"]
+    assert min(unigradicon["moving by 32"], unigradicon["fixed by 32"]) > 10
+    assert unigradicon["both by 32"] < 3
+    # The rotation model: attention follows half turns of either image, the whole network those of the moving one.
+    alone = errors["carl-compact-rotation, its attention alone"]
+    assert max(alone["moving turned by 180°"], alone["fixed turned by 180°"]) < 0.01
+    assert errors["carl-compact-rotation"]["moving turned by 180°"] < 0.01
+    assert errors["carl-compact"]["moving turned by 180°"] > 5
 
 
 def retina_shift(found, quick):
@@ -85,7 +92,7 @@ def icon_gradicon(found, quick):
             assert curve["folds"][-1] < 0.5, name
     if not quick:
         one, other = (found["curves"][name]["held_out"][-1] for name in ("GradICON", "ICON"))
-        assert one < 0.4 * other
+        assert one < 0.6 * other
 
 
 def consistent(found, quick):

@@ -2,22 +2,24 @@
 
 [W, U]: each image moved on its own; [U, U]: both alike. The error is by how many voxels the map, moved back, differs
 from the map of the images where they were, over the body; 0 is equivariance. Shifts are made by placing the same
-content elsewhere on a wider canvas, so nothing is interpolated. Networks whose weights are neither shipped nor given
-run with random ones, their attention sharpened and their last layers alive: they show what the architecture promises.
+content elsewhere on a longer canvas, so nothing is interpolated. Networks whose weights are not shipped run with random
+ones, their attention sharpened, their last layers alive, and the published ones narrower, for time: equivariance hangs
+on how a network is arranged, not on how wide it is.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from common import main
 
 CONTENT = 32  # voxels per edge
-CANVAS, BEGIN = 112, 24  # of the canvas; where the content lies on it before it is moved
-QUICK_CANVAS, QUICK_BEGIN = 56, 8
+CANVAS, BEGIN = (96, 32, 32), (8, 0, 0)  # voxels, long where images move; where the content begins before it is moved
+QUICK_CANVAS, QUICK_BEGIN = (56, 32, 32), (8, 0, 0)
 LATTICE, BETWEEN = 32, (15, 30, 45)  # shifts by a multiple of most networks' strides, and between lattice points
+WITH_ATTENTION_ALONE = "carl-compact-rotation"
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,12 @@ def pair(seed: int):
     return drawn.moving, drawn.fixed, body[0, 0]
 
 
-def placed(image, canvas: int, begin: int, shift: int = 0) -> Placed:
-    """The image on a cubic canvas of zeros, moved along the first axis by whole voxels."""
+def placed(image, canvas: tuple[int, int, int], begin: tuple[int, int, int], shift: int = 0) -> Placed:
+    """The image on a canvas of zeros, moved along the first axis, its longest, by whole voxels."""
     import torch
 
-    voxels = torch.zeros(1, 1, canvas, canvas, canvas)
-    at = (begin + shift, begin, begin)
+    voxels = torch.zeros(1, 1, *canvas)
+    at = (begin[0] + shift, begin[1], begin[2])
     where = tuple(slice(b, b + n) for b, n in zip(at, image.shape[2:], strict=True))
     voxels[(0, 0, *where)] = image[0, 0]
     return Placed(voxels, at, image.shape[2])
@@ -91,18 +93,18 @@ def turned(image):
 def ready(name: str, seed: int = 0):
     """(network, trained): with shipped weights, or random ones made lively."""
     import torch
+    from carlreg.models.compositions import assemble
     from carlreg.models.operators import without_refinement
-    from carlreg.models.registry import MODELS, build, load
-    from carlreg.models.unet import UNet
+    from carlreg.models.registry import COMPOSITIONS, MODELS, load
 
     if MODELS[name].shipped:
         return load(name).network, True
     torch.manual_seed(seed)
-    network = build(name, align_corners=False).eval()
+    network = assemble(narrower(COMPOSITIONS[name][0])).eval()
     with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, UNet):
-                module.last.weight.normal_(0, 0.03)
+        for key, weight in network.named_parameters():
+            if key.endswith("weight") and not weight.any():  # last layers begin at zero
+                weight.normal_(0, 0.03)
     encoder = getattr(without_refinement(network), "encoder", None)
     if encoder is not None and hasattr(encoder, "log_temperature"):
         with torch.no_grad():
@@ -110,50 +112,89 @@ def ready(name: str, seed: int = 0):
     return network, False
 
 
-def measured(name: str, quick: bool) -> dict[str, float]:
-    """Errors in voxels, mean over the body; of networks with random weights only what the architecture promises."""
-    network, trained = ready(name)
+def narrower(composition):
+    """The same arrangement with fewer channels where it is a published one, and sharp attention."""
+    from carlreg.models.eoir import EoirSettings
+    from carlreg.models.paper_encoder import PaperEncoderSettings
+    from carlreg.models.unet import UNetSettings
+
+    if isinstance(composition, PaperEncoderSettings):
+        return replace(composition, channels=24, norm=16.0)
+    if isinstance(composition, UNetSettings):
+        return replace(composition, down_channels=(2, 4, 8, 16, 32, 64), up_channels=(4, 8, 16, 32, 32))
+    if isinstance(composition, EoirSettings):
+        return replace(composition, channels=min(composition.channels, 8 if not composition.local else 16))
+    parts = {f.name: getattr(composition, f.name) for f in fields(composition)}
+    return replace(composition, **{name: narrower(part) for name, part in parts.items() if is_dataclass(part)})
+
+
+def measured(network, quick: bool, only: str = "") -> dict[str, float]:
+    """Errors in voxels, mean over the body, by what is done to the images. only: of those with this word in them."""
     moving, fixed, body = pair(1)
     where = (QUICK_CANVAS, QUICK_BEGIN) if quick else (CANVAS, BEGIN)
     far = 16 if quick else LATTICE
     m, f = placed(moving, *where), placed(fixed, *where)
     base = displacement(network, m, f)
-
-    def differs(one: Placed, other: Placed, region=body) -> float:
-        return float((displacement(network, one, other) - base)[:, region].norm(dim=0).mean())
-
-    moved_m, moved_f = placed(moving, *where, far), placed(fixed, *where, far)
-    rows = {f"moving by {far}": differs(moved_m, f)}
-    if quick:
-        return rows
-    rows |= {f"fixed by {far}": differs(m, moved_f), f"both by {far}": differs(moved_m, moved_f)}
-    if not trained:
-        return rows
-    for shift in BETWEEN:
-        rows[f"moving by {shift}"] = differs(placed(moving, *where, shift), f)
     kept = body.clone()
     kept[: CONTENT // 5 + 6] = False
-    rows["moving cut"] = differs(placed(cut(moving), *where), f, kept)
-    rows["moving turned by 180°"] = float(_after_turn(network, placed(turned(moving), *where), f, base, body))
-    return rows
+
+    def differs(one: Placed, other: Placed, region=body, back=lambda found: found) -> float:
+        return float((back(displacement(network, one, other)) - base)[:, region].norm(dim=0).mean())
+
+    shifts = (far,) if quick else (far, *BETWEEN)
+    moved = {shift: (placed(moving, *where, shift), placed(fixed, *where, shift)) for shift in shifts}
+    rows = {f"moving by {far}": lambda: differs(moved[far][0], f)}
+    if not quick:
+        rows |= {f"moving by {shift}": lambda shift=shift: differs(moved[shift][0], f) for shift in BETWEEN}
+        rows |= {f"fixed by {shift}": lambda shift=shift: differs(m, moved[shift][1]) for shift in shifts}
+        rows |= {
+            f"both by {far}": lambda: differs(*moved[far]),
+            "moving cut": lambda: differs(placed(cut(moving), *where), f, kept),
+            "moving turned by 180°": lambda: differs(placed(turned(moving), *where), f, back=moving_turned_back),
+            "fixed turned by 180°": lambda: differs(m, placed(turned(fixed), *where), back=fixed_turned_back),
+        }
+    return {what: differ() for what, differ in rows.items() if only in what}
 
 
-def _after_turn(network, moving: Placed, fixed: Placed, base, body):
-    """The error once the map into the turned image is turned back."""
+def moving_turned_back(found):
+    """The displacement into the turned moving image as one into the image before it was turned."""
+    places = found + _index(found)
+    places[1:] = found.shape[-1] - 1 - places[1:]
+    return places - _index(found)
+
+
+def fixed_turned_back(found):
+    """The displacement of the turned fixed image's voxels at the places where they were before."""
+    return (found + _index(found)).flip((2, 3)) - _index(found)
+
+
+def _index(found):
     import torch
 
-    index = torch.stack(torch.meshgrid(*[torch.arange(fixed.count).float()] * 3, indexing="ij"))
-    found = displacement(network, moving, fixed) + index
-    found[1:] = moving.count - 1 - found[1:]
-    return (found - index - base)[:, body].norm(dim=0).mean()
+    return torch.stack(torch.meshgrid(*[torch.arange(n).float() for n in found.shape[1:]], indexing="ij"))
 
 
 def compute(quick: bool) -> dict[str, Any]:
-    from carlreg.models.registry import MODELS
+    from carlreg.models.operators import without_refinement
+    from carlreg.models.registry import COMPOSITIONS, MODELS
 
-    names = [n for n in MODELS if MODELS[n].shipped][:1] if quick else list(MODELS)
-    found: dict[str, Any] = {"errors": {name: measured(name, quick) for name in names}}
-    found["trained"] = {name: MODELS[name].shipped for name in names}
+    shipped = [name for name in MODELS if MODELS[name].shipped]
+    found: dict[str, Any] = {"errors": {}, "trained": {}}
+    done: dict[Any, str] = {}
+    for name in shipped[:1] if quick else [*shipped, *(name for name in MODELS if name not in shipped)]:
+        arrangement = COMPOSITIONS[name][0]
+        if arrangement in done and name not in shipped:  # the same network with other weights
+            twin = done[arrangement]
+            found["errors"][f"{twin}, {name}"] = found["errors"].pop(twin)
+            found["trained"][f"{twin}, {name}"] = found["trained"].pop(twin)
+            continue
+        done[arrangement] = name
+        network, found["trained"][name] = ready(name)
+        found["errors"][name] = measured(network, quick)
+        if name == WITH_ATTENTION_ALONE:
+            title = f"{name}, its attention alone"
+            found["trained"][title] = True
+            found["errors"][title] = measured(without_refinement(network), quick, only="turned")
     for name, row in found["errors"].items():
         found |= {f"{name}, {what}": value for what, value in row.items()}
     return found

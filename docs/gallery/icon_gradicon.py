@@ -20,8 +20,8 @@ def compute(quick: bool) -> dict[str, Any]:
     from carlreg.losses.paper import dissimilarity_both_ways
     from carlreg.training.planar.stage import folds_percent, inverse_error
 
-    pool = shapes(1, 16 if quick else 600, SIZE)
-    moving, fixed = images(shapes(10**6, 2 if quick else 48, SIZE))
+    pool = shapes(1, 16 if quick else 400, SIZE)
+    moving, fixed = images(shapes(10**6, 2 if quick else 24, SIZE))
 
     def watch(network) -> dict[str, float]:
         forward, backward = (found.map for found in network(moving, fixed))
@@ -36,13 +36,13 @@ def compute(quick: bool) -> dict[str, Any]:
         _, curves[name] = train(
             "planar-unet",
             pool,
-            3 if quick else 500,
+            3 if quick else 200,
             regularity=regularity,
             weight=weight,
             similarity="ssd",
             batch=2 if quick else 8,
             watch=watch,
-            every=2 if quick else 50,
+            every=2 if quick else 25,
         )
     found: dict[str, Any] = {"curves": curves, "before": float(((moving - fixed) ** 2).mean())}
     for name, curve in curves.items():
