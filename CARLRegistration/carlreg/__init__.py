@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "register": "registration",
     "register_pair": "registration",
+    "mend": "registration",
     "finish": "registration",
     "write_result": "outputs",
     "RegistrationResult": "registration",

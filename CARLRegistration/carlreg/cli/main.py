@@ -9,7 +9,22 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import CarlError
-from . import apply, check, compose, convert, demo, evaluate, export, invert, linear, models, register, report, train
+from . import (
+    apply,
+    check,
+    compose,
+    convert,
+    demo,
+    evaluate,
+    export,
+    invert,
+    linear,
+    mend,
+    models,
+    register,
+    report,
+    train,
+)
 from .console import say, say_error
 from .supervisor import StopPolicy, Supervisor
 
@@ -17,6 +32,7 @@ COMMANDS = {
     module.NAME: module
     for module in (
         register,
+        mend,
         apply,
         export,
         convert,

@@ -112,3 +112,13 @@ def _without_partner(fixed: Sequence[str], moving: Sequence[str]) -> str:
         return ""
     more = " and more" if len(alone) > _LISTED else ""
     return f"; without a partner: {', '.join(alone[:_LISTED])}{more}"
+
+
+def joined(parts: Sequence[GuidePoints]) -> GuidePoints:
+    """Several tables as one; of points with the same name the last one counts, at the place of the first."""
+    rows: dict[str, tuple] = {}
+    for part in parts:
+        for name, *row in zip(part.names, part.fixed_lps, part.moving_lps, part.on, strict=True):
+            rows[name] = tuple(row)
+    fixed, moving, on = zip(*rows.values(), strict=True)
+    return GuidePoints(np.array(fixed), np.array(moving), tuple(rows), np.array(on, dtype=bool))

@@ -9,12 +9,12 @@ from ...atomic import staged_file
 from ...paths import given_path
 from ...progress import Progress
 from ...volumes import Volume
-from .case import ReportCase, read_case
+from .case import ReportCase, read_case, recorded_images
 from .page import page
 
 NAME = "report.html"
 
-__all__ = ["NAME", "ReportCase", "read_case", "write_report"]
+__all__ = ["NAME", "ReportCase", "read_case", "recorded_images", "write_report"]
 
 
 def write_report(

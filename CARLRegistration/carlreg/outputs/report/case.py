@@ -106,6 +106,18 @@ def read_case(
     )
 
 
+def recorded_images(
+    folder: str | os.PathLike, fixed: str | os.PathLike | None = None, moving: str | os.PathLike | None = None
+) -> dict[str, Volume]:
+    """The fixed and the moving image of a result folder, by side; arguments and errors as of `read_case`."""
+    place = given_path(folder, "result folder")
+    _, settings = read_recorded(place)
+    return {
+        side: _image(place, side, settings["inputs"][side], given)
+        for side, given in (("fixed", fixed), ("moving", moving))
+    }
+
+
 def _image(folder: Path, side: str, recorded: dict, given: str | os.PathLike | Volume | None) -> Volume:
     if isinstance(given, Volume):
         return given
