@@ -62,7 +62,7 @@ def retina_shift(found, quick):
     if not quick:
         errors = {key: np.mean(values) for key, values in found["errors"].items()}
         for title in ("U-Nets", "coordinate attention"):
-            assert errors[title, "warped"] < 0.5 * errors["not registered", "warped"]
+            assert errors[title, "warped"] < 0.6 * errors["not registered", "warped"]
         attention = "coordinate attention"
         assert errors[attention, "warped and shifted"] < 1.3 * errors[attention, "warped"]
         assert errors["U-Nets", "warped and shifted"] > 5 * errors[attention, "warped and shifted"]

@@ -20,7 +20,7 @@ NETWORKS = {"planar-unet": "U-Nets", "planar-carl": "coordinate attention"}
 def compute(quick: bool) -> dict[str, Any]:
     import numpy as np
 
-    steps, count, pool = (3, 1, 4) if quick else (700, 24, 200)
+    steps, count, pool = (3, 1, 4) if quick else (350, 20, 100)
     size = 48 if quick else SIZE
     sets = {
         "warped": retina(10**6, count, size, WARP),
