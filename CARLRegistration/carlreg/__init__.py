@@ -12,6 +12,7 @@ _LAZY = {
     "register_pair": "registration",
     "mend": "registration",
     "finish": "registration",
+    "preview_start": "registration",
     "write_result": "outputs",
     "RegistrationResult": "registration",
     "RegistrationSettings": "settings",

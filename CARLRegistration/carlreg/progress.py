@@ -42,6 +42,7 @@ class ProgressRecord:
 
     stage: name of the stage. fraction: share of the whole run that is done, 0..1.
     seconds_left: estimate, or None while unknown. message: one line for people. step: None outside an optimization.
+    warning: what people must know now, or "".
     """
 
     stage: str
@@ -49,9 +50,11 @@ class ProgressRecord:
     seconds_left: float | None = None
     message: str = ""
     step: Step | None = None
+    warning: str = ""
 
     def as_dict(self) -> dict:
-        return {name: value for name, value in asdict(self).items() if name != "step" or value is not None}
+        """Plain values; without step and warning where there are none."""
+        return {name: value for name, value in asdict(self).items() if name not in ("step", "warning") or value}
 
 
 @dataclass
@@ -140,6 +143,11 @@ class Progress:
         """Record and report one step of an optimization that makes up the current stage."""
         self.steps.append(step)
         self.update(step.done / step.total, f"step {step.done} of {step.total}", step)
+
+    def warn(self, warning: str) -> None:
+        """Say what must be known before the run goes on."""
+        if self.on_record is not None:
+            self.on_record(ProgressRecord(self._stage, self._fraction, None, "", warning=warning))
 
     def offer_map(self, make: Callable[[], Any]) -> None:
         """Show the present map to whoever watches, about once a second; `make` is called only then."""

@@ -57,6 +57,10 @@ ALLOWED = {
     "carlreg/outputs/report/charts.py": {"savefig": "into memory"},
     "carlreg/outputs/report/pictures.py": {"WriteImage": TEMPORARY},
     "carlreg/outputs/report/volumes.py": {"WriteImage": TEMPORARY},
+    "carlreg/cli/live.py": {
+        "WriteTransform": "renewed every second; a map that cannot be read is followed by another",
+        "os.replace": "of a file that was not there before",
+    },
     "carlreg/cli/worker.py": {"open": "the standard error that the supervisor hands over"},
     # Panel: jobs in a temporary folder of their own, which the engine reads and refuses when they are broken.
     "CARLRegistrationLib/common/files.py": {"touch": "marks a folder as kept, or as to be removed"},

@@ -1,4 +1,4 @@
-"""`carlreg check`: can this Python run the engine, and on which devices?"""
+"""`carlreg check`: can this Python run the engine, on which devices; and can two images be registered?"""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import sys
 from .. import __version__
 from ..progress import Progress
 from .console import Display
+from .pair import add_pair_arguments, check_pair, run_pair
 
 NAME = "check"
-HELP = "Tell whether this Python has all that is needed, and which devices there are."
-EPILOG = "Exit code 0 whatever is found; what is missing is listed."
+HELP = "Tell whether this Python has all that is needed; of two images, whether they look like a pair to register."
+EPILOG = (
+    "Of two images: their best start on coarse images, within seconds; whether one of them is mirrored, or both have "
+    "little in common. Exit code 0 whatever is found."
+)
 # Module names, and what they are called on the package index.
 NEEDED = {
     "numpy": "numpy",
@@ -28,13 +32,17 @@ NEEDED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    add_pair_arguments(parser)
 
 
 def check(args: argparse.Namespace):
-    return lambda: None
+    return (lambda: None) if args.fixed is None else check_pair(args)
 
 
 def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
+    if args.fixed is not None:
+        run_pair(args, progress, display)
+        return
     found = inspect_python()
     if args.json:
         display.result(json.dumps(found))

@@ -40,6 +40,10 @@ class Display:
         self.broken: str | None = None
 
     def show(self, record: ProgressRecord) -> None:
+        if record.warning and self.mode != "json":
+            self.close()  # a bar goes on below it
+            say(f"Warning: {record.warning}")
+            return
         if self.mode == "json":
             self._show_json(record)
         elif self.mode == "bar":
@@ -74,7 +78,8 @@ class Display:
 
     def _show_json(self, record: ProgressRecord) -> None:
         now, what = time.monotonic(), f"{record.stage}\n{record.message}"
-        if what == self._stage and now - self._shown_at < _JSON_INTERVAL and record.fraction < 1.0:
+        too_soon = what == self._stage and now - self._shown_at < _JSON_INTERVAL and record.fraction < 1.0
+        if too_soon and not record.warning:
             return
         self._stage, self._shown_at = what, now
         self._print(json.dumps(record.as_dict()))

@@ -48,6 +48,14 @@ LIMITS: dict[str, dict] = {
         "meaning": "how alike another pose makes the volumes (affine), as a share of the one that was taken; asked for "
         "where rotations were searched",
     },
+    "start_likeness": {
+        "check": 0.37,
+        "poor": 0.25,
+        "below": True,
+        "unit": "",
+        "meaning": "squared local correlation at the best start, on coarse images, less for a smaller overlap; asked "
+        "for before a registration (pairs that do not belong together reach 0.08 to 0.35, others 0.39 and more)",
+    },
     "overlap_percent": {
         "check": 30.0,
         "poor": 5.0,

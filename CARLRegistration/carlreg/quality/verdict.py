@@ -37,8 +37,8 @@ def verdict(quality: dict) -> dict:
     """The verdict on the figures of `quality.json`.
 
     Args: quality: its blocks similarity, jacobian, overlap_percent, inverse_error_mm, labels, landmarks, uncertainty,
-        orientation, pose; each may be None or absent. notes.moving_voxel_mm gives the inverse's error a scale,
-        notes.fixed_body_mm and notes.fixed_voxel_mm the limits in mm theirs.
+        orientation, pose, likeness (of a start); each may be None or absent. notes.moving_voxel_mm gives the inverse's
+        error a scale, notes.fixed_body_mm and notes.fixed_voxel_mm the limits in mm theirs.
     Returns: word, reasons (sentences; what decides first), checks (name, word, value, text of each figure), thresholds.
     """
     table = limits_for(_block(quality, "notes", "fixed_body_mm"), _block(quality, "notes", "fixed_voxel_mm"))
@@ -139,6 +139,7 @@ def _words(quality: dict) -> dict[str, str]:
         "dice_after": figure("labels", "after", "mean"),
         "landmarks_before": figure("landmarks", "before", "mean_mm"),
         "landmarks_after": figure("landmarks", "after", "mean_mm"),
+        "other_kind": "" if _block(quality, "likeness", "same_kind") in (None, True) else _OTHER_KIND,
         "size": figure("size", "mean", digits=1),
         "stretched": figure("size", "stretched", digits=1),
     }
@@ -151,6 +152,7 @@ _AGAINST_FOLDS = (
     "Register with a larger smoothness (--smoothness 2) or a coarser field (--field-spacing), or from another start "
     "(--robustness rotation, --initial-transform)."
 )
+_OTHER_KIND = " They look like different kinds of scans, which are less alike than others."
 _CHECKS = (
     _Check(
         "fold_percent",
@@ -191,6 +193,14 @@ _CHECKS = (
         "Another pose, turned by {turned} degrees, makes the volumes nearly as alike ({value:.2f} times): the one that "
         "was taken may be wrong. Look at the pictures, or begin with a rough alignment (--initial-transform).",
         "",
+    ),
+    _Check(
+        "start_likeness",
+        lambda q: _block(q, "likeness", "score"),
+        "At their best start the volumes have little in common (likeness {value:.2f}; pairs that belong together reach "
+        "0.4 and more): another patient, another part of the body, or another pose?{other_kind}",
+        "At their best start the volumes are alike (likeness {value:.2f}; pairs that do not belong together stay below "
+        "0.35).",
     ),
     _Check(
         "overlap_percent",

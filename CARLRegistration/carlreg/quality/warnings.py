@@ -16,6 +16,11 @@ _FIRST = (
     "overlap_percent",
 )
 
+_UNDECIDED = (
+    "The images do not tell left from right: mirrored they would be as alike (local correlation {mirrored:.2f}) as "
+    "they are ({as_given:.2f}). If an orientation may have been lost on the way here, check both."
+)
+
 
 def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
     """What a user must not miss, as sentences.
@@ -24,6 +29,7 @@ def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
     """
     faults = {check["name"]: check["text"] for check in verdict(quality)["checks"] if check["word"] != "good"}
     found = [faults[name] for name in _FIRST if name in faults]
+    found += orientation_note(quality.get("orientation"))
     if "overlap_percent" in faults:
         found += _why_little(quality)
     found += [faults[name] for name in ("size_factor", "length_factor") if name in faults]
@@ -54,6 +60,13 @@ def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
     if "inverse_error_voxels" in faults:
         found.append(faults["inverse_error_voxels"])
     return found
+
+
+def orientation_note(orientation: dict | None) -> list[str]:
+    """What to say where images do not tell left from right; see `registration.mirrored`."""
+    if not (orientation or {}).get("undecided"):
+        return []
+    return [_UNDECIDED.format(**{key: orientation[key] for key in ("as_given", "mirrored")})]  # type: ignore[index]
 
 
 def beyond_verdict(quality: dict) -> list[str]:

@@ -20,6 +20,7 @@ from ..optimize.levels import search_spacing
 from ..optimize.search import rotations, search
 from ..preprocess import PreparedVolume
 from ..progress import Progress
+from ..quality.limits import LIMITS
 from ..settings import RegistrationSettings
 from .pair import PreparedPair
 from .starts import ALIKE, ROTATION_SIZE, coarse_problem, fine_problem, search_image
@@ -32,6 +33,9 @@ _ROTATIONS, _KEPT_TURNED, _KEPT = 160, 4, 1
 # closely; by how much local correlation must differ, and what the mirrored volume must reach, to mean anything: of a
 # pair that was not found at all, one way may be more alike by chance (a chest turned by 180 degrees: 0.23 and 0.33).
 _ENOUGH, _NEAR, _LEAST_GAIN, _CREDIBLE = 0.9, 0.95, 0.05, 0.35
+# From this ratio on a volume that is mirrored may be taken for one that is not. Measured between
+# heads and between brains of different people, the right way round: 0.88 to 1.03, a fifth of them above 1.
+_UNDECIDED = 0.95
 
 
 def orientation_of(
@@ -47,30 +51,59 @@ def orientation_of(
     start: the refined winner. problem: the pair on the finer images.
     Returns as_given and mirrored (mean squared local correlation where they overlap) and ratio: how many times more
     alike they are mirrored, by that and by the score that counts overlap; 1 at most where that means nothing.
+    undecided: whether they are so nearly as alike mirrored that the images do not tell left from right.
     """
     given = problem.score(start.matrix)
     if given.similarity >= _ENOUGH:
-        return {"as_given": given.similarity, "mirrored": None, "ratio": None}
-    turned = settings.robustness == "rotation"
-    # Where poses are searched, mirroring along one axis and turning is mirroring along any.
-    flips = [replace(pair, moving=mirrored_volume(pair.moving, axis)) for axis in ((0,) if turned else range(3))]
-    reached, matrix, other = max(
-        (_aligned(flip, settings, device, progress) for flip in flips), key=lambda found: found[0].score
-    )
+        return _told(given, None)
+    reached, matrix, other = _best_flip(pair, settings, device, progress)
     compared = coarse_problem(pair, settings, device).score(start.matrix)
     if reached.score > _NEAR * compared.score:
         fine = fine_problem(other, settings, device)
         reached = fine.score(refine_affine(fine, matrix, steps=30, rate=0.01, progress=progress))
         compared = given
-    ratio = _ratio(compared, reached)
-    log.info("mirrored: score %.3f, as given %.3f; %.2f times", reached.score, compared.score, ratio)
-    return {"as_given": compared.similarity, "mirrored": reached.similarity, "ratio": ratio}
+    return _told(compared, reached)
 
 
-def _ratio(given: AffineScore, mirrored: AffineScore) -> float:
+def coarse_orientation_of(
+    start: AffineCandidate,
+    pair: PreparedPair,
+    settings: RegistrationSettings,
+    device: torch.device,
+    progress: Progress,
+) -> dict:
+    """The same by the coarse images of the searches alone. start: refined on them."""
+    given = coarse_problem(pair, settings, device).score(start.matrix)
+    if given.similarity >= _ENOUGH:
+        return _told(given, None)
+    return _told(given, _best_flip(pair, settings, device, progress)[0])
+
+
+def _best_flip(
+    pair: PreparedPair, settings: RegistrationSettings, device: torch.device, progress: Progress
+) -> tuple[AffineScore, np.ndarray, PreparedPair]:
+    """The mirrored pair that is most alike on coarse images: its score, its matrix, and the pair."""
+    turned = settings.robustness == "rotation"
+    # Where poses are searched, mirroring along one axis and turning is mirroring along any.
+    flips = [replace(pair, moving=mirrored_volume(pair.moving, axis)) for axis in ((0,) if turned else range(3))]
+    return max((_aligned(flip, settings, device, progress) for flip in flips), key=lambda found: found[0].score)
+
+
+def _told(given: AffineScore, mirrored: AffineScore | None) -> dict:
+    if mirrored is None:
+        return {"as_given": given.similarity, "mirrored": None, "ratio": None, "undecided": False}
     pairs = ((given.score, mirrored.score), (given.similarity, mirrored.similarity))
-    ratio = min(other / max(one, 1e-6) for one, other in pairs)
-    credible = min(other - one for one, other in pairs) > _LEAST_GAIN and mirrored.similarity > _CREDIBLE
+    plain = min(other / max(one, 1e-6) for one, other in pairs)
+    ratio = _ratio(plain, pairs)
+    log.info("mirrored: score %.3f, as given %.3f; %.2f times", mirrored.score, given.score, plain)
+    named = ratio > LIMITS["mirrored_likeness"]["check"]
+    undecided = plain > _UNDECIDED and given.similarity > _CREDIBLE and not named
+    return {"as_given": given.similarity, "mirrored": mirrored.similarity, "ratio": ratio, "undecided": undecided}
+
+
+def _ratio(ratio: float, pairs: tuple[tuple[float, float], ...]) -> float:
+    mirrored_similarity = pairs[1][1]
+    credible = min(other - one for one, other in pairs) > _LEAST_GAIN and mirrored_similarity > _CREDIBLE
     return ratio if credible else min(ratio, 1.0)
 
 

@@ -35,10 +35,11 @@ from .mirrored import orientation_of
 from .pair import as_volume, dicom_info, prepare_pair
 from .poses import rival_of
 from .predict import predict, untrained_warnings
+from .preview import likeness_of, warn_of_doubts
 from .residual import network_residual, residual_of
 from .result import RegistrationResult
 from .sizes import size_of
-from .starts import affine_candidates, check_initial, fine_problem, refined_winner
+from .starts import affine_candidates, check_initial, coarse_problem, fine_problem, refined_winner
 from .symmetric import as_its_network, linear_initial, order_of, symmetric_transform
 
 #: Stages, with their usual share of the time.
@@ -151,6 +152,8 @@ def register_pair(
         pose = rival_of(start, starts, pair.fixed.content) if settings.robustness == "rotation" else None
         residual, deformation_start = residual_of(start, prediction, initial_transform, problem, pair, guide)
         orientation = orientation_of(start, problem, pair, settings, device, progress)
+        likeness = likeness_of(coarse_problem(pair, settings, device).score(start.matrix), pair)
+        warn_of_doubts(likeness, orientation, pose, progress)
         del problem
     with progress.stage("optimize", f"instance optimization ({settings.io_method}, {settings.steps} steps)"):
         live = LiveMap(progress) if resized is None else LiveMap(progress, np.linalg.inv(resized.matrix))

@@ -4,7 +4,9 @@ import importlib.metadata
 import json
 import sys
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 from carlreg.cli import check
 
 from .command import carlreg
@@ -40,3 +42,26 @@ def test_what_is_missing_or_broken_is_said(monkeypatch):
         "SimpleITK": "ModuleNotFoundError: No module named 'SimpleITK'",
     }
     assert [device["name"] for device in found["devices"]] == ["cpu"]
+
+
+def test_two_images_are_looked_at(pair, tmp_path):
+    """Two blobs, shifted by 4 mm along two axes and 2 mm along one: the start is the shift."""
+    outcome = carlreg("check", *pair, "--start", tmp_path / "start.tfm", "--json")
+    found = json.loads(outcome.out)
+    assert outcome.code == 0 and found["verdict"]["word"] in ("good", "check")
+    start = sitk.ReadTransform(str(tmp_path / "start.tfm"))
+    center = np.array([48.0, 44.0, 40.0])
+    moved = np.array(start.TransformPoint(center.tolist()))
+    assert np.linalg.norm(moved - [50.0, 40.0, 44.0]) < 2.0  # half a voxel
+    np.testing.assert_allclose(moved, (np.array(found["matrix"]) @ [*center, 1])[:3], atol=1e-3)
+    text = carlreg("check", *pair)
+    assert text.code == 0 and text.out.startswith("verdict on the pair: ") and "best start: " in text.out
+
+
+def test_one_image_is_no_pair(pair, tmp_path):
+    outcome = carlreg("check", pair[0])
+    assert outcome.code == 2 and "expected two images, or none" in outcome.err
+    outcome = carlreg("check", *pair, "--start", tmp_path / "start.txt")
+    assert outcome.code == 2 and "ends in .h5 or .tfm" in outcome.err
+    outcome = carlreg("check", pair[0], tmp_path / "no.nii.gz")
+    assert outcome.code == 2 and "does not exist" in outcome.err
