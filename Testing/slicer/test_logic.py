@@ -309,6 +309,6 @@ def test_settings_reach_the_engine(scene, moduleWidget, tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         arguments, notes = writeInputs(Job(*volumes, settings=wanted), folder)
-        args = build_parser().parse_args(arguments)
+        args = build_parser().parse_args(["register", *arguments, "--out", "result"])
         args.settings = folder / args.settings
         assert settings_from(args) == wanted and notes == []

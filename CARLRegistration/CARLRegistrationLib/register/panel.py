@@ -33,6 +33,7 @@ from .presets import applyPreset
 from .progress import RunLog, statusText
 from .result import Result
 from .run import Status
+from .start import StartControls
 from .texts import showTexts
 
 # Kinds of results, and the parameters that hold their nodes.
@@ -67,6 +68,7 @@ class Panel(ParameterView):
         self._away = False  # another module is shown
         self.preview = ViewPreview(self._keepViews)
         self.live = LiveControls(ui, self.preview, logic.stopHere, self._mayShow)
+        self.start = StartControls(ui, self.preview, lambda: jobFrom(self._parameters), self._mayShow)
         self._connect()
         self._showIdle()
 
@@ -83,6 +85,7 @@ class Panel(ParameterView):
 
     def _follow(self) -> None:
         self._preset = None
+        self.start.clear()
         for section in self._sections:
             section.setParameterNode(self._parameters)
         if self._parameters is not None:
@@ -93,7 +96,7 @@ class Panel(ParameterView):
         """Stop what runs and let go of the scene."""
         self.machine.stop()
         self.logic.abort()
-        self.preview.hide()
+        self.start.clear()
         self._forget()
         for section in self._sections:
             section.cleanup()
@@ -118,6 +121,8 @@ class Panel(ParameterView):
         if self._parameters is not None:
             node = self._parameters.parameterNode
             Snapshot.take().keep(node) if on else forget(node)
+        if not on:
+            self.start.refresh()
 
     def _enginePython(self) -> str | None:
         return (self._parameters.enginePython.strip() or None) if self._parameters is not None else None
@@ -154,6 +159,7 @@ class Panel(ParameterView):
         finally:
             self._updating = False
         showTexts(self.ui, parameters, self.machine)
+        self.start.followChoice(parameters.fixedVolume, parameters.movingVolume)
         self._updateApply()
         self._updateJacobian()
 
@@ -167,6 +173,7 @@ class Panel(ParameterView):
         except CarlError as error:
             reason = str(error)
         self.ui.applyButton.enabled = not reason
+        self.start.refresh(reason)
         self.ui.applyButton.toolTip = reason or _("Register the moving volume to the fixed one.")
         self.ui.whyLabel.text = reason
         self.ui.whyLabel.visible = bool(reason)
@@ -216,6 +223,7 @@ class Panel(ParameterView):
             if job.enginePython is None:
                 dependencies.ensure()
             self.inspect.leave()
+            self.start.clear()
             self._formerViews = views.remember()
             self._showRunning()
             self.live.begin(job)
@@ -228,6 +236,9 @@ class Panel(ParameterView):
         ui.progressBar.value = round(1000 * status.fraction)
         ui.progressLabel.text = statusText(status)
         self.live.follow(status)
+        if status.warning:
+            ui.warningLabel.text = "\n".join(filter(None, [ui.warningLabel.text, status.warning]))
+            ui.warningLabel.visible = True
         self._runLog.add(status)
         shown = self._runLog.text(self.logic.log())
         if ui.logText.plainText != shown:
@@ -288,6 +299,7 @@ class Panel(ParameterView):
         ui.progressBar.value = 0
         ui.progressLabel.text = _("Writing the volumes for the engine ...")
         ui.progressWidget.visible = True
+        ui.startButton.visible = False
         for widget in (ui.whyLabel, ui.resultLabel, ui.warningLabel, ui.resultWidget):
             widget.visible = False
         for widget in self._inputWidgets():
@@ -298,6 +310,7 @@ class Panel(ParameterView):
         ui = self.ui
         ui.applyButton.text = _("Apply")
         ui.progressWidget.visible = False
+        ui.startButton.visible = True
         for widget in self._inputWidgets():
             widget.enabled = True
         ui.resultLabel.visible = bool(ui.resultLabel.text)

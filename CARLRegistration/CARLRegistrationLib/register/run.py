@@ -83,7 +83,9 @@ class RegistrationRun:
                         path=python
                     )
                 )
-            self._arguments, self._notes = writeInputs(self.job, task.folder)
+            inputs, self._notes = writeInputs(self.job, task.folder)
+            shown = ["--preview", _MAP_FILE] if self.job.showProgress else []
+            self._arguments = ["register", *inputs, "--out", "result", *shown]
             if python and not dependencies.isChecked(python):
                 self._check = dependencies.PythonCheck(python)
             else:
@@ -199,13 +201,11 @@ class RegistrationRun:
 
 
 def writeInputs(job: Job, folder: Path) -> tuple[list[str], list[str]]:
-    """Write what the engine reads, settings.json among it; (arguments of the command, notes in words)."""
+    """Write what the engine reads, settings.json among it; (arguments that name it, notes in words)."""
     fixedImage, fixedNote = writeVolume(job.fixedVolume, folder / "fixed.mha", _("fixed volume"))
     movingImage, movingNote = writeVolume(job.movingVolume, folder / "moving.mha", _("moving volume"))
     (folder / "settings.json").write_text(job.settings.to_json(), encoding="utf-8")
-    arguments = ["register", "fixed.mha", "moving.mha", "--out", "result", "--settings", "settings.json"]
-    if job.showProgress:
-        arguments += ["--preview", _MAP_FILE]
+    arguments = ["fixed.mha", "moving.mha", "--settings", "settings.json"]
     for side, node, segment, image, what in (
         ("fixed", job.fixedMask, job.fixedMaskSegment, fixedImage, _("fixed mask")),
         ("moving", job.movingMask, job.movingMaskSegment, movingImage, _("moving mask")),
