@@ -15,6 +15,8 @@ _LAZY = {
     "preview_start": "registration",
     "write_result": "outputs",
     "RegistrationResult": "registration",
+    "SegmentMatch": "registration",
+    "SegmentsGuide": "registration",
     "RegistrationSettings": "settings",
     "Progress": "progress",
     "CarlError": "errors",

@@ -127,6 +127,22 @@ def add_guide_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             f"--{side}-landmarks-guide", metavar="FILE", help=f"instead: the {side} ones alone, .mrk.json, .fcsv or CSV"
         )
+    for side in ("fixed", "moving"):
+        group.add_argument(
+            f"--{side}-segments-guide", metavar="FILE", help=f"segmentation of the {side} image: boundaries are matched"
+        )
+    group.add_argument(
+        "--segments-match",
+        metavar="CSV",
+        help="columns fixed, moving (names or values) and weight (default: the same names, else the same values)",
+    )
+
+
+def add_ignore_options(parser: argparse._ActionsContainer) -> None:
+    for side in ("fixed", "moving"):
+        parser.add_argument(
+            f"--{side}-ignore", metavar="FILE", help=f"not this part of the {side} image (metal, a cavity)"
+        )
 
 
 def add_ground_truth_options(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from .options import (
     add_frame_group_options,
     add_ground_truth_options,
     add_guide_options,
+    add_ignore_options,
     add_registration_options,
     settings_from,
 )
@@ -28,6 +29,8 @@ from .options import (
 if TYPE_CHECKING:
     from ..settings import RegistrationSettings
 
+# Parts of an image that limit what counts.
+_PARTS = tuple((side, what) for what in ("mask", "ignore") for side in ("fixed", "moving"))
 NAME = "register"
 HELP = "Register a moving image to a fixed image."
 EPILOG = (
@@ -45,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_frame_group_options(parser, "fixed", "moving")
     parser.add_argument("--fixed-mask", metavar="FILE", help="only this part of the fixed image counts")
     parser.add_argument("--moving-mask", metavar="FILE", help="only this part of the moving image counts")
+    add_ignore_options(parser)
     parser.add_argument(
         "--initial-transform",
         metavar="FILE",
@@ -76,8 +80,9 @@ def check(args: argparse.Namespace):
     settings = settings_from(args)
     check_ground_truth(args)
     guide_files(args)
+    segment_files(args)
     given_maps(args)
-    for option in ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform"):
+    for option in ("fixed", "moving", "initial_transform", *(f"{side}_{what}" for side, what in _PARTS)):
         require_existing(getattr(args, option), option)
     require_existing(settings.weights, "weights")
     check_preview(args.preview)
@@ -159,6 +164,35 @@ def read_landmarks_guide(args: argparse.Namespace):
     return None if table is None else read_guide(table)
 
 
+def segment_files(args: argparse.Namespace) -> list[str | None]:
+    """The segmentations that guide a run, fixed and moving, and the table of what belongs together; None for none."""
+    names = ("fixed_segments_guide", "moving_segments_guide", "segments_match")
+    fixed, moving, table = (getattr(args, name, None) for name in names)
+    if (fixed is None) != (moving is None) or (table is not None and fixed is None):
+        raise InputError(
+            "segments guide: expected both --fixed-segments-guide and --moving-segments-guide; --segments-match goes "
+            "with them."
+        )
+    for path, name in zip((fixed, moving, table), names, strict=True):
+        require_existing(path, name)
+    return [fixed, moving, table]
+
+
+def read_segments_guide(args: argparse.Namespace, inputs: dict[str, Any]):
+    """The segmentations that guide a run; None for none."""
+    fixed, moving, table = segment_files(args)
+    if fixed is None or moving is None:
+        return None
+    from .. import volumes
+    from ..registration import SegmentsGuide, read_matches
+
+    images = [
+        volumes.read_labels(path, inputs[side], f"{side} segments guide")
+        for side, path in (("fixed", fixed), ("moving", moving))
+    ]
+    return SegmentsGuide(images[0], images[1], None if table is None else read_matches(table))
+
+
 def check_out(out: str, overwrite: bool):
     """Refuse an output folder that may not be written; returns the clean-up of what a broken run leaves there."""
     folder = check_folder(out, overwrite)
@@ -180,11 +214,12 @@ def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     for side in ("fixed", "moving"):
         group = getattr(args, f"{side}_dicom_frame_group", None)
         inputs[side] = read(f"{side} image", volumes.read_volume, getattr(args, side), frame_group=group)
-    for side in ("fixed", "moving"):
-        mask = getattr(args, f"{side}_mask", None)
-        inputs[f"{side}_mask"] = read(f"{side} mask", volumes.read_mask, mask, inputs[side])
+    for side, what in _PARTS:
+        part = getattr(args, f"{side}_{what}", None)
+        inputs[f"{side}_{what}"] = read(f"{side} {what}", volumes.read_mask, part, inputs[side])
     inputs["initial_transform"], inputs["continue_from"] = read_given_maps(args, inputs, progress)
     inputs["landmarks_guide"] = read_landmarks_guide(args)
+    inputs["segments_guide"] = read_segments_guide(args, inputs)
     labels = [
         read(f"{side} labels", volumes.read_labels, getattr(args, f"{side}_labels"), inputs[side])
         for side in ("fixed", "moving")
@@ -266,9 +301,12 @@ def register_and_write(
         settings,
         fixed_mask=inputs.get("fixed_mask"),
         moving_mask=inputs.get("moving_mask"),
+        fixed_ignore=inputs.get("fixed_ignore"),
+        moving_ignore=inputs.get("moving_ignore"),
         initial_transform=inputs.get("initial_transform"),
         continue_from=inputs.get("continue_from"),
         landmarks_guide=inputs.get("landmarks_guide"),
+        segments_guide=inputs.get("segments_guide"),
         progress=progress,
     )
     try:

@@ -23,6 +23,7 @@ from ..losses.registry import similarity_named
 from ..losses.similarity import LocalCorrelation, mind_descriptor, mind_distance, window_widths
 from ..maps import sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..maps.sampling import axis_coordinates
 from ..maps.separable import along_axes
 from ..progress import Progress, Step
 from ..spaces import VolumeGrid
@@ -148,6 +149,17 @@ class LevelLoss:
         """1 x 3 x D x H x W moving normalized coordinates of the fixed level grid's voxels."""
         in_normalized = torch.einsum("uc,bcdhw->budhw", self.normalized_from_mm, coefficients_13dhw)
         return self.base_map + along_axes(in_normalized, *self.matrices)
+
+    fixed_stays = True
+
+    def maps_in(self, coefficients_13dhw: Tensor, part: tuple[slice, slice, slice]) -> list[Tensor]:
+        """1 3 d h w normalized coordinates of the fixed and of the moving image in a part of the fixed level grid."""
+        shape = self.images.fixed_grid.shape_dhw
+        axes = [axis_coordinates(n, device=self.base_map.device)[s] for n, s in zip(shape, part, strict=True)]
+        in_normalized = torch.einsum("uc,bcdhw->budhw", self.normalized_from_mm, coefficients_13dhw)
+        moved = along_axes(in_normalized, *(m[s] for m, s in zip(self.matrices, part, strict=True)))
+        fixed = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
+        return [fixed, self.base_map[(slice(None), slice(None), *part)] + moved]
 
     def displace(self, displacement_13dhw: Tensor) -> None:
         """Begin with a displacement on the fixed level grid that the spline adds to; mm along the box's d, h, w."""

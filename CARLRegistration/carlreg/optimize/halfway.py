@@ -187,6 +187,16 @@ class HalfwayLoss:
             for base, matrix in zip(self.base_maps, self.normalized_from_mm, strict=True)
         ]
 
+    fixed_stays = False
+
+    def maps_in(self, coefficients_13dhw: Tensor, part: tuple[slice, slice, slice]) -> list[Tensor]:
+        """1 3 d h w normalized coordinates of both images in a part of the lattice; see `maps`."""
+        displacement = along_axes(coefficients_13dhw, *(m[s] for m, s in zip(self.matrices, part, strict=True)))
+        return [
+            base[(slice(None), slice(None), *part)] + torch.einsum("uc,bcdhw->budhw", matrix, displacement)
+            for base, matrix in zip(self.base_maps, self.normalized_from_mm, strict=True)
+        ]
+
     def displace(self, displacement_13dhw: Tensor) -> None:
         """Begin with a displacement on the lattice that the spline adds to; mm along the box's d, h, w."""
         self.base_maps = [

@@ -7,7 +7,7 @@ first two derivatives, so that nothing outside of the box moves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,12 +21,13 @@ from .bspline import control_count
 from .field import OfCoefficients, axis_matrices, coefficients_from
 from .guide import PointGuide, spline_at
 from .levels import FieldLevel, LevelImages
+from .segments import PartialMaps, SegmentPair, segment_term
 
 PointMap = Callable[[np.ndarray], np.ndarray]
 
 
-class SimilarityLoss(OfCoefficients, Protocol):
-    """A loss that can begin with a displacement; see `LevelLoss.displace`."""
+class SimilarityLoss(OfCoefficients, PartialMaps, Protocol):
+    """A loss that can begin with a displacement and tell where a part of it maps; see `LevelLoss`."""
 
     def displace(self, displacement_13dhw: Tensor) -> None: ...
 
@@ -90,12 +91,15 @@ def informed(
     box: VolumeGrid,
     *,
     guide: PointGuide | None = None,
+    segments: Sequence[SegmentPair] = (),
+    lattice_from_fixed: np.ndarray | None = None,
     known: Known | None = None,
 ) -> Callable[[LevelImages, FieldLevel], OfCoefficients]:
-    """`loss_for` of `field.descend` with what is known: points to reach, a displacement to go on from.
+    """`loss_for` of `field.descend` with what is known: points to reach, segments, a displacement to go on from.
 
-    lattice_for: the grid on which a level's loss looks at its map.
+    lattice_for: the grid on which a level's loss looks at its map. lattice_from_fixed: 4x4, LPS mm; None: one space.
     """
+    from_fixed = np.eye(4) if lattice_from_fixed is None else lattice_from_fixed
 
     def loss_of(images: LevelImages, level: FieldLevel) -> OfCoefficients:
         loss = loss_for(images, level)
@@ -104,6 +108,11 @@ def informed(
         if guide is not None:
             left = guide if known is None else known.left_of(guide, level)
             loss.beside.append(left.term(box, level, images.fixed_11dhw.device))
+        grids = images.fixed_grid, images.moving_grid
+        for pair in segments:
+            term = segment_term(pair, loss, grids, lattice_for(images, level), from_fixed, level)
+            if term is not None:
+                loss.beside.append(term)
         return loss
 
     return loss_of

@@ -5,15 +5,19 @@ from .mending import Mended, mend, mended_pair
 from .preview import StartPreview, preview_start
 from .result import RegistrationResult
 from .run import register, register_pair
+from .segments import SegmentMatch, SegmentsGuide, read_matches
 
 __all__ = [
     "Mended",
     "RegistrationResult",
+    "SegmentMatch",
+    "SegmentsGuide",
     "StartPreview",
     "finish",
     "mend",
     "mended_pair",
     "preview_start",
+    "read_matches",
     "register",
     "register_pair",
 ]

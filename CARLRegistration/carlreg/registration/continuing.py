@@ -28,6 +28,7 @@ from ..optimize.levels import (
     split_steps,
 )
 from ..optimize.onward import Known, informed
+from ..optimize.segments import SegmentPair
 from ..physical import PhysicalTransform, invert
 from ..physical.general import sample_transform
 from ..preprocess.prepare import level_grid
@@ -43,9 +44,12 @@ from .live import LiveMap
 from .pair import PreparedPair, dicom_info, prepare_pair
 from .predict import PointMap
 from .result import RegistrationResult
+from .segments import SegmentsGuide, about_segments, matched_segments
 from .starts import check_initial
 from .symmetric import order_of
 
+#: Landmarks and segments.
+Guides = tuple[Landmarks | None, list[SegmentPair]]
 START = "continued"
 NO_UNCERTAINTY = "No uncertainty: the registration went on from a given map, and no network was asked."
 
@@ -93,6 +97,7 @@ def continued_pair(
     fixed_mask: Volume | None,
     moving_mask: Volume | None,
     landmarks_guide: GivenLandmarks | GuidePoints | None,
+    segments_guide: SegmentsGuide | None = None,
     progress: Progress,
 ) -> RegistrationResult:
     """The registration that goes on from a map; arguments, result and errors as of `run.register_pair`."""
@@ -110,15 +115,17 @@ def continued_pair(
     check_field_spacing(settings.field_spacing_mm, fixed.grid)
     points = as_guide(landmarks_guide)
     landmarks = checked_landmarks(points, fixed.grid, moving.grid, settings)
+    segments = matched_segments(segments_guide, fixed, moving, settings)
     known = as_known(given, fixed.grid)
+    guides = landmarks, segments
     with progress.stage("prepare", "normalizing both images"):
         pair = prepare_pair(fixed, moving, fixed_mask, moving_mask, settings)
     warnings += pair.modality_warnings(settings.similarity)
     with progress.stage("optimize", f"instance optimization (field, {settings.steps} steps)"):
         if settings.symmetric and settings.steps:
-            transform, folds, control_mm = _symmetric(known, fixed, moving, pair, landmarks, settings, device, progress)
+            transform, folds, control_mm = _symmetric(known, fixed, moving, pair, guides, settings, device, progress)
         else:
-            transform, folds, control_mm = _plain(known, fixed.grid, pair, landmarks, settings, device, progress)
+            transform, folds, control_mm = _plain(known, fixed.grid, pair, guides, settings, device, progress)
         transform, about_guide, notes = reached(transform, landmarks, known.affine_lps, float(fixed.grid.spacing.min()))
     steps = progress.steps[earlier:]
     notes += stop_note(steps, settings.steps) if progress.stopping else []
@@ -145,6 +152,7 @@ def continued_pair(
             "control_spacing_mm": control_mm,
             **folds,
             **about_guide,
+            **about_segments(segments),
             **dicom_info(fixed, moving),
         },
         timings=list(progress.timings),
@@ -175,7 +183,7 @@ def _plain(
     known: PhysicalTransform,
     fixed_grid: VolumeGrid,
     pair: PreparedPair,
-    landmarks: Landmarks | None,
+    guides: Guides,
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
@@ -183,6 +191,7 @@ def _plain(
     if not settings.steps:
         unchanged = {"repaired_nodes": 0, "deformation_kept_percent": 100.0}
         return known, unchanged, None
+    landmarks, segments = guides
     box, live = pair.fixed.content, LiveMap(progress)
     missed = 0.0 if landmarks is None else float(landmarks.missed_mm(known.apply).max())
     levels, spacings = planned_onward(box, missed, settings)
@@ -196,7 +205,7 @@ def _plain(
         (level_images(pair.fixed, pair.moving, spacing, device) for spacing in spacings),
         levels,
         box,
-        informed(loss_for, lambda images, _: images.fixed_grid, box, guide=guide, known=start),
+        informed(loss_for, lambda images, _: images.fixed_grid, box, guide=guide, segments=segments, known=start),
         whole_for=start.whole_for,
         progress=progress,
         watch=lambda found: live.offer(known.affine_lps, Changed(start, found).displacement_lps, box),
@@ -210,14 +219,14 @@ def _symmetric(
     fixed_volume: Volume,
     moving_volume: Volume,
     given_pair: PreparedPair,
-    landmarks: Landmarks | None,
+    guides: Guides,
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
 ) -> tuple[PhysicalTransform, dict, float]:
     """Half-way between both images, in the order that follows from them; see `symmetric.symmetric_transform`."""
     order = order_of(fixed_volume, moving_volume, settings)
-    pair, guided = order.of_pair(given_pair), order.of_landmarks(landmarks)
+    pair, guided = order.of_pair(given_pair), order.of_landmarks(guides[0])
     in_order = invert(known, moving_volume.grid)[0] if order.exchanged else known
     start = AffineCandidate(START, order.of_matrix(known.affine_lps))
     space = HalfwaySpace.between(start.matrix, pair.fixed.content.center_lps)
@@ -250,6 +259,8 @@ def _symmetric(
             lambda _, level: lattices[level.spacing_mm],
             box,
             guide=None if guided is None else guided.halfway_guide(space),
+            segments=order.of_segments(guides[1]),
+            lattice_from_fixed=np.linalg.inv(space.fixed_from_half),
             known=before,
         ),
         whole_for=before.whole_for,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, LevelLoss, coefficients_from, descend
 from ..optimize.levels import FieldLevel, LevelImages, finest_spacing, level_images, level_spacings, schedule
 from ..optimize.onward import informed
+from ..optimize.segments import SegmentPair
 from ..physical import PhysicalTransform, repair_folds, to_fixed_grid
 from ..physical.repair import smallest_determinants
 from ..progress import Progress
@@ -84,6 +86,7 @@ def optimized_field(
     progress: Progress,
     live: LiveMap | None = None,
     landmarks: Landmarks | None = None,
+    segments: Sequence[SegmentPair] = (),
 ) -> FieldResult:
     """The displacement before the affine, as a spline over the fixed content."""
     live = live or LiveMap(progress)
@@ -100,7 +103,7 @@ def optimized_field(
         (level_images(pair.fixed, pair.moving, spacing, device) for spacing in plan.spacings),
         plan.levels,
         box,
-        informed(loss_for, lambda images, _: images.fixed_grid, box, guide=guide),
+        informed(loss_for, lambda images, _: images.fixed_grid, box, guide=guide, segments=segments),
         start_13dhw=plan.start_13dhw,
         progress=progress,
         watch=lambda found: live.offer(start.matrix, found.displacement_lps, found.box),

@@ -22,7 +22,7 @@ from ..physical import PhysicalTransform
 from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..uncertainty import uncertainty_of
-from ..volumes import Volume, pair_warnings, require_comparable
+from ..volumes import Volume, pair_warnings, require_comparable, without_ignored
 from . import machine
 from .continuing import continued_pair
 from .cutouts import found_starts
@@ -38,6 +38,7 @@ from .predict import predict, untrained_warnings
 from .preview import likeness_of, warn_of_doubts
 from .residual import network_residual, residual_of
 from .result import RegistrationResult
+from .segments import SegmentsGuide, about_segments, matched_segments, of_moving
 from .sizes import size_of
 from .starts import affine_candidates, check_initial, coarse_problem, fine_problem, refined_winner
 from .symmetric import as_its_network, linear_initial, order_of, symmetric_transform
@@ -71,8 +72,11 @@ def register_pair(
     *,
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
+    fixed_ignore: Volume | None = None,
+    moving_ignore: Volume | None = None,
     initial_transform: sitk.Transform | None = None,
     landmarks_guide: GivenLandmarks | GuidePoints | None = None,
+    segments_guide: SegmentsGuide | None = None,
     continue_from: RegistrationResult | PhysicalTransform | sitk.Transform | None = None,
     progress: Progress | None = None,
 ) -> RegistrationResult:
@@ -80,15 +84,19 @@ def register_pair(
 
     Args:
         fixed, moving: checked volumes on unrelated grids. masks: on their volume's grid; limit what counts.
+        fixed_ignore, moving_ignore: likewise; what is not to be compared and not to be stretched into (metal).
         initial_transform: fixed points to moving points, LPS mm; one more candidate start.
         landmarks_guide: fixed points and their places in the moving image, n x 3 each, LPS mm (and names): the map is
             to reach them within `settings.landmarks_accuracy_mm`.
+        segments_guide: label maps of both images, whose boundaries the map is to bring onto each other.
         continue_from: a result or a map (fixed points to moving points, LPS mm) to go on from by `settings.steps`
             steps, without search, network and affine.
     Raises: InputError and its kinds for what cannot be used; OptimizationDiverged; Cancelled.
     """
     progress = progress or Progress()
     progress.weights = progress.weights or dict(STAGE_WEIGHTS)
+    fixed_mask = without_ignored(fixed, fixed_mask, fixed_ignore)
+    moving_mask = without_ignored(moving, moving_mask, moving_ignore)
     if continue_from is not None:
         return continued_pair(
             fixed,
@@ -98,6 +106,7 @@ def register_pair(
             fixed_mask=fixed_mask,
             moving_mask=moving_mask,
             landmarks_guide=landmarks_guide,
+            segments_guide=segments_guide,
             progress=progress,
         )
     settings = as_its_network(settings or RegistrationSettings(), initial_transform)
@@ -111,6 +120,7 @@ def register_pair(
     check_initial(initial_transform, fixed.grid)
     points = as_guide(landmarks_guide)
     guide = checked_landmarks(points, fixed.grid, moving.grid, settings)
+    segments = matched_segments(segments_guide, fixed, moving, settings)
     order = order_of(fixed, moving, settings)
     if settings.symmetric and initial_transform is not None:
         initial_transform = affine_to_sitk(order.of_matrix(linear_initial(initial_transform, fixed.grid)))
@@ -121,7 +131,7 @@ def register_pair(
         kinds = pair.fixed.modality, pair.moving.modality
         progress.update(0.9, "intensities: fixed {}, moving {}".format(*(kind.upper() for kind in kinds)))
     warnings += pair.modality_warnings(settings.similarity)
-    pair, guide = order.of_pair(pair), order.of_landmarks(guide)
+    pair, guide, segments = order.of_pair(pair), order.of_landmarks(guide), order.of_segments(segments)
     with progress.stage("predict", f"{settings.model}: both directions"):
         prediction = predict(loaded, pair, settings.grid, device)
     with progress.stage("starts", "scoring candidate starts"):
@@ -132,7 +142,7 @@ def register_pair(
         if resized is not None:
             # From here to the end with the moving volume as large as the fixed one.
             pair, initial_transform = resized.of_pair(pair), resized.of_transform(initial_transform)
-            guide = resized.of_landmarks(guide)
+            guide, segments = resized.of_landmarks(guide), of_moving(segments, resized.of_grid)
             prediction = predict(loaded, pair, settings.grid, device)
             candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
             candidates = with_landmarks(candidates, guide, pair.fixed.content)
@@ -162,13 +172,13 @@ def register_pair(
         own_inverse = None
         if settings.symmetric:
             transform, folds, control_mm = symmetric_transform(
-                start, residual, pair, order, fixed.grid, settings, device, progress, live, guide
+                start, residual, pair, order, fixed.grid, settings, device, progress, live, guide, segments
             )
         else:
             if settings.io_method == "functional" and settings.steps and not progress.stopping:
                 found = functional_field(start, residual, pair, settings, device, progress, live)
             else:
-                found = optimized_field(start, residual, pair, settings, device, progress, live, guide)
+                found = optimized_field(start, residual, pair, settings, device, progress, live, guide, segments)
             transform, folds = delivered(start.matrix, found, fixed.grid, settings.field_spacing_mm)
             control_mm = found.spacing_mm
             if isinstance(found, FunctionalResult):
@@ -217,6 +227,7 @@ def register_pair(
             "control_spacing_mm": control_mm,
             **folds,
             **about_guide,
+            **about_segments(segments),
             "orientation": orientation,
             "pose": pose,
             **({} if resized is None else {"moving_resized_by": resized.factors.tolist()}),

@@ -8,7 +8,7 @@ inverse map.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from ..optimize.field import FieldResult, descend
 from ..optimize.halfway import HalfwayLoss, HalfwaySpace, displacement_on, halfway_box, halfway_displacement
 from ..optimize.levels import FieldLevel, LevelImages, level_images
 from ..optimize.onward import informed
+from ..optimize.segments import SegmentPair
 from ..physical import PhysicalTransform
 from ..preprocess.prepare import level_grid
 from ..progress import Progress
@@ -75,6 +76,9 @@ class Order:
     def of_landmarks(self, landmarks: Landmarks | None) -> Landmarks | None:
         return landmarks.exchanged() if landmarks is not None and self.exchanged else landmarks
 
+    def of_segments(self, segments: list[SegmentPair]) -> list[SegmentPair]:
+        return [pair.exchanged() for pair in segments] if self.exchanged else segments
+
     def of_answer(self, answer: NetworkAnswer | None) -> NetworkAnswer | None:
         """The network's answer to the pair as it was given; the order in which it was asked goes in."""
         return answer.exchanged() if answer is not None and self.exchanged else answer
@@ -112,10 +116,11 @@ def symmetric_transform(
     progress: Progress,
     live: LiveMap | None = None,
     landmarks: Landmarks | None = None,
+    segments: Sequence[SegmentPair] = (),
 ) -> tuple[PhysicalTransform, dict, float]:
     """The transform of the pair as it was given, what was done about folds, and the spline's control spacing (mm).
 
-    start, residual, pair, landmarks: in `order`. fixed_grid: of the volume that was given as fixed.
+    start, residual, pair, landmarks, segments: in `order`. fixed_grid: of the volume that was given as fixed.
     """
     content, live = order.of_pair(pair).fixed.content, live or LiveMap(progress)
 
@@ -127,7 +132,7 @@ def symmetric_transform(
 
     if progress.stopping:  # before the first step: the start itself, as without optimization
         settings = replace(settings, io_steps=0)
-    space, spline = _optimized(start, residual, pair, settings, device, progress, watch, landmarks)
+    space, spline = _optimized(start, residual, pair, settings, device, progress, watch, landmarks, segments)
     grid = working_grid(content, spline.spacing_mm, settings.field_spacing_mm)
     field_lps = displacement_on(grid, space, spline, inverse=order.exchanged)
     transform, folds = delivered_from(order.of_matrix(start.matrix), field_lps, grid, fixed_grid)
@@ -143,6 +148,7 @@ def _optimized(
     progress: Progress,
     watch: Callable[[HalfwaySpace, FieldResult], None],
     landmarks: Landmarks | None,
+    segments: Sequence[SegmentPair],
 ) -> tuple[HalfwaySpace, FieldResult]:
     """Half-way space and the spline in it; see `field.optimized_field`."""
     fixed, moving = pair.fixed, pair.moving
@@ -162,7 +168,14 @@ def _optimized(
         (level_images(fixed, moving, spacing, device, fixed_margin=True) for spacing in plan.spacings),
         plan.levels,
         box,
-        informed(loss_for, lambda _, level: lattices[level.spacing_mm], box, guide=guide),
+        informed(
+            loss_for,
+            lambda _, level: lattices[level.spacing_mm],
+            box,
+            guide=guide,
+            segments=segments,
+            lattice_from_fixed=np.linalg.inv(space.fixed_from_half),
+        ),
         start_13dhw=plan.start_13dhw,
         progress=progress,
         watch=lambda found: watch(space, found),

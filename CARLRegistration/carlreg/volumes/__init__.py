@@ -4,7 +4,7 @@ from ..io.itk_transform import read_transform
 from ..io.points import read_landmarks
 from ..io.writing import write_image
 from .dicom import references as dicom_references
-from .masks import read_labels, read_mask
+from .masks import read_labels, read_mask, without_ignored
 from .memory import available_memory_mb, require_memory
 from .volume import Volume, pair_warnings, read_image, read_size, read_volume, require_comparable, volume_from_image
 
@@ -23,5 +23,6 @@ __all__ = [
     "require_comparable",
     "require_memory",
     "volume_from_image",
+    "without_ignored",
     "write_image",
 ]

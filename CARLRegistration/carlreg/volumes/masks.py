@@ -40,6 +40,23 @@ def read_mask(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = 
     return Volume(mask, None if isinstance(path, sitk.Image) else str(path), label, warnings=tuple(notes))
 
 
+def without_ignored(volume: Volume, mask: Volume | None, ignored: Volume | None) -> Volume | None:
+    """The mask of what counts in a volume without what is to be ignored there; all on the volume's grid.
+
+    Raises InputError where nothing is left.
+    """
+    if ignored is None:
+        return mask
+    left = (ignored.array == 0) if mask is None else (ignored.array == 0) & (mask.array > 0)
+    if not left.any():
+        raise InputError(
+            f"{ignored.name}: expected to leave something of the {volume.name} to compare, got one that covers "
+            f"{'all of it' if mask is None else 'all of its mask'}. Were the mask and what to ignore exchanged?"
+        )
+    notes = (*(() if mask is None else mask.warnings), *ignored.warnings)
+    return Volume(volume.grid.image(left.astype(np.uint8)), None, f"{volume.name}: what counts", warnings=notes)
+
+
 def read_labels(path: str | os.PathLike | sitk.Image, volume: Volume, name: str = "labels") -> sitk.Image:
     """A label map as an integer image on the volume's grid (nearest neighbor where it was on another); 0 = nothing.
 
@@ -88,7 +105,10 @@ def _onto(image: sitk.Image, volume: Volume) -> sitk.Image:
         image = sitk.Image(image)
         image.CopyInformation(volume.image)  # equal up to rounding; exactly equal from here on
         return image
-    return sitk.Resample(image, volume.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, image.GetPixelID())
+    found = sitk.Resample(image, volume.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, image.GetPixelID())
+    for key in image.GetMetaDataKeys():  # the names of segments, for one
+        found.SetMetaData(key, image.GetMetaData(key))
+    return found
 
 
 def _any(image: sitk.Image) -> bool:
