@@ -10,7 +10,7 @@ Letters: b batch, c channels, d h w tensor axes of the fixed level grid; n12 = 1
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -103,17 +103,27 @@ _TINY_GRADIENT = 1e-8  # of the loss, per voxel: beside it Adam's steps shrink
 STIFFER = 100.0
 
 
-def stiffness(weight_11dhw: Tensor, matrices: list[Tensor]) -> Tensor | None:
+def stiffness(weight_11dhw: Tensor, matrices: list[Tensor], ignored_11dhw: Tensor | None = None) -> Tensor | None:
     """1 for controls whose surroundings count, up to 1 + `STIFFER` where nothing does; None = 1 everywhere.
 
-    weight_11dhw: what counts, on the lattice of the evaluation matrices.
+    weight_11dhw: what counts, on the lattice of the evaluation matrices. ignored_11dhw: what is not to be stretched
+    into, of any size, where the field is as stiff already near it.
     """
-    if bool((weight_11dhw >= 1).all()):
+    if ignored_11dhw is None and bool((weight_11dhw >= 1).all()):
         return None
     transposed = [m.T for m in matrices]
-    reached = along_axes(torch.ones_like(weight_11dhw), *transposed)
-    support = along_axes(weight_11dhw, *transposed) / reached.clamp_min(1e-6)
-    return 1 + STIFFER * (1 - support.clamp(0, 1)) ** 6
+    reached = along_axes(torch.ones_like(weight_11dhw), *transposed).clamp_min(1e-6)
+    support = along_axes(weight_11dhw, *transposed) / reached
+    found = 1 + STIFFER * (1 - support.clamp(0, 1)) ** 6
+    if ignored_11dhw is None:
+        return found
+    return found + STIFFER * (along_axes(ignored_11dhw, *transposed) / reached).clamp(0, 1)
+
+
+def ignored_under(maps: list[Tensor], ignored: Sequence[Tensor | None]) -> Tensor | None:
+    """What is ignored in the images under their maps (1 3 d h w each), 0..1; None = nothing."""
+    found = [sample(part, each) for each, part in zip(maps, ignored, strict=True) if part is not None]
+    return torch.stack(found).amax(0) if found else None
 
 
 class LevelLoss:
@@ -183,7 +193,11 @@ class LevelLoss:
         if self._calls % WEIGHT_EVERY == 0:
             with torch.no_grad():
                 self._weight = self.weight(map_13dhw)
-                self.stiffness = stiffness(self._weight, self.matrices)
+                ignored = ignored_under([map_13dhw], [self.images.moving_ignored_11dhw])
+                here = self.images.fixed_ignored_11dhw
+                if here is not None:
+                    ignored = here if ignored is None else torch.maximum(here, ignored)
+                self.stiffness = stiffness(self._weight, self.matrices, ignored)
         self._calls += 1
         weight = self._weight
         if self.similarity.descriptors:

@@ -28,7 +28,7 @@ from ..maps.separable import along_axes
 from ..preprocess.prepare import PreparedVolume
 from ..spaces import VolumeGrid, apply_affine
 from . import bspline
-from .field import WEIGHT_EVERY, affine_map, axis_matrices, stiffness
+from .field import WEIGHT_EVERY, affine_map, axis_matrices, ignored_under, stiffness
 from .levels import FieldLevel, LevelImages
 
 # Of either half of the map; both at this leave a quarter of a length, as `fold_penalty` does for a whole map.
@@ -218,7 +218,8 @@ class HalfwayLoss:
         if self._calls % WEIGHT_EVERY == 0:
             with torch.no_grad():
                 self._weight = self.weight(maps)
-                self.stiffness = stiffness(self._weight, self.matrices)
+                ignored = ignored_under(maps, (self.images.fixed_ignored_11dhw, self.images.moving_ignored_11dhw))
+                self.stiffness = stiffness(self._weight, self.matrices, ignored)
         self._calls += 1
         seen = self.descriptors or [self.images.fixed_11dhw, self.images.moving_11dhw]
         one, other = (sample(image, found) for image, found in zip(seen, maps, strict=True))

@@ -31,6 +31,7 @@ class LevelImages:
     """Both images at one resolution, each on its own grid, intensities in [0, 1].
 
     fixed_11dhw on fixed_grid, moving_11dhw on moving_grid; weights: where each image counts (None = everywhere).
+    ignored: what is not to be stretched into, 0..1 (None = nothing).
     """
 
     fixed_11dhw: Tensor
@@ -39,6 +40,8 @@ class LevelImages:
     moving_grid: VolumeGrid
     fixed_weight_11dhw: Tensor | None = None
     moving_weight_11dhw: Tensor | None = None
+    fixed_ignored_11dhw: Tensor | None = None
+    moving_ignored_11dhw: Tensor | None = None
 
     def steps_in_moving(self, affine_lps: np.ndarray) -> np.ndarray:
         """3 x 3, columns: where one voxel along d, h, w of the fixed grid leads in the moving grid's voxels."""
@@ -109,12 +112,13 @@ def level_images(
         p.weight_at(g, padding_is_background=not p.padding_is_missing)
         for p, g in ((fixed, fixed_grid), (moving, moving_grid))
     ]
+    ignored = [p.ignored_at(g) for p, g in ((fixed, fixed_grid), (moving, moving_grid))]
     return LevelImages(
         fixed_image.to(device),
         fixed_grid,
         moving_image.to(device),
         moving_grid,
-        *(None if w is None else w.to(device) for w in weights),
+        *(None if w is None else w.to(device) for w in (*weights, *ignored)),
     )
 
 

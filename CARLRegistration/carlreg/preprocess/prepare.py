@@ -37,6 +37,7 @@ class PreparedVolume:
     mask_dhw: the user's mask, float32 0/1 on `grid`, or None.
     valid_dhw: 0..1 on `valid_grid`, 0 where the volume is padded with a constant; None without padding.
     extended_dhw: the voxels with their padding replaced by a smooth continuation of the data; None = as `voxels_dhw`.
+    ignored_dhw: float32 0/1 on `grid`, 1 where the voxels are a smooth continuation of what is around; None = nowhere.
     cut_out: the body goes on where the background begins, as around a brain without its skull (see `as_cut_out`).
     """
 
@@ -49,6 +50,7 @@ class PreparedVolume:
     valid_grid: VolumeGrid | None = None
     extended_dhw: Tensor | None = None
     cut_out: bool = False
+    ignored_dhw: Tensor | None = None
 
     @property
     def padding_is_missing(self) -> bool:
@@ -95,6 +97,10 @@ class PreparedVolume:
         data = resample_on_axes(self.valid_dhw, self.valid_grid, grid, smooth=False)
         return data if weight is None else weight * data
 
+    def ignored_at(self, grid: VolumeGrid) -> Tensor | None:
+        """What is to be ignored, 1 x 1 x D x H x W in 0..1 on a grid with its axes; None = nothing."""
+        return None if self.ignored_dhw is None else resample_on_axes(self.ignored_dhw, self.grid, grid)
+
     def mask_weight(self, points_lps: np.ndarray) -> np.ndarray:
         """The mask's value (0 or 1, nearest voxel) at n x 3 LPS points; outside the volume 0; 1 without a mask."""
         if self.mask_dhw is None:
@@ -126,11 +132,12 @@ def level_grid(native: VolumeGrid, box: VolumeGrid, spacing_mm: float) -> Volume
     return box if np.allclose(spacing, box.spacing) else box.with_spacing(spacing)
 
 
-def prepare(volume, modality: str = "auto", mask=None) -> PreparedVolume:
+def prepare(volume, modality: str = "auto", mask=None, ignored=None) -> PreparedVolume:
     """Normalize a volume and find its content.
 
     Args:
-        volume: `volumes.Volume`. modality: 'auto' | 'ct' | 'mr'. mask: `volumes.Volume` on the same grid, or None.
+        volume: `volumes.Volume`. modality: 'auto' | 'ct' | 'mr'. mask, ignored: `volumes.Volume`s on the same grid, or
+            None; the mask leaves out what is ignored.
     """
     array = volume.array
     chosen = guess_modality(array) if modality == "auto" else modality
@@ -138,12 +145,16 @@ def prepare(volume, modality: str = "auto", mask=None) -> PreparedVolume:
     del array
     grid = volume.grid
     mask_dhw = None if mask is None else tensor_from_array((mask.array > 0).astype(np.float32))
+    ignored_dhw = None if ignored is None else tensor_from_array((ignored.array > 0).astype(np.float32))
+    if ignored_dhw is not None:  # searches, network and windows see nothing there
+        known = 1 - ignored_dhw[None, None]
+        voxels = _continued(voxels[None, None] * known, known)[0, 0].contiguous()
     content = content_box(voxels, grid)
     data, valid_grid = valid_parts(voxels, grid)
     extended = None
     if data is not None and valid_grid is not None and chosen == "ct":
         extended = _extended_volume(voxels, grid, data, valid_grid)
-    return PreparedVolume(voxels, grid, content, chosen, mask_dhw, data, valid_grid, extended)
+    return PreparedVolume(voxels, grid, content, chosen, mask_dhw, data, valid_grid, extended, ignored_dhw=ignored_dhw)
 
 
 def _extended_volume(voxels_dhw: Tensor, grid: VolumeGrid, valid_dhw: Tensor, valid_grid: VolumeGrid) -> Tensor:

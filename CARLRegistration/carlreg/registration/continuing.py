@@ -98,9 +98,13 @@ def continued_pair(
     moving_mask: Volume | None,
     landmarks_guide: GivenLandmarks | GuidePoints | None,
     segments_guide: SegmentsGuide | None = None,
+    ignored: tuple[Volume | None, Volume | None] = (None, None),
     progress: Progress,
 ) -> RegistrationResult:
-    """The registration that goes on from a map; arguments, result and errors as of `run.register_pair`."""
+    """The registration that goes on from a map; arguments, result and errors as of `run.register_pair`.
+
+    ignored: fixed and moving, which the masks leave out.
+    """
     if settings.io_method != "field" and settings.steps:
         raise InputError(
             f"continue: expected io method field, which goes on from any map; got {settings.io_method}. Choose field, "
@@ -119,7 +123,7 @@ def continued_pair(
     known = as_known(given, fixed.grid)
     guides = landmarks, segments
     with progress.stage("prepare", "normalizing both images"):
-        pair = prepare_pair(fixed, moving, fixed_mask, moving_mask, settings)
+        pair = prepare_pair(fixed, moving, fixed_mask, moving_mask, settings, *ignored)
     warnings += pair.modality_warnings(settings.similarity)
     with progress.stage("optimize", f"instance optimization (field, {settings.steps} steps)"):
         if settings.symmetric and settings.steps:

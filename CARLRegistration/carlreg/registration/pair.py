@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
@@ -62,15 +63,27 @@ def prepare_pair(
     fixed_mask: Volume | None,
     moving_mask: Volume | None,
     settings: RegistrationSettings,
+    fixed_ignore: Volume | None = None,
+    moving_ignore: Volume | None = None,
 ) -> PreparedPair:
-    """Both volumes without padding, their intensities in [0, 1]."""
+    """Both volumes without padding, their intensities in [0, 1]; masks leave out what is ignored."""
     fixed = without_filling(fixed, settings.fixed_modality)
     moving = without_filling(moving, settings.moving_modality)
     fixed_view, fixed_view_mask = field_of_view(fixed, settings.fixed_modality, fixed_mask)
     moving_view, moving_view_mask = field_of_view(moving, settings.moving_modality, moving_mask)
     return PreparedPair(
-        prepare(fixed_view, settings.fixed_modality, fixed_view_mask),
-        prepare(moving_view, settings.moving_modality, moving_view_mask),
+        prepare(fixed_view, settings.fixed_modality, fixed_view_mask, _part(fixed_ignore, fixed_view)),
+        prepare(moving_view, settings.moving_modality, moving_view_mask, _part(moving_ignore, moving_view)),
         fixed_view,
         moving_view,
     )
+
+
+def _part(whole: Volume | None, view: Volume) -> Volume | None:
+    """What lies in a view, of a mask on the volume that the view was cut from."""
+    if whole is None:
+        return None
+    low = np.rint(whole.grid.index(view.grid.origin_lps)).astype(int)
+    i, j, k = low.tolist()
+    di, dj, dk = view.grid.size_ijk
+    return replace(whole, image=whole.image[i : i + di, j : j + dj, k : k + dk])

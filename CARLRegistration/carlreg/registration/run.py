@@ -105,6 +105,7 @@ def register_pair(
             continue_from,
             fixed_mask=fixed_mask,
             moving_mask=moving_mask,
+            ignored=(fixed_ignore, moving_ignore),
             landmarks_guide=landmarks_guide,
             segments_guide=segments_guide,
             progress=progress,
@@ -127,7 +128,7 @@ def register_pair(
 
     with progress.stage("prepare", "normalizing both images"):
         loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)
-        pair = prepare_pair(fixed, moving, fixed_mask, moving_mask, settings)
+        pair = prepare_pair(fixed, moving, fixed_mask, moving_mask, settings, fixed_ignore, moving_ignore)
         kinds = pair.fixed.modality, pair.moving.modality
         progress.update(0.9, "intensities: fixed {}, moving {}".format(*(kind.upper() for kind in kinds)))
     warnings += pair.modality_warnings(settings.similarity)

@@ -78,6 +78,8 @@ CASES = [
     ([*REGISTER, "--landmarks-guide", "text.csv"], "landmarks guide.*fixed_x.* not found"),
     ([*REGISTER, "--landmarks-guide", "outside.csv"], "inside the fixed volume; 2 lies outside"),
     ([*REGISTER, "--fixed-landmarks-guide", "text.csv"], "or both --fixed-landmarks-guide and --moving-landmarks"),
+    ([*REGISTER, "--fixed-segments-guide", "{fixed}"], "both --fixed-segments-guide and --moving-segments-guide"),
+    ([*REGISTER, "--fixed-ignore", "empty mask.nii.gz"], "fixed ignore.*empty one"),
     ([*REGISTER, "--continue", "text.h5"], "continue.*expected an ITK transform"),
     ([*REGISTER, "--continue", "folder"], "continue: .*transform.h5 does not exist"),
     ([*REGISTER, "--continue", "text.h5", "--initial-transform", "text.h5"], "expected it alone"),
