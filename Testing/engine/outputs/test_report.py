@@ -254,6 +254,26 @@ def test_results_without_labels_uncertainty_or_verdict(case, tmp_path, monkeypat
     assert "The map folds nowhere" in text
 
 
+def test_the_steps_of_the_optimization_are_drawn(case, tmp_path):
+    """One line per resolution, as wide as the steps that were taken of those that were asked for."""
+    write(case.result, tmp_path / "out")
+    file = tmp_path / "out" / "quality.json"
+    quality = json.loads(file.read_text())
+    told = {"asked": 10, "done": 5, "similarity": "lncc2", "curve": [0.5, 0.6, 0.7, 0.3, 0.4], "levels": [3, 2]}
+    file.write_text(json.dumps(quality | {"optimization": told}))
+    text = outputs.write_report(tmp_path / "out", fixed=case.result.fixed, moving=case.result.moving).read_text("utf-8")
+    assert "Similarity while the map was optimized" in text and "squared LNCC" in text
+    assert "<td>Steps taken</td><td>5 of 10</td>" in text
+    drawn = charts.optimization({"optimization": told})
+    lines = re.findall(rf'<path d="([^"]+)"[^>]*stroke: {charts.AFTER}', drawn)
+    assert [len(re.findall("[ML]", line)) for line in lines] == [3, 2]
+    for nothing in ({}, {"optimization": None}, {"optimization": told | {"levels": [3]}}):
+        assert charts.optimization(nothing) is None
+    file.write_text(json.dumps(quality | {"optimization": told | {"curve": ["a"]}}))
+    with pytest.raises(InputError, match="curve"):
+        outputs.write_report(tmp_path / "out", fixed=case.result.fixed, moving=case.result.moving)
+
+
 def test_folds_are_listed_with_their_place(case, tmp_path):
     transform = case.result.transform
     points = positions(transform.grid)

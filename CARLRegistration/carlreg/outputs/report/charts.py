@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import math
 import re
 
 import numpy as np
@@ -15,6 +16,8 @@ _SIMILARITY = (
     ("lncc", "Local correlation\n(LNCC)"),
     ("mi", "Mutual information\n(nats)"),
 )
+
+_OPTIMIZED = {"lncc2": "squared LNCC", "lncc": "LNCC", "mind": "-(MIND distance)"}
 
 
 def available() -> bool:
@@ -39,6 +42,25 @@ def similarity(quality: dict) -> str | None:
         axis.set_yticks([])
         axis.spines["left"].set_visible(False)
     return _svg(figure, "Similarity before and after")
+
+
+def optimization(quality: dict) -> str | None:
+    """The similarity at each step, one line for each resolution: figures of different ones are not comparable."""
+    told = quality.get("optimization") or {}
+    curve = [math.nan if value is None else value for value in told.get("curve") or []]
+    levels = told.get("levels") or []
+    if len(curve) < 2 or sum(levels) != len(curve):
+        return None
+    figure, (axis,) = _figure(2.5)
+    ends = np.cumsum(levels)
+    for begin, end in zip(ends - levels, ends, strict=True):
+        axis.plot(np.arange(begin, end) + 1, curve[begin:end], color=AFTER, linewidth=1.8)
+        if 0 < begin < len(curve):
+            axis.axvline(begin + 0.5, color="#e6eaee", linewidth=1)
+    axis.set_xlim(0, told.get("asked") or len(curve))
+    axis.set_xlabel("step; the resolution grows at each line")
+    axis.set_ylabel(_OPTIMIZED.get(str(told.get("similarity")), "similarity"))
+    return _svg(figure, "Instance optimization")
 
 
 def volume_change(quality: dict) -> str | None:

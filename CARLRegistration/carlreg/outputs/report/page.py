@@ -304,6 +304,9 @@ def _settings(case: ReportCase) -> str:
     masks = settings.get("masks") or {}
     rows.append(("Masks", ", ".join(side for side in ("fixed", "moving") if masks.get(side)) or "none"))
     rows.append(("Started from", _plain(case.quality.get("start") or "-")))
+    steps = case.quality.get("optimization") or {}
+    if steps.get("asked"):
+        rows.append(("Steps taken", f"{steps.get('done', 0)} of {steps['asked']}"))
     run = [("Device", _plain(settings.get("device") or info.get("device") or "-"))]
     run.append(("Weights, SHA-256", str(settings.get("weights_sha256") or "-")[:16]))
     software = settings.get("software") or {}

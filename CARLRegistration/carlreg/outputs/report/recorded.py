@@ -74,6 +74,7 @@ _QUALITY = {
     "landmarks": {"before!": _LANDMARKS, "after!": _LANDMARKS},
     "true_map": {"before": {"*": _ANY}, "after": {"mean_mm": _MAYBE, "*": _ANY}, "*": _ANY},
     "uncertainty": {"meaning": _TEXT, "*": _MAYBE},
+    "optimization": {"asked": _WHOLE, "done": _WHOLE, "similarity": _TEXT, "curve": [_NUMBER], "levels": [_WHOLE]},
     "stages": [{"name!": _TEXT, "seconds!": _NUMBER, "*": _ANY}],
     "warnings": [_TEXT],
     "notes": {"moving_voxel_mm": _NUMBER, "fixed_body_mm": _NUMBER, "fixed_voxel_mm": _NUMBER, "*": _ANY},

@@ -84,6 +84,7 @@ def metrics_table(case: ReportCase) -> str:
         return table + '<p class="soft">Charts need matplotlib: pip install matplotlib.</p>'
     drawn = [
         ("Similarity", charts.similarity(quality)),
+        ("Similarity while the map was optimized", charts.optimization(quality)),
         ("Landmarks", charts.landmarks(quality)),
         ("Overlap of labels", charts.per_label(quality, "dice")),
         ("Surfaces of labels", charts.per_label(quality, "surface")),
