@@ -10,6 +10,7 @@ from pathlib import Path
 from .errors import InputError
 from .text_files import cut, read_json_object, shown
 
+TRANSFORMS = ("deformable", "affine", "similarity", "rigid")
 ROBUSTNESS = ("translation", "rotation")
 MODALITIES = ("auto", "ct", "mr")
 SIMILARITIES = ("lncc", "lncc2", "mind")
@@ -39,6 +40,8 @@ def _number(name: str, value, low: float, high: float, unit: str = "", whole: bo
 class RegistrationSettings:
     """Settings of one registration; the panel, the command line, batches and training share it.
 
+    transform: what may change: 'rigid' (turn and shift), 'similarity' (and one size), 'affine' (and stretches and
+        shears) or 'deformable' (and everything else). Linear ones take no steps, whatever is set.
     model: a name of `carlreg models`. weights: a file, or None for the model's own.
     robustness: 'translation' for scans in similar poses; 'rotation' when one may be turned by any angle.
     io_steps: instance optimization steps in all; None = the method's default, 0 = none.
@@ -52,6 +55,7 @@ class RegistrationSettings:
     Raises InputError on construction when a value is not allowed.
     """
 
+    transform: str = "deformable"
     model: str = "carl-compact"
     weights: str | None = None
     allow_untrained: bool = False
@@ -71,6 +75,7 @@ class RegistrationSettings:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        _one_of("transform", self.transform, TRANSFORMS)
         _of_type("model", self.model, str)
         _of_type("allow untrained", self.allow_untrained, bool)
         _of_type("symmetric", self.symmetric, bool)
@@ -103,8 +108,20 @@ class RegistrationSettings:
             object.__setattr__(self, "weights", str(self.weights))
 
     @property
+    def linear(self) -> bool:
+        """Whether the map has no deformation."""
+        return self.transform != "deformable"
+
+    @property
+    def dof(self) -> str:
+        """What a linear map, or the linear start of a deformation, may change: 'rigid', 'similarity' or 'affine'."""
+        return self.transform if self.linear else "affine"
+
+    @property
     def steps(self) -> int:
         """Instance optimization steps that will be run."""
+        if self.linear:
+            return 0
         return DEFAULT_IO_STEPS[self.io_method] if self.io_steps is None else self.io_steps
 
     def to_json(self) -> str:

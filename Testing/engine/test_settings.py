@@ -8,9 +8,10 @@ from dataclasses import fields
 
 import pytest
 from carlreg.errors import InputError
-from carlreg.settings import RegistrationSettings
+from carlreg.settings import TRANSFORMS, RegistrationSettings
 
 OTHER_VALUES = {
+    "transform": "rigid",
     "model": "unigradicon",
     "weights": "w.trch",
     "allow_untrained": True,
@@ -43,6 +44,7 @@ def test_every_setting_survives_json(tmp_path):
 @pytest.mark.parametrize(
     ("name", "values"),
     [
+        ("transform", ["bspline", None, ""]),
         ("model", [None, 3]),
         ("allow_untrained", ["yes", 1, None]),
         ("weights", [3, ["w.trch"]]),
@@ -77,6 +79,15 @@ def test_steps_default_to_the_method():
     assert RegistrationSettings().steps == 100
     assert RegistrationSettings(io_method="network").steps == 50
     assert RegistrationSettings(io_steps=0).steps == 0
+    assert RegistrationSettings(transform="rigid", io_steps=30).steps == 0
+
+
+def test_linear_transforms_say_what_may_change():
+    kinds = {kind: RegistrationSettings(transform=kind) for kind in TRANSFORMS}
+    assert {kind: one.dof for kind, one in kinds.items()} == {
+        "deformable": "affine", "affine": "affine", "similarity": "similarity", "rigid": "rigid",
+    }  # fmt: skip
+    assert [kind for kind, one in kinds.items() if not one.linear] == ["deformable"]
 
 
 def test_a_results_settings_are_read(tmp_path):
@@ -87,7 +98,7 @@ def test_a_results_settings_are_read(tmp_path):
 
 
 def test_unknown_settings_are_named():
-    with pytest.raises(InputError, match=r"Unknown settings colour; known are model, .*"):
+    with pytest.raises(InputError, match=r"Unknown settings colour; known are transform, .*"):
         RegistrationSettings.from_dict({"colour": 1})
 
 
@@ -101,7 +112,7 @@ def test_not_a_settings_file(tmp_path):
     with pytest.raises(InputError, match=r"none.json"):
         RegistrationSettings.from_json(tmp_path / "none.json")
     (tmp_path / "c.json").write_text('{"colour": 1}')
-    with pytest.raises(InputError, match=r"c.json: Unknown settings colour; known are model, "):
+    with pytest.raises(InputError, match=r"c.json: Unknown settings colour; known are transform, "):
         RegistrationSettings.from_json(tmp_path / "c.json")
     (tmp_path / "d.json").write_text('{"settings": {"grid": 8}}')
     with pytest.raises(InputError, match=r"d.json: grid: expected a whole number from 32"):

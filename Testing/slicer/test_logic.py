@@ -282,6 +282,7 @@ def test_settings_reach_the_engine(scene, moduleWidget, tmp_path):
     from CARLRegistrationLib.register.run import writeInputs
 
     changed = RegistrationSettings(
+        transform="rigid",
         model="unigradicon",
         weights="/a b/w.trch",
         allow_untrained=True,

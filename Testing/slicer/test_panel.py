@@ -129,6 +129,7 @@ def isShown(widget):
 
 
 CONTROLS = {
+    "transform": lambda ui: choose(ui.transformKindComboBox, "Rigid (turn and shift)"),
     "robustness": lambda ui: choose(ui.robustnessComboBox, "Rotation"),
     "io_steps": lambda ui: setattr(ui.ioStepsSlider, "value", 40),
     "io_method": lambda ui: choose(ui.ioMethodComboBox, "Network weights (as published, slow)"),
@@ -168,6 +169,7 @@ def test_choices_are_the_engines(moduleWidget):
     from CARLRegistrationLib.register import parameters
 
     for choice, allowed in (
+        (parameters.TransformKind, settings.TRANSFORMS),
         (parameters.Robustness, settings.ROBUSTNESS),
         (parameters.OptimizationMethod, settings.IO_METHODS),
         (parameters.Similarity, settings.SIMILARITIES),

@@ -221,6 +221,13 @@ def readTransform(path: Path):
     return found
 
 
+def readMatrix(path: Path):
+    """A file of a linear transform as a vtkMatrix4x4 from parent (world) points to the node's points, RAS mm."""
+    matrix = vtk.vtkMatrix4x4()
+    transformNodeOf(path).GetMatrixTransformFromParent(matrix)
+    return matrix
+
+
 def addTransform(path: Path, name: str, fixed=None, moving=None):
     """A new transform node of an engine's file: linear where it is. fixed, moving: nodes it leads from and to, or None.
 

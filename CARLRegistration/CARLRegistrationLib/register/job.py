@@ -79,6 +79,11 @@ def problemOf(job: Job) -> str:
     return ""
 
 
+def _transformClasses(linear: bool) -> tuple[str, ...]:
+    """Nodes that can hold a result's transform."""
+    return ("vtkMRMLTransformNode", "vtkMRMLLinearTransformNode" if linear else "vtkMRMLGridTransformNode")
+
+
 def checkJob(job: Job) -> None:
     """Raise RegistrationError for what can be seen to be wrong without reading voxels."""
     job = withWholePaths(job)
@@ -103,10 +108,10 @@ def checkJob(job: Job) -> None:
         if chosen.count(node) > 1:
             raise RegistrationError(_("{name} is chosen for two outputs.").format(name=node.GetName()))
     for what, node in ((_("Transform"), job.outputTransform), (_("Inverse transform"), job.outputInverse)):
-        if node is not None and node.GetClassName() not in ("vtkMRMLTransformNode", "vtkMRMLGridTransformNode"):
+        if node is not None and node.GetClassName() not in _transformClasses(job.settings.linear):
             raise RegistrationError(
-                _("{name}: the {what} output must be a general transform node. Choose a new one.").format(
-                    name=node.GetName(), what=what
+                _("{name}: the {what} output must be a {kind} transform node. Choose a new one.").format(
+                    name=node.GetName(), what=what, kind=_("linear or general") if job.settings.linear else _("general")
                 )
             )
     for what, node in ((_("fixed volume"), fixed), (_("moving volume"), moving)):

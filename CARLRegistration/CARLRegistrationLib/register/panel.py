@@ -25,10 +25,11 @@ from ..mrml.preview import ViewPreview
 from ..transforms.panel import TransformsPanel
 from .estimate import learn, voxelsOf
 from .job import problemOf
+from .kind import KindControls
 from .live import LiveControls
 from .machine import MachineControls
 from .masks import MaskControls
-from .parameters import Model, Preset, Robustness, jobFrom
+from .parameters import Model, Preset, Robustness, TransformKind, jobFrom
 from .presets import applyPreset
 from .progress import RunLog, statusText
 from .result import Result
@@ -63,6 +64,7 @@ class Panel(ParameterView):
         self.transforms = TransformsPanel(ui.transformsWidget, self._enginePython)
         self.apply = ApplyPanel(ui.applyWidget, self._enginePython)
         self._sections = (self.inspect, self.transforms, self.apply)
+        self.kind = KindControls(ui)
         self.masks = MaskControls(ui, self._editable)
         self.machine = MachineControls(ui, self._editable, self._onParameters)
         self._away = False  # another module is shown
@@ -86,6 +88,7 @@ class Panel(ParameterView):
     def _follow(self) -> None:
         self._preset = None
         self.start.clear()
+        self.kind.forget()
         for section in self._sections:
             section.setParameterNode(self._parameters)
         if self._parameters is not None:
@@ -145,6 +148,7 @@ class Panel(ParameterView):
             return
         if slicer.mrmlScene.IsImporting():  # a loaded scene's values are not changed by its preset
             self._preset = None
+            self.kind.forget()
             return
         if self._preset is None:
             self._preset = parameters.preset
@@ -152,8 +156,13 @@ class Panel(ParameterView):
             self._preset = parameters.preset
             applyPreset(parameters)  # comes back here
             return
+        others = self.kind.otherOutputs(parameters)
+        if others:
+            self._chooseOutputs(others)  # comes back here
+            return
         self._updating = True
         try:
+            self.kind.show(parameters)
             self.masks.show(parameters)
             self.machine.show(parameters)
         finally:
@@ -199,6 +208,7 @@ class Panel(ParameterView):
             slicer.app.restoreOverrideCursor()
         p = self._parameters
         with slicer.util.NodeModify(p):
+            p.transformKind = TransformKind.DEFORMABLE
             p.preset = Preset.GENERAL
             p.robustness = Robustness.TRANSLATION
             p.model, p.weightsFile = Model(RegistrationSettings().model), ""

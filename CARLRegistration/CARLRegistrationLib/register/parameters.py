@@ -43,6 +43,25 @@ class Preset(Choice):
         }[self]
 
 
+class TransformKind(Choice):
+    DEFORMABLE = "deformable"
+    AFFINE = "affine"
+    SIMILARITY = "similarity"
+    RIGID = "rigid"
+
+    def label(self) -> str:
+        return {
+            TransformKind.DEFORMABLE: _("Deformable"),
+            TransformKind.AFFINE: _("Affine (12 numbers)"),
+            TransformKind.SIMILARITY: _("Similarity (rigid and one scale)"),
+            TransformKind.RIGID: _("Rigid (turn and shift)"),
+        }[self]
+
+    @property
+    def linear(self) -> bool:
+        return self is not TransformKind.DEFORMABLE
+
+
 class Robustness(Choice):
     TRANSLATION = "translation"
     ROTATION = "rotation"
@@ -117,6 +136,7 @@ class CARLRegistrationParameterNode:
     fixedVolume: vtkMRMLScalarVolumeNode
     movingVolume: vtkMRMLScalarVolumeNode
 
+    transformKind: TransformKind = TransformKind.DEFORMABLE
     preset: Preset = Preset.GENERAL
     robustness: Robustness = Robustness.TRANSLATION
     ioSteps: Annotated[int, WithinRange(0, 500)] = 100
@@ -222,6 +242,7 @@ def _readable(annotated, text: str) -> bool:
 def settingsFrom(parameters) -> RegistrationSettings:
     """The engine's settings of a parameter node. Raises carlreg's InputError for a value that is not allowed."""
     return RegistrationSettings(
+        transform=parameters.transformKind.value,
         model=parameters.model.value,
         weights=parameters.weightsFile.strip() or None,
         robustness=parameters.robustness.value,
@@ -253,6 +274,7 @@ __all__ = [
     "Preset",
     "Robustness",
     "Similarity",
+    "TransformKind",
     "dropUnknown",
     "jobFrom",
     "settingsFrom",

@@ -20,12 +20,16 @@ class PresetValues:
     ioSteps: int = 100
     smoothness: float = 1.0
 
-    def text(self) -> str:
-        """The values in a line."""
+    def text(self, linear: bool = False) -> str:
+        """The values in a line. linear: without those of a deformation."""
         if self.fixedModality is self.movingModality:
             modality = self.fixedModality.label()
         else:
             modality = f"{self.fixedModality.label()} / {self.movingModality.label()}"
+        if linear:
+            return _("Intensities: {modality}. Similarity: {similarity}.").format(
+                modality=modality, similarity=self.similarity.label()
+            )
         return _(
             "Intensities: {modality}. Similarity: {similarity}. {steps} IO steps, smoothness {smoothness:g}."
         ).format(

@@ -13,7 +13,7 @@ from ..common.files import removeFolder
 from ..mrml import colors, hierarchy
 from ..mrml.display import copyDisplay
 from ..mrml.geometry import parents
-from ..mrml.transforms import readTransform
+from ..mrml.transforms import readMatrix, readTransform
 from ..mrml.undo import Undo
 from ..mrml.volumes import notANumber, readVolumeInto
 from .job import Job
@@ -93,7 +93,7 @@ def loadResult(job: Job, folder: Path, undo: Undo) -> tuple[dict, dict, list[str
             if wanted and kind in _OPTIONAL and not (folder / FILES[kind]).is_file():
                 reason = (quality.get("notes") or {}).get(kind)
                 if reason:
-                    notes.append(_("No {kind}: {reason}").format(kind=kind, reason=reason))
+                    notes.append(reason)
             elif wanted:
                 nodes[kind] = _load(job, kind, node, folder / FILES[kind], undo)
                 nodes[kind].SetAttribute("CARLRegistration.Settings", settings)
@@ -110,7 +110,8 @@ def _load(job: Job, kind: str, node, path: Path, undo: Undo):
     fixed, moving = job.fixedVolume, job.movingVolume
     transform = kind in _TRANSFORMS
     if node is None:
-        className = "vtkMRMLTransformNode" if transform else "vtkMRMLScalarVolumeNode"
+        ofTransform = "vtkMRMLLinearTransformNode" if job.settings.linear else "vtkMRMLTransformNode"
+        className = ofTransform if transform else "vtkMRMLScalarVolumeNode"
         name = slicer.mrmlScene.GenerateUniqueName(_outputName(kind, fixed, moving))
         node = slicer.mrmlScene.AddNewNodeByClass(className, name)
         undo.isNew(node)
@@ -118,7 +119,10 @@ def _load(job: Job, kind: str, node, path: Path, undo: Undo):
         undo.willFill(node)
     if transform:
         node.SetAndObserveTransformNodeID(None)
-        node.SetAndObserveTransformFromParent(readTransform(path))
+        if job.settings.linear:
+            node.SetMatrixTransformFromParent(readMatrix(path))
+        else:
+            node.SetAndObserveTransformFromParent(readTransform(path))
         first, second = (fixed, moving) if kind == "transform" else (moving, fixed)
         hierarchy.addTransform(node, first, second)  # DICOM spatial registration export asks for it
         return node

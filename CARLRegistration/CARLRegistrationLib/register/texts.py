@@ -15,7 +15,7 @@ from .presets import PRESETS, presetChanged
 
 def showTexts(ui, parameters, machine) -> None:
     """Say what is chosen, and how long it will take. machine: the controls of the device."""
-    text = PRESETS[parameters.preset].text()
+    text = PRESETS[parameters.preset].text(parameters.transformKind.linear)
     ui.presetInfoLabel.text = text + (" " + _("(changed below)") if presetChanged(parameters) else "")
     ui.robustnessInfoLabel.text = {
         Robustness.TRANSLATION: _(

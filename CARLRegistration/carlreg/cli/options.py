@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, field, replace
 
-from ..settings import IO_METHODS, MODALITIES, ROBUSTNESS, SIMILARITIES, RegistrationSettings
+from ..errors import InputError
+from ..settings import IO_METHODS, MODALITIES, ROBUSTNESS, SIMILARITIES, TRANSFORMS, RegistrationSettings
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,13 @@ class SettingOption:
         parser.add_argument(self.flag, dest=self.name, default=argparse.SUPPRESS, help=text, **self.more)
 
 
+_KIND = (
+    SettingOption(
+        "transform",
+        "what may change: rigid, similarity and affine maps alone take a fraction of the time ({})",
+        {"choices": TRANSFORMS},
+    ),
+)
 _SCANS = (
     SettingOption("fixed_modality", more={"choices": MODALITIES}),
     SettingOption("moving_modality", more={"choices": MODALITIES}),
@@ -66,8 +74,10 @@ _MACHINE = (
     SettingOption("seed", "({})", {"type": int}),
     SettingOption("threads", "CPU threads", {"type": int, "metavar": "N"}),
 )
+# What a linear transform has no use for.
+_OF_DEFORMATION = ("io_steps", "io_method", "smoothness", "field_spacing_mm")
 #: Every option that sets a field of RegistrationSettings, by the field.
-SETTING_OPTIONS = {option.name: option for option in (*_SCANS, *_NETWORK, *_OPTIMIZATION, *_MACHINE)}
+SETTING_OPTIONS = {option.name: option for option in (*_KIND, *_SCANS, *_NETWORK, *_OPTIMIZATION, *_MACHINE)}
 
 
 def add_registration_options(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +87,7 @@ def add_registration_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="settings as JSON, or settings.json of an earlier result; the options below override it",
     )
+    _add_group(parser, "what is looked for", _KIND)
     _add_group(parser, "what the scans are", _SCANS)
     _add_group(parser, "network", _NETWORK)
     _add_group(parser, "instance optimization", _OPTIMIZATION)
@@ -157,8 +168,16 @@ def add_ground_truth_options(parser: argparse.ArgumentParser) -> None:
 def settings_from(args: argparse.Namespace) -> RegistrationSettings:
     """Checked settings: the options that were given, over those of `--settings`, over the defaults.
 
-    Raises InputError for a value that is not allowed, or a file that holds no settings.
+    Raises InputError for a value that is not allowed, an option that does not go with others, or a file that holds no
+    settings.
     """
     file = getattr(args, "settings", None)
     start = RegistrationSettings() if file is None else RegistrationSettings.from_json(file)
-    return replace(start, **{name: getattr(args, name) for name in SETTING_OPTIONS if hasattr(args, name)})
+    settings = replace(start, **{name: getattr(args, name) for name in SETTING_OPTIONS if hasattr(args, name)})
+    without_use = [SETTING_OPTIONS[name].flag for name in _OF_DEFORMATION if hasattr(args, name)]
+    if settings.linear and without_use:
+        raise InputError(
+            f"{', '.join(without_use)}: expected --transform deformable with it; got {settings.transform}, which "
+            "has no deformation. Leave it out, or choose --transform deformable."
+        )
+    return settings

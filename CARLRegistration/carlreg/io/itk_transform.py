@@ -135,6 +135,27 @@ def affine_to_sitk(affine_lps: np.ndarray) -> sitk.AffineTransform:
     return transform
 
 
+def linear_to_sitk(matrix_lps: np.ndarray, kind: str, center_lps: np.ndarray | None = None) -> sitk.Transform:
+    """A 4x4 map as ITK's transform of its kind: 'rigid' (Euler angles), 'similarity' (versor and scale) or 'affine'.
+
+    center_lps: about which it turns and scales; None = the origin. The map is the same.
+    """
+    center = np.zeros(3) if center_lps is None else np.asarray(center_lps, dtype=np.float64)
+    linear = matrix_lps[:3, :3]
+    made = {
+        "rigid": sitk.Euler3DTransform,
+        "similarity": sitk.Similarity3DTransform,
+        "affine": lambda: sitk.AffineTransform(3),
+    }[kind]()
+    if kind != "affine":  # ITK asks for orthogonal columns
+        u, stretches, vt = np.linalg.svd(linear)
+        linear = u @ vt * (float(np.prod(stretches)) ** (1 / 3) if kind == "similarity" else 1.0)
+    made.SetCenter(center.tolist())
+    made.SetMatrix(linear.ravel().tolist())
+    made.SetTranslation((apply_affine(matrix_lps, center) - center).tolist())
+    return made
+
+
 def affine_from_sitk(transform: sitk.Transform) -> np.ndarray:
     """4x4 matrix of any linear SimpleITK transform, by its action on four points."""
     origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))

@@ -23,6 +23,8 @@ from .levels import LevelImages
 
 #: How much a smaller overlap costs in the score: similarity * overlap_share ** OVERLAP_POWER.
 OVERLAP_POWER = 0.5
+# Of Adam, which is written out for these few numbers: PyTorch's optimizers take seconds to be imported.
+_BETAS = (0.8, 0.95)
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def refine_affine(
 ) -> np.ndarray:
     """Adam on the matrix around the fixed body's center, all parameters in units of the body's radius.
 
-    rate: the first step, as a share of that radius. dof: what may change: 'translation', 'rigid' or 'affine'.
+    rate: the first step, as a share of that radius. dof: what may change, 'translation' or a kind of linear map.
     The matrix never mirrors, and its stretches stay within `Stretches`: a step beyond goes back to the nearest there.
     Returns the matrix with the best similarity seen, 4x4 LPS; steps that lose a fifth of the overlap do not count.
     """
@@ -155,12 +157,13 @@ def refine_affine(
     radius = float(np.linalg.norm(problem.images.fixed_grid.extent_mm)) / 4
     start_matrix = tensor_from_array(start)
     parameters = torch.zeros(12, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([parameters], lr=rate, betas=(0.8, 0.95))
+    mean, square = torch.zeros_like(parameters), torch.zeros_like(parameters)
 
     def matrix_of(p: Tensor) -> Tensor:
         linear = p[3:].reshape(3, 3)
-        if dof == "rigid":
-            linear = torch.linalg.matrix_exp(0.5 * (linear - linear.T))
+        if dof in ("rigid", "similarity"):
+            turned = torch.linalg.matrix_exp(0.5 * (linear - linear.T))
+            linear = turned * torch.exp(linear.diagonal().mean()) if dof == "similarity" else turned
         elif dof == "translation":
             linear = torch.eye(3, dtype=torch.float64)
         else:
@@ -171,8 +174,6 @@ def refine_affine(
 
     best, best_value, least_overlap = start, math.inf, 0.0
     for step in range(steps + 1):
-        optimizer.param_groups[0]["lr"] = rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        optimizer.zero_grad(set_to_none=True)
         matrix = matrix_of(parameters)
         loss, overlap = problem.loss(matrix)
         value = float(loss.detach())
@@ -181,8 +182,14 @@ def refine_affine(
         if value < best_value and overlap >= least_overlap:
             best, best_value = array_from_tensor(matrix), value
         if step < steps:
-            loss.backward()
-            optimizer.step()
+            (slope,) = torch.autograd.grad(loss, parameters)
+            mean, square = mean.lerp(slope, 1 - _BETAS[0]), square.lerp(slope.square(), 1 - _BETAS[1])
+            unbiased = (1 - _BETAS[0] ** (step + 1), 1 - _BETAS[1] ** (step + 1))
+            size = rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+            parameters.data -= size * (mean / unbiased[0]) / ((square / unbiased[1]).sqrt() + 1e-8)
+            if dof == "similarity":
+                beyond = parameters.data[3::4].mean() + math.log(float(np.linalg.det(start[:3, :3]))) / 3
+                parameters.data[3::4] += beyond.clamp(math.log(bounds.low), math.log(bounds.high)) - beyond
             if dof == "affine":
                 linear = (np.eye(3) + array_from_tensor(parameters[3:].detach()).reshape(3, 3)) @ start[:3, :3]
                 if not bounds.hold(linear):

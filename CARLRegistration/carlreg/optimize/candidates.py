@@ -107,11 +107,12 @@ def refine_candidates(
     *,
     keep: int,
     first_dof: str = "translation",
+    dof: str = "affine",
     progress: Progress | None = None,
 ) -> list[AffineCandidate]:
     """Score all candidates, refine the most promising ones at the coarse level, return them best first.
 
-    The best `keep` by plain score are given a short descent (shift or rigid, then affine) and scored again.
+    The best `keep` by plain score are given a short descent (`first_dof`, then `dof`) and scored again.
     """
     scored = []
     for candidate in candidates:
@@ -122,7 +123,7 @@ def refine_candidates(
     refined = []
     for count, candidate in enumerate(scored[:keep]):
         matrix = refine_affine(coarse, candidate.matrix, steps=16, rate=0.03, dof=first_dof, progress=progress)
-        matrix = refine_affine(coarse, matrix, steps=24, rate=0.02, dof="affine", progress=progress)
+        matrix = refine_affine(coarse, matrix, steps=24, rate=0.02, dof=dof, progress=progress)
         result = coarse.score(matrix)
         refined.append(AffineCandidate(candidate.name, matrix, result.score, result.overlap))
         log.info("start %s refined: score %.3f, overlap %.2f", candidate.name, result.score, result.overlap)

@@ -65,6 +65,13 @@ def rotations(count: int) -> np.ndarray:
     return np.moveaxis(np.array(rows), 2, 0)
 
 
+def small_rotations(count: int, degrees: float) -> np.ndarray:
+    """Those of `rotations(count)` that turn by up to so many degrees; the first is the identity."""
+    every = rotations(count)
+    turned = np.degrees(np.arccos(np.clip((np.trace(every, axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    return every[turned <= degrees]
+
+
 def search(
     fixed: SearchImage,
     moving: SearchImage,

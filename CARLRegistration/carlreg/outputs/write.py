@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 UNCERTAINTY = "uncertainty.nii.gz"
 GUIDE = "guide.csv"
 FILES = {
-    "transform.h5": "fixed points to moving points, LPS mm: affine after displacement field",
+    "transform.h5": "fixed points to moving points, LPS mm: affine after displacement field, or one linear transform",
     "inverse_transform.h5": "moving points to fixed points, LPS mm, built the same way",
     "warped.nii.gz": "the moving volume on the fixed grid",
     "jacobian.nii.gz": "determinant of the whole map on the fixed grid, 12 significant bits",
@@ -229,7 +229,7 @@ def _settings(result: RegistrationResult, out_dir: Path, files: Iterable[str] = 
             "fixed": result.fixed_mask is not None,
             "moving": result.moving_mask is not None,
         },
-        "field": result.transform.grid.as_dict(),
+        "field": result.transform.grid.as_dict() if result.transform.kind is None else None,
         "info": info,
         "files": {name: FILES[name] for name in files if name not in absent},
         "software": {

@@ -47,8 +47,10 @@ def invert(
     Returns: the inverse (moving points to fixed points) and a report: `nodes`, `without_inverse` (nodes where no
         point maps to within tolerance: there the field is filled from the neighbors and decays to zero),
         `residual_max_mm` over all others (in fixed space); with `own`, `own_percent` of the nodes within the moving
-        volume at which it was taken.
+        volume at which it was taken. A linear map has an exact inverse, and no nodes.
     """
+    if transform.kind is not None:
+        return transform.linear_inverse(), {"nodes": 0, "without_inverse": 0, "residual_max_mm": 0.0}
     inverse_affine = np.linalg.inv(transform.affine_lps)
     if spacing_mm is None:
         spacing = np.full(3, float(np.exp(np.log(transform.grid.spacing).mean())))

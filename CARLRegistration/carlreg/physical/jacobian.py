@@ -7,6 +7,7 @@ here differences along the voxel axes are turned into patient space.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..maps.exchange import array_from_tensor
@@ -33,6 +34,9 @@ def jacobian_determinant(transform: PhysicalTransform, grid: VolumeGrid) -> np.n
 def slab_determinant(transform: PhysicalTransform, displacement_3kji: Tensor, grid: VolumeGrid) -> Tensor:
     """k j i: determinants on one slab from its displacements, which carry a halo of one voxel on all sides."""
     d = displacement_3kji
+    if transform.kind is not None:
+        everywhere = float(np.linalg.det(transform.affine_lps[:3, :3]))
+        return torch.full([n - 2 for n in d.shape[1:]], everywhere)
     inner = slice(1, -1)
     axes = [
         (d[:, inner, inner, 2:], d[:, inner, inner, :-2]),

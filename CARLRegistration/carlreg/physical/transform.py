@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..io.itk_transform import affine_from_sitk, affine_to_sitk, check_affine, flatten
+from ..io.itk_transform import affine_from_sitk, affine_to_sitk, check_affine, flatten, linear_to_sitk
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid, apply_affine
 from .interpolate import LatticeSampler, lattice_affine, trilinear_at
@@ -31,13 +32,16 @@ class PhysicalTransform:
     """moving_from_fixed in LPS mm: y = affine(x + displacement(x)).
 
     affine_lps: 4x4. displacement_lps: (D, H, W, 3) float32 mm, vector order L, P, S, on `grid`;
-    linear between nodes, zero outside the grid.
+    linear between nodes, zero outside the grid. kind: of a map that displaces nothing, 'rigid', 'similarity' or
+    'affine'; None = one with a displacement. center_lps: about which its file turns.
     Raises GeometryError for a singular affine, InputError for shapes that do not fit or values that are not finite.
     """
 
     affine_lps: np.ndarray
     displacement_lps: np.ndarray
     grid: VolumeGrid
+    kind: str | None = None
+    center_lps: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         affine = check_affine(self.affine_lps)
@@ -50,10 +54,17 @@ class PhysicalTransform:
         object.__setattr__(self, "displacement_lps", field)
 
     @classmethod
-    def from_affine(cls, affine_lps: np.ndarray) -> PhysicalTransform:
-        """An affine alone: its displacement is zero, on a grid of one cell."""
+    def from_affine(
+        cls, affine_lps: np.ndarray, kind: str = "affine", center_lps: np.ndarray | None = None
+    ) -> PhysicalTransform:
+        """A linear map alone: its displacement is zero, on a grid of one cell."""
         grid = VolumeGrid((2, 2, 2), np.ones(3), np.zeros(3), np.eye(3))
-        return cls(affine_lps, np.zeros((2, 2, 2, 3), dtype=np.float32), grid)
+        return cls(affine_lps, np.zeros((2, 2, 2, 3), dtype=np.float32), grid, kind, center_lps)
+
+    def linear_inverse(self) -> PhysicalTransform:
+        """The exact inverse of a map with a `kind`, about the center's image."""
+        center = None if self.center_lps is None else apply_affine(self.affine_lps, self.center_lps)
+        return self.from_affine(np.linalg.inv(self.affine_lps), self.kind or "affine", center)
 
     @cached_property
     def field_cdhw(self) -> Tensor:
@@ -77,7 +88,7 @@ class PhysicalTransform:
 
         displacement: 3 k j i, LPS mm, before the affine; with a halo of that many voxels on all six sides.
         """
-        sampler = LatticeSampler(self.field_cdhw, self.grid, grid)
+        sampler = _Still(grid) if self.kind is not None else LatticeSampler(self.field_cdhw, self.grid, grid)
         ranges = slab_ranges(grid)
         done = in_threads(lambda start, stop: work(start, stop, sampler.slab(start, stop, halo)), ranges)
         for (start, stop), result in zip(ranges, done, strict=True):
@@ -93,6 +104,8 @@ class PhysicalTransform:
         frame = self.affine_lps if frame_from_lps is None else frame_from_lps @ self.affine_lps
         ranges = [(0, grid.size_ijk[0]), (0, grid.size_ijk[1]), (start, stop)]
         out = lattice_affine(frame @ grid.lps_from_ijk, ranges)
+        if self.kind is not None:
+            return out
         linear = frame[:3, :3]
         negligible = 1e-12 * np.abs(linear).max()
         for row in range(3):
@@ -116,8 +129,10 @@ class PhysicalTransform:
             pass
         return out
 
-    def to_sitk(self) -> sitk.CompositeTransform:
-        """ITK composite of [affine, displacement field]; the last one acts first."""
+    def to_sitk(self) -> sitk.Transform:
+        """ITK composite of [affine, displacement field], the last one acting first; of a linear map that map alone."""
+        if self.kind is not None:
+            return linear_to_sitk(self.affine_lps, self.kind, self.center_lps)
         return sitk.CompositeTransform([affine_to_sitk(self.affine_lps), self._field_to_sitk()])
 
     def _field_to_sitk(self) -> sitk.DisplacementFieldTransform:
@@ -146,6 +161,17 @@ class PhysicalTransform:
         if field.GetDimension() != 3:
             raise InputError(f"Expected a 3-D displacement field, got {field.GetDimension()}-D.")
         return cls(affine, sitk.GetArrayFromImage(field).astype(np.float32), VolumeGrid.of(field))
+
+
+class _Still:
+    """As `LatticeSampler`, of a field that displaces nothing."""
+
+    def __init__(self, grid: VolumeGrid) -> None:
+        self.size_ijk = grid.size_ijk
+
+    def slab(self, start: int, stop: int, halo: int = 0) -> Tensor:
+        i, j, _ = self.size_ijk
+        return torch.zeros(1).expand(3, stop - start + 2 * halo, j + 2 * halo, i + 2 * halo)
 
 
 def slab_ranges(grid: VolumeGrid, voxels: int = SLAB_VOXELS) -> list[tuple[int, int]]:

@@ -110,6 +110,11 @@ def continued_pair(
             f"continue: expected io method field, which goes on from any map; got {settings.io_method}. Choose field, "
             "or 0 io steps."
         )
+    if settings.linear:
+        raise InputError(
+            f"continue: expected transform deformable, whose steps go on from any map; got {settings.transform}. For "
+            "a linear start give --initial-transform."
+        )
     earlier = len(progress.steps)
     device = machine.set_up(settings)
     require_comparable(fixed, moving)

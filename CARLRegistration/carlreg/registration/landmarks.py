@@ -229,7 +229,7 @@ def reached(
     if landmarks is None:
         return transform, {}, []
     pairs = landmarks.contradictions(start_lps)
-    if landmarks.accuracy_mm == 0:
+    if landmarks.accuracy_mm == 0 and transform.kind is None:
         sound = np.setdiff1d(np.arange(len(landmarks)), np.unique(pairs))
         points = landmarks.fixed_lps[sound], landmarks.moving_lps[sound]
         transform, _ = through_points(transform, *points, tolerance_mm=_EXACT * voxel_mm)

@@ -60,7 +60,7 @@ def orientation_of(
     compared = coarse_problem(pair, settings, device).score(start.matrix)
     if reached.score > _NEAR * compared.score:
         fine = fine_problem(other, settings, device)
-        reached = fine.score(refine_affine(fine, matrix, steps=30, rate=0.01, progress=progress))
+        reached = fine.score(refine_affine(fine, matrix, steps=30, rate=0.01, dof=settings.dof, progress=progress))
         compared = given
     return _told(compared, reached)
 
@@ -86,6 +86,8 @@ def _best_flip(
     turned = settings.robustness == "rotation"
     # Where poses are searched, mirroring along one axis and turning is mirroring along any.
     flips = [replace(pair, moving=mirrored_volume(pair.moving, axis)) for axis in ((0,) if turned else range(3))]
+    if settings.linear:
+        flips = [max(flips, key=lambda flip: _promise(flip, settings, device, progress))]
     return max((_aligned(flip, settings, device, progress) for flip in flips), key=lambda found: found[0].score)
 
 
@@ -134,8 +136,14 @@ def _aligned(
     turned, coarse = settings.robustness == "rotation", coarse_problem(pair, settings, device)
     candidates = _candidates(pair, settings, progress)
     keep, dof = (_KEPT_TURNED, "rigid") if turned else (_KEPT, "translation")
-    best = refine_candidates(candidates, coarse, keep=keep, first_dof=dof)[0]
+    best = refine_candidates(candidates, coarse, keep=keep, first_dof=dof, dof=settings.dof)[0]
     return coarse.score(best.matrix), best.matrix, pair
+
+
+def _promise(pair: PreparedPair, settings: RegistrationSettings, device: torch.device, progress: Progress) -> float:
+    """The best score of a pair's starts as they are: where little time is spent, the most promising one is aligned."""
+    coarse = coarse_problem(pair, settings, device)
+    return max(coarse.score(one.matrix).score for one in _candidates(pair, settings, progress))
 
 
 def _candidates(pair: PreparedPair, settings: RegistrationSettings, progress: Progress) -> list[AffineCandidate]:

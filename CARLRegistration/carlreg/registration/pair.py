@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
+from .. import __version__
 from ..errors import InputError
 from ..losses.registry import similarity_named
+from ..optimize.candidates import AffineCandidate
 from ..preprocess import PreparedVolume, field_of_view, prepare, without_filling
 from ..settings import RegistrationSettings
 from ..volumes import Volume, dicom_references, read_volume, volume_from_image
@@ -55,6 +58,28 @@ def dicom_info(fixed: Volume, moving: Volume) -> dict[str, dict]:
     """The identifiers of DICOM series that other programs need, by side; empty where neither volume has any."""
     found = {"fixed": dicom_references(fixed.dicom), "moving": dicom_references(moving.dicom)}
     return {"dicom": found} if any(found.values()) else {}
+
+
+def info_of(
+    settings: RegistrationSettings,
+    device: torch.device,
+    pair: PreparedPair,
+    starts: list[AffineCandidate],
+    fixed: Volume,
+    moving: Volume,
+) -> dict:
+    """What the `info` of every result holds. pair: in the given order. starts: best first."""
+    return {
+        "version": __version__,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "seed": settings.seed,
+        "fixed_modality": pair.fixed.modality,
+        "moving_modality": pair.moving.modality,
+        "candidates": {candidate.name: candidate.score for candidate in starts},
+        **dicom_info(fixed, moving),
+    }
 
 
 def prepare_pair(

@@ -50,14 +50,19 @@ def untrained_warnings(loaded: LoadedModel, name: str) -> list[str]:
     return [f"{name} ran with untrained weights; its prediction means nothing."]
 
 
-def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.device) -> NetworkPrediction | None:
-    """Both directions of the network; None for an untrained one. grid: voxels along the longest side of its grid."""
+def predict(
+    loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.device, *, only_points: bool = False
+) -> NetworkPrediction | None:
+    """Both directions of the network; None for an untrained one. grid: voxels along the longest side of its grid.
+
+    only_points: correspondences are all that is wanted; nothing is computed but what they take.
+    """
     if not any(loaded.trained.values()):
         return None
     images = images_for(loaded, pair, grid, device)
     network = loaded.network
     # Attention alone answers anywhere where there is no structure: only its affine is used.
-    refined = loaded.trained.get("refinement", True)
+    refined = loaded.trained.get("refinement", True) and not only_points
     steps = network if refined and not network.align_corners and isinstance(network, TwoStep) else None
     again: TwoStep | Nephi | ConsistentNetwork | None = steps
     if refined and isinstance(network, Nephi | ConsistentNetwork) and not network.align_corners:
@@ -67,7 +72,8 @@ def predict(loaded: LoadedModel, pair: PreparedPair, grid: int, device: torch.de
             forward, backward = without_refinement(network).predict_both(images.moving_b1dhw, images.fixed_b1dhw)
             found = steps.refine(forward.map, images.moving_b1dhw, images.fixed_b1dhw)
         else:
-            forward, backward = network.predict_both(images.moving_b1dhw, images.fixed_b1dhw)
+            seeing = without_refinement(network) if only_points else network
+            forward, backward = seeing.predict_both(images.moving_b1dhw, images.fixed_b1dhw)
             found = forward.map
     points = correspondences(images, forward, backward)
     weights = (

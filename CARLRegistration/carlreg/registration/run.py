@@ -2,6 +2,7 @@
 
 read -> prepare -> predict both directions -> candidate starts -> affine refined -> what the network knows beyond it
 -> instance optimization -> displacement field in LPS mm -> its uncertainty. (Inverse and quality: `finishing.py`.)
+A map without a deformation takes a shorter way: `linear.py`.
 
 Everything here is in LPS mm; maps are moving_from_fixed.
 """
@@ -12,11 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 
-from .. import __version__
 from ..io.guide_points import GuidePoints
-from ..io.itk_transform import affine_to_sitk
 from ..models import registry
 from ..physical import PhysicalTransform
 from ..progress import Progress
@@ -30,9 +28,10 @@ from .field import check_field_spacing, delivered, optimized_field
 from .finishing import stop_note
 from .functional import FunctionalResult, functional_field
 from .landmarks import GivenLandmarks, agreeing, as_guide, checked_landmarks, kept_by, reached, with_landmarks
+from .linear import LINEAR_STAGE_WEIGHTS, Given, linear_registration
 from .live import LiveMap
 from .mirrored import orientation_of
-from .pair import as_volume, dicom_info, prepare_pair
+from .pair import as_volume, info_of, prepare_pair
 from .poses import rival_of
 from .predict import predict, untrained_warnings
 from .preview import likeness_of, warn_of_doubts
@@ -41,7 +40,7 @@ from .result import RegistrationResult
 from .segments import SegmentsGuide, about_segments, matched_segments, of_moving
 from .sizes import size_of
 from .starts import affine_candidates, check_initial, coarse_problem, fine_problem, refined_winner
-from .symmetric import as_its_network, linear_initial, order_of, symmetric_transform
+from .symmetric import as_its_network, order_of, symmetric_transform
 
 #: Stages, with their usual share of the time.
 STAGE_WEIGHTS: dict[str, float] = {
@@ -94,7 +93,8 @@ def register_pair(
     Raises: InputError and its kinds for what cannot be used; OptimizationDiverged; Cancelled.
     """
     progress = progress or Progress()
-    progress.weights = progress.weights or dict(STAGE_WEIGHTS)
+    linear = settings is not None and settings.linear
+    progress.weights = progress.weights or dict(LINEAR_STAGE_WEIGHTS if linear else STAGE_WEIGHTS)
     fixed_mask = without_ignored(fixed, fixed_mask, fixed_ignore)
     moving_mask = without_ignored(moving, moving_mask, moving_ignore)
     if continue_from is not None:
@@ -114,8 +114,7 @@ def register_pair(
     earlier = len(progress.steps)
     device = machine.set_up(settings)
     require_comparable(fixed, moving)
-    masks = [mask for mask in (fixed_mask, moving_mask) if isinstance(mask, Volume)]
-    warnings = [*pair_warnings(fixed, moving), *(note for mask in masks for note in mask.warnings)]
+    warnings = [*pair_warnings(fixed, moving), *_notes_of(fixed_mask, moving_mask)]
     machine.require_memory_for(fixed, moving, settings)
     check_field_spacing(settings.field_spacing_mm, fixed.grid)
     check_initial(initial_transform, fixed.grid)
@@ -123,8 +122,10 @@ def register_pair(
     guide = checked_landmarks(points, fixed.grid, moving.grid, settings)
     segments = matched_segments(segments_guide, fixed, moving, settings)
     order = order_of(fixed, moving, settings)
-    if settings.symmetric and initial_transform is not None:
-        initial_transform = affine_to_sitk(order.of_matrix(linear_initial(initial_transform, fixed.grid)))
+    initial_transform = order.of_initial(initial_transform, settings, fixed.grid)
+    if linear:
+        given = Given(fixed, moving, fixed_mask, moving_mask, initial_transform, points, guide, warnings)
+        return linear_registration(given, settings, order, device, progress)
 
     with progress.stage("prepare", "normalizing both images"):
         loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)
@@ -213,17 +214,10 @@ def register_pair(
         guide=points,
         warnings=warnings,
         info={
-            "version": __version__,
+            **info_of(settings, device, pair, starts, fixed, moving),
             "model": loaded.name,  # not the settings' where a file turned out to be of a published form
             "weights_sha256": loaded.weights_sha256,
             "trained": loaded.trained,
-            "device": str(device),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "seed": settings.seed,
-            "fixed_modality": kinds[0],
-            "moving_modality": kinds[1],
-            "candidates": {candidate.name: candidate.score for candidate in starts},
             "deformation_start": deformation_start,
             "control_spacing_mm": control_mm,
             **folds,
@@ -232,7 +226,6 @@ def register_pair(
             "orientation": orientation,
             "pose": pose,
             **({} if resized is None else {"moving_resized_by": resized.factors.tolist()}),
-            **dicom_info(fixed, moving),
         },
         timings=list(progress.timings),
         steps=steps,
@@ -240,3 +233,7 @@ def register_pair(
         uncertainty_reason=reason,
         own_inverse=own_inverse,
     )
+
+
+def _notes_of(*masks: Volume | None) -> list[str]:
+    return [note for mask in masks if isinstance(mask, Volume) for note in mask.warnings]

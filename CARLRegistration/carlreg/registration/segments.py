@@ -61,6 +61,11 @@ def matched_segments(
     """
     if guide is None:
         return []
+    if settings.linear:
+        raise InputError(
+            f"segments guide: expected transform deformable, whose field follows boundaries; got {settings.transform}. "
+            "Leave it out, or give the segment that is to be aligned as --fixed-mask."
+        )
     if settings.io_method != "field" and settings.steps:
         raise InputError(
             f"segments guide: expected io method field, which segments can guide; got {settings.io_method}. Choose "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -24,11 +25,11 @@ from ..optimize.candidates import (
     translation,
 )
 from ..optimize.levels import level_images, search_spacing
-from ..optimize.search import SearchImage, rotations, search
+from ..optimize.search import SearchImage, rotations, search, small_rotations
 from ..preprocess import PreparedVolume, resample_on_axes
 from ..progress import Progress
 from ..settings import RegistrationSettings
-from ..spaces import VolumeGrid, apply_affine, check_sound, fit_linear
+from ..spaces import VolumeGrid, apply_affine, check_sound, fit_linear, nearest_linear
 from .pair import PreparedPair
 from .predict import NetworkPrediction, PointMap
 
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 # Poses tried in rotation mode, and voxels along the longer image there; below, where shifts alone are searched.
 ROTATIONS, ROTATION_SIZE = 800, 26
+#: Degrees up to which poses are tried where similar ones are expected.
+SMALL_TURN = 40.0
 COARSE_SIZE = 40
 # Share of the best start's score from which others are looked at more closely; different contrasts score alike.
 _LEADING, _LEADING_CONTRASTS = 0.9, 0.75
@@ -89,6 +92,14 @@ def affine_candidates(
         one, other = (search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving))
         poses = search(one, other, rotations(ROTATIONS), keep=16, progress=progress)
         found += [AffineCandidate("rotation search", entry.matrix) for entry in poses]
+    elif settings.linear:  # no network says how far the scans are turned; that costs more than trying
+        spacing = search_spacing(fixed, moving, ROTATION_SIZE)
+        one, other = (search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving))
+        poses = search(one, other, small_rotations(ROTATIONS, SMALL_TURN), keep=2, progress=progress)
+        found += [AffineCandidate("pose search", entry.matrix) for entry in poses]
+    if settings.linear:
+        center = fixed.content.center_lps
+        found = [replace(one, matrix=nearest_linear(one.matrix, settings.dof, center)) for one in found]
     return distinct(found, fixed.content.center_lps, diagonal_mm / 2, closer_than_mm=ALIKE * diagonal_mm)
 
 
@@ -136,7 +147,9 @@ def best_candidates(
     coarse = coarse_problem(pair, settings, device)
     turned = settings.robustness == "rotation"
     dof = "rigid" if turned else "translation"
-    return refine_candidates(candidates, coarse, keep=8 if turned else keep, first_dof=dof, progress=progress)
+    return refine_candidates(
+        candidates, coarse, keep=8 if turned else keep, first_dof=dof, dof=settings.dof, progress=progress
+    )
 
 
 def coarse_problem(pair: PreparedPair, settings: RegistrationSettings, device: torch.device) -> AffineProblem:
@@ -172,9 +185,9 @@ def refined_winner(
 ) -> AffineCandidate:
     """The winner, refined; an initial transform that wins is kept as it is where no optimization follows."""
     best = winner(starts, problem)
-    if settings.steps == 0 and best.name == INITIAL:
+    if settings.steps == 0 and best.name == INITIAL and not settings.linear:
         return best
-    matrix = refine_affine(problem, best.matrix, steps=30, rate=0.01, progress=progress)
+    matrix = refine_affine(problem, best.matrix, steps=30, rate=0.01, dof=settings.dof, progress=progress)
     return AffineCandidate(best.name, matrix, problem.score(matrix).score, best.overlap)
 
 

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 import torch
 
 from ..errors import InputError
-from ..io.itk_transform import map_points
+from ..io.itk_transform import affine_to_sitk, map_points
 from ..models.catalog import model_info
 from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, descend
@@ -86,14 +86,22 @@ class Order:
     def of_matrix(self, matrix: np.ndarray) -> np.ndarray:
         return np.linalg.inv(matrix) if self.exchanged else matrix
 
+    def of_initial(
+        self, initial_transform: sitk.Transform | None, settings: RegistrationSettings, fixed: VolumeGrid
+    ) -> sitk.Transform | None:
+        """An initial transform in this order; for a symmetric registration see `linear_initial`."""
+        matrix = linear_initial(initial_transform, fixed) if settings.symmetric else None
+        return initial_transform if matrix is None else affine_to_sitk(self.of_matrix(matrix))
+
 
 def as_its_network(settings: RegistrationSettings, initial_transform: sitk.Transform | None) -> RegistrationSettings:
     """The settings; symmetric where the network's map is the inverse for the exchanged scans, so that the result is.
 
-    Not where they ask for what only one order can do: a deformation to begin with, or optimization of the network.
+    Not where they ask for what only one order can do: a deformation to begin with, or optimization of the network; nor
+    where the network is hardly asked.
     """
     possible = settings.io_method == "field" or not settings.steps
-    if initial_transform is not None and not initial_transform.IsLinear():
+    if settings.linear or (initial_transform is not None and not initial_transform.IsLinear()):
         possible = False
     if possible and model_info(settings.model).inverse_consistent:
         return replace(settings, symmetric=True)

@@ -1,6 +1,6 @@
 """Where things are: voxel grids in patient space, and LPS <-> RAS. NumPy only (images on demand)."""
 
-from .fit import fit_linear
+from .fit import fit_linear, nearest_linear
 from .grid import VolumeGrid, apply_affine, lps_from_ras
 from .splines import cubic_bspline
 from .stretch import Stretches, check_sound, nearest_sound
@@ -13,5 +13,6 @@ __all__ = [
     "cubic_bspline",
     "fit_linear",
     "lps_from_ras",
+    "nearest_linear",
     "nearest_sound",
 ]

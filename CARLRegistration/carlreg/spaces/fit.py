@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .grid import apply_affine
+
 KINDS = ("rigid", "similarity", "affine")
 
 
@@ -42,3 +44,18 @@ def fit_linear(points, targets, weights=None, *, kind: str = "affine", toward_ri
     matrix[:3, :3] = linear
     matrix[:3, 3] = center_y - linear @ center_x
     return matrix
+
+
+def nearest_linear(matrix: np.ndarray, kind: str, center_lps: np.ndarray) -> np.ndarray:
+    """The rigid or similarity map nearest to a 4x4 (for 'affine' that itself); the center goes where it went."""
+    if kind not in ("rigid", "similarity"):
+        return matrix
+    u, stretches, vt = np.linalg.svd(matrix[:3, :3])
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    linear = u @ np.diag(signs) @ vt
+    if kind == "similarity":
+        linear = linear * float(np.prod(stretches)) ** (1 / 3)
+    out = matrix.copy()
+    out[:3, :3] = linear
+    out[:3, 3] = apply_affine(matrix, center_lps) - linear @ center_lps
+    return out

@@ -1,0 +1,43 @@
+"""The kind of transform that is asked for, and what hangs on it in the panel."""
+
+from __future__ import annotations
+
+from slicer.i18n import tr as _
+
+from .parameters import TransformKind
+
+_OUTPUTS = ("outputTransform", "outputInverse")
+
+
+class KindControls:
+    """Shows what a kind of transform is, and which controls have a meaning for it."""
+
+    def __init__(self, ui) -> None:
+        self.ui = ui
+        self._linear: bool | None = None
+
+    def forget(self) -> None:
+        """What comes next is another scene's."""
+        self._linear = None
+
+    def otherOutputs(self, parameters) -> dict:
+        """Output nodes that hold transforms of the other kind, as parameters to let go of: the kind was changed."""
+        before, self._linear = self._linear, parameters.transformKind.linear
+        if before is None or before == self._linear:
+            return {}
+        return {name: None for name in _OUTPUTS if getattr(parameters, name) is not None}
+
+    def show(self, parameters) -> None:
+        ui, linear = self.ui, parameters.transformKind.linear
+        for widget in (ui.ioStepsSlider, ui.ioMethodComboBox, ui.smoothnessSpinBox, ui.fieldSpacingSpinBox):
+            widget.enabled = not linear
+        ui.createUncertaintyCheckBox.enabled = ui.outputUncertaintySelector.enabled = not linear
+        ui.transformInfoLabel.text = {
+            TransformKind.DEFORMABLE: _("An affine and a displacement field."),
+            TransformKind.AFFINE: _("Turn, shift, stretches and shears: a linear transform, in seconds."),
+            TransformKind.SIMILARITY: _("Turn, shift and one scale: a linear transform, in seconds."),
+            TransformKind.RIGID: _("Turn and shift: a linear transform, in seconds. A fixed mask says what counts."),
+        }[parameters.transformKind]
+
+
+__all__ = ["KindControls"]

@@ -1,0 +1,415 @@
+"""A linear map at the images' own resolution: few numbers, found by many voxels in patches.
+
+Around points drawn from what both images show, patches of either image are read in it and, through the map, in the
+other one; both directions count alike, so that exchanging the images gives nearly the inverse. All points lie between
+voxels: neither image is interpolated less than the other, which would draw the map to where lattices meet.
+
+Steps are those of BFGS, which starts from the normal equations of least squares (Gauss-Newton).
+
+What is found are increments about the center: a shift, a turn (rotation vector), the logarithm of a scale, or nine
+numbers of a linear map, each in units of a length. Matrices are 4x4, moving_from_fixed, LPS mm.
+
+Letters: n patches, k places of a patch, s spatial axes, p parameters.
+Source: Evangelidis & Psarakis, IEEE TPAMI 30(10), 2008 (Gauss-Newton on a correlation coefficient); Golub & Pereyra,
+SIAM J. Numer. Anal. 10(2), 1973 (the coefficient's scale and offset eliminated; Kaufman's approximation).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import OptimizationDiverged
+from ..losses.registry import similarity_named
+from ..losses.similarity import VARIANCE_FLOOR, mind_descriptor
+from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..progress import Progress, Step
+from ..spaces import Stretches, apply_affine, nearest_linear, nearest_sound
+from .levels import LevelImages
+from .patch_places import LEAST_SHARE, patch_places, views
+from .patches import PatchImage
+
+#: Fixed points and their places in the moving image, n x 3 each, LPS mm, and how exactly these are known (mm).
+KnownPoints = tuple[np.ndarray, np.ndarray, float]
+DOFS = ("translation", "rigid", "similarity", "affine")
+# Steps at most on a level, and voxels of it that no point moves by any more: on the finest one, and on the others.
+_ITERATIONS, _CONVERGED, _COARSELY_CONVERGED = 30, 0.005, 0.03
+# Of the loss: two steps in turn that gain less than this are the last ones; images that differ have no sharp optimum.
+_NO_GAIN = 2e-5
+_DAMPING, _SHORTER, _HALVINGS = 1e-3, 0.35, 6
+# Points that all miss their places by their accuracy cost this part of what images without likeness cost. Beyond so
+# many standard deviations they pull no stronger; how exactly they can be known at best, voxels.
+_OF_POINTS, _ROBUST, _FINEST_POINT = 0.1, 3.0, 0.1
+# A step that loses more of what both images show than this is none: the mean over the rest says little.
+_LEAST_OVERLAP = 0.8
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One direction: patches of `own` at fixed places, and `other` read through the map. Frames are centered, mm.
+
+    values_nk, counts_nk: of `own`; points_nks: where, in its frame.
+    """
+
+    own: list[PatchImage]
+    other: list[PatchImage]
+    points_nks: Tensor
+    values_cnk: Tensor
+    counts_nk: Tensor
+
+
+@dataclass(frozen=True)
+class _Normal:
+    """loss: mean; of least squares: hessian p x p and gradient p. overlap: patches that count."""
+
+    loss: float
+    hessian: np.ndarray
+    gradient: np.ndarray
+    overlap: float
+
+
+class LinearProblem:
+    """Both images at one resolution, as a function of a linear map near to `start`.
+
+    dof: what may change. similarity: a name of `losses.registry`. seed: of the places that are drawn. finest: whether
+    this resolution is the last one. points: whose place is known.
+    """
+
+    def __init__(
+        self,
+        images: LevelImages,
+        start: np.ndarray,
+        center_lps: np.ndarray,
+        *,
+        similarity: str,
+        dof: str,
+        seed: int,
+        finest: bool = True,
+        points: KnownPoints | None = None,
+    ) -> None:
+        self.points = points
+        self.similarity, self.dof = similarity_named(similarity), dof
+        self.center = {"fixed": center_lps, "moving": apply_affine(start, center_lps)}
+        self.radius_mm = float(np.linalg.norm(images.fixed_grid.extent_mm)) / 4
+        self.voxel_mm = float(min(images.fixed_grid.spacing.min(), images.moving_grid.spacing.min()))
+        self.corners_lps = apply_affine(
+            images.fixed_grid.lps_from_normalized, np.array([[c >> 2 & 1, c >> 1 & 1, c & 1] for c in range(8)])
+        )
+        fixed = views(images.fixed_11dhw, images.fixed_weight_11dhw, images.fixed_grid, self.center["fixed"])
+        moving = views(images.moving_11dhw, images.moving_weight_11dhw, images.moving_grid, self.center["moving"])
+        forward, backward = self._between(start)
+        one, two = (
+            patch_places(own[0], other[0], grid, other_from_own, self.similarity, seed=seed, finest=finest)
+            for own, other, grid, other_from_own in (
+                (fixed, moving, images.fixed_grid, forward),
+                (moving, fixed, images.moving_grid, backward),
+            )
+        )
+        if self.similarity.descriptors:
+            axes = images.steps_in_moving(start)
+            shown = mind_descriptor(images.fixed_11dhw), mind_descriptor(images.moving_11dhw, axes_33=axes)
+            fixed = views(shown[0], images.fixed_weight_11dhw, images.fixed_grid, self.center["fixed"])
+            moving = views(shown[1], images.moving_weight_11dhw, images.moving_grid, self.center["moving"])
+        self.sides = [_side(fixed, moving, one), _side(moving, fixed, two)]
+
+    def _between(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """4x4: moving frame from fixed frame, and back."""
+        to_frame, from_frame = np.eye(4), np.eye(4)
+        to_frame[:3, 3], from_frame[:3, 3] = -self.center["moving"], self.center["fixed"]
+        forward = to_frame @ matrix @ from_frame
+        return forward, np.linalg.inv(forward)
+
+    def normal(self, matrix: np.ndarray) -> _Normal:
+        """Loss and normal equations in the increments at a matrix, of both directions."""
+        forward, backward = self._between(matrix)
+        device = self.sides[0].points_nks.device
+        total_h = total_g = torch.zeros((), device=device)
+        loss, used, all_patches = 0.0, 0.0, 0
+        for n, (side, map_44) in enumerate(zip(self.sides, (forward, backward), strict=True)):
+            linear = torch.tensor(map_44[:3, :3].tolist(), device=device)
+            shift = torch.tensor(map_44[:3, 3].tolist(), device=device)
+            mapped = side.points_nks @ linear.T + shift
+            # Increments act on moving points z: z + u(z) forward; backward a point y comes from before, at -L u(y).
+            moved = mapped if n == 0 else side.points_nks
+            by_point = linear if n == 1 else None
+            if not len(mapped):
+                continue
+            parts = self._of_side(side, mapped, moved, by_point)
+            loss, used = loss + parts[0], used + parts[3]
+            total_h, total_g = total_h + parts[1], total_g + parts[2]
+            all_patches += len(side.points_nks)
+        if not used:
+            return _Normal(1.0, np.zeros((1, 1)), np.zeros(1), 0.0)
+        hessian, gradient = (array_from_tensor(total.double()) / used for total in (total_h, total_g))
+        found = _Normal(loss / used, hessian, gradient, used / all_patches)
+        return found if self.points is None else self._with_points(found, matrix, self.points)
+
+    def _with_points(self, found: _Normal, matrix: np.ndarray, known: KnownPoints) -> _Normal:
+        """What the points cost, too: as `guide.PointGuide` of a deformation, far ones pull no stronger."""
+        fixed, moving, accuracy_mm = known
+        sigma = max(accuracy_mm, _FINEST_POINT * self.voxel_mm)
+        mapped = apply_affine(matrix, fixed)
+        missed = mapped - moving
+        root = np.sqrt(1 + (missed**2).sum(1) / (_ROBUST * sigma) ** 2)
+        cost = _OF_POINTS * 2 * _ROBUST**2 * (root - 1).mean()
+        about = torch.tensor((mapped - self.center["moving"]).tolist(), dtype=torch.float64)
+        axes = torch.eye(3, dtype=torch.float64).expand(len(fixed), 3, 3)
+        slope = array_from_tensor(_of_increments(axes, about[:, None].expand(-1, 3, -1), self.dof, self.radius_mm))
+        weight = _OF_POINTS * 2 / (sigma**2 * root * len(fixed))
+        return _Normal(
+            found.loss + float(cost),
+            found.hessian + np.einsum("n,nap,naq->pq", weight, slope, slope),
+            found.gradient + np.einsum("n,na,nap->p", weight, missed, slope),
+            found.overlap,
+        )
+
+    def _of_side(self, side: _Side, mapped: Tensor, moved: Tensor, backward: Tensor | None):
+        """(sum of losses, hessian, gradient, patches that count)."""
+        values, slopes, counts = [], [], side.counts_nk
+        for image in side.other:
+            where = mapped.clone().requires_grad_()
+            found, also = image.values(where)
+            (slope,) = torch.autograd.grad(found.sum(), where)
+            values.append(found.detach())
+            slopes.append(slope)
+        counts = counts * also
+        if backward is not None:  # a point of the moving image stays; what it comes from moves the other way
+            slopes = [-(slope @ backward) for slope in slopes]
+        if self.similarity.descriptors:
+            weight = counts[:, 0]
+            residual = torch.stack(values) - side.values_cnk
+            slope = torch.stack([_of_increments(one, moved, self.dof, self.radius_mm) for one in slopes])
+            hessian = torch.einsum("n,cnkp,cnkq->pq", weight, slope, slope) / len(values)
+            gradient = torch.einsum("n,cnk,cnkp->p", weight, residual, slope) / len(values)
+            loss = 0.5 * (weight * residual.square().mean(0)[:, 0]).sum()
+            return float(loss), hessian, gradient, float(weight.sum())
+        slope = _of_increments(slopes[0], moved, self.dof, self.radius_mm)
+        return _correlation(side.values_cnk[0], values[0], slope, counts, self.similarity.squared)
+
+
+def _correlation(one_nk: Tensor, other_nk: Tensor, slope_nkp: Tensor, counts_nk: Tensor, squared: bool):
+    """Of 1 - correlation (or its square): (sum of losses, hessian, gradient, patches that count).
+
+    slope: derivative of the other image's values. With a the own values and b the others, each less its mean, what b
+    times its best factor leaves of a is the residual; its derivative is that of b without its parts along 1 and b.
+    """
+    total = counts_nk.sum(1, keepdim=True)
+    used = (total[:, 0] > LEAST_SHARE * counts_nk.shape[1]).to(one_nk.dtype)
+    share = counts_nk / total.clamp_min(1e-6)
+    a, b = (values - (share * values).sum(1, keepdim=True) for values in (one_nk, other_nk))
+    variance_a, variance_b = ((share * x.square()).sum(1) + VARIANCE_FLOOR for x in (a, b))
+    covariance = (share * a * b).sum(1)
+    weighted = share[..., None] * slope_nkp
+    centered = slope_nkp - weighted.sum(1, keepdim=True)
+    along = torch.einsum("nkp,nk->np", weighted, b)  # b has mean zero
+    across = centered - (b / variance_b[:, None])[..., None] * along[:, None]
+    left = a - (covariance / variance_b)[:, None] * b
+    coefficient = torch.rsqrt(variance_a * variance_b)
+    if squared:
+        value = covariance.square() / (variance_a * variance_b)
+        curvature, pull = 2 * value / variance_b, 2 * covariance * coefficient.square()
+    else:
+        value = covariance * coefficient
+        curvature, pull = torch.ones_like(value) / variance_b, coefficient
+    root = (used * curvature)[:, None].mul(share).sqrt()[..., None] * across
+    root = root.reshape(-1, root.shape[-1])
+    gradient = -torch.einsum("n,nk,nkp->p", used * pull, share * left, slope_nkp)
+    return float((used * (1 - value)).sum()), root.T @ root, gradient, float(used.sum())
+
+
+def _of_increments(slope_nks: Tensor, points_nks: Tensor, dof: str, radius_mm: float) -> Tensor:
+    """n k p: derivatives in the increments of values with these slopes, at points about the center.
+
+    A unit of any increment moves far points by about `radius_mm`.
+    """
+    found = [radius_mm * slope_nks]
+    if dof in ("rigid", "similarity"):
+        found.append(torch.linalg.cross(points_nks, slope_nks))
+    if dof == "similarity":
+        found.append((points_nks * slope_nks).sum(-1, keepdim=True))
+    if dof == "affine":  # row i of the linear part times coordinate j
+        found.append((slope_nks[..., :, None] * points_nks[..., None, :]).flatten(-2))
+    return torch.cat(found, dim=-1)
+
+
+def _increment(step: np.ndarray, dof: str, radius_mm: float) -> np.ndarray:
+    """4x4 about the origin: the map that `_of_increments` has the derivatives of."""
+    out = np.eye(4)
+    out[:3, 3] = radius_mm * step[:3]
+    if dof in ("rigid", "similarity"):
+        out[:3, :3] = rotation_of(step[3:6])
+    if dof == "similarity":
+        out[:3, :3] *= math.exp(float(np.clip(step[6], -0.3, 0.3)))
+    if dof == "affine":
+        out[:3, :3] += step[3:].reshape(3, 3)
+    return out
+
+
+def rotation_of(vector: np.ndarray) -> np.ndarray:
+    """3x3: the turn about an axis by the vector's length (radians)."""
+    turned = tensor_from_array(np.cross(np.eye(3), vector))
+    return array_from_tensor(torch.linalg.matrix_exp(turned.double()))
+
+
+def _side(own: list[PatchImage], other: list[PatchImage], points_nks: Tensor) -> _Side:
+    read = [image.values(points_nks) for image in own]
+    return _Side(own, other, points_nks, torch.stack([values for values, _ in read]), read[0][1])
+
+
+@dataclass(frozen=True)
+class LinearResult:
+    """matrix: 4x4. iterations, losses: of each level. moved_voxels: by the last step of the finest level."""
+
+    matrix: np.ndarray
+    iterations: list[int]
+    losses: list[float]
+    moved_voxels: float
+
+
+def optimize_linear(
+    levels: Iterable[LevelImages],
+    count: int,
+    start: np.ndarray,
+    center_lps: np.ndarray,
+    *,
+    dof: str,
+    similarity: str = "lncc2",
+    points: KnownPoints | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    watch: Callable[[np.ndarray], None] | None = None,
+) -> LinearResult:
+    """The linear map with the best similarity near to a start.
+
+    Args:
+        levels: `count` of them, coarse to fine. center_lps: of the fixed content; turns and scales are about it.
+        points: corresponding points and their accuracy (a standard deviation): missed by that, all together cost as
+            much as a tenth of the similarity.
+        watch: called with the matrix after each step.
+        dof: 'translation', 'rigid', 'similarity' or 'affine'; the start's turn (and stretches) are kept otherwise.
+    Stretches stay within `Stretches`. Raises OptimizationDiverged when a loss is not finite; Cancelled.
+    """
+    matrix = nearest_sound(nearest_linear(np.array(start, dtype=np.float64), dof, center_lps), center_lps)
+    bounds = Stretches.around(matrix)
+    iterations, losses, moved = [], [], math.inf
+    for n, images in enumerate(levels):
+        for _ in range(2 if similarity_named(similarity).descriptors else 1):  # descriptors turn with the map
+            problem = LinearProblem(
+                images,
+                matrix,
+                center_lps,
+                similarity=similarity,
+                dof=dof,
+                seed=seed,
+                finest=n + 1 == count,
+                points=points,
+            )
+            told = _Told(progress, watch, n, count)
+            matrix, done, loss, moved = _descended(problem, matrix, bounds, told)
+            iterations.append(done)
+            losses.append(loss)
+    return LinearResult(matrix, iterations, losses, moved)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Who follows the steps. level: of so many, coarse to fine."""
+
+    progress: Progress | None
+    watch: Callable[[np.ndarray], None] | None
+    level: int
+    levels: int
+
+    @property
+    def stopping(self) -> bool:
+        return self.progress is not None and self.progress.stopping
+
+    def step(self, count: int, matrix: np.ndarray, similarity: float) -> None:
+        if self.progress is not None:
+            done = self.level * _ITERATIONS + min(count, _ITERATIONS)
+            self.progress.stepped(Step(done, self.levels * _ITERATIONS, similarity, self.level))
+        if self.watch is not None:
+            self.watch(matrix)
+
+
+def _descended(
+    problem: LinearProblem, matrix: np.ndarray, bounds: Stretches, told: _Told
+) -> tuple[np.ndarray, int, float, float]:
+    """(matrix, iterations, loss, voxels that the last step moved the farthest corner by)."""
+    current, moved = problem.normal(matrix), math.inf
+    least = _LEAST_OVERLAP * current.overlap
+    enough = _CONVERGED if told.level + 1 == told.levels else _COARSELY_CONVERGED
+    if not current.overlap:
+        return matrix, 0, current.loss, 0.0
+    inverse = _inverse(current.hessian)
+    fresh, count, idle = True, 0, 0
+    while count < _ITERATIONS and not told.stopping:
+        if not math.isfinite(current.loss):
+            raise OptimizationDiverged(
+                f"The linear alignment diverged: expected a finite loss, got {current.loss}. Try another --similarity "
+                "or --initial-transform, and please report the pair's modalities and sizes."
+            )
+        step = -inverse @ current.gradient
+        for _ in range(_HALVINGS):
+            count += 1
+            trial = _moved(problem, matrix, step, bounds)
+            moved = _farthest(problem, matrix, trial)
+            found = problem.normal(trial)
+            better = found.loss < current.loss and found.overlap >= least
+            told.step(count, trial if better else matrix, -min(found.loss, current.loss))
+            if better or moved < enough:
+                break
+            step = step * _SHORTER
+        if better:
+            idle = idle + 1 if current.loss - found.loss < _NO_GAIN else 0
+            inverse = _updated(inverse, step, found.gradient - current.gradient)
+            matrix, current = trial, found
+        if moved < enough or idle == 2:
+            break
+        if not better:
+            if fresh:
+                break
+            inverse = _inverse(current.hessian)
+        fresh = not better
+    return matrix, count, current.loss, moved
+
+
+def _inverse(hessian: np.ndarray) -> np.ndarray:
+    """Of the normal equations, with parameters that the images say next to nothing about held."""
+    scale = np.diag(hessian)
+    return np.linalg.inv(hessian + np.diag(_DAMPING * scale + 1e-6 * max(float(scale.max()), 1e-12)))
+
+
+def _updated(inverse: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """What a step and the gradient's change along it tell of the curvature: the update of BFGS.
+
+    Where the images differ, the normal equations see too much of it, and their steps alone are too short.
+    """
+    along = float(step @ change)
+    if along <= 1e-6 * float(np.linalg.norm(step) * np.linalg.norm(change)):
+        return inverse
+    left = np.eye(len(step)) - np.outer(step, change) / along
+    return left @ inverse @ left.T + np.outer(step, step) / along
+
+
+def _moved(problem: LinearProblem, matrix: np.ndarray, step: np.ndarray, bounds: Stretches) -> np.ndarray:
+    """The matrix after a step about the center, within the bounds."""
+    about, back = np.eye(4), np.eye(4)
+    about[:3, 3], back[:3, 3] = problem.center["moving"], -problem.center["moving"]
+    trial = about @ _increment(step, problem.dof, problem.radius_mm) @ back @ matrix
+    if problem.dof in ("similarity", "affine") and not bounds.hold(trial):
+        place = apply_affine(trial, problem.center["fixed"])
+        trial[:3, :3] = bounds.nearest(trial[:3, :3])
+        trial[:3, 3] = place - trial[:3, :3] @ problem.center["fixed"]
+    return trial
+
+
+def _farthest(problem: LinearProblem, one: np.ndarray, other: np.ndarray) -> float:
+    """How far apart two maps lead a corner of the fixed image at most, in voxels."""
+    apart = apply_affine(one, problem.corners_lps) - apply_affine(other, problem.corners_lps)
+    return float(np.linalg.norm(apart, axis=1).max()) / problem.voxel_mm
