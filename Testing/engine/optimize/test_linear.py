@@ -5,8 +5,9 @@ import pytest
 import torch
 from carlreg.errors import Cancelled
 from carlreg.losses.registry import similarity_named
+from carlreg.optimize.increments import increment
 from carlreg.optimize.levels import LevelImages
-from carlreg.optimize.linear import LinearProblem, _increment, optimize_linear
+from carlreg.optimize.linear import LinearProblem, optimize_linear
 from carlreg.optimize.patch_places import patch_places, views
 from carlreg.progress import Progress
 from carlreg.spaces import apply_affine
@@ -94,7 +95,7 @@ def test_the_gradient_is_that_of_the_loss(dof, similarity):
         for sign in (1, -1):
             step = np.zeros(len(gradient))
             step[n] = sign * size
-            losses.append(problem.normal(about @ _increment(step, dof, problem.radius_mm) @ back @ near).loss)
+            losses.append(problem.normal(about @ increment(step, dof, problem.radius_mm) @ back @ near).loss)
         assert (losses[0] - losses[1]) / (2 * size) == pytest.approx(gradient[n], abs=0.04 * np.abs(gradient).max())
 
 
@@ -137,3 +138,15 @@ def test_stops_when_asked():
     kept = optimize_linear([images_of(TURNED)], 1, TURNED, CENTER, dof="rigid", progress=progress)
     assert kept.iterations == [0]
     np.testing.assert_allclose(kept.matrix, TURNED, atol=1e-12)
+
+
+def test_points_of_known_place_pull():
+    """Where the images say nothing of a direction, as of a slab that goes on, points of known place do."""
+    images = images_of(TURNED, spacing=5.0)
+    fixed = np.array([[20.0, 5.0, -10.0], [-15.0, 20.0, 8.0], [0.0, -20.0, 15.0], [5.0, 0.0, 25.0]])
+    off = apply_affine(pose([0, 0, 0], [6.0, 0.0, 0.0]), apply_affine(TURNED, fixed))
+    errors = []
+    for accuracy in (50.0, 0.1):  # hardly believed, and believed
+        found = optimize_linear([images], 1, TURNED, CENTER, dof="rigid", points=(fixed, off, accuracy)).matrix
+        errors.append(np.linalg.norm(apply_affine(found, fixed) - off, axis=1).mean())
+    assert errors[0] > 5.5 and errors[1] < 1.0

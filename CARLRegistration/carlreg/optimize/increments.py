@@ -1,0 +1,85 @@
+"""Increments of a linear map: what they do to points, and the normal equations of patches in them.
+
+An increment acts on points about a center: a shift, a turn (rotation vector), the logarithm of a scale, or the nine
+numbers of a linear map, each in units of a length.
+
+Letters: n patches, k places of a patch, s spatial axes, p parameters.
+Source: Evangelidis & Psarakis, IEEE TPAMI 30(10), 2008 (Gauss-Newton on a correlation coefficient); Golub & Pereyra,
+SIAM J. Numer. Anal. 10(2), 1973 (the coefficient's scale and offset eliminated; Kaufman's approximation).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..losses.similarity import VARIANCE_FLOOR
+from ..maps.exchange import array_from_tensor, tensor_from_array
+from .patch_places import LEAST_SHARE
+
+
+def patch_normal(one_nk: Tensor, other_nk: Tensor, slope_nkp: Tensor, counts_nk: Tensor, squared: bool):
+    """Of 1 - correlation (or its square): (sum of losses, hessian, gradient, patches that count).
+
+    slope: derivative of the other image's values. With a the own values and b the others, each less its mean, what b
+    times its best factor leaves of a is the residual; its derivative is that of b without its parts along 1 and b.
+    """
+    total = counts_nk.sum(1, keepdim=True)
+    used = (total[:, 0] > LEAST_SHARE * counts_nk.shape[1]).to(one_nk.dtype)
+    share = counts_nk / total.clamp_min(1e-6)
+    a, b = (values - (share * values).sum(1, keepdim=True) for values in (one_nk, other_nk))
+    variance_a, variance_b = ((share * x.square()).sum(1) + VARIANCE_FLOOR for x in (a, b))
+    covariance = (share * a * b).sum(1)
+    weighted = share[..., None] * slope_nkp
+    centered = slope_nkp - weighted.sum(1, keepdim=True)
+    along = torch.einsum("nkp,nk->np", weighted, b)  # b has mean zero
+    across = centered - (b / variance_b[:, None])[..., None] * along[:, None]
+    left = a - (covariance / variance_b)[:, None] * b
+    coefficient = torch.rsqrt(variance_a * variance_b)
+    if squared:
+        value = covariance.square() / (variance_a * variance_b)
+        curvature, pull = 2 * value / variance_b, 2 * covariance * coefficient.square()
+    else:
+        value = covariance * coefficient
+        curvature, pull = torch.ones_like(value) / variance_b, coefficient
+    root = (used * curvature)[:, None].mul(share).sqrt()[..., None] * across
+    root = root.reshape(-1, root.shape[-1])
+    gradient = -torch.einsum("n,nk,nkp->p", used * pull, share * left, slope_nkp)
+    return float((used * (1 - value)).sum()), root.T @ root, gradient, float(used.sum())
+
+
+def of_increments(slope_nks: Tensor, points_nks: Tensor, dof: str, radius_mm: float) -> Tensor:
+    """n k p: derivatives in the increments of values with these slopes, at points about the center.
+
+    A unit of any increment moves far points by about `radius_mm`.
+    """
+    found = [radius_mm * slope_nks]
+    if dof in ("rigid", "similarity"):
+        found.append(torch.linalg.cross(points_nks, slope_nks))
+    if dof == "similarity":
+        found.append((points_nks * slope_nks).sum(-1, keepdim=True))
+    if dof == "affine":  # row i of the linear part times coordinate j
+        found.append((slope_nks[..., :, None] * points_nks[..., None, :]).flatten(-2))
+    return torch.cat(found, dim=-1)
+
+
+def increment(step: np.ndarray, dof: str, radius_mm: float) -> np.ndarray:
+    """4x4 about the origin: the map that `of_increments` has the derivatives of."""
+    out = np.eye(4)
+    out[:3, 3] = radius_mm * step[:3]
+    if dof in ("rigid", "similarity"):
+        out[:3, :3] = rotation_of(step[3:6])
+    if dof == "similarity":
+        out[:3, :3] *= math.exp(float(np.clip(step[6], -0.3, 0.3)))
+    if dof == "affine":
+        out[:3, :3] += step[3:].reshape(3, 3)
+    return out
+
+
+def rotation_of(vector: np.ndarray) -> np.ndarray:
+    """3x3: the turn about an axis by the vector's length (radians)."""
+    turned = tensor_from_array(np.cross(np.eye(3), vector))
+    return array_from_tensor(torch.linalg.matrix_exp(turned.double()))
