@@ -11,6 +11,8 @@ from .settings import RegistrationSettings
 # grows with the fixed image up to the size at which the working grid stops growing.
 _FIXED_SECONDS, _SECONDS_PER_MEGAVOXEL, _STEP_SECONDS, _LARGEST_WORKING_VOXELS = 7.0, 0.4, 0.03, 3e6
 _ROTATION_SECONDS = 15.0
+# Of a linear registration, which asks no network where searches find the pose.
+_LINEAR_SECONDS, _LINEAR_PER_MEGAVOXEL = 5.0, 0.25
 # Of a step at sampled points, which hangs on nothing else; with the fits before and after.
 _FUNCTIONAL_STEP_SECONDS = 0.15
 
@@ -35,6 +37,8 @@ def memory_mb(fixed_voxels: int, moving_voxels: int, settings: RegistrationSetti
     base = 700.0
     images = (fixed_voxels + moving_voxels) * 20 / 2**20
     work = min(max(fixed_voxels, 1e6), _LARGEST_WORKING_VOXELS) * 200 / 2**20
+    if settings.linear:  # a network is asked for one direction at a time, and hardly ever
+        return base + images + work
     info = model_info(settings.model)
     network = info.cost.memory_mb
     if info.trained_shape_dhw is None:
@@ -46,6 +50,9 @@ def memory_mb(fixed_voxels: int, moving_voxels: int, settings: RegistrationSetti
 
 def cpu_seconds(fixed_voxels: int, moving_voxels: int, settings: RegistrationSettings) -> float:
     """About how long a run takes on two CPU cores: an order of magnitude for people, not a promise."""
+    if settings.linear:
+        seconds = _LINEAR_SECONDS + _LINEAR_PER_MEGAVOXEL * (fixed_voxels + moving_voxels) / 1e6
+        return seconds + (_ROTATION_SECONDS if settings.robustness == "rotation" else 0.0)
     working = min(fixed_voxels, _LARGEST_WORKING_VOXELS) / 1e6
     cost = model_info(settings.model).cost
     seconds = _FIXED_SECONDS + _SECONDS_PER_MEGAVOXEL * (fixed_voxels + moving_voxels) / 1e6

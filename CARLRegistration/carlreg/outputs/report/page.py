@@ -25,6 +25,7 @@ _POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {script}; connect-src data: blob:"
 )
 _SETTINGS = (
+    ("transform", "Transform"),
     ("model", "Model"),
     ("weights", "Weights"),
     ("robustness", "Robustness"),
