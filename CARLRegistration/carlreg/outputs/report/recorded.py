@@ -92,7 +92,16 @@ _IMAGE = {
 _SETTINGS = {
     "inputs!": {"fixed!": _IMAGE, "moving!": _IMAGE, "*": _ANY},
     "settings": {"*": _ANY},
-    "info": {"*": _ANY},
+    "info": {
+        "linear": {
+            "turn_degrees": _NUMBER,
+            "turn_axis_lps": _THREE,
+            "shift_of_center_mm": _THREE,
+            "stretches": _THREE,
+            "*": _ANY,
+        },
+        "*": _ANY,
+    },
     "masks": {"*": _ANY},
     "software": {"*": _ANY},
     "*": _ANY,
