@@ -25,7 +25,7 @@ from carlreg.volumes import volume_from_image
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 from cases import _REPAINT_HU, _REPAINT_MR  # noqa: E402
-from data_folder import data_folder  # noqa: E402
+from data_folder import MISSING, find_data_folder  # noqa: E402
 from peers import Peer  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -97,7 +97,8 @@ def known_pair(kind: Kind, folder: Path) -> KnownRigid:
     moving_grid = VolumeGrid(size, grid.spacing, np.zeros(3), grid.direction)
     moving_grid = VolumeGrid(size, grid.spacing, center - moving_grid.center_lps, grid.direction)
     moving_grid = moving_grid.cropped((0, 0, 0), (size[0], size[1], size[2] - size[2] // 8))
-    seen = sitk.Resample(fixed, moving_grid.image(np.zeros(moving_grid.shape_dhw, np.uint8)), turn.GetInverse(), sitk.sitkLinear, low, sitk.sitkFloat32)  # fmt: skip
+    blank = moving_grid.image(np.zeros(moving_grid.shape_dhw, np.uint8))
+    seen = sitk.Resample(fixed, blank, turn.GetInverse(), sitk.sitkLinear, low, sitk.sitkFloat32)
     array = sitk.GetArrayFromImage(seen)
     if kind.repainted:
         array = np.interp(array, _REPAINT_HU, _REPAINT_MR).astype(np.float32)
@@ -122,7 +123,10 @@ def measured(command: list[str], folder: Path, seconds: float = 1800.0) -> dict:
 
 def row(name: str, method: str, threads: int, cache: Path) -> dict:
     kind = KINDS[name]
-    pair = known_pair(kind, data_folder())
+    folder = find_data_folder()
+    if folder is None:
+        sys.exit(MISSING)
+    pair = known_pair(kind, folder)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         files = [str(folder / "fixed.nii.gz"), str(folder / "moving.nii.gz")]
@@ -184,7 +188,8 @@ def main() -> None:
         for method in args.peer.split(","):
             key = f"{name} {method}"
             if key not in rows:
-                rows[key] = {k: round(v, 4) if isinstance(v, float) else v for k, v in row(name, method, args.threads, args.cache).items()}  # fmt: skip
+                found = row(name, method, args.threads, args.cache)
+                rows[key] = {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}
                 args.out.write_text(json.dumps(rows, indent=1) + "\n")
                 print(key, rows[key], flush=True)
     print(table(rows))
