@@ -31,6 +31,11 @@ class KindControls:
         ui, linear = self.ui, parameters.transformKind.linear
         for widget in (ui.ioStepsSlider, ui.ioMethodComboBox, ui.smoothnessSpinBox, ui.fieldSpacingSpinBox):
             widget.enabled = not linear
+        classes = ["vtkMRMLLinearTransformNode" if linear else "vtkMRMLTransformNode"]
+        for name, selector in zip(_OUTPUTS, (ui.outputTransformSelector, ui.outputInverseSelector), strict=True):
+            if list(selector.nodeTypes) != classes:
+                selector.nodeTypes = classes
+                selector.setCurrentNode(getattr(parameters, name))  # a scene's, which was not among the others
         ui.createUncertaintyCheckBox.enabled = ui.outputUncertaintySelector.enabled = not linear
         ui.transformInfoLabel.text = {
             TransformKind.DEFORMABLE: _("An affine and a displacement field."),
