@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import slicer
 from slicer.i18n import tr as _
 
 from .parameters import TransformKind
@@ -20,12 +21,16 @@ class KindControls:
         """What comes next is another scene's."""
         self._linear = None
 
-    def otherOutputs(self, parameters) -> dict:
-        """Output nodes that hold transforms of the other kind, as parameters to let go of: the kind was changed."""
+    def letGo(self, parameters) -> bool:
+        """Where the kind was changed, nodes of the other kind are no outputs any more; True: some were chosen."""
         before, self._linear = self._linear, parameters.transformKind.linear
-        if before is None or before == self._linear:
-            return {}
-        return {name: None for name in _OUTPUTS if getattr(parameters, name) is not None}
+        chosen = [name for name in _OUTPUTS if getattr(parameters, name) is not None]
+        if before is None or before == self._linear or not chosen:
+            return False
+        with slicer.util.NodeModify(parameters):
+            for name in chosen:
+                setattr(parameters, name, None)
+        return True
 
     def show(self, parameters) -> None:
         ui, linear = self.ui, parameters.transformKind.linear

@@ -156,9 +156,7 @@ class Panel(ParameterView):
             self._preset = parameters.preset
             applyPreset(parameters)  # comes back here
             return
-        others = self.kind.otherOutputs(parameters)
-        if others:
-            self._chooseOutputs(others)  # comes back here
+        if self.kind.letGo(parameters):  # comes back here
             return
         self._updating = True
         try:

@@ -30,9 +30,10 @@ from .mirrored import orientation_of
 from .pair import PreparedPair, info_of, prepare_pair
 from .poses import rival_of
 from .predict import NetworkPrediction, predict
+from .preview import likeness_of, warn_of_doubts
 from .result import RegistrationResult
 from .sizes import POOR_SCORE, Resized, size_of
-from .starts import COARSE_SIZE, affine_candidates, fine_problem, winner
+from .starts import COARSE_SIZE, affine_candidates, coarse_problem, fine_problem, winner
 from .symmetric import Order
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,8 @@ def linear_registration(
         warnings += [_STOPPED] if progress.stopping else []
         start = replace(start, matrix=found.matrix, score=problem.score(found.matrix).score)
         orientation = orientation_of(start, problem, pair, settings, device, progress)
+        likeness = likeness_of(coarse_problem(pair, settings, device).score(start.matrix), pair)
+        warn_of_doubts(likeness, orientation, pose, progress)
         del problem
     matrix = order.of_matrix(given_from_used @ found.matrix)
     transform = _transform(matrix, settings.transform, order.of_pair(pair).fixed.content)
