@@ -7,6 +7,7 @@ named).
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -51,7 +52,9 @@ class Studio:
         parameters.fixedVolume, parameters.movingVolume = fixed, moving
         self.panel.ui.applyButton.click()
         logic, label = self.panel.logic, self.panel.ui.progressLabel
-        self.host.process_events(until=lambda: ": step " in label.text or not logic.isRunning, timeout=300)
+        # Late enough for a curve, and for a map in the views.
+        late = re.compile(r": step [6-9]\d ")
+        self.host.process_events(until=lambda: late.search(label.text) or not logic.isRunning, timeout=600)
         picture = self.shot()
         self.host.process_events(until=lambda: not logic.isRunning, timeout=600)
         if not self.panel.ui.resultLabel.text:
