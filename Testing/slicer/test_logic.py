@@ -293,6 +293,7 @@ def test_settings_reach_the_engine(scene, moduleWidget, tmp_path):
         io_steps=0,
         similarity="mind",
         symmetric=True,
+        landmarks_accuracy_mm=0.5,
         smoothness=2.5,
         field_spacing_mm=3.5,
         grid=96,

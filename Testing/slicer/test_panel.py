@@ -140,6 +140,7 @@ CONTROLS = {
     "weights": lambda ui: setattr(ui.weightsFileLineEdit, "text", "/some/weights file.trch"),
     "grid": lambda ui: setattr(ui.gridSpinBox, "value", 96),
     "field_spacing_mm": lambda ui: setattr(ui.fieldSpacingSpinBox, "value", 3.5),
+    "landmarks_accuracy_mm": lambda ui: setattr(ui.landmarksAccuracySpinBox, "value", 2.0),
     "smoothness": lambda ui: setattr(ui.smoothnessSpinBox, "value", 2.5),
     "symmetric": lambda ui: setattr(ui.symmetricCheckBox, "checked", True),
     "device": lambda ui: choose(ui.deviceComboBox, "CPU"),

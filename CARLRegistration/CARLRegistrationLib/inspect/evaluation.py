@@ -103,12 +103,12 @@ def writeEvaluation(case: Case, folder: Path) -> EvaluationInput:
 
 def _writeLabels(case: Case, folder: Path, fixedImage, movingImage) -> tuple[dict, list[str]]:
     """Label maps of both sides with one number for each name; (names by number, notes)."""
-    fixedIds = _segments(case.fixedSegmentation)
+    fixedIds = segmentIds(case.fixedSegmentation)
     sides = [("fixed", case.fixedSegmentation, fixedIds, fixedImage)]
     numbers = {name: n for n, name in enumerate(fixedIds, start=1)}
     notes = []
     if case.movingSegmentation is not None:
-        movingIds = _segments(case.movingSegmentation)
+        movingIds = segmentIds(case.movingSegmentation)
         if len(fixedIds) == len(movingIds) == 1:  # one each: they are meant for each other, whatever they are called
             movingIds = dict(zip(fixedIds, movingIds.values(), strict=True))
         if not set(fixedIds) & set(movingIds):
@@ -123,7 +123,7 @@ def _writeLabels(case: Case, folder: Path, fixedImage, movingImage) -> tuple[dic
         sides.append(("moving", case.movingSegmentation, movingIds, movingImage))
     for side, node, ids, onto in sides:
         with withoutTransform(node, case.transform) if side == "moving" else _itself(node) as placed:
-            empty = _writeLabelMap(placed, ids, numbers, onto, folder / f"{side}_labels.mha")
+            empty = writeLabelMap(placed, ids, numbers, onto, folder / f"{side}_labels.mha")
         if empty:
             notes.append(_("{node}: empty, and left out: {names}.").format(node=node.GetName(), names=", ".join(empty)))
     return {n: name for name, n in numbers.items()}, notes
@@ -134,7 +134,7 @@ def _itself(node):
     yield node
 
 
-def _segments(node) -> dict:
+def segmentIds(node) -> dict:
     """Segment IDs by name."""
     segmentation = node.GetSegmentation()
     found = {segmentation.GetSegment(one).GetName(): one for one in segmentation.GetSegmentIDs()}
@@ -145,7 +145,8 @@ def _segments(node) -> dict:
     return found
 
 
-def _writeLabelMap(node, ids: dict, numbers: dict, onto, path: Path) -> list[str]:
+def writeLabelMap(node, ids: dict, numbers: dict, onto, path: Path) -> list[str]:
+    """Write segments (IDs by name) with the numbers of their names on the grid of an image; names of empty ones."""
     import SimpleITK as sitk
 
     labels = np.zeros(onto.GetSize()[::-1], np.uint16)
@@ -175,7 +176,7 @@ def _writeLabelMap(node, ids: dict, numbers: dict, onto, path: Path) -> list[str
 
 
 def _writePoints(case: Case, path: Path) -> None:
-    lists = [_points(case.fixedPoints, None), _points(case.movingPoints, case.transform)]
+    lists = [worldPoints(case.fixedPoints, None), worldPoints(case.movingPoints, case.transform)]
     if len(lists[0]) != len(lists[1]) or not len(lists[0]):
         raise RegistrationError(
             _("Expected as many points in {fixed} as in {moving}, got {n} and {m}.").format(
@@ -187,7 +188,7 @@ def _writePoints(case: Case, path: Path) -> None:
     np.savetxt(path, rows, fmt="%.6f", delimiter=",", header=header, comments="")
 
 
-def _points(node, without) -> np.ndarray:
+def worldPoints(node, without) -> np.ndarray:
     """N x 3 in the world (RAS mm), in the order of the list; a transform above it can be left out."""
     points = np.array([node.GetNthControlPointPosition(n) for n in range(node.GetNumberOfControlPoints())]).reshape(
         -1, 3
@@ -200,4 +201,13 @@ def _points(node, without) -> np.ndarray:
     return points
 
 
-__all__ = ["Evaluation", "EvaluationInput", "startEvaluation", "startReport", "writeEvaluation"]
+__all__ = [
+    "Evaluation",
+    "EvaluationInput",
+    "segmentIds",
+    "startEvaluation",
+    "startReport",
+    "worldPoints",
+    "writeEvaluation",
+    "writeLabelMap",
+]

@@ -16,6 +16,7 @@ from ..common.files import typedPath
 from ..mrml.geometry import parents
 from ..mrml.sequences import checkNotSequence
 from ..mrml.volumes import checkVolume
+from .guidance import checkGuidance
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class Job:
     movingMask: Any = None
     movingMaskSegment: str = ""
     initialTransform: Any = None
+    fixedLandmarks: Any = None
+    movingLandmarks: Any = None
+    fixedSegmentation: Any = None
+    movingSegmentation: Any = None
+    fixedIgnore: Any = None
+    fixedIgnoreSegment: str = ""
+    movingIgnore: Any = None
+    movingIgnoreSegment: str = ""
     createTransform: bool = True
     createInverse: bool = True
     createWarped: bool = True
@@ -116,6 +125,7 @@ def checkJob(job: Job) -> None:
             )
     for what, node in ((_("fixed volume"), fixed), (_("moving volume"), moving)):
         checkNotSequence(node, what)
+    checkGuidance(job)
     _checkWeights(job.settings)
 
 

@@ -1,4 +1,4 @@
-"""The controls of the masks: a segmentation or label map for each side, and which of its segments."""
+"""The controls of the masks: a segmentation or label map for each, and which of its segments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-_SIDES = ("fixed", "moving")
+_MASKS = ("fixedMask", "movingMask", "fixedIgnore", "movingIgnore")
 
 
 class MaskControls:
@@ -17,35 +17,35 @@ class MaskControls:
     def __init__(self, ui, editable: Callable[[], Any]) -> None:
         self._ui = ui
         self._editable = editable
-        for side in _SIDES:
-            selector = getattr(ui, f"{side}MaskSelector")
-            selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node, s=side: self._onMask(s, node))
-            self._segments(side).connect("currentIndexChanged(int)", lambda index, s=side: self._onSegment(s, index))
+        for name in _MASKS:
+            selector = getattr(ui, f"{name}Selector")
+            selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node, n=name: self._onMask(n, node))
+            self._segments(name).connect("currentIndexChanged(int)", lambda index, n=name: self._onSegment(n, index))
 
     def show(self, parameters) -> None:
         """Show what is chosen."""
-        for side in _SIDES:
-            mask = getattr(parameters, f"{side}Mask")
-            getattr(self._ui, f"{side}MaskSelector").setCurrentNode(mask)
-            self._fill(self._segments(side), mask, getattr(parameters, f"{side}MaskSegment"))
+        for name in _MASKS:
+            mask = getattr(parameters, name)
+            getattr(self._ui, f"{name}Selector").setCurrentNode(mask)
+            self._fill(self._segments(name), mask, getattr(parameters, f"{name}Segment"))
 
-    def _segments(self, side: str):
-        return getattr(self._ui, f"{side}MaskSegmentComboBox")
+    def _segments(self, name: str):
+        return getattr(self._ui, f"{name}SegmentComboBox")
 
-    def _onMask(self, side: str, node) -> None:
+    def _onMask(self, name: str, node) -> None:
         parameters = self._editable()
-        if parameters is not None and node is not getattr(parameters, f"{side}Mask"):
+        if parameters is not None and node is not getattr(parameters, name):
             with slicer.util.NodeModify(parameters):
-                setattr(parameters, f"{side}Mask", node)
-                setattr(parameters, f"{side}MaskSegment", "")
+                setattr(parameters, name, node)
+                setattr(parameters, f"{name}Segment", "")
 
-    def _onSegment(self, side: str, index: int) -> None:
-        parameters, name = self._editable(), f"{side}MaskSegment"
+    def _onSegment(self, name: str, index: int) -> None:
+        parameters, chosen = self._editable(), f"{name}Segment"
         if parameters is None or index < 0:
             return
-        value = self._segments(side).itemData(index) or ""
-        if getattr(parameters, name) != value:
-            setattr(parameters, name, value)
+        value = self._segments(name).itemData(index) or ""
+        if getattr(parameters, chosen) != value:
+            setattr(parameters, chosen, value)
 
     def _fill(self, box, mask, chosen: str) -> None:
         entries = [(_("All segments"), "")]

@@ -191,9 +191,10 @@ class Panel(ParameterView):
         p = self._parameters
         with slicer.util.NodeModify(p):
             p.fixedVolume, p.movingVolume = p.movingVolume, p.fixedVolume
-            p.fixedMask, p.movingMask = p.movingMask, p.fixedMask
-            p.fixedMaskSegment, p.movingMaskSegment = p.movingMaskSegment, p.fixedMaskSegment
-            p.fixedModality, p.movingModality = p.movingModality, p.fixedModality
+            for name in ("Mask", "MaskSegment", "Landmarks", "Segmentation", "Ignore", "IgnoreSegment", "Modality"):
+                fixed, moving = getattr(p, f"fixed{name}"), getattr(p, f"moving{name}")
+                setattr(p, f"fixed{name}", moving)
+                setattr(p, f"moving{name}", fixed)
 
     def onDemo(self) -> None:
         """Load the sample pair and register it."""
@@ -212,6 +213,8 @@ class Panel(ParameterView):
             p.model, p.weightsFile = Model(RegistrationSettings().model), ""
             p.fixedMask = p.movingMask = p.initialTransform = None
             p.fixedMaskSegment = p.movingMaskSegment = ""
+            p.fixedLandmarks = p.movingLandmarks = p.fixedSegmentation = p.movingSegmentation = None
+            p.fixedIgnore = p.movingIgnore = None
             p.outputTransform = p.outputInverse = p.outputWarped = p.outputJacobian = p.outputUncertainty = None
             p.fixedVolume, p.movingVolume = fixed, moving
         views.showLayers(fixed, moving)
@@ -336,6 +339,7 @@ class Panel(ParameterView):
             ui.inputsCollapsibleButton,
             ui.registrationCollapsibleButton,
             ui.outputsCollapsibleButton,
+            ui.guidanceCollapsibleButton,
             ui.advancedCollapsibleButton,
         ]
 

@@ -125,7 +125,8 @@ class Model(Choice):
 class CARLRegistrationParameterNode:
     """Everything the user chooses; saved with the scene.
 
-    *Mask: a segmentation or a label map; *MaskSegment: one segment's ID, empty for all. create*: make this output;
+    *Mask, *Ignore: a segmentation or a label map; *Segment: one segment's ID, empty for all. *Landmarks,
+    *Segmentation: guide the registration; landmarksAccuracy: mm, below 0 = automatic. create*: make this output;
     output*: the node that receives it, None for a new one. ioSteps: 0 = no instance optimization. fieldSpacing: mm,
     0 = automatic. smoothness: a factor. device: auto, cpu, cuda:N. enginePython: empty for Slicer's own.
     inspect*: what the Inspect section compares. transforms*, export*, import*: of the Transforms section;
@@ -162,6 +163,15 @@ class CARLRegistrationParameterNode:
     movingMask: vtkMRMLDisplayableNode
     movingMaskSegment: str = ""
     initialTransform: vtkMRMLTransformNode
+    fixedLandmarks: vtkMRMLMarkupsFiducialNode
+    movingLandmarks: vtkMRMLMarkupsFiducialNode
+    landmarksAccuracy: Annotated[float, WithinRange(-0.5, 50)] = -0.5
+    fixedSegmentation: vtkMRMLSegmentationNode
+    movingSegmentation: vtkMRMLSegmentationNode
+    fixedIgnore: vtkMRMLDisplayableNode
+    fixedIgnoreSegment: str = ""
+    movingIgnore: vtkMRMLDisplayableNode
+    movingIgnoreSegment: str = ""
     model: Model = Model(RegistrationSettings().model)
     weightsFile: str = ""
     device: str = "auto"
@@ -251,6 +261,7 @@ def settingsFrom(parameters) -> RegistrationSettings:
         io_method=parameters.ioMethod.value,
         io_steps=parameters.ioSteps,
         similarity=parameters.similarity.value,
+        landmarks_accuracy_mm=None if parameters.landmarksAccuracy < 0 else parameters.landmarksAccuracy,
         smoothness=parameters.smoothness,
         symmetric=parameters.symmetric,
         field_spacing_mm=parameters.fieldSpacing or None,

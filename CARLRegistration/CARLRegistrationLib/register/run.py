@@ -19,6 +19,7 @@ from ..mrml.segmentations import writeMask
 from ..mrml.transforms import writeInitialTransform
 from ..mrml.undo import Undo
 from ..mrml.volumes import writeVolume
+from .guidance import writeGuidance
 from .job import Job, checkJob, withWholePaths
 from .result import Result, loadResult, warningsOf
 
@@ -216,7 +217,8 @@ def writeInputs(job: Job, folder: Path) -> tuple[list[str], list[str]]:
     if job.initialTransform is not None:
         writeInitialTransform(job.initialTransform, folder / "initial.h5", fixedImage, job.movingVolume)
         arguments += ["--initial-transform", "initial.h5"]
-    return arguments, [note for note in (fixedNote, movingNote) if note]
+    more, notes = writeGuidance(job, folder, fixedImage, movingImage)
+    return arguments + more, [*(note for note in (fixedNote, movingNote) if note), *notes]
 
 
 __all__ = ["RegistrationRun", "Status", "writeInputs"]

@@ -1,0 +1,113 @@
+"""Guidance in the panel: points, segments and parts to ignore reach the engine, in LPS and by their names."""
+
+import numpy as np
+import pytest
+
+from .test_inspect_jacobian import addSegment
+from .volumes import addLinear, addVolume
+
+
+@pytest.fixture
+def job(scene, moduleWidget):
+    from CARLRegistrationLib.register.job import Job
+
+    array = np.random.default_rng(0).integers(0, 100, (20, 22, 24)).astype(np.int16)
+    grid = np.diag([2.0, 2.0, 2.0, 1.0])
+    return Job(addVolume(array, grid, "one"), addVolume(array[::-1], grid, "two"))
+
+
+def points(name, ras, labels):
+    import slicer
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    for place, label in zip(ras, labels, strict=True):
+        node.AddControlPoint(*place, label)
+    return node
+
+
+def segmentation(name, segments):
+    import slicer
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    for segment, where in segments.items():
+        addSegment(node, segment, np.diag([2.0, 2.0, 2.0, 1.0]), where, (20, 22, 24))
+    return node
+
+
+def written(job, folder, **guidance):
+    import dataclasses
+
+    from carlreg.cli.main import build_parser
+    from CARLRegistrationLib.register.run import writeInputs
+
+    arguments, notes = writeInputs(dataclasses.replace(job, **guidance), folder)
+    return build_parser().parse_args(["register", *arguments, "--out", "result"]), notes
+
+
+def test_points_go_together_by_name_and_in_lps(job, tmp_path):
+    from carlreg.io.guide_points import read_guide
+
+    ours = points("ours", [[10, 12, 14], [20, 12, 30]], ["apex", "hilum"])
+    others = points("others", [[21, 12, 30], [11, 12, 14]], ["hilum", "apex"])
+    parent = addLinear(np.array([[1.0, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    others.SetAndObserveTransformNodeID(parent.GetID())
+    args, _ = written(job, tmp_path, fixedLandmarks=ours, movingLandmarks=others)
+    found = read_guide(tmp_path / args.landmarks_guide)
+    assert found.names == ("apex", "hilum")
+    np.testing.assert_allclose(found.fixed_lps, [[-10, -12, 14], [-20, -12, 30]])
+    np.testing.assert_allclose(found.moving_lps, [[-16, -12, 14], [-26, -12, 30]])
+
+
+def test_segments_of_the_same_name_get_the_same_number(job, tmp_path):
+    import SimpleITK as sitk
+
+    ours = segmentation("ours", {"liver": np.s_[2:8, 2:8, 2:8], "spleen": np.s_[10:15, 10:15, 10:15]})
+    others = segmentation("others", {"heart": np.s_[0:3, 0:3, 0:3], "spleen": np.s_[9:14, 10:15, 10:15]})
+    metal = segmentation("metal", {"clip": np.s_[4:6, 4:6, 4:6]})
+    args, notes = written(job, tmp_path, fixedSegmentation=ours, movingSegmentation=others, movingIgnore=metal)
+    assert notes == ["Only on one side, and no guidance: heart, liver."]
+    arrays = [
+        sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / name)))
+        for name in (args.fixed_segments_guide, args.moving_segments_guide, args.moving_ignore)
+    ]
+    assert [sorted(np.unique(array)) for array in arrays] == [[0, 1]] * 3
+    assert [int(array.sum()) for array in arrays] == [125, 125, 8]
+    assert args.fixed_ignore is None and args.landmarks_guide is None
+
+
+def test_what_does_not_go_together_is_said_before_the_start(job):
+    import dataclasses
+
+    from carlreg.settings import RegistrationSettings
+    from CARLRegistrationLib.register.job import problemOf
+
+    two, three = points("two", np.eye(3)[:2], "ab"), points("three", np.eye(3), "abc")
+    assert problemOf(job) == ""
+    alone = dataclasses.replace(job, fixedLandmarks=two)
+    assert problemOf(alone) == "Guidance: choose landmarks of both volumes, or of none."
+    unequal = dataclasses.replace(alone, movingLandmarks=three)
+    assert problemOf(unequal) == "Guidance: expected as many points in two as in three, got 2 and 3."
+    network = dataclasses.replace(unequal, movingLandmarks=two, settings=RegistrationSettings(io_method="network"))
+    assert "need the displacement field" in problemOf(network)
+
+
+def test_the_controls_choose_nodes_and_swap_exchanges_them(job, moduleWidget):
+    moduleWidget.enter()
+    panel = moduleWidget.panel
+    ui, parameters = panel.ui, panel.parameters
+    parameters.fixedVolume, parameters.movingVolume = job.fixedVolume, job.movingVolume
+    ours, others = points("ours", np.eye(3), "abc"), points("others", np.eye(3), "abc")
+    clip = segmentation("clip", {"metal": np.s_[4:6, 4:6, 4:6]})
+    assert ui.guidanceCollapsibleButton.collapsed
+    ui.fixedLandmarksSelector.setCurrentNode(ours)
+    ui.movingLandmarksSelector.setCurrentNode(others)
+    ui.fixedIgnoreSelector.setCurrentNode(clip)
+    ui.landmarksAccuracySpinBox.value = 0.0
+    from CARLRegistrationLib.register.parameters import jobFrom
+
+    found = jobFrom(parameters)
+    assert (found.fixedLandmarks, found.movingLandmarks, found.fixedIgnore) == (ours, others, clip)
+    assert found.settings.landmarks_accuracy_mm == 0.0
+    ui.swapButton.click()
+    found = jobFrom(parameters)
+    assert (found.fixedLandmarks, found.movingIgnore, found.fixedIgnore) == (others, clip, None)
