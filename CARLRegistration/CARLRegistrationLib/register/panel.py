@@ -29,7 +29,7 @@ from .kind import KindControls
 from .live import LiveControls
 from .machine import MachineControls
 from .masks import MaskControls
-from .parameters import Model, Preset, Robustness, TransformKind, jobFrom
+from .parameters import Model, Preset, Robustness, TransformKind, exchangeSides, jobFrom
 from .presets import applyPreset
 from .progress import RunLog, statusText
 from .result import Result
@@ -188,13 +188,7 @@ class Panel(ParameterView):
     # --- running
 
     def onSwap(self) -> None:
-        p = self._parameters
-        with slicer.util.NodeModify(p):
-            p.fixedVolume, p.movingVolume = p.movingVolume, p.fixedVolume
-            for name in ("Mask", "MaskSegment", "Landmarks", "Segmentation", "Ignore", "IgnoreSegment", "Modality"):
-                fixed, moving = getattr(p, f"fixed{name}"), getattr(p, f"moving{name}")
-                setattr(p, f"fixed{name}", moving)
-                setattr(p, f"moving{name}", fixed)
+        exchangeSides(self._parameters)
 
     def onDemo(self) -> None:
         """Load the sample pair and register it."""

@@ -270,6 +270,18 @@ def settingsFrom(parameters) -> RegistrationSettings:
     )
 
 
+_OF_SIDES = ("Volume", "Mask", "MaskSegment", "Landmarks", "Segmentation", "Ignore", "IgnoreSegment", "Modality")
+
+
+def exchangeSides(parameters) -> None:
+    """What was chosen for the fixed volume is chosen for the moving one, and the other way round."""
+    with slicer.util.NodeModify(parameters):
+        for name in _OF_SIDES:
+            fixed, moving = getattr(parameters, f"fixed{name}"), getattr(parameters, f"moving{name}")
+            setattr(parameters, f"fixed{name}", moving)
+            setattr(parameters, f"moving{name}", fixed)
+
+
 def jobFrom(parameters) -> Job:
     """The job that the panel describes."""
     names = set(Job.__dataclass_fields__) - {"settings", "enginePython", "keepForReport"}
@@ -287,6 +299,7 @@ __all__ = [
     "Similarity",
     "TransformKind",
     "dropUnknown",
+    "exchangeSides",
     "jobFrom",
     "settingsFrom",
 ]

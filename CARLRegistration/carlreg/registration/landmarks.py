@@ -220,11 +220,17 @@ def _tell_rotation(points: np.ndarray) -> bool:
 
 
 def reached(
-    transform: PhysicalTransform, landmarks: Landmarks | None, start_lps: np.ndarray, voxel_mm: float
+    transform: PhysicalTransform,
+    landmarks: Landmarks | None,
+    start_lps: np.ndarray,
+    voxel_mm: float,
+    *,
+    deformable: bool = True,
 ) -> tuple[PhysicalTransform, dict, list[str]]:
     """A transform brought through exact landmarks, what is known of them, and warnings that name those it misses.
 
-    start_lps: 4x4, the affine that it began with. voxel_mm: of the fixed image.
+    start_lps: 4x4, the affine that it began with. voxel_mm: of the fixed image. deformable: False
+        leaves the map as it is.
     """
     if landmarks is None:
         return transform, {}, []

@@ -115,7 +115,9 @@ def linear_registration(
         del problem
     matrix = order.of_matrix(given_from_used @ found.matrix)
     transform = _transform(matrix, settings.transform, order.of_pair(pair).fixed.content)
-    transform, about_guide, notes = reached(transform, given.guide, matrix, float(fixed.grid.spacing.min()))
+    transform, about_guide, notes = reached(
+        transform, given.guide, matrix, float(fixed.grid.spacing.min()), deformable=False
+    )
     return RegistrationResult(
         transform=transform,
         fixed=fixed,

@@ -28,6 +28,7 @@ def symmetric_scan(world_from_scene):
     return grid.image((800 * value - 200 + noise).reshape(grid.shape_dhw).astype(np.float32))
 
 
+@pytest.mark.whole
 def test_three_points_mend_a_start_that_the_images_cannot_tell():
     fixed, moving = symmetric_scan(np.eye(4)), symmetric_scan(HALF_TURN)
     places = np.array([[25.0, 10, 20], [-15, 20, -20], [0, 0, 5], [10, -30, 10]])
