@@ -50,6 +50,8 @@ class PhysicalTransform:
             raise InputError(f"Expected displacements of shape {(*self.grid.shape_dhw, 3)}, got {field.shape}.")
         if not np.isfinite(field).all():
             raise InputError("Expected finite displacements, got NaN or infinite ones.")
+        if self.kind is not None and field.any():
+            raise InputError(f"Expected no displacements of a map of the kind {self.kind}, got some.")
         object.__setattr__(self, "affine_lps", affine)
         object.__setattr__(self, "displacement_lps", field)
 

@@ -97,7 +97,7 @@ def mend(
             `run.register_pair`.
     Raises InputError for points outside of the volumes; Cancelled.
     """
-    settings = replace(settings or RegistrationSettings(), io_method="field")
+    settings = replace(settings or RegistrationSettings(), io_method="field", transform="deformable")
     progress = progress or Progress()
     landmarks = checked_landmarks(as_guide(points), fixed.grid, moving.grid, settings)
     if landmarks is None:
@@ -143,7 +143,7 @@ def mended_pair(
 
     everywhere: then go on from it in the whole volume, by `settings.steps` steps, with the points as landmarks.
     """
-    settings = settings or RegistrationSettings()
+    settings = replace(settings or RegistrationSettings(), transform="deformable")  # also of a linear result
     progress = progress or Progress()
     guide = as_guide(points)
     require_comparable(fixed, moving)
@@ -183,7 +183,7 @@ def mended_pair(
 def _covering(known: PhysicalTransform, fixed: VolumeGrid) -> PhysicalTransform:
     """The map with a field that can be changed all over the fixed volume; an affine alone gets one of zeros."""
     inside = known.grid.contains(fixed.corners_lps())
-    if np.all(inside):
+    if known.kind is None and np.all(inside):
         return known
     grid = fixed.padded(2 * fixed.spacing).with_spacing(np.maximum(2 * fixed.spacing, fixed.extent_mm / 128))
     displacement = residual_before(known)(grid.centers().reshape(-1, 3)).reshape(*grid.shape_dhw, 3)
