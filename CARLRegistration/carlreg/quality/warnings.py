@@ -20,6 +20,11 @@ _UNDECIDED = (
     "The images do not tell left from right: mirrored they would be as alike (local correlation {mirrored:.2f}) as "
     "they are ({as_given:.2f}). If an orientation may have been lost on the way here, check both."
 )
+_LEANING = (
+    "The images do not tell left from right for certain, and mirrored they would be slightly more alike (local "
+    "correlation {mirrored:.3f}) than they are ({as_given:.3f}): one of them may be mirrored left to right. Check both "
+    "orientations."
+)
 
 
 def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
@@ -66,7 +71,8 @@ def orientation_note(orientation: dict | None) -> list[str]:
     """What to say where images do not tell left from right; see `registration.mirrored`."""
     if not (orientation or {}).get("undecided"):
         return []
-    return [_UNDECIDED.format(**{key: orientation[key] for key in ("as_given", "mirrored")})]  # type: ignore[index]
+    found = {key: float(orientation[key]) for key in ("as_given", "mirrored")}  # type: ignore[index]
+    return [(_LEANING if found["mirrored"] > found["as_given"] else _UNDECIDED).format(**found)]
 
 
 def beyond_verdict(quality: dict) -> list[str]:

@@ -104,6 +104,8 @@ def warn_of_doubts(likeness: dict, orientation: dict, pose: dict | None, progres
     for check in verdict({"likeness": likeness, "orientation": orientation, "pose": pose})["checks"]:
         if check["word"] != "good":
             progress.warn(check["text"])
+    for note in orientation_note(orientation):
+        progress.warn(note)
 
 
 def _best_start(

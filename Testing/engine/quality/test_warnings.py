@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from carlreg.cli.console import quality_table
 from carlreg.quality.verdict import verdict
-from carlreg.quality.warnings import beyond_verdict, warnings_of
+from carlreg.quality.warnings import beyond_verdict, orientation_note, warnings_of
 
 from .test_verdict import changed
 
@@ -73,3 +73,16 @@ def test_nothing_is_said_twice():
     assert "covers only 10 %" in left
     table = quality_table(quality)
     assert table.count("folds") == 1 and table.count("covers only") == 1
+
+
+def test_images_that_do_not_tell_left_from_right_are_named():
+    """Whichever way they are more alike; and the verdict is left alone."""
+    alike = {"as_given": 0.466, "mirrored": 0.453, "ratio": 0.97, "undecided": True}
+    (said,) = orientation_note(alike)
+    assert said.startswith("The images do not tell left from right: mirrored they would be as alike") and "0.45" in said
+    leaning = alike | {"as_given": 0.453, "mirrored": 0.466, "ratio": 1.0}
+    (said,) = orientation_note(leaning)
+    assert "slightly more alike" in said and "one of them may be mirrored left to right" in said
+    assert said in warnings_of(changed() | {"orientation": leaning})
+    assert verdict(changed() | {"orientation": leaning})["word"] == "good"
+    assert orientation_note(alike | {"undecided": False}) == orientation_note(None) == []
