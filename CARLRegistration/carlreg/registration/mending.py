@@ -40,8 +40,8 @@ START = "mended"
 # coarsest controls use half, which leaves a push of that length room to fade.
 _TIMES, _FEWEST_VOXELS = 5.0, 12
 # The coarsest spline has so many controls along the shortest edge of a box (fewer cannot be held at both faces), each
-# further level twice as many; the finest ones that a box of so many voxels affords.
-_CONTROLS, _LEVELS, _MOST_VOXELS = 8.0, 3, 1_000_000
+# further level twice as many. Images have so many voxels at most, which is what makes it a matter of seconds.
+_CONTROLS, _LEVELS, _MOST_VOXELS = 8.0, 3, 300_000
 _STEPS = (60, 60, 30)
 _VOXELS_PER_CONTROL = 3.0
 _LEAST_DETERMINANT = 0.05
@@ -247,11 +247,12 @@ def _levels(box: VolumeGrid, nodes_mm: float, settings: RegistrationSettings) ->
     """Levels of a change that is held at a box's faces, coarse to fine, and the spacings of their images, mm."""
     coarsest = float(box.extent_mm.min()) / _CONTROLS
     finest = max(_VOXELS_PER_CONTROL * float(box.spacing.min()), nodes_mm)
+    least_mm = max(float((np.prod(box.extent_mm) / _MOST_VOXELS) ** (1 / 3)), float(box.spacing.min()))
     levels, spacings = [], []
     for number in range(_LEVELS):
         control = coarsest / 2**number
-        image = max(control / _VOXELS_PER_CONTROL, float(box.spacing.min()))
-        if number and (control < 0.7 * finest or float(np.prod(box.extent_mm)) / image**3 > _MOST_VOXELS):
+        image = max(control / _VOXELS_PER_CONTROL, least_mm)
+        if number and control < 0.7 * finest:
             break
         template = schedule(0, control / _VOXELS_PER_CONTROL, settings.smoothness)[-1]
         levels.append(replace(template, spacing_mm=control, steps=_STEPS[number]))
@@ -296,7 +297,7 @@ def _mended(
     # A cell that reaches out of the box must not change either: all nodes around it stay.
     inner = (nodes - box.center_lps) @ box.direction
     free = np.all(np.abs(inner) < box.extent_mm / 2 - cell_mm, axis=-1)
-    added = _spline_at_nodes(change, nodes, box)
+    added = _on_nodes(change, part)
     where = tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))
     field[where] += np.where(free[..., None], added, 0).astype(np.float32)
     around = _grown(where, 3, field.shape)
@@ -314,8 +315,12 @@ def _mended(
     return found, report["nodes"]
 
 
-def _spline_at_nodes(change: FieldResult, nodes: np.ndarray, box: VolumeGrid) -> np.ndarray:
-    found = spline_at(nodes.reshape(-1, 3), change.coefficients_13dhw, box, change.spacing_mm)
+def _on_nodes(change: FieldResult, grid: VolumeGrid) -> np.ndarray:
+    """D x H x W x 3 mm of a spline on a grid; quickly where its axes are the box's."""
+    if np.allclose(grid.direction, change.box.direction):
+        return change.displacement_lps(grid)
+    nodes = grid.centers()
+    found = spline_at(nodes.reshape(-1, 3), change.coefficients_13dhw, change.box, change.spacing_mm)
     return found.reshape(nodes.shape)
 
 
