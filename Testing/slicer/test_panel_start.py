@@ -101,3 +101,30 @@ def test_a_warning_of_the_run_is_shown_at_once(panel, pair):
     panel._onStatus(Status("affine", "", 0.2, 3.0, warning="Little in common."))
     assert panel.ui.warningLabel.text == "Mirrored.\nLittle in common." and isShown(panel.ui.warningLabel)
     panel.ui.warningLabel.text = ""
+
+
+def test_what_is_written_is_what_the_command_takes(panel, pair, tmp_path):
+    """With masks, an initial transform, and landmarks to guide the registration, which the command does not know."""
+    import dataclasses
+
+    import slicer
+    from carlreg.cli.main import build_parser
+    from CARLRegistrationLib.register.run import writeInputs, writePair
+
+    from .volumes import addLinear
+
+    points = [slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name) for name in ("one", "other")]
+    for node in points:
+        for n in range(4):
+            node.AddControlPoint(10 * n, 5 * n * n, 3 * n)
+    job = dataclasses.replace(
+        panel.start._job(),
+        initialTransform=addLinear(np.eye(4), "initial"),
+        fixedLandmarks=points[0],
+        movingLandmarks=points[1],
+    )
+    written, _notes, _images = writePair(job, tmp_path)
+    args = build_parser().parse_args(["check", *written, "--start", "start.h5"])
+    assert (args.fixed, args.moving, args.initial_transform) == ("fixed.mha", "moving.mha", "initial.h5")
+    everything, _notes = writeInputs(job, tmp_path)
+    assert set(written) < set(everything)

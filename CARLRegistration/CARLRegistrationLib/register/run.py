@@ -203,6 +203,13 @@ class RegistrationRun:
 
 def writeInputs(job: Job, folder: Path) -> tuple[list[str], list[str]]:
     """Write what the engine reads, settings.json among it; (arguments that name it, notes in words)."""
+    arguments, notes, images = writePair(job, folder)
+    more, moreNotes = writeGuidance(job, folder, *images)
+    return arguments + more, notes + moreNotes
+
+
+def writePair(job: Job, folder: Path) -> tuple[list[str], list[str], tuple]:
+    """The same without guidance, and both images (SimpleITK) as they were written."""
     fixedImage, fixedNote = writeVolume(job.fixedVolume, folder / "fixed.mha", _("fixed volume"))
     movingImage, movingNote = writeVolume(job.movingVolume, folder / "moving.mha", _("moving volume"))
     (folder / "settings.json").write_text(job.settings.to_json(), encoding="utf-8")
@@ -217,8 +224,7 @@ def writeInputs(job: Job, folder: Path) -> tuple[list[str], list[str]]:
     if job.initialTransform is not None:
         writeInitialTransform(job.initialTransform, folder / "initial.h5", fixedImage, job.movingVolume)
         arguments += ["--initial-transform", "initial.h5"]
-    more, notes = writeGuidance(job, folder, fixedImage, movingImage)
-    return arguments + more, [*(note for note in (fixedNote, movingNote) if note), *notes]
+    return arguments, [note for note in (fixedNote, movingNote) if note], (fixedImage, movingImage)
 
 
-__all__ = ["RegistrationRun", "Status", "writeInputs"]
+__all__ = ["RegistrationRun", "Status", "writeInputs", "writePair"]

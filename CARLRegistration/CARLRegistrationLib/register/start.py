@@ -16,7 +16,7 @@ from ..engine.task import Task, preparing
 from ..mrml.preview import ViewPreview
 from ..mrml.transforms import readTransform
 from .job import Job, checkJob, withWholePaths
-from .run import writeInputs
+from .run import writePair
 
 _POLL_MS = 100
 _START_FILE = "start.h5"
@@ -31,13 +31,13 @@ class Start:
 
 
 def startPreview(job: Job) -> Task:
-    """Have the engine look at a job's volumes; the task gives a Start. Raises RegistrationError."""
+    """Have the engine look at a job's volumes, without guidance; the task gives a Start. Raises RegistrationError."""
     checkJob(job)
     job = withWholePaths(job)
     if job.enginePython is None:
         dependencies.ensure()
     with preparing(Task(job.enginePython)) as task:
-        arguments, _notes = writeInputs(job, task.folder)
+        arguments, _notes, _images = writePair(job, task.folder)
         return task.start(["check", *arguments, "--start", _START_FILE], _found, words.REGISTER)
 
 
