@@ -20,8 +20,8 @@ def compute(quick: bool) -> dict[str, Any]:
     import torch
     from carlreg.models.eoir import Eoir, EoirSettings
 
-    steps = 2 if quick else 400
-    pool, held = retina(1, 4 if quick else 160, SIZE, WARP), retina(10**6, 1 if quick else 24, SIZE, WARP)
+    steps = 2 if quick else 200
+    pool, held = retina(1, 4 if quick else 80, SIZE, WARP), retina(10**6, 1 if quick else 20, SIZE, WARP)
     depths, errors, parameters = ([3] if quick else [1, 2, 3, 4]), [], []
     for blocks in depths:
         torch.manual_seed(0)

@@ -22,8 +22,8 @@ def compute(quick: bool) -> dict[str, Any]:
     from carlreg.maps import CompositeMap, DisplacementMap, sample
 
     shifts = np.arange(-20, 21, 10 if quick else 1)
-    network, _ = train("planar-unet", retina(1, 4 if quick else 160, SIZE, WARP, 3.0), 2 if quick else 600)
-    moving, fixed = images(retina(10**6, 1 if quick else 16, SIZE, WARP))
+    network, _ = train("planar-unet", retina(1, 4 if quick else 100, SIZE, WARP, 3.0), 2 if quick else 350)
+    moving, fixed = images(retina(10**6, 1 if quick else 12, SIZE, WARP))
     rows: dict[str, list[float]] = {"one step": [], "two steps": []}
     with torch.no_grad():
         for shift in shifts:

@@ -13,7 +13,7 @@ from typing import Any
 from common import FIRST, SECOND, THIRD, main
 from planar import end_point, images, retina, train
 
-SIZE, WARP = 64, 3.0  # pixels
+SIZE, WARP = 48, 3.0  # pixels
 WAYS = {"diffusion": FIRST, "GradICON": SECOND, "diffusion, then GradICON": THIRD}
 
 
@@ -23,9 +23,9 @@ def compute(quick: bool) -> dict[str, Any]:
     from carlreg.models.operators import without_refinement
     from carlreg.training.planar.stage import inverse_error
 
-    steps, first = (4, 2) if quick else (600, 150)
-    pool = retina(1, 4 if quick else 160, SIZE, WARP)
-    held = retina(10**6, 2 if quick else 12, SIZE, WARP)
+    steps, first = (4, 2) if quick else (240, 80)
+    pool = retina(1, 4 if quick else 80, SIZE, WARP)
+    held = retina(10**6, 2 if quick else 8, SIZE, WARP)
     moving, fixed = images(held)
 
     def watch(network) -> dict[str, float]:
@@ -47,7 +47,7 @@ def compute(quick: bool) -> dict[str, Any]:
     curves, masks = {}, {}
     for name, regularity in ways.items():
         network, curves[name] = train(
-            "planar-carl", pool, steps, regularity=regularity, watch=watch, every=2 if quick else 50
+            "planar-carl", pool, steps, regularity=regularity, watch=watch, every=2 if quick else 40
         )
         masks[name] = attention_mask(network, held[0])
     found: dict[str, Any] = {"curves": curves, "masks": masks, "fixed": held[0].fixed[0, 0].numpy()}
