@@ -62,7 +62,7 @@ def retina_shift(found, quick):
     if not quick:
         errors = {key: np.mean(values) for key, values in found["errors"].items()}
         for title in ("U-Nets", "coordinate attention"):
-            assert errors[title, "warped"] < 0.6 * errors["not registered", "warped"]
+            assert errors[title, "warped"] < 0.5 * errors["not registered", "warped"]
         attention = "coordinate attention"
         assert errors[attention, "warped and shifted"] < 1.3 * errors[attention, "warped"]
         assert errors["U-Nets", "warped and shifted"] > 5 * errors[attention, "warped and shifted"]
@@ -91,8 +91,13 @@ def icon_gradicon(found, quick):
             assert curve["held_out"][-1] < 0.75 * found["before"], name
             assert curve["folds"][-1] < 0.5, name
     if not quick:
-        one, other = (found["curves"][name]["held_out"][-1] for name in ("GradICON", "ICON"))
-        assert one < 0.6 * other
+        # What the paper of GradICON says: it converges faster, with maps as regular. So it is ahead of ICON from the
+        # first look after the start on, and where ICON ends up, it has been in less than half of the steps.
+        gradicon, icon = found["curves"]["GradICON"], found["curves"]["ICON"]
+        pairs = list(zip(gradicon["held_out"], icon["held_out"], strict=True))
+        assert all(one < other for one, other in pairs[1:])
+        reached = [step for step, one in zip(gradicon.steps, gradicon["held_out"], strict=True) if one < pairs[-1][1]]
+        assert reached[0] < icon.steps[-1] / 2
 
 
 def consistent(found, quick):
@@ -109,6 +114,9 @@ def encoder_depth(found, quick):
     if not quick:
         means = [np.mean(error) for error in found["errors"]]
         assert max(means) < 0.7 * found["before"]
+        # "More cost more than they give": the last block gains less for each of its parameters than the second one.
+        gained = -np.diff(means) / np.diff(found["encoder_parameters"])
+        assert gained[-1] < gained[0]
 
 
 def functional_memory(found, quick):
