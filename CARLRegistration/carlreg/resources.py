@@ -15,6 +15,8 @@ _ROTATION_SECONDS = 15.0
 _LINEAR_SECONDS, _LINEAR_PER_MEGAVOXEL = 5.0, 0.25
 # Of a step at sampled points, which hangs on nothing else; with the fits before and after.
 _FUNCTIONAL_STEP_SECONDS = 0.15
+# Of an optimization at sampled points, whatever the images' size (Testing/benchmarks/optimization_memory.py).
+_FUNCTIONAL_MB = 250.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ def memory_mb(fixed_voxels: int, moving_voxels: int, settings: RegistrationSetti
     base = 700.0
     images = (fixed_voxels + moving_voxels) * 20 / 2**20
     work = min(max(fixed_voxels, 1e6), _LARGEST_WORKING_VOXELS) * 200 / 2**20
+    if settings.io_method == "functional":
+        work = _FUNCTIONAL_MB
     if settings.linear:  # a network is asked for one direction at a time, and hardly ever
         return base + images + work
     info = model_info(settings.model)

@@ -6,6 +6,8 @@ from carlreg.resources import by_model, cpu_seconds, memory_mb
 from carlreg.settings import RegistrationSettings
 
 SMALL, BRAIN, LARGE = 500_000, 7_000_000, 512 * 512 * 400
+# Seconds beside the default model's, of those that take any size; see docs/results.md for the pairs they come from.
+OTHERS = {"eoir": -3.0, "constricon": 5.0}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -14,7 +16,7 @@ def test_published_networks_cost_more_and_their_size_is_their_own(name):
     default = RegistrationSettings()
     assert (small == large > 6000) == (MODELS[name].trained_shape_dhw is not None)
     slower = cpu_seconds(SMALL, SMALL, RegistrationSettings(model=name)) - cpu_seconds(SMALL, SMALL, default)
-    assert slower == (80.0 if MODELS[name].published_weights else 0.0)
+    assert slower == (80.0 if MODELS[name].published_weights else OTHERS.get(name, 0.0))
 
 
 def test_a_pair_has_an_estimate_for_each_model():
@@ -23,6 +25,15 @@ def test_a_pair_has_an_estimate_for_each_model():
     default = RegistrationSettings(model="unigradicon")
     assert found["unigradicon"].seconds == cpu_seconds(BRAIN, SMALL, default)
     assert found["unigradicon"].memory_mb == memory_mb(BRAIN, SMALL, default) > found["carl-compact"].memory_mb
+
+
+def test_the_map_as_a_function_needs_no_lattice_of_the_images_size():
+    """Measured: 250 MB at any size; the spline field 846 MB at 256 voxels per edge."""
+    settings = {
+        method: RegistrationSettings(model="nephi", grid=64, io_method=method) for method in ("field", "functional")
+    }
+    needs = {method: memory_mb(256**3, 256**3, each) for method, each in settings.items()}
+    assert needs["field"] - needs["functional"] > 300
 
 
 def test_memory_covers_what_was_measured():

@@ -46,7 +46,8 @@ class Cost:
     """What a network costs, measured on two CPU cores.
 
     memory_mb: of a prediction, at a grid of 128 voxels for networks that take any size. extra_seconds: of a
-    prediction, beyond the default model's. step_seconds: of one optimization step of the network's weights.
+    prediction, beyond the default model's; negative for quicker ones. step_seconds: of one optimization step of the
+    network's weights.
     """
 
     memory_mb: float
@@ -57,7 +58,8 @@ class Cost:
 _COMPACT_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
 _NEPHI_COST = Cost(memory_mb=600.0, extra_seconds=0.0, step_seconds=4.0)
 _UNET_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
-_EOIR_COST = Cost(memory_mb=1000.0, extra_seconds=0.0, step_seconds=4.0)
+_EOIR_COST = Cost(memory_mb=600.0, extra_seconds=-3.0, step_seconds=4.0)
+_CONSTRICON_COST = Cost(memory_mb=1000.0, extra_seconds=5.0, step_seconds=4.0)
 _PUBLISHED_COST = Cost(memory_mb=6000.0, extra_seconds=80.0, step_seconds=40.0)
 
 
@@ -185,8 +187,8 @@ MODELS: dict[str, ModelInfo] = {
             published_weights=False,
             parameters=190_974,
             attention_parameters=0,
-            weights="Train it (carlreg train run, eoir.toml), or give a checkpoint of the public code "
-            "(https://github.com/XiangChen1994/EOIR).",
+            weights="Shipped with carlreg. Checkpoints of the public code (https://github.com/XiangChen1994/EOIR) can "
+            "be given, too.",
             license="Apache-2.0",
             citation=_EOIR,
             cost=_EOIR_COST,
@@ -290,7 +292,7 @@ MODELS: dict[str, ModelInfo] = {
             weights="Shipped with carlreg.",
             license="Apache-2.0",
             citation=_CONSTRICON,
-            cost=_COMPACT_COST,
+            cost=_CONSTRICON_COST,
         ),
         ModelInfo(
             name="constricon-paper",
