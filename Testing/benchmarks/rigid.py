@@ -121,7 +121,7 @@ def measured(command: list[str], folder: Path, seconds: float = 1800.0) -> dict:
     return json.loads(report.read_text())
 
 
-def row(name: str, method: str, threads: int, cache: Path) -> dict:
+def row(name: str, method: str, threads: int, cache: Path, python: str | None) -> dict:
     kind = KINDS[name]
     folder = find_data_folder()
     if folder is None:
@@ -140,13 +140,12 @@ def row(name: str, method: str, threads: int, cache: Path) -> dict:
             read = lambda: _of_itk(folder / "out" / "transform.h5")  # noqa: E731
         else:
             peer = PEERS[method]
-            python = str(peer.environment(cache))
             script = str(HERE / "peers" / f"{peer.name}.py")
-            ran = measured([python, script, *files, str(folder)], folder)
+            ran = measured([python or str(peer.environment(cache)), script, *files, str(folder)], folder)
             read = lambda: np.loadtxt(folder / "matrix.txt")  # noqa: E731
         if ran["exit_code"] != 0:
             return {**ran, "failed": (folder / "log.txt").read_text()[-300:]}
-        return {**pair.errors(read()), **ran}
+        return {**{key: float(value) for key, value in pair.errors(read()).items()}, **ran}
 
 
 def _of_itk(file: Path) -> np.ndarray:
@@ -182,13 +181,14 @@ def main() -> None:
     parser.add_argument("--peer", default=",".join(["carlreg", *PEERS]))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "carlreg-benchmarks")
+    parser.add_argument("--python", help="one with all the peers' packages, instead of an environment for each")
     args = parser.parse_args()
     rows = json.loads(args.out.read_text()) if args.out.is_file() else {}
     for name in args.case.split(","):
         for method in args.peer.split(","):
             key = f"{name} {method}"
             if key not in rows:
-                found = row(name, method, args.threads, args.cache)
+                found = row(name, method, args.threads, args.cache, args.python)
                 rows[key] = {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}
                 args.out.write_text(json.dumps(rows, indent=1) + "\n")
                 print(key, rows[key], flush=True)
