@@ -53,6 +53,7 @@ def _write_inputs(folder: Path) -> None:
         sitk.WriteImage(image, str(folder / f"{name}.nii.gz"))
         sitk.WriteImage(labels, str(folder / f"{name}_labels.nii.gz"))
     sitk.WriteImage(images["moving"] * 2, str(folder / "pet.nii.gz"))
+    sitk.WriteImage(images["fixed"] > 200, str(folder / "skull_base.nii.gz"))
     (folder / "points.csv").write_text(
         "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z\n48,44,40,50,40,44\n56,44,40,58,40,44\n"
     )

@@ -86,7 +86,10 @@ class DisplacementMap(CoordinateMap):
 
 
 class Affine(CoordinateMap):
-    """`matrix @ (x, 1)` with a matrix moving_from_fixed_normalized, 4x4 (tensor order d, h, w), 3x3 or 2x2."""
+    """`matrix @ (x, 1)` with a matrix moving_from_fixed_normalized, 4x4 (tensor order d, h, w), 3x3 or 2x2.
+
+    Of several pairs at once: b x 4 x 4.
+    """
 
     extrapolate = True
 
@@ -97,7 +100,27 @@ class Affine(CoordinateMap):
 
     def __call__(self, points_bndhw: Tensor) -> Tensor:
         matrix = self.matrix.to(points_bndhw)
+        if matrix.dim() == 3:
+            turned = torch.einsum("bij,bj...->bi...", matrix[:, :-1, :-1], points_bndhw)
+            return turned + matrix[:, :-1, -1].reshape(*turned.shape[:2], *[1] * (turned.dim() - 2))
         return torch.einsum("ij,bj...->bi...", matrix[:-1, :-1], points_bndhw) + per_axis(matrix[:-1, -1], points_bndhw)
+
+
+class SumMap(CoordinateMap):
+    """`trend(x) + rest(x)`: beyond the fixed image the trend goes on, and the rest as it does."""
+
+    extrapolate = True
+
+    def __init__(self, trend: CoordinateMap, rest: CoordinateMap) -> None:
+        self.trend, self.rest = trend, rest
+        self.align_corners = rest.align_corners
+        self.device = rest.device
+
+    def __call__(self, points_bndhw: Tensor) -> Tensor:
+        return self.trend(points_bndhw) + self.rest(points_bndhw)
+
+    def on_grid(self, shape_dhw: Sequence[int]) -> Tensor:
+        return self.trend.on_grid(shape_dhw) + self.rest.on_grid(shape_dhw)
 
 
 class CompositeMap(CoordinateMap):

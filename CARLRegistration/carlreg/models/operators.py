@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..maps import CompositeMap, CoordinateMap, DisplacementMap, identity_map, per_axis, sample
+from ..maps import Affine, CompositeMap, CoordinateMap, DisplacementMap, SumMap, identity_map, per_axis, sample
 from ..maps.separable import along_axes, gaussian
 from .dimensions import average_pool
 
@@ -178,18 +178,42 @@ def without_refinement(net: RegistrationNetwork) -> RegistrationNetwork:
     return net
 
 
-def relaxed(found: CoordinateMap, moving_shape, fixed_shape, sigma_voxels: float) -> DisplacementMap:
+def relaxed(found: CoordinateMap, moving_shape, fixed_shape, sigma_voxels: float) -> CoordinateMap:
     """The map's displacement on the fixed image's grid, smoothed by a Gaussian; affine maps stay as they are.
 
-    What extrapolates goes on doing so: the next step may lead beyond the grid, where the edge's displacement would be
-    wrong of a turned image.
+    What extrapolates goes on doing so, as the affine nearest to it: the next step may lead beyond the grid, where the
+    edge's displacement would be wrong of a turned image, and the slope at the edge is no more than noise.
     """
-    scale = [f / m for f, m in zip(fixed_shape, moving_shape, strict=True)]
     values = found.on_grid(fixed_shape)
     identity = identity_map(fixed_shape, align_corners=found.align_corners, device=values.device)
-    displacement = values - identity * per_axis(scale, identity)
+    scale = [f / m for f, m in zip(fixed_shape, moving_shape, strict=True)]
+    trend = (
+        Affine(_nearest_affine(identity, values, scale), align_corners=found.align_corners)
+        if found.extrapolate
+        else None
+    )
+    displacement = values - (identity * per_axis(scale, identity) if trend is None else trend(identity))
     smooth = along_axes(displacement, *(_smoothing(n, sigma_voxels, displacement) for n in fixed_shape))
-    return DisplacementMap(smooth, scale=scale, extrapolate=found.extrapolate, align_corners=found.align_corners)
+    if trend is None:
+        return DisplacementMap(smooth, scale=scale, align_corners=found.align_corners)
+    return SumMap(trend, DisplacementMap(smooth, scale=[0.0] * len(scale), align_corners=found.align_corners))
+
+
+def _nearest_affine(points_bndhw: Tensor, values_bndhw: Tensor, scale: Sequence[float]) -> Tensor:
+    """b x (n + 1) x (n + 1): the affine with the least squared distance to a map on a lattice.
+
+    scale: what it does along an axis of one point, which tells nothing.
+    """
+    b, n = values_bndhw.shape[:2]
+    x, y = points_bndhw.expand_as(values_bndhw).flatten(2), values_bndhw.flatten(2)
+    center_x, center_y = x.mean(2, keepdim=True), y.mean(2, keepdim=True)
+    x, y = x - center_x, y - center_y
+    spread = x.square().sum(2)  # a lattice's axes do not depend on each other
+    linear = (y @ x.transpose(1, 2)) / spread[:, None].clamp_min(1e-12)
+    linear = linear + torch.diag_embed(spread.new_tensor(scale) * (spread == 0))
+    matrix = torch.eye(n + 1).to(values_bndhw).repeat(b, 1, 1)
+    matrix[:, :-1, :-1], matrix[:, :-1, -1:] = linear, center_y - linear @ center_x
+    return matrix
 
 
 def _smoothing(count: int, sigma: float, like: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from carlreg.errors import InputError
@@ -96,6 +97,20 @@ def test_half_resolution_means_the_same_points_unless_align_corners(align_corner
 def test_pooling_averages_what_there_is():
     image = torch.arange(5.0).view(1, 1, 5, 1, 1).expand(1, 1, 5, 4, 1)
     assert halved(image)[0, 0, :, 0, 0].tolist() == [0.5, 2.5, 4.0]
+
+
+def test_relaxation_goes_on_as_the_nearest_affine_beyond_the_grid():
+    """The slope of the last cells alone would be carried as far as the next step looks; NumPy's fit is the oracle."""
+    shape = (12, 10, 14)
+    values = identity_map(shape) + 0.01 * torch.randn(2, 3, *shape, generator=torch.Generator().manual_seed(1))
+    noisy = DisplacementMap(values - identity_map(shape), extrapolate=True)
+    smooth = relaxed(noisy, shape, shape, 1.0)
+    inside, beyond = identity_map(shape), torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1, 1)
+    slopes = smooth(inside + 2 * beyond) - smooth(inside + beyond)
+    for b in range(2):
+        points = torch.cat([inside[0].flatten(1), torch.ones(1, inside[0, 0].numel())]).T.double().numpy()
+        fit = np.linalg.lstsq(points, values[b].flatten(1).T.double().numpy(), rcond=None)[0]
+        assert np.allclose(slopes[b].flatten(1).T.numpy(), fit[0], atol=1e-5)
 
 
 def test_relaxation_keeps_affine_maps_and_smooths_noise():
