@@ -44,7 +44,7 @@ class LiveControls:
         """What the run says now."""
         steps = status.step is not None
         self._allowStop(steps and status.stage == _STAGE and not (self._asked or status.cancelling))
-        if status.newStep:
+        if status.newStep and status.step is not None:
             self._curve.add(status.step)
         if status.newMap is not None and self._job is not None and self._mayShow():
             try:

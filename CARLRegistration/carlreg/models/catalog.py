@@ -131,7 +131,16 @@ def _compact(name: str, summary: str, good_for: str) -> ModelInfo:
     )
 
 
-def _paper(name: str, title: str, summary: str, region: str, shape: tuple[int, int, int], **counts: int) -> ModelInfo:
+def _paper(
+    name: str,
+    title: str,
+    summary: str,
+    region: str,
+    shape: tuple[int, int, int],
+    *,
+    parameters: int,
+    attention_parameters: int,
+) -> ModelInfo:
     return ModelInfo(
         name=name,
         title=title,
@@ -144,7 +153,8 @@ def _paper(name: str, title: str, summary: str, region: str, shape: tuple[int, i
         license="the weights' own",
         citation=_CARL,
         cost=_PUBLISHED_COST,
-        **counts,
+        parameters=parameters,
+        attention_parameters=attention_parameters,
     )
 
 

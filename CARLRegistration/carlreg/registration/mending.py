@@ -148,12 +148,27 @@ def mended_pair(
     guide = as_guide(points)
     require_comparable(fixed, moving)
     device = machine.set_up(settings)
-    masks = {"fixed_mask": fixed_mask, "moving_mask": moving_mask}
     with progress.stage("mend", "around the points"):
-        mended = mend(given, fixed, moving, points, settings, progress=progress, **masks)
+        mended = mend(
+            given,
+            fixed,
+            moving,
+            points,
+            settings,
+            progress=progress,
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
+        )
     if everywhere:
         result = continued_pair(
-            fixed, moving, settings, mended.transform, landmarks_guide=guide, progress=progress, **masks
+            fixed,
+            moving,
+            settings,
+            mended.transform,
+            landmarks_guide=guide,
+            progress=progress,
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
         )
         return replace(result, start=START, info={**result.info, "mended": mended.info})
     return RegistrationResult(

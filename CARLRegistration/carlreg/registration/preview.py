@@ -129,7 +129,9 @@ def _best_start(
         prediction = predict(loaded, pair, _GRID, device)
         asked = affine_candidates(pair, prediction, None, replace(settings, robustness="translation"), progress)
         told = [one for one in asked if one.name == "network"]
-        best = max([best, *([best_of(told, 1)] if told else [])], key=lambda one: one.score)
+        if told:
+            other = best_of(told, 1)
+            best = best if best.score >= other.score else other
     return best, problem.score(best.matrix)
 
 
@@ -137,10 +139,12 @@ def _coarse_pair(
     volumes: tuple[Volume, Volume], masks: tuple[Volume | None, Volume | None], settings: RegistrationSettings
 ) -> PreparedPair:
     """Both volumes with few voxels, prepared."""
-    coarse, coarse_masks = [], []
+    coarse: list[Volume] = []
+    coarse_masks: list[Volume | None] = []
     for volume, mask in zip(volumes, masks, strict=True):
         target = float(volume.grid.extent_mm.max()) / _SIZE
         factors = [max(1, int(target / spacing + 0.25)) for spacing in volume.grid.spacing]
         coarse.append(replace(volume, image=sitk.BinShrink(volume.image, factors)))
         coarse_masks.append(None if mask is None else replace(mask, image=sitk.BinShrink(mask.image, factors)))
-    return prepare_pair(*coarse, *coarse_masks, settings)
+    (fixed, moving), (fixed_mask, moving_mask) = coarse, coarse_masks
+    return prepare_pair(fixed, moving, fixed_mask, moving_mask, settings)

@@ -45,7 +45,7 @@ _LINEAR = 1e-5
 def _key(volume: Volume) -> tuple:
     array = np.ascontiguousarray(volume.array, dtype=np.float32)
     geometry = np.round(np.concatenate([volume.grid.lps_from_ijk.ravel(), volume.grid.size_ijk]), 4)
-    return hashlib.sha256(memoryview(array).cast("B")).hexdigest(), geometry.tolist()
+    return hashlib.sha256(array.data.cast("B")).hexdigest(), geometry.tolist()
 
 
 def linear_initial(initial_transform: sitk.Transform | None, fixed: VolumeGrid) -> np.ndarray | None:
