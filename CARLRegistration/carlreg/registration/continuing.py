@@ -12,7 +12,6 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from .. import __version__
 from ..errors import InputError
 from ..io.guide_points import GuidePoints
 from ..optimize.candidates import AffineCandidate
@@ -41,7 +40,7 @@ from .field import check_field_spacing, delivered, delivered_from, working_grid
 from .finishing import stop_note
 from .landmarks import GivenLandmarks, Landmarks, as_guide, checked_landmarks, reached
 from .live import LiveMap
-from .pair import PreparedPair, dicom_info, prepare_pair
+from .pair import PreparedPair, info_of, prepare_pair
 from .predict import PointMap
 from .result import RegistrationResult
 from .segments import SegmentsGuide, about_segments, matched_segments
@@ -149,20 +148,13 @@ def continued_pair(
         guide=points,
         warnings=[*warnings, *notes],
         info={
-            "version": __version__,
+            **info_of(settings, device, pair, [], fixed, moving),
             "model": settings.model,
-            "device": str(device),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "seed": settings.seed,
-            "fixed_modality": pair.fixed.modality,
-            "moving_modality": pair.moving.modality,
             "deformation_start": START,
             "control_spacing_mm": control_mm,
             **folds,
             **about_guide,
             **about_segments(segments),
-            **dicom_info(fixed, moving),
         },
         timings=list(progress.timings),
         steps=steps,
