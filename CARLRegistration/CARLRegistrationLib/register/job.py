@@ -16,6 +16,7 @@ from ..common.files import typedPath
 from ..mrml.geometry import parents
 from ..mrml.sequences import checkNotSequence
 from ..mrml.volumes import checkVolume
+from .continuing import checkContinue
 from .guidance import checkGuidance
 
 
@@ -24,6 +25,7 @@ class Job:
     """One registration as the logic takes it: nodes, and the engine's settings.
 
     enginePython: None for Slicer's own. create*: outputs to make; output*: nodes to fill, None for new ones.
+    initialTransform: one more start to try; continueTransform: the map to go on from, instead of looking for one.
     showProgress: the map is told of while it is optimized (`Status.newMap`).
     keepForReport: the result's files stay until `Result.discard`.
     """
@@ -36,6 +38,7 @@ class Job:
     movingMask: Any = None
     movingMaskSegment: str = ""
     initialTransform: Any = None
+    continueTransform: Any = None
     fixedLandmarks: Any = None
     movingLandmarks: Any = None
     fixedSegmentation: Any = None
@@ -104,7 +107,7 @@ def checkJob(job: Job) -> None:
     if not any(wanted for _kind, wanted, _node in job.outputs()):
         raise RegistrationError(_("No output is chosen. Check at least one under Outputs."))
     inputs = [fixed, moving, job.fixedMask, job.movingMask, job.initialTransform]
-    for node in (fixed, moving, job.initialTransform):
+    for node in (fixed, moving, job.initialTransform, job.continueTransform):
         inputs += parents(node)
     chosen = [node for _kind, wanted, node in job.outputs() if wanted and node is not None]
     for node in chosen:
@@ -125,6 +128,7 @@ def checkJob(job: Job) -> None:
             )
     for what, node in ((_("fixed volume"), fixed), (_("moving volume"), moving)):
         checkNotSequence(node, what)
+    checkContinue(job)
     checkGuidance(job)
     _checkWeights(job.settings)
 

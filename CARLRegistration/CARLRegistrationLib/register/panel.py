@@ -205,7 +205,7 @@ class Panel(ParameterView):
             p.preset = Preset.GENERAL
             p.robustness = Robustness.TRANSLATION
             p.model, p.weightsFile = Model(RegistrationSettings().model), ""
-            p.fixedMask = p.movingMask = p.initialTransform = None
+            p.fixedMask = p.movingMask = p.initialTransform = p.continueTransform = None
             p.fixedMaskSegment = p.movingMaskSegment = ""
             p.fixedLandmarks = p.movingLandmarks = p.fixedSegmentation = p.movingSegmentation = None
             p.fixedIgnore = p.movingIgnore = None
@@ -255,7 +255,8 @@ class Panel(ParameterView):
         self._forget()
         self._result = result
         job = result.job
-        learn(voxelsOf(job.fixedVolume), voxelsOf(job.movingVolume), job.settings, result.seconds)
+        if job.continueTransform is None:  # what is skipped then would be missed elsewhere
+            learn(voxelsOf(job.fixedVolume), voxelsOf(job.movingVolume), job.settings, result.seconds)
         self._showIdle()
         ui = self.ui
         ui.resultLabel.text = result.line()

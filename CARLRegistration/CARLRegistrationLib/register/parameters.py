@@ -163,6 +163,7 @@ class CARLRegistrationParameterNode:
     movingMask: vtkMRMLDisplayableNode
     movingMaskSegment: str = ""
     initialTransform: vtkMRMLTransformNode
+    continueTransform: vtkMRMLTransformNode
     fixedLandmarks: vtkMRMLMarkupsFiducialNode
     movingLandmarks: vtkMRMLMarkupsFiducialNode
     landmarksAccuracy: Annotated[float, WithinRange(-0.5, 50)] = -0.5

@@ -19,6 +19,7 @@ from ..mrml.segmentations import writeMask
 from ..mrml.transforms import writeInitialTransform
 from ..mrml.undo import Undo
 from ..mrml.volumes import writeVolume
+from .continuing import writeContinue
 from .guidance import writeGuidance
 from .job import Job, checkJob, withWholePaths
 from .result import Result, loadResult, warningsOf
@@ -204,12 +205,13 @@ class RegistrationRun:
 def writeInputs(job: Job, folder: Path) -> tuple[list[str], list[str]]:
     """Write what the engine reads, settings.json among it; (arguments that name it, notes in words)."""
     arguments, notes, images = writePair(job, folder)
-    more, moreNotes = writeGuidance(job, folder, *images)
-    return arguments + more, notes + moreNotes
+    for more, moreNotes in (writeContinue(job, folder, images[0]), writeGuidance(job, folder, *images)):
+        arguments, notes = arguments + more, notes + moreNotes
+    return arguments, notes
 
 
 def writePair(job: Job, folder: Path) -> tuple[list[str], list[str], tuple]:
-    """The same without guidance, and both images (SimpleITK) as they were written."""
+    """The same without guidance and the map to continue from, and both images (SimpleITK) as they were written."""
     fixedImage, fixedNote = writeVolume(job.fixedVolume, folder / "fixed.mha", _("fixed volume"))
     movingImage, movingNote = writeVolume(job.movingVolume, folder / "moving.mha", _("moving volume"))
     (folder / "settings.json").write_text(job.settings.to_json(), encoding="utf-8")

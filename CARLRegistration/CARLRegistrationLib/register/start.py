@@ -33,6 +33,12 @@ class Start:
 def startPreview(job: Job) -> Task:
     """Have the engine look at a job's volumes, without guidance; the task gives a Start. Raises RegistrationError."""
     checkJob(job)
+    if job.continueTransform is not None:
+        raise RegistrationError(
+            _("No start is looked for: it continues from {name}. Inspect shows it.").format(
+                name=job.continueTransform.GetName()
+            )
+        )
     job = withWholePaths(job)
     if job.enginePython is None:
         dependencies.ensure()

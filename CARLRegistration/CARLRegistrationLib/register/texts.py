@@ -25,6 +25,10 @@ def showTexts(ui, parameters, machine) -> None:
             "When one scan may be turned by any angle (prone and supine, specimens, lost orientation). Slower."
         ),
     }[parameters.robustness]
+    if parameters.continueTransform is not None:
+        ui.robustnessInfoLabel.text = _("Continues from {name}: no start is looked for.").format(
+            name=parameters.continueTransform.GetName()
+        )
     try:
         settings = settingsFrom(parameters)
     except CarlError:
