@@ -15,13 +15,14 @@ from .register import check_out, claimed, load_libraries, place_of, require_exis
 NAME = "mend"
 HELP = "Mend a result where it is wrong: points and their right places, a box around them, seconds."
 EPILOG = (
-    "RESULT: a result folder of `carlreg register`, whose images are found as by `carlreg report`. DIR gets the same "
-    "files as a registration, and guide.csv with all points; beyond the boxes the map is exactly what it was."
+    "RESULT: a result folder of `carlreg register`, whose images are found as by `carlreg report`; or the file of any "
+    "transform from fixed to moving points, with --fixed and --moving. DIR gets the same files as a registration, and "
+    "guide.csv with all points; beyond the boxes the map is exactly what it was."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("result", metavar="RESULT", help="result folder to mend; it stays as it is")
+    parser.add_argument("result", metavar="RESULT", help="result folder, or transform, to mend; it stays as it is")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the mended result")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in DIR, after success")
     parser.add_argument("--report", action="store_true", help="also write report.html")
@@ -36,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--points", metavar="CSV", help="a table of such points, as of `register --landmarks-guide`")
     parser.add_argument("--everywhere", action="store_true", help="then optimize the whole map with them, --io-steps")
-    parser.add_argument("--fixed", metavar="IMAGE", help="the fixed image, if it was moved since")
-    parser.add_argument("--moving", metavar="IMAGE", help="the moving image, if it was moved since")
+    parser.add_argument("--fixed", metavar="IMAGE", help="the fixed image, if it was moved since, or of a transform")
+    parser.add_argument("--moving", metavar="IMAGE", help="the moving image, if it was moved since, or of a transform")
     parser.add_argument("--fixed-mask", metavar="FILE", help="only this part of the fixed image counts")
     parser.add_argument("--moving-mask", metavar="FILE", help="only this part of the moving image counts")
     add_registration_options(parser)
@@ -45,8 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace):
-    if not given_path(args.result, "result folder").is_dir():
+    given = given_path(args.result, "result")
+    if not given.exists():
         raise InputError(f"{args.result}: expected a result folder of `carlreg register`, found none. Check the path.")
+    if not given.is_dir() and (args.fixed is None or args.moving is None):
+        raise InputError(
+            f"{args.result}: expected --fixed and --moving with a transform file. A result folder has them."
+        )
     for option in ("fixed", "moving", "fixed_mask", "moving_mask", "points"):
         require_existing(getattr(args, option), option)
     _settings(args)
@@ -60,12 +66,11 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     load_libraries(progress)
     from .. import outputs, registration, volumes
 
-    images = outputs.recorded_images(args.result, args.fixed, args.moving)
+    images, transform = _given(args)
     masks = {
         f"{side}_mask": None if path is None else volumes.read_mask(path, images[side], f"{side} mask")
         for side, path in (("fixed", args.fixed_mask), ("moving", args.moving_mask))
     }
-    transform = volumes.read_transform(Path(args.result) / "transform.h5")
     result = registration.mended_pair(
         images["fixed"],
         images["moving"],
@@ -90,6 +95,18 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     out = place_of(claim, args.out)
     progress.report(ProgressRecord("done", 1.0, 0.0, f"results in {out}"))
     display.result(f"{quality_table(quality)}\nresults in {out}")
+
+
+def _given(args: argparse.Namespace):
+    """The images, by side, and the map between them."""
+    from .. import formats, outputs, volumes
+
+    if Path(args.result).is_dir():
+        images = outputs.recorded_images(args.result, args.fixed, args.moving)
+        return images, volumes.read_transform(Path(args.result) / "transform.h5")
+    images = {side: volumes.read_volume(getattr(args, side), f"{side} image") for side in ("fixed", "moving")}
+    grids = {side: image.grid for side, image in images.items()}
+    return images, formats.read(args.result, **grids, name="result").transform
 
 
 def _settings(args: argparse.Namespace):

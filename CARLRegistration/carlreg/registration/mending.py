@@ -53,7 +53,8 @@ _EXACT = 0.02
 class Mended:
     """A mended map. boxes: where it changed, in fixed space. missed_mm: n, of the points afterwards; before_mm: before.
 
-    names: of the points. repaired_nodes: where a fold was smoothed away. warnings: sentences that name what was missed.
+    names: of the points. repaired_nodes: where a fold was smoothed away. contradicting: pairs of names that no map
+    without folds reaches. warnings: sentences that name what was missed.
     """
 
     transform: PhysicalTransform
@@ -62,6 +63,7 @@ class Mended:
     before_mm: np.ndarray
     missed_mm: np.ndarray
     repaired_nodes: int
+    contradicting: list[tuple[str, str]]
     warnings: list[str]
 
     @property
@@ -74,6 +76,7 @@ class Mended:
                 for name, before, after in zip(self.names, self.before_mm, self.missed_mm, strict=True)
             ],
             "repaired_nodes": self.repaired_nodes,
+            "contradicting": [list(pair) for pair in self.contradicting],
         }
 
 
@@ -124,7 +127,8 @@ def mend(
     _, about, warnings = reached(transform, replace(landmarks, accuracy_mm=tolerance), known.affine_lps, voxel_mm)
     log.info("mended in %d boxes, %.3g mm are left at most", len(boxes), about["landmarks_guide"]["max_mm"])
     after = landmarks.missed_mm(transform.apply)
-    return Mended(transform, boxes, landmarks.names, before, after, repaired, warnings)
+    against = [(landmarks.names[i], landmarks.names[j]) for i, j in landmarks.contradictions(known.affine_lps)]
+    return Mended(transform, boxes, landmarks.names, before, after, repaired, against, warnings)
 
 
 def mended_pair(

@@ -79,6 +79,16 @@ def test_an_affine_alone_can_be_mended(wide_pair, planted):
     assert float(np.linalg.norm(mended.transform.apply(center[None]) - there)) < min(before, 6.5)
 
 
+def test_points_that_contradict_each_other_are_named(wide_pair, planted):
+    fixed, moving, wrong, center = planted
+    points = center + np.array([[0.0, 0, 0], [8.0, 0, 0]])
+    there = wide_pair.moving_from_fixed(points)[::-1]
+    found = mend(wrong, fixed, moving, (points, there, ["left", "right"]))
+    assert found.contradicting == [("left", "right")] and found.info["contradicting"] == [["left", "right"]]
+    assert "contradict each other: left and right" in found.warnings[0]
+    assert jacobian_determinant(found.transform, fixed.grid).min() > 0
+
+
 def test_what_cannot_be_mended(planted):
     fixed, moving, wrong, center = planted
     with pytest.raises(InputError, match="inside the moving volume; 1 lies outside"):
@@ -108,6 +118,14 @@ def test_on_the_command_line(wide_pair, planted, tmp_path, capfd):
         "point 1",
     )
     capfd.readouterr()
-    assert worker.main(["mend", str(first), "--out", str(tmp_path / "third"), "--progress", "none"]) == 2
+    third = ["--out", str(tmp_path / "third"), "--progress", "none"]
+    assert worker.main(["mend", str(first), *third]) == 2
     assert "expected at least one --point" in capfd.readouterr().err
+    # The same of the file of a transform, with its images.
+    alone = ["mend", str(tmp_path / "wrong.h5"), "--point", *point]
+    assert worker.main([*alone, *third]) == 2
+    assert "expected --fixed and --moving with a transform file" in capfd.readouterr().err
     assert not (tmp_path / "third").exists()
+    assert worker.main([*alone, "--fixed", pair[0], "--moving", pair[1], *third]) == 0
+    again = read_transform(tmp_path / "third" / "transform.h5")
+    np.testing.assert_allclose(again.TransformPoint(center.tolist()), itk.TransformPoint(center.tolist()), atol=0.01)
