@@ -46,13 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace):
-    given = given_path(args.result, "result")
-    if not given.exists():
-        raise InputError(f"{args.result}: expected a result folder of `carlreg register`, found none. Check the path.")
-    if not given.is_dir() and (args.fixed is None or args.moving is None):
-        raise InputError(
-            f"{args.result}: expected --fixed and --moving with a transform file. A result folder has them."
-        )
+    _check_result(args)
     for option in ("fixed", "moving", "fixed_mask", "moving_mask", "points"):
         require_existing(getattr(args, option), option)
     _settings(args)
@@ -97,8 +91,19 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     display.result(f"{quality_table(quality)}\nresults in {out}")
 
 
+def _check_result(args: argparse.Namespace) -> None:
+    given = given_path(args.result, "result")
+    if not given.exists():
+        raise InputError(f"{args.result}: expected a result folder of `carlreg register`, found none. Check the path.")
+    if not given.is_dir() and (args.fixed is None or args.moving is None):
+        raise InputError(
+            f"{args.result}: expected --fixed and --moving with a transform file. A result folder has them."
+        )
+
+
 def _given(args: argparse.Namespace):
     """The images, by side, and the map between them."""
+    _check_result(args)
     from .. import formats, outputs, volumes
 
     if Path(args.result).is_dir():

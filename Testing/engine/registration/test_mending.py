@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg.cli import worker
+from carlreg.cli.main import build_parser
+from carlreg.cli.mend import _given
 from carlreg.errors import InputError
 from carlreg.io.guide_points import read_guide
 from carlreg.physical import PhysicalTransform, jacobian_determinant
@@ -126,6 +128,7 @@ def test_on_the_command_line(wide_pair, planted, tmp_path, capfd):
     assert worker.main([*alone, *third]) == 2
     assert "expected --fixed and --moving with a transform file" in capfd.readouterr().err
     assert not (tmp_path / "third").exists()
-    assert worker.main([*alone, "--fixed", pair[0], "--moving", pair[1], *third]) == 0
-    again = read_transform(tmp_path / "third" / "transform.h5")
-    np.testing.assert_allclose(again.TransformPoint(center.tolist()), itk.TransformPoint(center.tolist()), atol=0.01)
+    args = build_parser().parse_args([*alone, "--fixed", pair[0], "--moving", pair[1], *third])
+    images, given = _given(args)
+    np.testing.assert_allclose(given.TransformPoint(center.tolist()), wrong.apply(center[None])[0], atol=0.01)
+    assert [images[side].image.GetSize() for side in images] == [wide_pair.fixed.GetSize(), wide_pair.moving.GetSize()]
