@@ -60,12 +60,18 @@ def test_points_go_together_by_name_and_in_lps(job, tmp_path):
 
 def test_segments_of_the_same_name_get_the_same_number(job, tmp_path):
     import SimpleITK as sitk
+    from carlreg.quality.segments import label_names
+    from carlreg.volumes import read_labels, volume_from_image
 
     ours = segmentation("ours", {"liver": np.s_[2:8, 2:8, 2:8], "spleen": np.s_[10:15, 10:15, 10:15]})
     others = segmentation("others", {"heart": np.s_[0:3, 0:3, 0:3], "spleen": np.s_[9:14, 10:15, 10:15]})
     metal = segmentation("metal", {"clip": np.s_[4:6, 4:6, 4:6]})
     args, notes = written(job, tmp_path, fixedSegmentation=ours, movingSegmentation=others, movingIgnore=metal)
     assert notes == ["Only on one side, and no guidance: heart, liver."]
+    for name in (args.fixed_segments_guide, args.moving_segments_guide):  # the names go along, for what is recorded
+        assert label_names(read_labels(tmp_path / name, volume_from_image(sitk.ReadImage(str(tmp_path / name))))) == {
+            1: "spleen"
+        }
     arrays = [
         sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / name)))
         for name in (args.fixed_segments_guide, args.moving_segments_guide, args.moving_ignore)

@@ -146,7 +146,10 @@ def segmentIds(node) -> dict:
 
 
 def writeLabelMap(node, ids: dict, numbers: dict, onto, path: Path) -> list[str]:
-    """Write segments (IDs by name) with the numbers of their names on the grid of an image; names of empty ones."""
+    """Write segments (IDs by name) with the numbers of their names on the grid of an image; names of empty ones.
+
+    A .seg.nrrd tells the names, too.
+    """
     import SimpleITK as sitk
 
     labels = np.zeros(onto.GetSize()[::-1], np.uint16)
@@ -171,6 +174,10 @@ def writeLabelMap(node, ids: dict, numbers: dict, onto, path: Path) -> list[str]
         )
     image = sitk.GetImageFromArray(labels)
     image.CopyInformation(onto)
+    if path.name.endswith(".seg.nrrd"):
+        for place, (name, number) in enumerate(numbers.items()):
+            image.SetMetaData(f"Segment{place}_LabelValue", str(number))
+            image.SetMetaData(f"Segment{place}_Name", " ".join(name.split()))
     writeImage(image, path, compress=True)
     return empty
 

@@ -42,7 +42,7 @@ def writeGuidance(job, folder: Path, fixedImage, movingImage) -> tuple[list[str]
     if job.fixedSegmentation is not None:
         notes += _writeSegments(job, folder, images)
         for side in images:
-            arguments += [f"--{side}-segments-guide", f"{side}_segments.mha"]
+            arguments += [f"--{side}-segments-guide", f"{side}_segments.seg.nrrd"]
     for side, image in images.items():
         node = getattr(job, f"{side}Ignore")
         if node is not None:
@@ -78,7 +78,7 @@ def _points(job) -> GuidePoints:
 
 
 def _writeSegments(job, folder: Path, images: dict) -> list[str]:
-    """Label maps of both sides with one number for each name that both have; notes."""
+    """Label maps of both sides with one number for each name that both have, and the names; notes."""
     ids = [segmentIds(node) for node in (job.fixedSegmentation, job.movingSegmentation)]
     if len(ids[0]) == len(ids[1]) == 1:  # one each: they are meant for each other, whatever they are called
         ids[1] = dict(zip(ids[0], ids[1].values(), strict=True))
@@ -96,7 +96,7 @@ def _writeSegments(job, folder: Path, images: dict) -> list[str]:
     numbers = {name: n for n, name in enumerate(common, start=1)}
     nodes = job.fixedSegmentation, job.movingSegmentation
     for (side, image), node, own in zip(images.items(), nodes, ids, strict=True):
-        empty = writeLabelMap(node, own, numbers, image, folder / f"{side}_segments.mha")
+        empty = writeLabelMap(node, own, numbers, image, folder / f"{side}_segments.seg.nrrd")
         if empty:
             notes.append(_("{node}: empty, and left out: {names}.").format(node=node.GetName(), names=", ".join(empty)))
     return notes

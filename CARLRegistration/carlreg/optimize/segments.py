@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..maps import sample
-from ..maps.exchange import tensor_from_array
+from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid, apply_affine
 from .levels import FieldLevel
 
@@ -50,9 +50,16 @@ class Side:
         into = tuple(slice(a - o, b - o) for (a, b), o in zip(inner[::-1], low[::-1], strict=True))
         cut[into] = mask[tuple(slice(a, b) for a, b in inner[::-1])]
         distance = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(box.image(cut), True, False, True))
-        # It is 0 in the outermost voxels that belong to the segment, whose boundary is half a voxel farther out.
+        # It is 0 in the outermost voxels of the segment, whose boundary is half a voxel farther out. It must
+        # not take in others, next to them along the shortest edge of long voxels.
         distance = distance.astype(np.float32) + 0.5 * float(box.spacing.mean())
+        distance[cut == 0] = np.minimum(distance[cut == 0], -0.5 * float(box.spacing.min()))
         return cls(tensor_from_array(distance)[None, None], box)
+
+    @property
+    def inside(self) -> np.ndarray:
+        """D x H x W uint8: 1 in the voxels that belong to the segment."""
+        return (array_from_tensor(self.distance_11dhw)[0, 0] > 0).astype(np.uint8)
 
     def at(self, map_13dhw: Tensor, grid: VolumeGrid, cut_off_mm: float) -> Tensor:
         """1 1 d h w from -1 (outside) to 1 at normalized coordinates of a grid."""

@@ -146,6 +146,8 @@ def continued_pair(
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
         guide=points,
+        segments=segments,
+        ignored=ignored,
         warnings=[*warnings, *notes],
         info={
             **info_of(settings, device, pair, [], fixed, moving),

@@ -13,6 +13,7 @@ from ..progress import Progress, Step
 from ..quality.judged import judged
 from ..quality.measure import measure
 from ..quality.metrics import uncertainty_metrics
+from .guided import guidance_of
 from .result import Finished, RegistrationResult
 
 # What the run knows about folds beyond the fixed voxels.
@@ -60,6 +61,7 @@ def finish(
             known = uncertainty_metrics(bound_mm, measured.body) or _NOTHING_KNOWN
             measured.metrics["uncertainty"] = {**known, "meaning": result.uncertainty.meaning}
     measured.metrics["optimization"] = optimization_of(result)
+    measured.metrics["guidance"] = guidance_of(result, measured.before_lps)
     for name in ("orientation", "pose"):  # what was looked for while registering
         measured.metrics[name] = result.info.get(name)
     measured.metrics["notes"] |= {name: result.info[name] for name in _OF_FOLDS if name in result.info}

@@ -150,10 +150,14 @@ def checked_landmarks(
                 f"{'lies' if len(outside) == 1 else 'lie'} outside. Check that the coordinates are LPS mm, and that "
                 "fixed and moving are not exchanged."
             )
-    accuracy = settings.landmarks_accuracy_mm
-    if accuracy is None:
-        accuracy = max(float(grid.spacing.mean()) for grid in (fixed, moving))
-    return Landmarks(sides[0], sides[1], names, float(accuracy))
+    return Landmarks(sides[0], sides[1], names, accuracy_of(settings, fixed, moving))
+
+
+def accuracy_of(settings: RegistrationSettings, fixed: VolumeGrid, moving: VolumeGrid) -> float:
+    """How exactly landmarks count as placed, mm; a voxel of the coarser image where the settings do not say."""
+    if settings.landmarks_accuracy_mm is not None:
+        return float(settings.landmarks_accuracy_mm)
+    return max(float(grid.spacing.mean()) for grid in (fixed, moving))
 
 
 def with_landmarks(

@@ -60,14 +60,15 @@ _NO_UNCERTAINTY = (
 class Given:
     """What was given, as `register_pair` has checked it.
 
-    initial_transform: in the order in which the pair is worked on. points, guide: landmarks that guide it, as they were
-    given and as they are used. warnings: so far.
+    ignored: fixed and moving, which the masks leave out. initial_transform: in the order in which the pair is worked
+    on. points, guide: landmarks that guide it, as they were given and as they are used. warnings: so far.
     """
 
     fixed: Volume
     moving: Volume
     fixed_mask: Volume | None
     moving_mask: Volume | None
+    ignored: tuple[Volume | None, Volume | None]
     initial_transform: sitk.Transform | None
     points: GuidePoints | None
     guide: Landmarks | None
@@ -80,7 +81,7 @@ def linear_registration(
     """The rigid, similarity or affine map of a pair. order: in which the pair is worked on."""
     fixed, moving, initial, earlier = given.fixed, given.moving, given.initial_transform, len(progress.steps)
     with progress.stage("prepare", "normalizing both images"):
-        pair = prepare_pair(fixed, moving, given.fixed_mask, given.moving_mask, settings)
+        pair = prepare_pair(fixed, moving, given.fixed_mask, given.moving_mask, settings, *given.ignored)
         as_given = pair
     warnings = [*given.warnings, *pair.modality_warnings(settings.similarity), *_about_initial(initial, settings)]
     pair, guide = order.of_pair(pair), order.of_landmarks(given.guide)
@@ -127,6 +128,7 @@ def linear_registration(
         fixed_mask=given.fixed_mask,
         moving_mask=given.moving_mask,
         guide=given.points,
+        ignored=given.ignored,
         warnings=[*warnings, *notes],
         info={
             **info_of(settings, device, as_given, starts, fixed, moving),

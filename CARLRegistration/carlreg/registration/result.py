@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..io.guide_points import GuidePoints
+from ..optimize.segments import SegmentPair
 from ..physical import PhysicalTransform
 from ..progress import StageTiming, Step
 from ..quality.measure import Measured
@@ -37,7 +38,7 @@ class RegistrationResult:
     """What one registration found.
 
     transform: fixed points to moving points. start: the candidate that won. info: what is needed to repeat the run.
-    guide: the landmarks that guided it.
+    guide, segments: the landmarks and the segments that guided it. ignored: what was left out, fixed and moving.
     uncertainty: how far the map may be off, mm (see `uncertainty.Uncertainty`); None with the reason in
         `uncertainty_reason`.
     steps: of instance optimization that were taken; fewer than the settings say where it was stopped.
@@ -53,6 +54,8 @@ class RegistrationResult:
     fixed_mask: Volume | None = None
     moving_mask: Volume | None = None
     guide: GuidePoints | None = None
+    segments: Sequence[SegmentPair] = ()
+    ignored: tuple[Volume | None, Volume | None] = (None, None)
     warnings: list[str] = field(default_factory=list)
     info: dict = field(default_factory=dict)
     timings: list[StageTiming] = field(default_factory=list)

@@ -95,6 +95,7 @@ def register_pair(
     progress = progress or Progress()
     linear = settings is not None and settings.linear
     progress.weights = progress.weights or dict(LINEAR_STAGE_WEIGHTS if linear else STAGE_WEIGHTS)
+    ignored = fixed_ignore, moving_ignore
     fixed_mask = without_ignored(fixed, fixed_mask, fixed_ignore)
     moving_mask = without_ignored(moving, moving_mask, moving_ignore)
     if continue_from is not None:
@@ -105,7 +106,7 @@ def register_pair(
             continue_from,
             fixed_mask=fixed_mask,
             moving_mask=moving_mask,
-            ignored=(fixed_ignore, moving_ignore),
+            ignored=ignored,
             landmarks_guide=landmarks_guide,
             segments_guide=segments_guide,
             progress=progress,
@@ -120,16 +121,16 @@ def register_pair(
     check_initial(initial_transform, fixed.grid)
     points = as_guide(landmarks_guide)
     guide = checked_landmarks(points, fixed.grid, moving.grid, settings)
-    segments = matched_segments(segments_guide, fixed, moving, settings)
+    segments = given_segments = matched_segments(segments_guide, fixed, moving, settings)
     order = order_of(fixed, moving, settings)
     initial_transform = order.of_initial(initial_transform, settings, fixed.grid)
     if linear:
-        given = Given(fixed, moving, fixed_mask, moving_mask, initial_transform, points, guide, warnings)
+        given = Given(fixed, moving, fixed_mask, moving_mask, ignored, initial_transform, points, guide, warnings)
         return linear_registration(given, settings, order, device, progress)
 
     with progress.stage("prepare", "normalizing both images"):
         loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)
-        pair = prepare_pair(fixed, moving, fixed_mask, moving_mask, settings, fixed_ignore, moving_ignore)
+        pair = prepare_pair(fixed, moving, fixed_mask, moving_mask, settings, *ignored)
         kinds = pair.fixed.modality, pair.moving.modality
         progress.update(0.9, "intensities: fixed {}, moving {}".format(*(kind.upper() for kind in kinds)))
     warnings += pair.modality_warnings(settings.similarity)
@@ -212,6 +213,8 @@ def register_pair(
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
         guide=points,
+        segments=given_segments,
+        ignored=ignored,
         warnings=warnings,
         info={
             **info_of(settings, device, pair, starts, fixed, moving),

@@ -102,10 +102,11 @@ def _read(path: str | os.PathLike | sitk.Image, name: str) -> tuple[sitk.Image, 
 
 def _onto(image: sitk.Image, volume: Volume) -> sitk.Image:
     if VolumeGrid.of(image).same_as(volume.grid):
-        image = sitk.Image(image)
-        image.CopyInformation(volume.image)  # equal up to rounding; exactly equal from here on
-        return image
-    found = sitk.Resample(image, volume.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, image.GetPixelID())
+        found = sitk.Image(image)
+        found.CopyInformation(volume.image)  # equal up to rounding; exactly equal from here on
+    else:
+        transform = sitk.Transform()
+        found = sitk.Resample(image, volume.image, transform, sitk.sitkNearestNeighbor, 0.0, image.GetPixelID())
     for key in image.GetMetaDataKeys():  # the names of segments, for one
         found.SetMetaData(key, image.GetMetaData(key))
     return found

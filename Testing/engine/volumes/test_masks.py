@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg.errors import GeometryError, InputError
+from carlreg.quality.segments import label_names
 from carlreg.volumes import read_labels, read_mask, volume_from_image
 
 SHAPE = (12, 14, 16)
@@ -91,3 +92,16 @@ def test_not_a_mask(tmp_path, volume):
 
 def test_images_in_memory(volume):
     np.testing.assert_array_equal(read_mask(on_grid(box(5)), volume).array, box())
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.6])
+def test_names_of_segments_stay_with_their_labels(volume, tmp_path, shift):
+    """On the volume's grid and on another."""
+    image = sitk.Cast(volume.image, sitk.sitkInt16) * 0 + 3
+    image.SetOrigin([value + shift for value in volume.image.GetOrigin()])
+    image.SetMetaData("Segment0_LabelValue", "3")
+    image.SetMetaData("Segment0_Name", "liver")
+    sitk.WriteImage(image, str(tmp_path / "l.seg.nrrd"))
+    labels = read_labels(tmp_path / "l.seg.nrrd", volume)
+    assert label_names(labels) == {3: "liver"}
+    assert labels.GetOrigin() == volume.image.GetOrigin()

@@ -14,6 +14,7 @@ from ...spaces import VolumeGrid
 from ..sheet import BLUE, FOLD, RED, WHITE
 from . import charts
 from .case import ReportCase
+from .guidance import guidance
 from .pictures import UNCERTAIN, UNSEEN, Picture, Slices
 from .tables import esc, framed, metrics_table, number, segments_table
 from .volumes import viewer_data
@@ -50,6 +51,7 @@ def page(case: ReportCase) -> str:
     scripts = {name: (_FILES / name).read_text(encoding="utf-8") for name in ("niivue.umd.js", "viewer.js")}
     sections = [
         ("summary", "Summary", _summary(case)),
+        ("guidance", "Transform and guidance", guidance(case)),
         ("pictures", "Before and after", _before_and_after(slices)),
         ("viewer-section", "Viewer", _viewer(case, slices)),
         ("figures", "Figures", metrics_table(case)),
@@ -299,27 +301,12 @@ def _viewer(case: ReportCase, slices: Slices) -> str:
 <script type="application/json" id="viewer-data">{content}</script>"""
 
 
-def _linear_rows(linear: dict) -> list[tuple[str, str]]:
-    """A linear map in numbers; none of a deformable one."""
-    shown = {
-        "turn_degrees": ("Turn", lambda degrees: f"{degrees:.2f}°"),
-        "turn_axis_lps": ("Axis of the turn (L, P, S)", lambda axis: ", ".join(f"{part:.3f}" for part in axis)),
-        "shift_of_center_mm": (
-            "Shift of the content's center (L, P, S)",
-            lambda shift: ", ".join(f"{part:.2f}" for part in shift) + " mm",
-        ),
-        "stretches": ("Stretches", lambda stretches: ", ".join(f"{part:.4f}" for part in stretches)),
-    }
-    return [(name, text(linear[key])) for key, (name, text) in shown.items() if linear.get(key) is not None]
-
-
 def _settings(case: ReportCase) -> str:
     settings, asked = case.settings, case.settings.get("settings") or {}
     info = settings.get("info") or {}
     linear = info.get("linear") or {}
     hidden = _OF_DEFORMATION if linear else ()
     rows = [(name, _plain(asked[key])) for key, name in _SETTINGS if asked.get(key) is not None and key not in hidden]
-    rows += _linear_rows(linear)
     for side in ("fixed", "moving"):
         rows.append((f"{side.capitalize()} image", f"{_modality(case, side)}, {_grid(case.grids[side])}"))
     masks = settings.get("masks") or {}

@@ -73,6 +73,14 @@ _QUALITY = {
     "segments": [_SEGMENT],
     "landmarks": {"before!": _LANDMARKS, "after!": _LANDMARKS},
     "true_map": {"before": {"*": _ANY}, "after": {"mean_mm": _MAYBE, "*": _ANY}, "*": _ANY},
+    "guidance": {
+        "landmarks": {
+            "accuracy_mm!": _NUMBER,
+            "points!": [{"name!": _TEXT, "before_mm!": _MAYBE, "after_mm!": _MAYBE}],
+        },
+        "segments": [{"name!": _TEXT, "weight!": _NUMBER, "dice_before!": _NUMBER, "dice_after!": _NUMBER}],
+        "ignored_ml": {"*": _NUMBER},
+    },
     "uncertainty": {"meaning": _TEXT, "*": _MAYBE},
     "optimization": {"asked": _WHOLE, "done": _WHOLE, "similarity": _TEXT, "curve": [_NUMBER], "levels": [_WHOLE]},
     "stages": [{"name!": _TEXT, "seconds!": _NUMBER, "*": _ANY}],
@@ -93,7 +101,17 @@ _SETTINGS = {
     "inputs!": {"fixed!": _IMAGE, "moving!": _IMAGE, "*": _ANY},
     "settings": {"*": _ANY},
     "info": {
+        "landmarks_guide": {
+            "count!": _WHOLE,
+            "accuracy_mm!": _NUMBER,
+            "rms_mm!": _NUMBER,
+            "max_mm!": _NUMBER,
+            "*": _ANY,
+        },
+        "segments_guide": [{"name!": _TEXT, "weight!": _NUMBER}],
+        "mended": {"points": [{"name!": _TEXT, "before_mm!": _NUMBER, "after_mm!": _NUMBER}], "*": _ANY},
         "linear": {
+            "kind": _TEXT,
             "turn_degrees": _NUMBER,
             "turn_axis_lps": _THREE,
             "shift_of_center_mm": _THREE,

@@ -11,7 +11,7 @@ from ...quality.limits import shown
 from . import charts
 from .case import ReportCase
 
-_MOST_ROWS = 60
+MOST_ROWS = 60
 
 
 def esc(value) -> str:
@@ -29,13 +29,17 @@ def segments_table(case: ReportCase) -> str:
     segments = case.quality.get("segments") or []
     if not segments:
         return ""
-    rows = "".join(_segment(segment) for segment in segments[:_MOST_ROWS])
-    more = f"<p class='soft'>The first {_MOST_ROWS} of {len(segments)}.</p>" if len(segments) > _MOST_ROWS else ""
+    rows = "".join(_segment(segment) for segment in segments[:MOST_ROWS])
     chart = charts.segment_volumes(case.quality) if charts.available() else None
     return f"""<h3>Per segment of the fixed label map</h3>
 <p class="soft">Change: how much larger (+) or smaller (-) the segment is in the moving image.</p>
 <div class="columns"><table><tr><th>Segment</th><th class="n">mL</th><th class="n">Change, %</th><th class="n">
-Determinant</th><th class="n">5-95 %</th></tr>{rows}</table>{framed(chart)}</div>{more}"""
+Determinant</th><th class="n">5-95 %</th></tr>{rows}</table>{framed(chart)}</div>{first_rows(len(segments))}"""
+
+
+def first_rows(count: int) -> str:
+    """What to say below a table that shows only the first of so many rows."""
+    return f"<p class='soft'>The first {MOST_ROWS} of {count}.</p>" if count > MOST_ROWS else ""
 
 
 def _segment(segment: dict) -> str:
