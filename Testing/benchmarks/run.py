@@ -188,9 +188,16 @@ def today() -> str:
 
 
 def read_results(file: Path, here: dict) -> dict:
-    """What was measured on this machine so far: machine, date, versions, rows[case][method]."""
+    """What was measured on this machine so far: machine, date, versions, rows[case][method].
+
+    The same processor, cores and threads under another system are the same machine: an update of the kernel between two
+    rows is no reason to lose the first.
+    """
     results = json.loads(file.read_text()) if file.is_file() else {}
-    return results if results.get("machine") == here else {"machine": here, "date": today(), "versions": {}, "rows": {}}
+    there = results.get("machine", {})
+    if all(there.get(key) == here[key] for key in ("cpu", "cores", "threads")):
+        return results
+    return {"machine": here, "date": today(), "versions": {}, "rows": {}}
 
 
 # --- the tables -----------------------------------------------------------------------------------------------------

@@ -89,6 +89,17 @@ def test_rows_are_kept_one_by_one(tmp_path):
     assert "| lung | mm | 5.00 | 2.00 | 3.00 |" in file.with_suffix(".md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("change", "rows"),
+    [({"system": "a newer kernel"}, 2), ({"threads": 1}, 1), ({"cpu": "another"}, 1), ({"cores": 64}, 1)],
+)
+def test_rows_of_another_processor_or_of_other_threads_are_not_mixed(tmp_path, change, rows):
+    file, case = tmp_path / "family.json", small_case("lung")
+    keep(file, HERE, Task("lung", run.OURS, "eoir"), case, row(landmarks_mean_mm=2.0))
+    keep(file, HERE | change, Task("lung", run.OURS, "nephi"), case, row(landmarks_mean_mm=3.0))
+    assert len(json.loads(file.read_text())["rows"]["lung"][run.OURS]) == rows
+
+
 def test_what_is_quick_comes_first():
     todo = list(tasks(["eoir"], ["lung", "brain"], ["no", "yes"]))
     assert [(task.method, task.case) for task in todo] == [
