@@ -8,7 +8,6 @@ Testing/parity).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..maps import CoordinateMap, identity_map, per_axis, sample
 from ..maps.separable import along_axes, gaussian
+from .points import Noise, drawn, picked, sources
 from .registry import similarity_named
 from .similarity import mind_descriptor, mind_distance
 
@@ -24,7 +24,6 @@ SIGMA_VOXELS = 4.0
 REGULARIZER_WEIGHT = 1.5
 #: What `irregularity` knows.
 REGULARITIES = ("icon", "gradicon", "gradicon-sparse", "diffusion", "bending")
-Noise = torch.Generator | Sequence[torch.Generator] | None
 _DELTA = 1e-3  # step of the difference quotients, normalized coordinates
 _VARIANCE_FLOOR = 1e-5
 
@@ -87,19 +86,22 @@ def _mean(values_b1dhw: Tensor, weight_b1dhw: Tensor | None) -> Tensor:
     return torch.stack([(value * weight).sum() / weight.sum().clamp_min(1e-6) for value, weight in pairs]).mean()
 
 
-def noisy_points(found: CoordinateMap, shape_dhw, voxels: float, generator: Noise = None) -> Tensor:
+def noisy_points(found: CoordinateMap, shape_dhw, voxels: float, generator: Noise = None, *, count: int = 0) -> Tensor:
     """A lattice over an image with Gaussian noise of `voxels` (of the last axis) on every point, bndhw.
 
     generator: CPU generator of the noise; several make a batch, one for each sample; None = the global one.
+    count: only so many of the points, drawn at random, bnk11; 0 = all.
     """
     size = (1, len(shape_dhw), *shape_dhw)
-    sources = [generator] if generator is None or isinstance(generator, torch.Generator) else generator
-    noise = torch.cat([torch.randn(size, generator=source) for source in sources])
+    noise = torch.cat([torch.randn(size, generator=source) for source in sources(generator)])
     points = identity_map(shape_dhw, align_corners=found.align_corners, device=found.device)
-    return points + noise.to(points) * (voxels / shape_dhw[-1])
+    points = points + noise.to(points) * (voxels / shape_dhw[-1])
+    return picked(points, drawn(points[0, 0].numel(), count, generator)) if count else points
 
 
-def icon(forward: CoordinateMap, backward: CoordinateMap, shape_dhw, *, generator: Noise = None) -> Tensor:
+def icon(
+    forward: CoordinateMap, backward: CoordinateMap, shape_dhw, *, generator: Noise = None, count: int = 0
+) -> Tensor:
     """How far both compositions are from the identity: mean squares, normalized coordinates, summed over both orders.
 
     Asked at noisy points, off the grid: there no map that is only right on its grid's points gets away with it, and
@@ -107,10 +109,10 @@ def icon(forward: CoordinateMap, backward: CoordinateMap, shape_dhw, *, generato
 
     Args:
         shape_dhw: the lattice; both images are asked at its points, so they should have one shape.
-        generator: of the noise; see `noisy_points`.
+        generator, count: of the points; see `noisy_points`.
     Source: ICON, inverse consistency loss.
     """
-    points = noisy_points(backward, shape_dhw, 1.0, generator)
+    points = noisy_points(backward, shape_dhw, 1.0, generator, count=count)
     one, other = points - forward(backward(points)), points - backward(forward(points))
     return (one**2).mean() + (other**2).mean()
 
@@ -122,6 +124,7 @@ def gradicon(
     *,
     sparse: bool = False,
     generator: Noise = None,
+    count: int = 0,
 ) -> Tensor:
     """How far the gradient of `forward o backward` is from the identity: its squared Frobenius norm, divided by the
     number of axes.
@@ -130,10 +133,11 @@ def gradicon(
     axes.
 
     Args:
-        shape_dhw: the lattice, on the image where `backward` begins. sparse: every 2nd voxel, twice the noise.
-        generator: of the noise; see `noisy_points`.
+        shape_dhw: the lattice, on the image where `backward` begins. sparse: every 2nd voxel, twice the noise; not with
+            `count`.
+        generator, count: of the points; see `noisy_points`.
     """
-    points = noisy_points(backward, shape_dhw, 2.0 if sparse else 1.0, generator)
+    points = noisy_points(backward, shape_dhw, 2.0 if sparse else 1.0, generator, count=count)
     if sparse:
         points = points[(..., *[slice(None, None, 2)] * len(shape_dhw))]
 
@@ -258,19 +262,38 @@ def dissimilarity_both_ways(
     similarity: str = "lncc",
     moving_mask_b1dhw: Tensor | None = None,
     fixed_mask_b1dhw: Tensor | None = None,
+    *,
+    generator: Noise = None,
+    count: int = 0,
 ) -> Tensor:
-    """The first part of `paper_loss`: the dissimilarities of both directions, summed."""
+    """The first part of `paper_loss`: the dissimilarities of both directions, summed.
+
+    count: with `ssd`, at so many of each image's voxels, drawn at random by `generator`; 0 = all.
+    Raises: InputError for a `count` with a similarity that compares neighborhoods.
+    """
+    if count and similarity != "ssd":
+        raise InputError(f"Points: expected similarity 'ssd', which compares single points; got {similarity!r}.")
+    somewhere = generator, count
     forward = _one_direction(
-        moving_from_fixed, moving_b1dhw, fixed_b1dhw, similarity, moving_mask_b1dhw, fixed_mask_b1dhw
+        moving_from_fixed, moving_b1dhw, fixed_b1dhw, similarity, moving_mask_b1dhw, fixed_mask_b1dhw, *somewhere
     )
     backward = _one_direction(
-        fixed_from_moving, fixed_b1dhw, moving_b1dhw, similarity, fixed_mask_b1dhw, moving_mask_b1dhw
+        fixed_from_moving, fixed_b1dhw, moving_b1dhw, similarity, fixed_mask_b1dhw, moving_mask_b1dhw, *somewhere
     )
     return forward + backward
 
 
-def _one_direction(found: CoordinateMap, moving, fixed, similarity, moving_mask, fixed_mask) -> Tensor:
-    points = found.on_grid(fixed.shape[2:])
+def _one_direction(
+    found: CoordinateMap, moving, fixed, similarity, moving_mask, fixed_mask, generator: Noise, count: int
+) -> Tensor:
+    shape = fixed.shape[2:]
+    if count:
+        places = drawn(fixed[0, 0].numel(), count, generator)
+        points = found(picked(identity_map(shape, align_corners=found.align_corners, device=found.device), places))
+        fixed = picked(fixed, places)
+        fixed_mask = None if fixed_mask is None else picked(fixed_mask, places)
+    else:
+        points = found.on_grid(shape)
     warped = sample(moving, points, align_corners=found.align_corners)
     weight = fixed_mask
     if moving_mask is not None or not found.align_corners:

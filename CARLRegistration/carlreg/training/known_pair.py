@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..losses.points import drawn, picked
 from ..maps import CoordinateMap, identity_map, sample
 from .synthetic import SyntheticSettings, Views, make_views
 
@@ -42,14 +43,33 @@ class OneWay:
         """Angle of the rotation that fits the true map best."""
         return turn_degrees(self.true_b3dhw)
 
-    def end_point(self, found: CoordinateMap, shape) -> Tensor:
-        """Mean distance in voxels between a map and the true one over the body that both images show; with gradient."""
+    def end_point(
+        self, found: CoordinateMap, shape, *, count: int = 0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Mean distance in voxels between a map and the true one over the body that both images show; with gradient.
+
+        count: at so many of the lattice's points there, drawn at random by `generator`; 0 = all. It expects the same.
+        """
         lattice = self.true_b3dhw.shape[2:]
         voxels = self.true_b3dhw.new_tensor(list(shape)).view(1, 3, 1, 1, 1)
-        difference = (found.on_grid(lattice) - self.true_b3dhw) * voxels
+        true, weight = self.true_b3dhw, self.seen_b1dhw * self.body_b1dhw
+        if count:
+            points = identity_map(lattice, align_corners=found.align_corners, device=true.device)
+            places = drawn_where(weight, count, generator)
+            true, weight = picked(true, places), picked(weight, places)
+            difference = (found(picked(points, places)) - true) * voxels
+        else:
+            difference = (found.on_grid(lattice) - true) * voxels
         distance = difference.square().sum(1, keepdim=True).add(1e-6).sqrt()
-        weight = self.seen_b1dhw * self.body_b1dhw
         return (distance * weight).sum() / weight.sum().clamp_min(1)
+
+
+def drawn_where(weight_b1dhw: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """1 x k places of a lattice, drawn from those whose weight (of one image) is not 0; place 0 where there is none."""
+    where = weight_b1dhw.flatten().nonzero().flatten()
+    if not len(where):
+        return torch.zeros((1, 1), dtype=torch.long)
+    return where[drawn(len(where), count, generator)[0].to(where.device)][None]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..losses.paper import Noise, gradicon
+from ..losses.paper import gradicon, icon
 from ..losses.paper import irregularity as published
+from ..losses.points import Noise
 from ..maps import CoordinateMap, identity_map, per_axis
 
 
@@ -20,8 +21,15 @@ def irregularity(
     generator: Noise,
     *,
     sparse: bool = True,
+    count: int = 0,
 ) -> Tensor:
-    """`losses.paper.irregularity` for images whose shapes may differ. sparse: GradICON on every second point."""
+    """`losses.paper.irregularity` for images whose shapes may differ.
+
+    sparse: GradICON on every second point. count: ICON or GradICON at so many of the points, drawn at random; 0 = all.
+    """
+    if count:
+        measure = {"icon": icon, "gradicon": gradicon}[regularity]
+        return measure(forward, backward, moving_shape, generator=generator, count=count)
     if regularity == "gradicon" and sparse:
         return sparse_gradicon(forward, backward, moving_shape, generator)
     if regularity == "diffusion":
@@ -30,12 +38,14 @@ def irregularity(
     return published(regularity, forward, backward, moving_shape, fixed_shape, generator)
 
 
-def sparse_gradicon(forward: CoordinateMap, backward: CoordinateMap, shape, generator: Noise) -> Tensor:
+def sparse_gradicon(
+    forward: CoordinateMap, backward: CoordinateMap, shape, generator: Noise, *, count: int = 0
+) -> Tensor:
     """GradICON on every second point per axis with twice the noise: the published sparse form at an eighth of its cost.
 
-    A lattice of half the size has just those points, up to half a voxel, and that noise.
+    A lattice of half the size has just those points, up to half a voxel, and that noise. count: so many of them.
     """
-    return gradicon(forward, backward, [max(1, n // 2) for n in shape], generator=generator)
+    return gradicon(forward, backward, [max(1, n // 2) for n in shape], generator=generator, count=count)
 
 
 def diffusion(found: CoordinateMap, fixed_shape, moving_shape) -> Tensor:

@@ -256,13 +256,17 @@ class RefinementSettings(StageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class JointSettings(StageSettings):
-    """Weights of the terms. labels: how many of the labels that both images show count, chosen anew for each pair."""
+    """Weights of the terms. labels: how many of the labels that both images show count, chosen anew for each pair.
+
+    points: of each image at which the terms look, drawn anew for each pair; 0 = all voxels.
+    """
 
     kind: Literal["joint"] = "joint"
     dice_weight: Annotated[float, Range(0, 1000)] = 1.0
     end_point_weight: Annotated[float, Range(0, 1000)] = 1.0
     gradicon_weight: Annotated[float, Range(0, 1000)] = 1.5
     labels: Annotated[int, Range(1, 1000)] = 12
+    points: Annotated[int, Range(0, 1e9)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,12 +305,23 @@ class PlanarSettings(StageSettings):
     """similarity, regularity: see `SimilaritySettings`; 'ssd' is the mean squared difference.
 
     weight: of the regularizer; ICON's is in squared image edges, so it needs a large one.
+    points: of each image at which both look, drawn anew each time; 0 = all pixels. Only 'ssd' can be asked of single
+        points, and only the two regularizers of inverse consistency.
     """
 
     kind: Literal["planar"] = "planar"
     similarity: Literal["ssd", "lncc", "lncc2"] = "ssd"
     regularity: Regularity = "icon"
     weight: Annotated[float, Range(0, 1e6)] = 1000.0
+    points: Annotated[int, Range(0, 1e9)] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.points and (self.similarity != "ssd" or self.regularity not in ("icon", "gradicon")):
+            raise InputError(
+                "points: expected 0, or similarity 'ssd' with regularity 'icon' or 'gradicon', which can be asked of "
+                f"single points; got {self.points} with {self.similarity!r} and {self.regularity!r}."
+            )
 
 
 STAGE_SETTINGS: dict[str, type[StageSettings]] = {

@@ -60,9 +60,11 @@ class PlanarStage(Stage):
         s = self.settings
         moving, fixed = (torch.cat([getattr(draw, which) for draw in draws]) for which in ("moving", "fixed"))
         forward, backward = (found.map for found in network(moving, fixed))
-        unlike = dissimilarity_both_ways(forward, backward, moving, fixed, s.similarity)
+        unlike = dissimilarity_both_ways(
+            forward, backward, moving, fixed, s.similarity, generator=generators, count=s.points
+        )
         shape = tuple(fixed.shape[2:])
-        unsmooth = irregularity(s.regularity, forward, backward, shape, shape, generators, sparse=False)
+        unsmooth = irregularity(s.regularity, forward, backward, shape, shape, generators, sparse=False, count=s.points)
         terms = {"loss": unlike + s.weight * unsmooth, "dissimilarity": unlike, s.regularity: unsmooth}
         with torch.no_grad():
             terms |= {"inverse_pixels": inverse_error(forward, backward, shape)}
