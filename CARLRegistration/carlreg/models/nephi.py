@@ -74,6 +74,7 @@ class CodeEncoder(nn.Module):
         self.last = nn.Sequential(
             nn.Linear(s.channels[-1] * edge**s.dimension, 128), nn.LeakyReLU(_SLOPE), nn.Linear(128, f.global_channels)
         )
+        begin_with_flow(self)
 
     def forward(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> LatentCodes:
         shape = (self.settings.size,) * self.settings.dimension
@@ -87,6 +88,59 @@ class CodeEncoder(nn.Module):
                     found = found + around(found)
                 local = self.local(found)
         return LatentCodes(self.last(found.flatten(1)), local)
+
+
+@torch.no_grad()
+def begin_with_flow(encoder: CodeEncoder) -> None:
+    """Let the first local codes be, along each axis, how the images' difference goes with their slope.
+
+    That is the sign and about the size of a small motion where brightness stays (Lucas and Kanade 1981), which a few
+    thousand pairs do not teach random filters. It is where training starts, no part of the network: of the first
+    layer's channels some are difference and slopes, each also negated because of the leaky rectifiers; of the second's
+    some are sums and differences of both, whose rectified values tell the product's sign: |a + b| - |a - b|; what
+    follows averages. All other channels stay random. Networks too narrow for it stay random altogether.
+    """
+    s, n = encoder.settings, encoder.settings.dimension
+    if s.local_level < 1 or s.channels[0] < 2 + 2 * n or s.channels[1] < 4 * n or min(s.channels) < 2 * n:
+        return
+    smooth = _smooth(n)
+    weight = _emptied(encoder.down[0][0], 2 + 2 * n)
+    for row, sign in enumerate((1, -1)):
+        weight[row] = sign * torch.stack([smooth, -smooth])
+        for axis in range(n):
+            weight[2 + 2 * axis + row] = sign * _smooth(n, slope_along=axis)
+    weight = _emptied(encoder.down[1][0], 4 * n)
+    products: dict[int, tuple[int, int]] = {}  # channel -> axis, and with which sign it counts
+    for channel, axis in enumerate(axis for axis in range(n) for _ in range(4)):
+        of_difference, of_slope = ((1, 1), (-1, -1), (1, -1), (-1, 1))[channel % 4]
+        products[channel] = axis, of_difference * of_slope
+        weight[channel, 0], weight[channel, 1] = of_difference * smooth, -of_difference * smooth
+        weight[channel, 2 + 2 * axis], weight[channel, 3 + 2 * axis] = of_slope * smooth, -of_slope * smooth
+    for layer in range(2, s.local_level + 1):
+        weight = _emptied(encoder.down[layer][0], 2 * n)
+        for channel, (axis, sign) in products.items():
+            weight[2 * axis, channel], weight[2 * axis + 1, channel] = sign * smooth, -sign * smooth
+        products = {channel: (channel // 2, 1 - 2 * (channel % 2)) for channel in range(2 * n)}
+    weight = _emptied(encoder.local, n)
+    for channel, (axis, sign) in products.items():
+        weight[axis, channel] = sign
+    for around in encoder.around:
+        nn.init.zeros_(around[1].weight)
+
+
+def _emptied(convolution: nn.Module, rows: int) -> Tensor:
+    """A convolution's weight, whose first rows are now 0, as are their biases."""
+    convolution.weight[:rows], convolution.bias[:rows] = 0, 0
+    return convolution.weight
+
+
+def _smooth(dimension: int, slope_along: int | None = None) -> Tensor:
+    """A small binomial kernel; along one axis the central difference instead."""
+    kernel = torch.ones([1] * dimension)
+    for axis in range(dimension):
+        line = torch.tensor([-0.5, 0.0, 0.5] if axis == slope_along else [0.25, 0.5, 0.25])
+        kernel = kernel * line.view([-1 if other == axis else 1 for other in range(dimension)])
+    return kernel
 
 
 def _block(convolution, inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -256,10 +256,7 @@ class RefinementSettings(StageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class JointSettings(StageSettings):
-    """Weights of the terms. labels: how many of the labels that both images show count, chosen anew for each pair.
-
-    points: of each image at which the terms look, drawn anew for each pair; 0 = all voxels.
-    """
+    """Weights. labels: how many of both images' labels count; points: at which the terms look, 0 = all; for each pair."""
 
     kind: Literal["joint"] = "joint"
     dice_weight: Annotated[float, Range(0, 1000)] = 1.0
@@ -304,9 +301,8 @@ class ImagesSettings(StageSettings):
 class PlanarSettings(StageSettings):
     """similarity, regularity: see `SimilaritySettings`; 'ssd' is the mean squared difference.
 
-    weight: of the regularizer; ICON's is in squared image edges, so it needs a large one.
-    points: of each image at which both look, drawn anew each time; 0 = all pixels. Only 'ssd' can be asked of single
-        points, and only the two regularizers of inverse consistency.
+    weight: of the regularizer; ICON's is in squared image edges, so it needs a large one. points: of each image at
+        which both look, drawn anew each time; 0 = all pixels.
     """
 
     kind: Literal["planar"] = "planar"
@@ -317,11 +313,10 @@ class PlanarSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.points and (self.similarity != "ssd" or self.regularity not in ("icon", "gradicon")):
-            raise InputError(
-                "points: expected 0, or similarity 'ssd' with regularity 'icon' or 'gradicon', which can be asked of "
-                f"single points; got {self.points} with {self.similarity!r} and {self.regularity!r}."
-            )
+        at_points = self.similarity == "ssd" and self.regularity in ("icon", "gradicon")
+        if self.points and not at_points:
+            wanted = "0, or similarity 'ssd' with regularity 'icon' or 'gradicon', which look at single points"
+            raise InputError(f"points: expected {wanted}; got {self.similarity!r} and {self.regularity!r}.")
 
 
 STAGE_SETTINGS: dict[str, type[StageSettings]] = {

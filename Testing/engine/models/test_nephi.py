@@ -102,3 +102,21 @@ def test_weights_are_saved_and_those_of_others_are_refused(tmp_path):
         registry.load("nephi", theirs)
     with pytest.raises(InputError, match="local codes after one of them"):
         NephiSettings(size=16, channels=(8, 8), local_level=2)
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_fresh_encoders_first_codes_tell_the_sign_of_a_small_motion(dimension):
+    """Optical flow's brightness constancy as the oracle: images moved by a known amount along one axis, both ways."""
+    torch.manual_seed(1)
+    settings = NephiSettings(size=32, functional=FunctionalSettings(dimension=dimension))
+    encoder = Nephi(settings).eval().encoder
+    image = torch.rand(1, 1, *[12] * dimension)  # structures of some voxels
+    points = identity_map([32] * dimension) * 0.8 + 0.1
+    fixed = sample(image, points)
+    for axis in range(dimension):
+        shift = torch.zeros(1, dimension, *[1] * dimension)
+        shift[0, axis] = 0.8 / 32
+        with torch.no_grad():
+            codes = [encoder(sample(image, points - sign * shift), fixed).local_bcs for sign in (1, -1)]
+        told = (codes[1] - codes[0]).flatten(2).mean(2)[0, :dimension]
+        assert told[axis] > 0.3 and (told - told[axis] * torch.eye(dimension)[axis]).abs().max() < 0.4 * told[axis]
