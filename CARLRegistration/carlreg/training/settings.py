@@ -256,7 +256,7 @@ class RefinementSettings(StageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class JointSettings(StageSettings):
-    """Weights. labels: how many of both images' labels count; points: at which the terms look, 0 = all; for each pair."""
+    """Weights. labels: how many of both images' labels count; points: at which terms look, 0 = all; for each pair."""
 
     kind: Literal["joint"] = "joint"
     dice_weight: Annotated[float, Range(0, 1000)] = 1.0
