@@ -1,7 +1,7 @@
 """Pictures for the documents: registers the generated pair in the panel, looks at it. `python Testing/screenshots.py`.
 
-Writes panel.png, views.png, inspect.png, transforms.png and apply.png into Resources/Screenshots (or the folder that is
-named).
+Writes panel.png, views.png, inspect.png, transforms.png, apply.png and mend.png into Resources/Screenshots (or the
+folder that is named); `--only mend` makes the last one alone, without the registration.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Studio:
         for name in ("Red", "Yellow", "Green"):
             self.host.grab_view(name, folder / "view.png", (TILE, TILE))
 
-    def view(self) -> Image.Image:
-        return Image.open(self.host.grab_view(VIEW, self.folder / "view.png", (TILE, TILE))).convert("RGB")
+    def view(self, name: str = VIEW) -> Image.Image:
+        return Image.open(self.host.grab_view(name, self.folder / "view.png", (TILE, TILE))).convert("RGB")
 
     def shot(self, height: int | None = None) -> Image.Image:
         window = self.panel.ui.applyButton.window()
@@ -229,20 +229,84 @@ def apply_picture(studio: Studio, spacing_mm: float) -> Image.Image:
     return beside([studio.shot(), below(tiles)], 16)
 
 
+def mend_picture(studio: Studio, spacing_mm: float) -> Image.Image:
+    """The planted error of docs/tutorials/mend.py, mended by a pair of points: views before and after, the panel."""
+    import numpy as np
+    import SimpleITK as sitk
+    from carlreg.phantom import make_pair
+    from carlreg.volumes import volume_from_image
+    from CARLRegistrationLib.inspect.snapshot import jumpTo
+    from CARLRegistrationLib.mrml.transforms import addTransform
+    from CARLRegistrationLib.register.sample_data import loadSamplePair
+
+    sys.path.insert(0, str(ROOT / "docs" / "tutorials"))
+    from mend import planted
+
+    studio.host.close_scene()
+    section, main, host = studio.panel.inspect, studio.panel.ui, studio.host
+    ui, ras = section.ui, np.array([-1.0, -1.0, 1.0])
+    made = make_pair(seed=0, spacing_mm=spacing_mm)
+    wrong, center = planted(made, volume_from_image(made.fixed, "fixed").grid)
+    fixed, moving = loadSamplePair(spacing_mm)
+    sitk.WriteTransform(wrong.to_sitk(), str(studio.folder / "wrong.h5"))
+    transform = addTransform(studio.folder / "wrong.h5", "Planted error", fixed, moving)
+    studio.widget.initializeParameterNode()
+    studio.panel.parameters.fixedVolume, studio.panel.parameters.movingVolume = fixed, moving
+    for button in (main.inputsCollapsibleButton, main.registrationCollapsibleButton, main.outputsCollapsibleButton):
+        button.collapsed = True
+    ui.inspectCollapsibleButton.collapsed = ui.figuresCollapsibleButton.collapsed = False
+    for side, node in (("Fixed", fixed), ("Moving", moving), ("Transform", transform)):
+        getattr(ui, f"inspect{side}Selector").setCurrentNode(node)
+    tiles = []
+
+    def take(title: str, view: str = VIEW) -> None:
+        host.process_events(0.3)
+        if ui.inspectWhyLabel.text:
+            raise SystemExit(f"{title}: {ui.inspectWhyLabel.text}")
+        tiles.append(titled(studio.view(view), title))
+
+    def overlay(title: str) -> None:
+        ui.mixingComboBox.currentIndex = 1
+        ui.overlayModeButton.click()
+        jumpTo(center * ras)
+        take(title)
+
+    overlay("Before: fixed red, warped cyan")
+    ui.planeComboBox.currentIndex = 2
+    ui.wrongHereButton.click()
+    host.process_events(0.2)
+    points = section.mending._points
+    points.node("fixed").AddControlPoint(*(center * ras))
+    host.process_events(0.2)
+    take("1. The place in the fixed volume", "Red")
+    points.node("moving").AddControlPoint(*(made.moving_from_fixed(center[None])[0] * ras))
+    host.process_events(until=lambda: not section.mending.running, timeout=300)
+    if not section.mending._steps:
+        raise SystemExit(ui.mendInfoLabel.text)
+    take("2. Where it belongs; mended", "Yellow")
+    overlay("After: mended by one point")
+    picture = studio.shot(1300)
+    section.leave()
+    return beside([picture, below([beside(tiles[n : n + 2]) for n in (0, 2)])], 16)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "Resources" / "Screenshots")
     parser.add_argument("--spacing", type=float, default=4.0, help="of the generated pair, mm (%(default)s)")
+    parser.add_argument("--only", choices=("mend",), help="this picture alone")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         studio = Studio(Path(folder))
-        running = studio.register(args.spacing)
-        beside([running, studio.shot()], 16).save(args.folder / "panel.png", optimize=True)
-        views_picture(studio).save(args.folder / "views.png", optimize=True)
-        inspect_picture(studio).save(args.folder / "inspect.png", optimize=True)
-        transforms_picture(studio).save(args.folder / "transforms.png", optimize=True)
-        apply_picture(studio, args.spacing).save(args.folder / "apply.png", optimize=True)
+        if args.only is None:
+            running = studio.register(args.spacing)
+            beside([running, studio.shot()], 16).save(args.folder / "panel.png", optimize=True)
+            views_picture(studio).save(args.folder / "views.png", optimize=True)
+            inspect_picture(studio).save(args.folder / "inspect.png", optimize=True)
+            transforms_picture(studio).save(args.folder / "transforms.png", optimize=True)
+            apply_picture(studio, args.spacing).save(args.folder / "apply.png", optimize=True)
+        mend_picture(studio, args.spacing).save(args.folder / "mend.png", optimize=True)
         studio.host.quit()
 
 

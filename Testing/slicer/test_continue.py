@@ -14,8 +14,11 @@ from .volumes import addLinear, composite
 TURN = np.array([-1.0, -1.0, 1.0])  # LPS to RAS
 
 
-def truthNode(folder):
-    """The generated pair's true map as a transform node, as the engine delivers maps; and the pair."""
+def truthNode(folder, push=None):
+    """The generated pair's true map as a transform node, as the engine delivers maps; and the pair.
+
+    push: displacements (n x 3 mm, LPS) that are added at n x 3 fixed points.
+    """
     import SimpleITK as sitk
     from carlreg.phantom import make_pair
     from carlreg.physical import PhysicalTransform
@@ -25,7 +28,9 @@ def truthNode(folder):
     made = make_pair(seed=0, spacing_mm=SPACING)
     nodes = VolumeGrid.of(made.fixed).padded(20.0).with_spacing(2 * SPACING)
     truth = made.moving_from_fixed
-    field = truth.displacement(nodes.centers().reshape(-1, 3)).reshape(*nodes.shape_dhw, 3)
+    points = nodes.centers().reshape(-1, 3)
+    field = truth.displacement(points) + (0.0 if push is None else push(points))
+    field = field.reshape(*nodes.shape_dhw, 3)
     sitk.WriteTransform(PhysicalTransform(truth.pose, field, nodes).to_sitk(), str(folder / "truth.h5"))
     return addTransform(folder / "truth.h5", "truth"), made
 

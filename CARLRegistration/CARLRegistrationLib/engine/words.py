@@ -18,6 +18,14 @@ REGISTER = {
     "--weights FILE": "the Weights file",
     "--weights": "Weights file",
 }
+MEND = {
+    "landmarks guide: ": "",
+    "Landmarks that guide the registration contradict": _("The points contradict"),
+    "Landmarks that guide the registration are missed": _("Points are missed"),
+    "Check that the coordinates are LPS mm, and that fixed and moving are not exchanged.": _(
+        "Drag it to its place, or delete it."
+    ),
+}
 TRANSFORMS = {
     "(--fixed and --moving VOLUME)": _("(Fixed and Moving above)"),
     "(--fixed VOLUME)": _("(Fixed above)"),
@@ -65,4 +73,4 @@ def loadProblem(written: str) -> str:
     ).format(reason=found[0].split(": ", 1)[-1].strip().rstrip("."))
 
 
-__all__ = ["REGISTER", "TRANSFORMS", "inPanelWords", "loadProblem"]
+__all__ = ["MEND", "REGISTER", "TRANSFORMS", "inPanelWords", "loadProblem"]

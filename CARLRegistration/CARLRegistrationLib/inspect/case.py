@@ -177,11 +177,16 @@ class Case:
         size = np.array(self.fixed.GetImageData().GetDimensions())
         at = [np.round(np.linspace(0, n - 1, _PROBE_NODES)).astype(int) for n in size]
         values = slicer.util.arrayFromVolume(self.fixed)[np.ix_(at[2], at[1], at[0])].transpose(2, 1, 0).reshape(-1)
-        content = inside & (values > values.min() + 0.05 * (float(values.max()) - values.min()))
+        content = inside & shows(values)
         chosen = content if content.sum() > 8 else inside
         if not chosen.any():
             chosen = np.ones(len(points), dtype=bool)
         return np.stack([points[chosen].min(axis=0), points[chosen].max(axis=0)])
 
 
-__all__ = ["Case"]
+def shows(values: np.ndarray) -> np.ndarray:
+    """Bool: what is above the background, by a twentieth of the range of values."""
+    return values > values.min() + 0.05 * (float(values.max()) - float(values.min()))
+
+
+__all__ = ["Case", "shows"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
 from . import jacobian
-from .snapshot import crosshairNode
+from .snapshot import jumpTo
 from .tables import fillTable, volumeText
 
 
@@ -96,12 +95,7 @@ class FoldsControls:
             return
         self._fold = row
         self._ui.foldsTable.selectRow(row)
-        position = self._folds[row].position_ras
-        for sliceNode in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-            sliceNode.JumpSliceByCentering(*position)
-        node = crosshairNode()
-        if node is not None:
-            node.SetCrosshairRAS(*position)
+        jumpTo(self._folds[row].position_ras)
 
 
 __all__ = ["FoldsControls"]

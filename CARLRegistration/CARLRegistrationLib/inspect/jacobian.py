@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import qt
 import slicer
 from carlreg.spaces import apply_affine
 from slicer.i18n import tr as _
@@ -82,6 +83,34 @@ def addJacobian(case):
     node = slicer.util.addVolumeFromArray(values, matrix, name)
     note = _("The Jacobian was computed at every {n}. voxel.").format(n=step) if step > 1 else ""
     return node, note
+
+
+class MadeJacobian:
+    """The Jacobian that was made here, for as long as its case is compared and its transform stays as it is."""
+
+    def __init__(self) -> None:
+        self._made: tuple | None = None
+
+    def forget(self) -> None:
+        self._made = None
+
+    def known(self, case):
+        """The node, or None."""
+        if self._made is None or case.fixed is None or case.transform is None:
+            return None
+        node, fixedId, transformId = self._made
+        same = (fixedId, transformId) == (case.fixed.GetID(), case.transform.GetID())
+        return node if same and slicer.mrmlScene.IsNodePresent(node) else None
+
+    def make(self, case):
+        """A new node, and a note or ""; see `addJacobian`."""
+        slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
+        try:
+            node, note = addJacobian(case)
+        finally:
+            slicer.app.restoreOverrideCursor()
+        self._made = (node, case.fixed.GetID(), case.transform.GetID())
+        return node, note
 
 
 def folds(node) -> list[Fold]:
@@ -166,4 +195,13 @@ def segmentChanges(node, segmentation) -> tuple[list[SegmentChange], list[str]]:
     return found, without
 
 
-__all__ = ["Fold", "SegmentChange", "addJacobian", "determinant", "determinantOn", "folds", "segmentChanges"]
+__all__ = [
+    "Fold",
+    "MadeJacobian",
+    "SegmentChange",
+    "addJacobian",
+    "determinant",
+    "determinantOn",
+    "folds",
+    "segmentChanges",
+]

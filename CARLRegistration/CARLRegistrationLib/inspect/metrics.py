@@ -275,4 +275,14 @@ def _text(value, style: str) -> str:
     return "" if value is None else format(value, style)
 
 
-__all__ = ["Figures", "makeFigures", "nameOf", "rowsOf", "verdictOf"]
+def showChart(chart, table) -> None:
+    """Show a chart and a table in the views that are for them."""
+    logic = slicer.app.applicationLogic()
+    selection = logic.GetSelectionNode()
+    selection.SetActivePlotChartID(chart.GetID())
+    logic.PropagatePlotChartSelection()
+    selection.SetActiveTableID(table.GetID())
+    logic.PropagateTableSelection()
+
+
+__all__ = ["Figures", "makeFigures", "nameOf", "rowsOf", "showChart", "verdictOf"]

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
+from ..mrml import views
 from ..mrml.sizes import placed
 from .case import Case
 from .deformation import usefulSpacing
+from .doubtful_controls import DoubtfulControls
 from .figures import FiguresSection
 from .folds import FoldsControls
-from .jacobian import addJacobian
-from .readout import textAt
-from .snapshot import Snapshot, crosshairNode, forget, showLayout
-from .views import InspectViews, Look, Mode
+from .jacobian import MadeJacobian
+from .mend_controls import MendControls
+from .metrics import showChart
+from .mode_controls import BUTTONS, WARPS, lookOf, showMode
+from .readout import CursorLine, textAt
+from .snapshot import Snapshot, crosshairNode, forget, jumpTo, showLayout
+from .views import InspectViews, Mode
 
 _POLL_MS = 150
-_BUTTONS = {
-    Mode.OVERLAY: "overlayModeButton",
-    Mode.CHECKERBOARD: "checkerboardModeButton",
-    Mode.FLICKER: "flickerModeButton",
-    Mode.DIFFERENCE: "differenceModeButton",
-    Mode.SIDE_BY_SIDE: "sideBySideModeButton",
-    Mode.JACOBIAN: "jacobianModeButton",
-    Mode.UNCERTAINTY: "uncertaintyModeButton",
-}
-# Options with their labels, and the modes in which they are shown; the rest is always there.
-_OPTIONS = {
-    ("opacityLabel", "opacitySlider"): (Mode.OVERLAY, Mode.JACOBIAN, Mode.UNCERTAINTY),
-    ("mixingLabel", "mixingComboBox"): (Mode.OVERLAY,),
-    ("checkerLabel", "checkerSlider"): (Mode.CHECKERBOARD,),
-    ("flickerLabel", "flickerSlider"): (Mode.FLICKER,),
-    ("planeLabel", "planeComboBox"): (Mode.SIDE_BY_SIDE,),
-    ("scaleLabel", "scaleComboBox"): (Mode.JACOBIAN,),
-}
-_WARPS = (Mode.OVERLAY, Mode.CHECKERBOARD, Mode.FLICKER, Mode.DIFFERENCE, Mode.SIDE_BY_SIDE)
-_SHARE_WIDGETS = ("shareLabel", "beforeButton", "shareSlider", "afterButton")
-_PLANES = ("Axial", "Sagittal", "Coronal")
 _CHOSEN = {
     "inspectFixed": "fixed",
     "inspectMoving": "moving",
@@ -55,14 +38,27 @@ class InspectPanel(FiguresSection):
     """Wires the section.
 
     Args: parent: widget whose layout takes it. python: called for the engine's Python, None for Slicer's own.
+        mender: see MendControls.
     """
 
-    def __init__(self, parent, python) -> None:
+    def __init__(self, parent, python, mender) -> None:
         super().__init__(parent, "CARLRegistrationInspect.ui", python, _POLL_MS)
         self.views = InspectViews(self._keep)
         self._unchecked = False  # what is compared did not make sense when it was last to be shown
-        self._jacobian = None  # (node, fixed ID, transform ID)
+        self._jacobian = MadeJacobian()
         self._folds = FoldsControls(self.ui)
+        self._cursor = CursorLine(self.ui.cursorLabel, self.textAt)
+        self.mending = MendControls(
+            self.ui,
+            mender,
+            lambda: self._result if self._ofResult() else None,
+            self._sideBySide,
+            self._choose,
+            self._renew,
+        )
+        self.doubtful = DoubtfulControls(
+            self.ui, lambda mode: None if self.views.active else self._show(mode), self._jacobianNode
+        )
         self._connect()
         self._showMode(None)
         self._showFigures(None)
@@ -70,7 +66,7 @@ class InspectPanel(FiguresSection):
 
     def _connect(self) -> None:
         ui = self.ui
-        for mode, name in _BUTTONS.items():
+        for mode, name in BUTTONS.items():
             getattr(ui, name).connect("clicked(bool)", lambda checked, m=mode: self.onMode(m, checked))
         ui.inspectOffButton.connect("clicked(bool)", lambda checked: self.leave())
         ui.inspectCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
@@ -92,6 +88,7 @@ class InspectPanel(FiguresSection):
 
     def _letGo(self) -> None:
         self.leave()
+        self.mending.stop()
         self._stopTask()
 
     def _follow(self) -> None:
@@ -107,8 +104,10 @@ class InspectPanel(FiguresSection):
     def setResult(self, result) -> None:
         """The last registration, or None when it was taken back; it is what is compared then."""
         self.leave()
+        self.mending.stop()
+        self.mending.forget()
         self._result = result
-        self._jacobian = None
+        self._jacobian.forget()
         self._showFigures(None)
         self._folds.show(None, self._case.fixedSegmentation)
         if result is not None:
@@ -147,11 +146,17 @@ class InspectPanel(FiguresSection):
             self._folds.show(None, self._case.fixedSegmentation)
             self._showFigures(None)
             self._observe(case.transform)
+            self.mending.show(case)
+        self.doubtful.choose(case)
         self._check()
 
     def _onTransform(self, caller, event) -> None:
         """What was shown is no longer true."""
-        self._jacobian = None
+        self._jacobian.forget()
+        if self.mending.filling:
+            return
+        self.doubtful.forget()
+        self.mending.forget()
         if self.views.active:
             self.leave()
             self._say(_("The transform was changed; show the views again."))
@@ -187,7 +192,7 @@ class InspectPanel(FiguresSection):
                 moving=case.moving.GetName(), fixed=case.fixed.GetName(), transform=case.transform.GetName()
             )
         ui.uncertaintyModeButton.enabled = case.uncertainty is not None
-        for name in (*_BUTTONS.values(), "figuresButton"):
+        for name in (*BUTTONS.values(), "figuresButton"):
             if name != "uncertaintyModeButton":
                 getattr(ui, name).enabled = not missing
 
@@ -213,15 +218,15 @@ class InspectPanel(FiguresSection):
         elif mode is Mode.UNCERTAINTY:
             layer = case.uncertaintyLayer()
         self.views.enter(case)
-        self._observeCursor()
-        self.views.show(mode, self._look(), layer)
+        self._cursor.begin()
+        self.views.show(mode, lookOf(self.ui), layer)
         if self.ui.deformationComboBox.currentIndex:
             self._deform()
         self._showMode(mode)
         hint = case.madeFor()
         if hint:
             self._say(hint)
-        elif mode in _WARPS and self.ui.shareSlider.value < 100 and case.shareBefore() < 0.05:
+        elif mode in WARPS and self.ui.shareSlider.value < 100 and case.shareBefore() < 0.05:
             self._say(_("Before, the volumes hardly overlap: the way begins with their centers aligned."))
 
     def _update(self) -> None:
@@ -230,33 +235,9 @@ class InspectPanel(FiguresSection):
         if mode is not None:
             self._guarded(lambda: self._show(mode))
 
-    def _look(self) -> Look:
-        ui = self.ui
-        return Look(
-            opacity=ui.opacitySlider.value,
-            layerOpacity=ui.opacitySlider.value,
-            redCyan=ui.mixingComboBox.currentIndex == 1,
-            checkerMm=ui.checkerSlider.value,
-            flickerHz=ui.flickerSlider.value,
-            share=ui.shareSlider.value / 100.0,
-            log=ui.scaleComboBox.currentIndex == 0,
-            plane=_PLANES[max(0, ui.planeComboBox.currentIndex)],
-        )
-
     def _showMode(self, mode: Mode | None) -> None:
-        ui = self.ui
-        for one, name in _BUTTONS.items():
-            getattr(ui, name).checked = one is mode
-        for names, modes in _OPTIONS.items():
-            for name in names:
-                getattr(ui, name).visible = mode in modes
-        for name in _SHARE_WIDGETS:
-            getattr(ui, name).visible = mode in _WARPS
-        ui.inspectOffButton.enabled = self.views.active
-        ui.centerButton.enabled = self.views.active
-        ui.cursorLabel.visible = self.views.active
-        if not self.views.active:
-            ui.cursorLabel.text = ""
+        showMode(self.ui, mode, self.views.active)
+        self.mending.viewsChanged(mode is Mode.SIDE_BY_SIDE)
 
     def _deform(self) -> None:
         ui = self.ui
@@ -277,9 +258,7 @@ class InspectPanel(FiguresSection):
 
     def leave(self) -> None:
         """The views as they were before this section used them."""
-        node, event = crosshairNode(), slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent
-        if node is not None and self.hasObserver(node, event, self._onCursor):
-            self.removeObserver(node, event, self._onCursor)
+        self._cursor.end()
         if self.views.active:
             self.views.leave()
         combo = self.ui.deformationComboBox
@@ -297,6 +276,7 @@ class InspectPanel(FiguresSection):
         """Let go of everything."""
         self.leave()
         self._stopTask()
+        self.mending.cleanup()
         placed.stop()
         super().cleanup()
 
@@ -328,18 +308,6 @@ class InspectPanel(FiguresSection):
 
     # --- the cursor
 
-    def _observeCursor(self) -> None:
-        node = crosshairNode()
-        event = slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent
-        if node is not None and not self.hasObserver(node, event, self._onCursor):
-            self.addObserver(node, event, self._onCursor)
-            self.ui.cursorLabel.text = _("Move the mouse over a slice view: displacement and Jacobian are shown here.")
-
-    def _onCursor(self, caller, event) -> None:
-        ras = [0.0] * 3
-        if caller.GetCursorPositionRAS(ras):
-            self.ui.cursorLabel.text = self.textAt(ras)
-
     def textAt(self, ras) -> str:
         """What is known at a point of the world (RAS mm), in a line."""
         return textAt(self._case, self._knownJacobian(), ras)
@@ -347,30 +315,54 @@ class InspectPanel(FiguresSection):
     # --- Jacobian
 
     def _knownJacobian(self):
-        if self._ofResult():
-            node = self._result.nodes.get("jacobian")
-            if node is not None and slicer.mrmlScene.IsNodePresent(node):
-                return node
-        if self._jacobian is not None and self._case.fixed is not None and self._case.transform is not None:
-            node, fixedId, transformId = self._jacobian
-            same = (fixedId, transformId) == (self._case.fixed.GetID(), self._case.transform.GetID())
-            if same and slicer.mrmlScene.IsNodePresent(node):
-                return node
-        return None
+        node = self._result.nodes.get("jacobian") if self._ofResult() else None
+        there = node is not None and slicer.mrmlScene.IsNodePresent(node)
+        return node if there else self._jacobian.known(self._case)
 
     def _jacobianNode(self):
         """The Jacobian of what is compared; made when there is none, to stay in the scene."""
         node, note = self._knownJacobian(), ""
         if node is None:
-            slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
-            try:
-                node, note = addJacobian(self._case)
-            finally:
-                slicer.app.restoreOverrideCursor()
-            self._jacobian = (node, self._case.fixed.GetID(), self._case.transform.GetID())
+            node, note = self._jacobian.make(self._case)
         if not self._folds.isShown(node, self._case.fixedSegmentation):
             self._folds.show(node, self._case.fixedSegmentation, note)
         return node
+
+    # --- mending
+
+    def _choose(self, transform) -> None:
+        mode, placements = self.views.mode, views.remember().slices
+        self._parameters.inspectTransform = transform
+        self._showAgain(mode, placements)
+
+    def _showAgain(self, mode: Mode | None, placements: dict) -> None:
+        """A mode where the views were, with the crosshair where it is."""
+        node = crosshairNode()
+        if mode is not None:
+            crosshair = node.GetCrosshairRAS() if node is not None else None
+            self._guarded(lambda: self._show(mode))
+            views.placeAll(placements)
+            if crosshair is not None:
+                node.SetCrosshairRAS(*crosshair)
+
+    def _sideBySide(self) -> None:
+        """Fixed and warped beside each other, where the views are now."""
+        if self.views.mode is not Mode.SIDE_BY_SIDE:
+            place = views.middle()
+            self._show(Mode.SIDE_BY_SIDE)
+            jumpTo(place)
+
+    def _renew(self, quality: dict | None) -> None:
+        """The map was changed on purpose: the views show the new one, where they are."""
+        mode, placements = self.views.mode, views.remember().slices
+        self._folds.show(None, self._case.fixedSegmentation)
+        self.doubtful.forget()
+        if mode is not None:
+            self.views.renew()
+        self._showAgain(mode, placements)
+        self._showFigures(None)
+        if quality:
+            self._judge(quality)
 
     # --- charts
 
@@ -389,12 +381,7 @@ class InspectPanel(FiguresSection):
         if self.views.mode is Mode.SIDE_BY_SIDE:
             self._show(Mode.OVERLAY)
         showLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpPlotTableView)
-        logic = slicer.app.applicationLogic()
-        selection = logic.GetSelectionNode()
-        selection.SetActivePlotChartID(chart.GetID())
-        logic.PropagatePlotChartSelection()
-        selection.SetActiveTableID(figures.table.GetID())
-        logic.PropagateTableSelection()
+        showChart(chart, figures.table)
 
 
 __all__ = ["InspectPanel"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import slicer
 from carlreg.spaces import apply_affine
 from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
 
 from ..mrml.geometry import rasFromIjk, transformPoints, worldFromNode
 from .case import Case
+from .snapshot import crosshairNode
 
 
 def textAt(case: Case, jacobian, ras) -> str:
@@ -44,4 +49,28 @@ def _valueAt(node, point: np.ndarray) -> float | None:
     return float(node.GetImageData().GetScalarComponentAsDouble(*index.tolist(), 0))
 
 
-__all__ = ["textAt"]
+class CursorLine(VTKObservationMixin):
+    """Args: label: that shows what is known at the cursor. tell: says it, at a point of the world (RAS mm)."""
+
+    def __init__(self, label, tell: Callable[[list], str]) -> None:
+        VTKObservationMixin.__init__(self)
+        self._label, self._tell = label, tell
+
+    def begin(self) -> None:
+        """Follow the cursor."""
+        node = crosshairNode()
+        event = slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent
+        if node is not None and not self.hasObserver(node, event, self._onCursor):
+            self.addObserver(node, event, self._onCursor)
+            self._label.text = _("Move the mouse over a slice view: displacement and Jacobian are shown here.")
+
+    def end(self) -> None:
+        self.removeObservers()
+
+    def _onCursor(self, caller, event) -> None:
+        ras = [0.0] * 3
+        if caller.GetCursorPositionRAS(ras):
+            self._label.text = self._tell(ras)
+
+
+__all__ = ["CursorLine", "textAt"]

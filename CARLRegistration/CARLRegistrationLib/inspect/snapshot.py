@@ -169,6 +169,15 @@ def _again(parameterNode, former: Snapshot) -> None:
         former.restore()
 
 
+def jumpTo(position) -> None:
+    """Center the slice views on a point of the world (3, RAS mm), with the crosshair there."""
+    for sliceNode in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        sliceNode.JumpSliceByCentering(*map(float, position))
+    node = crosshairNode()
+    if node is not None:
+        node.SetCrosshairRAS(*map(float, position))
+
+
 def crosshairNode():
     """The scene's, or None."""
     return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")

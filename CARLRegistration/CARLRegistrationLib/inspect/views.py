@@ -148,6 +148,11 @@ class InspectViews:
         """Draw the deformation over what is shown."""
         self.deformation.show(self.case, self._partial(), arrows, spacing_mm, local)
 
+    def renew(self) -> None:
+        """The transform has changed: what was made of it goes, and `show` makes it anew."""
+        self.deformation.hide()
+        self._removeNodes()
+
     def leave(self) -> None:
         """The views as they were; no timer runs, no temporary node is left."""
         self._flicker.stop()

@@ -17,6 +17,7 @@ from slicer.i18n import tr as _
 from ..common.errors import RegistrationError
 from . import hierarchy
 from .geometry import LPS_FROM_RAS, arrayFrom, matrixFrom, parents, swapRasLps, transformPoints
+from .undo import OUTPUT_KINDS, outputRole
 
 _FIELD_NODES_PER_AXIS = 40
 _SAMPLED_NODES = 96  # per axis, of a transform that files cannot hold as it is
@@ -266,6 +267,19 @@ def sidesOf(node) -> tuple:
         node.GetNodeReference(role) for role in (kind.GetFixedNodeReferenceRole(), kind.GetMovingNodeReferenceRole())
     ]
     return tuple(one if one is not None and one.IsA("vtkMRMLScalarVolumeNode") else None for one in found)
+
+
+def setOutputs(node, nodes: dict) -> None:
+    """Say on a result's transform what was made with it; nodes: by kind."""
+    for kind in OUTPUT_KINDS:
+        if kind in nodes:
+            node.SetNodeReferenceID(outputRole(kind), nodes[kind].GetID())
+
+
+def outputsOf(node) -> dict:
+    """What was made with a transform and is in the scene, by kind."""
+    found = {kind: node.GetNodeReference(outputRole(kind)) for kind in OUTPUT_KINDS}
+    return {kind: one for kind, one in found.items() if one is not None}
 
 
 def lpsPointsThrough(node, points: np.ndarray) -> np.ndarray:

@@ -8,6 +8,13 @@ from . import hierarchy
 from .copies import newNode
 from .sequences import browserOf
 
+#: What a result's transform refers to.
+OUTPUT_KINDS = ("inverse_transform", "warped", "jacobian", "uncertainty")
+
+
+def outputRole(kind: str) -> str:
+    return f"CARLRegistration.{kind}"
+
 
 class Undo:
     """Takes back what was done to the scene.
@@ -85,7 +92,8 @@ def _referenceRoles(node) -> list[str]:
     if not node.IsA("vtkMRMLTransformNode"):
         return []
     kind = slicer.vtkMRMLTransformNode
-    return [kind.GetFixedNodeReferenceRole(), kind.GetMovingNodeReferenceRole()]
+    sides = [kind.GetFixedNodeReferenceRole(), kind.GetMovingNodeReferenceRole()]
+    return [*sides, *map(outputRole, OUTPUT_KINDS)]
 
 
 def _allIds() -> list[str]:

@@ -98,6 +98,15 @@ def placeAll(placements: dict) -> None:
     placed.place([node for node in nodes if node is not None], lambda node: place(node, placements[node.GetID()]))
 
 
+def middle() -> np.ndarray:
+    """The point (3, RAS mm) in which the planes of the slice views meet, nearest to their middles."""
+    planes = [arrayFrom(sliceNode.GetSliceToRAS()) for sliceNode, _composite in sliceViews()]
+    center = np.mean([plane[:3, 3] for plane in planes], axis=0)
+    normals = np.array([plane[:3, 2] for plane in planes])
+    offsets = np.array([plane[:3, 2] @ (plane[:3, 3] - center) for plane in planes])
+    return center + np.linalg.lstsq(normals, offsets, rcond=None)[0]
+
+
 def fitTo(box: np.ndarray) -> None:
     """Center and zoom the slice views on a box: 2 x 3, lowest and highest corner, RAS mm; in their later sizes, too."""
     placed.place([sliceNode for sliceNode, _composite in sliceViews()], lambda sliceNode: _fit(sliceNode, box))

@@ -29,6 +29,7 @@ from .kind import KindControls
 from .live import LiveControls
 from .machine import MachineControls
 from .masks import MaskControls
+from .mending import Mender
 from .parameters import Model, Preset, Robustness, TransformKind, exchangeSides, jobFrom
 from .presets import applyPreset
 from .progress import RunLog, statusText
@@ -60,7 +61,7 @@ class Panel(ParameterView):
         self._jacobianShown = False
         self._runLog = RunLog()
         self._running = False
-        self.inspect = InspectPanel(ui.inspectWidget, self._enginePython)
+        self.inspect = InspectPanel(ui.inspectWidget, self._enginePython, Mender(lambda: self._parameters))
         self.transforms = TransformsPanel(ui.transformsWidget, self._enginePython)
         self.apply = ApplyPanel(ui.applyWidget, self._enginePython)
         self._sections = (self.inspect, self.transforms, self.apply)

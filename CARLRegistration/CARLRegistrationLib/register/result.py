@@ -13,7 +13,7 @@ from ..common.files import removeFolder
 from ..mrml import colors, hierarchy
 from ..mrml.display import copyDisplay
 from ..mrml.geometry import parents
-from ..mrml.transforms import readMatrix, readTransform
+from ..mrml.transforms import readMatrix, readTransform, setOutputs
 from ..mrml.undo import Undo
 from ..mrml.volumes import notANumber, readVolumeInto
 from .job import Job
@@ -25,6 +25,7 @@ FILES = {
     "jacobian": "jacobian.nii.gz",
     "uncertainty": "uncertainty.nii.gz",
 }
+SETTINGS = "CARLRegistration.Settings"  # attribute of what a run made
 _OPTIONAL = ("uncertainty",)  # the engine says in its notes why it made none
 _TRANSFORMS = ("transform", "inverse_transform")
 
@@ -96,7 +97,9 @@ def loadResult(job: Job, folder: Path, undo: Undo) -> tuple[dict, dict, list[str
                     notes.append(reason)
             elif wanted:
                 nodes[kind] = _load(job, kind, node, folder / FILES[kind], undo)
-                nodes[kind].SetAttribute("CARLRegistration.Settings", settings)
+                nodes[kind].SetAttribute(SETTINGS, settings)
+        if "transform" in nodes:
+            setOutputs(nodes["transform"], nodes)
         if job.placeMoving:
             notes.append(_placeMoving(job, nodes.get("transform"), undo))
     except BaseException:

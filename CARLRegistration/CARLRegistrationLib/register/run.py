@@ -216,17 +216,24 @@ def writePair(job: Job, folder: Path) -> tuple[list[str], list[str], tuple]:
     movingImage, movingNote = writeVolume(job.movingVolume, folder / "moving.mha", _("moving volume"))
     (folder / "settings.json").write_text(job.settings.to_json(), encoding="utf-8")
     arguments = ["fixed.mha", "moving.mha", "--settings", "settings.json"]
-    for side, node, segment, image, what in (
-        ("fixed", job.fixedMask, job.fixedMaskSegment, fixedImage, _("fixed mask")),
-        ("moving", job.movingMask, job.movingMaskSegment, movingImage, _("moving mask")),
-    ):
-        if node is not None:
-            writeMask(node, segment, folder / f"{side}_mask.mha", image, what)
-            arguments += [f"--{side}-mask", f"{side}_mask.mha"]
+    arguments += writeMasks(job, folder, (fixedImage, movingImage))
     if job.initialTransform is not None:
         writeInitialTransform(job.initialTransform, folder / "initial.h5", fixedImage, job.movingVolume)
         arguments += ["--initial-transform", "initial.h5"]
     return arguments, [note for note in (fixedNote, movingNote) if note], (fixedImage, movingImage)
 
 
-__all__ = ["RegistrationRun", "Status", "writeInputs", "writePair"]
+def writeMasks(job: Job, folder: Path, images: tuple) -> list[str]:
+    """Write a job's masks on the grids of its images, fixed and moving; arguments that name them."""
+    arguments = []
+    for side, node, segment, image, what in (
+        ("fixed", job.fixedMask, job.fixedMaskSegment, images[0], _("fixed mask")),
+        ("moving", job.movingMask, job.movingMaskSegment, images[1], _("moving mask")),
+    ):
+        if node is not None:
+            writeMask(node, segment, folder / f"{side}_mask.mha", image, what)
+            arguments += [f"--{side}-mask", f"{side}_mask.mha"]
+    return arguments
+
+
+__all__ = ["RegistrationRun", "Status", "writeInputs", "writeMasks", "writePair"]
