@@ -143,6 +143,17 @@ def add_guide_options(parser: argparse.ArgumentParser) -> None:
             f"--{side}-segments-guide", metavar="FILE", help=f"segmentation of the {side} image: boundaries are matched"
         )
     group.add_argument(
+        "--rigid-segments",
+        metavar="FILE",
+        help="segmentation of the fixed image: each segment moves rigidly, by itself; motions.csv says how",
+    )
+    group.add_argument(
+        "--rigid-reference", metavar="NAME", help="the rigid segment (name or value) that motions are told relative to"
+    )
+    group.add_argument(
+        "--stiff-segments", metavar="FILE", help="likewise; each keeps its shape as far as the images let it"
+    )
+    group.add_argument(
         "--segments-match",
         metavar="CSV",
         help="columns fixed, moving (names or values) and weight (default: the same names, else the same values)",

@@ -35,7 +35,8 @@ NAME = "register"
 HELP = "Register a moving image to a fixed image."
 EPILOG = (
     "Images: NIfTI, NRRD, MetaImage, or a folder with one DICOM series. DIR gets transform.h5 (fixed to moving points, "
-    "LPS mm), inverse_transform.h5, warped.nii.gz, jacobian.nii.gz, uncertainty.nii.gz, quality.json and settings.json."
+    "LPS mm), inverse_transform.h5, warped.nii.gz, jacobian.nii.gz, uncertainty.nii.gz, quality.json, settings.json, "
+    "and of rigid or stiff segments motions.csv."
 )
 
 
@@ -81,6 +82,7 @@ def check(args: argparse.Namespace):
     check_ground_truth(args)
     guide_files(args)
     segment_files(args)
+    body_files(args)
     given_maps(args)
     for option in ("fixed", "moving", "initial_transform", *(f"{side}_{what}" for side, what in _PARTS)):
         require_existing(getattr(args, option), option)
@@ -193,6 +195,32 @@ def read_segments_guide(args: argparse.Namespace, inputs: dict[str, Any]):
     return SegmentsGuide(images[0], images[1], None if table is None else read_matches(table))
 
 
+def body_files(args: argparse.Namespace) -> list[str | None]:
+    """The segmentations of rigid and of stiff segments; None for none."""
+    rigid, stiff = (getattr(args, name, None) for name in ("rigid_segments", "stiff_segments"))
+    if getattr(args, "rigid_reference", None) is not None and rigid is None:
+        raise InputError("rigid reference: expected --rigid-segments too, of which it is one; got it alone.")
+    for path, name in ((rigid, "rigid_segments"), (stiff, "stiff_segments")):
+        require_existing(path, name)
+    return [rigid, stiff]
+
+
+def read_bodies(args: argparse.Namespace, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Rigid and stiff segments as `register_pair` takes them; None for none."""
+    from .. import volumes
+
+    rigid, stiff = body_files(args)
+    found: dict[str, Any] = {"rigid_segments": None, "stiff_segments": None}
+    if rigid is not None:
+        from ..registration import RigidSegments
+
+        image = volumes.read_labels(rigid, inputs["fixed"], "rigid segments")
+        found["rigid_segments"] = RigidSegments(image, reference=args.rigid_reference)
+    if stiff is not None:
+        found["stiff_segments"] = volumes.read_labels(stiff, inputs["fixed"], "stiff segments")
+    return found
+
+
 def check_out(out: str, overwrite: bool):
     """Refuse an output folder that may not be written; returns the clean-up of what a broken run leaves there."""
     folder = check_folder(out, overwrite)
@@ -220,6 +248,7 @@ def read_inputs(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     inputs["initial_transform"], inputs["continue_from"] = read_given_maps(args, inputs, progress)
     inputs["landmarks_guide"] = read_landmarks_guide(args)
     inputs["segments_guide"] = read_segments_guide(args, inputs)
+    inputs |= read_bodies(args, inputs)
     labels = [
         read(f"{side} labels", volumes.read_labels, getattr(args, f"{side}_labels"), inputs[side])
         for side in ("fixed", "moving")
@@ -307,6 +336,8 @@ def register_and_write(
         continue_from=inputs.get("continue_from"),
         landmarks_guide=inputs.get("landmarks_guide"),
         segments_guide=inputs.get("segments_guide"),
+        rigid_segments=inputs.get("rigid_segments"),
+        stiff_segments=inputs.get("stiff_segments"),
         progress=progress,
     )
     try:

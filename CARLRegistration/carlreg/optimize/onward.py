@@ -21,6 +21,7 @@ from .bspline import control_count
 from .field import OfCoefficients, axis_matrices, coefficients_from
 from .guide import PointGuide, spline_at
 from .levels import FieldLevel, LevelImages
+from .rigidity import RigidGuide
 from .segments import PartialMaps, SegmentPair, segment_term
 
 PointMap = Callable[[np.ndarray], np.ndarray]
@@ -81,8 +82,12 @@ class Known:
 
     def left_of(self, guide: PointGuide, level: FieldLevel) -> PointGuide:
         """What a guide asks of the level's spline beside the detail."""
-        spline = spline_at(guide.points_lps, self.coefficients(level.spacing_mm), self.box, level.spacing_mm)
-        return guide.beyond(self.displacement_lps(guide.points_lps) - spline)
+        return guide.beyond(self.beside(guide.points_lps, level))
+
+    def beside(self, points_lps: np.ndarray, level: FieldLevel) -> np.ndarray:
+        """n x 3 mm: the detail at n x 3 points."""
+        spline = spline_at(points_lps, self.coefficients(level.spacing_mm), self.box, level.spacing_mm)
+        return self.displacement_lps(points_lps) - spline
 
 
 def informed(
@@ -92,10 +97,11 @@ def informed(
     *,
     guide: PointGuide | None = None,
     segments: Sequence[SegmentPair] = (),
+    bodies: RigidGuide | None = None,
     lattice_from_fixed: np.ndarray | None = None,
     known: Known | None = None,
 ) -> Callable[[LevelImages, FieldLevel], OfCoefficients]:
-    """`loss_for` of `field.descend` with what is known: points to reach, segments, a displacement to go on from.
+    """`loss_for` of `field.descend` with what is known: points, segments, bodies, a displacement to go on from.
 
     lattice_for: the grid on which a level's loss looks at its map. lattice_from_fixed: 4x4, LPS mm; None: one space.
     """
@@ -108,6 +114,9 @@ def informed(
         if guide is not None:
             left = guide if known is None else known.left_of(guide, level)
             loss.beside.append(left.term(box, level, images.fixed_11dhw.device))
+        if bodies is not None:
+            beside = None if known is None else known.beside(bodies.points_lps, level)
+            loss.beside.append(bodies.term(box, level, images.fixed_11dhw.device, beside))
         grids = images.fixed_grid, images.moving_grid
         for pair in segments:
             term = segment_term(pair, loss, grids, lattice_for(images, level), from_fixed, level)

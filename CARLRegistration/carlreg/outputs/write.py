@@ -30,6 +30,7 @@ from ..physical.uncertainty import QUANTITIES
 from ..progress import Progress, StageTiming, peak_memory_mb
 from ..quality.finite import finite
 from ..quality.measure import affine_resampled
+from ..quality.motions import motions_table
 from .report import NAME as REPORT
 from .report import write_report
 from .sheet import write_sheet
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 UNCERTAINTY = "uncertainty.nii.gz"
 GUIDE = "guide.csv"
+MOTIONS = "motions.csv"
 FILES = {
     "transform.h5": "fixed points to moving points, LPS mm: affine after displacement field, or one linear transform",
     "inverse_transform.h5": "moving points to fixed points, LPS mm, built the same way",
@@ -47,6 +49,7 @@ FILES = {
     "jacobian.nii.gz": "determinant of the whole map on the fixed grid, 12 significant bits",
     UNCERTAINTY: "how far the transform may be off on the fixed grid, mm: 90 % bound, NaN where unknown",
     GUIDE: "landmarks that guided it, LPS mm; on: which were used",
+    MOTIONS: "how rigid and stiff segments moved: degrees, and mm at each segment's center; axes L, P, S",
     "quality.json": "figures before and after",
     "settings.json": "everything to repeat the run",
 }
@@ -138,6 +141,8 @@ def _write_all(
                 progress.check()
             if result.guide is not None:
                 (folder / GUIDE).write_text(result.guide.text(), encoding="utf-8")
+            if result.bodies is not None:
+                (folder / MOTIONS).write_text(motions_table(finished.quality["motions"]), encoding="utf-8")
             quality = {**finished.quality, "warnings": [*finished.quality["warnings"]]}
             if sheet:
                 with _left_out(SHEET, folder, quality):
@@ -206,7 +211,7 @@ def _write_sheet(result: RegistrationResult, finished: Finished, path: Path) -> 
 
 def _settings(result: RegistrationResult, out_dir: Path, files: Iterable[str] = tuple(FILES)) -> dict:
     info, settings = dict(result.info), result.settings
-    optional = {UNCERTAINTY: result.uncertainty, GUIDE: result.guide}
+    optional = {UNCERTAINTY: result.uncertainty, GUIDE: result.guide, MOTIONS: result.bodies}
     absent = {name for name, what in optional.items() if what is None}
     return {
         "carlreg": __version__,

@@ -104,7 +104,7 @@ def repair_folds(
     may_change = reachable = None
     if frozen is not None:
         may_change = ~tensor_from_array(np.asarray(frozen, dtype=bool))
-        reachable = _dilated(may_change, 1)
+        reachable = dilated(may_change, 1)
 
     def folded(part: Tensor, box=(slice(None),) * 3) -> Tensor:
         found = smallest_determinants(part, spacing, direction) <= min_determinant
@@ -191,7 +191,7 @@ def _boxes(bad: Tensor, radius: int) -> list[tuple[slice, ...]]:
     """The boxes in which folds are smoothed: one for each region whose smoothing does not touch another's."""
     margin = 3 * radius + 2
     whole = _box(bad, margin)
-    near = array_from_tensor(_dilated(bad[whole], 2 * radius + 2).to(torch.uint8))
+    near = array_from_tensor(dilated(bad[whole], 2 * radius + 2).to(torch.uint8))
     regions = sitk.LabelShapeStatisticsImageFilter()
     regions.Execute(sitk.ConnectedComponent(sitk.GetImageFromArray(near)))
     boxes = []
@@ -220,7 +220,7 @@ def _relaxed(part: Tensor, _radius: int) -> Tensor:
 
 def _weight_around(bad: Tensor, radius: int) -> Tensor:
     """1 d h w: 1 at folds and so many nodes around them, falling smoothly to 0 within twice the radius."""
-    core = _dilated(bad, radius).float()[None, None]
+    core = dilated(bad, radius).float()[None, None]
     return _blurred(_blurred(core, radius // 2 + 1), radius // 2 + 1)[0]
 
 
@@ -233,7 +233,7 @@ def _damped(field: Tensor, sound: Callable[[Tensor], bool]) -> tuple[Tensor, flo
     return field * 0.85**high, 0.85**high
 
 
-def _dilated(mask: Tensor, radius: int) -> Tensor:
+def dilated(mask: Tensor, radius: int) -> Tensor:
     """Bool, d h w: within a cube of so many nodes around a node of the mask."""
     grown = mask.float()[None, None]
     for dim in range(3):

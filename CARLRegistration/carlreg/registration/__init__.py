@@ -1,5 +1,6 @@
 """One registration: `run.py` is the page that reads as the method does; each stage has a file of its own."""
 
+from .bodies import RigidSegments, StiffSegments
 from .finishing import finish
 from .mending import Mended, mend, mended_pair
 from .preview import StartPreview, preview_start
@@ -10,9 +11,11 @@ from .segments import SegmentMatch, SegmentsGuide, read_matches
 __all__ = [
     "Mended",
     "RegistrationResult",
+    "RigidSegments",
     "SegmentMatch",
     "SegmentsGuide",
     "StartPreview",
+    "StiffSegments",
     "finish",
     "mend",
     "mended_pair",

@@ -36,6 +36,7 @@ from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine
 from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
+from .bodies import Bodies, GivenRigid, GivenStiff, checked_bodies, with_bodies
 from .field import check_field_spacing, delivered, delivered_from, working_grid
 from .finishing import stop_note
 from .landmarks import GivenLandmarks, Landmarks, as_guide, checked_landmarks, reached
@@ -97,6 +98,8 @@ def continued_pair(
     moving_mask: Volume | None,
     landmarks_guide: GivenLandmarks | GuidePoints | None,
     segments_guide: SegmentsGuide | None = None,
+    rigid_segments: GivenRigid = None,
+    stiff_segments: GivenStiff = None,
     ignored: tuple[Volume | None, Volume | None] = (None, None),
     progress: Progress,
 ) -> RegistrationResult:
@@ -124,6 +127,8 @@ def continued_pair(
     points = as_guide(landmarks_guide)
     landmarks = checked_landmarks(points, fixed.grid, moving.grid, settings)
     segments = matched_segments(segments_guide, fixed, moving, settings)
+    exact = landmarks is not None and not landmarks.accuracy_mm
+    bodies = checked_bodies(rigid_segments, stiff_segments, fixed, settings, exact)
     known = as_known(given, fixed.grid)
     guides = landmarks, segments
     with progress.stage("prepare", "normalizing both images"):
@@ -133,7 +138,10 @@ def continued_pair(
         if settings.symmetric and settings.steps:
             transform, folds, control_mm = _symmetric(known, fixed, moving, pair, guides, settings, device, progress)
         else:
-            transform, folds, control_mm = _plain(known, fixed.grid, pair, guides, settings, device, progress)
+            transform, folds, control_mm = _plain(known, fixed.grid, pair, guides, bodies, settings, device, progress)
+        transform, about_bodies, of_bodies = with_bodies(
+            transform, bodies, pair, moving.grid, settings, device, progress, landmarks
+        )
         transform, about_guide, notes = reached(transform, landmarks, known.affine_lps, float(fixed.grid.spacing.min()))
     steps = progress.steps[earlier:]
     notes += stop_note(steps, settings.steps) if progress.stopping else []
@@ -148,7 +156,8 @@ def continued_pair(
         guide=points,
         segments=segments,
         ignored=ignored,
-        warnings=[*warnings, *notes],
+        bodies=bodies,
+        warnings=[*warnings, *of_bodies, *notes],
         info={
             **info_of(settings, device, pair, [], fixed, moving),
             "model": settings.model,
@@ -157,6 +166,7 @@ def continued_pair(
             **folds,
             **about_guide,
             **about_segments(segments),
+            **about_bodies,
         },
         timings=list(progress.timings),
         steps=steps,
@@ -187,10 +197,17 @@ def _plain(
     fixed_grid: VolumeGrid,
     pair: PreparedPair,
     guides: Guides,
+    bodies: Bodies | None,
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
 ) -> tuple[PhysicalTransform, dict, float | None]:
+    if not settings.steps and bodies is not None and bodies.any_rigid:  # a field that can hold them
+        box = pair.fixed.content
+        control = schedule(0, finest_spacing(box), settings.smoothness)[-1].spacing_mm
+        grid = working_grid(box, control, bodies.field_spacing(settings, control))
+        field = residual_before(known)(grid.centers().reshape(-1, 3)).reshape(*grid.shape_dhw, 3)
+        return *delivered_from(known.affine_lps, field, grid, fixed_grid), None
     if not settings.steps:
         unchanged = {"repaired_nodes": 0, "deformation_kept_percent": 100.0}
         return known, unchanged, None
@@ -204,17 +221,27 @@ def _plain(
         return LevelLoss(images, known.affine_lps, box, level, settings.similarity)
 
     guide = None if landmarks is None else landmarks.guide(known.affine_lps)
+    told = None if bodies is None else bodies.guide(known.affine_lps)
     change = descend(
         (level_images(pair.fixed, pair.moving, spacing, device) for spacing in spacings),
         levels,
         box,
-        informed(loss_for, lambda images, _: images.fixed_grid, box, guide=guide, segments=segments, known=start),
+        informed(
+            loss_for,
+            lambda images, _: images.fixed_grid,
+            box,
+            guide=guide,
+            segments=segments,
+            bodies=told,
+            known=start,
+        ),
         whole_for=start.whole_for,
         progress=progress,
         watch=lambda found: live.offer(known.affine_lps, Changed(start, found).displacement_lps, box),
     )
     found = Changed(start, change)
-    return *delivered(known.affine_lps, found, fixed_grid, settings.field_spacing_mm), change.spacing_mm
+    spacing = settings.field_spacing_mm if bodies is None else bodies.field_spacing(settings, change.spacing_mm)
+    return *delivered(known.affine_lps, found, fixed_grid, spacing), change.spacing_mm
 
 
 def _symmetric(

@@ -22,6 +22,7 @@ from ..physical.repair import smallest_determinants
 from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, check_sound
+from .bodies import Bodies
 from .landmarks import Landmarks
 from .live import LiveMap
 from .pair import PreparedPair
@@ -87,6 +88,7 @@ def optimized_field(
     live: LiveMap | None = None,
     landmarks: Landmarks | None = None,
     segments: Sequence[SegmentPair] = (),
+    bodies: Bodies | None = None,
 ) -> FieldResult:
     """The displacement before the affine, as a spline over the fixed content."""
     live = live or LiveMap(progress)
@@ -99,11 +101,12 @@ def optimized_field(
         return LevelLoss(images, start.matrix, box, level, settings.similarity)
 
     guide = None if landmarks is None else landmarks.guide(start.matrix)
+    told = None if bodies is None else bodies.guide(start.matrix)
     return descend(
         (level_images(pair.fixed, pair.moving, spacing, device) for spacing in plan.spacings),
         plan.levels,
         box,
-        informed(loss_for, lambda images, _: images.fixed_grid, box, guide=guide, segments=segments),
+        informed(loss_for, lambda images, _: images.fixed_grid, box, guide=guide, segments=segments, bodies=told),
         start_13dhw=plan.start_13dhw,
         progress=progress,
         watch=lambda found: live.offer(start.matrix, found.displacement_lps, found.box),

@@ -13,6 +13,7 @@ from ..progress import Progress, Step
 from ..quality.judged import judged
 from ..quality.measure import measure
 from ..quality.metrics import uncertainty_metrics
+from ..quality.motions import motions_of
 from .guided import guidance_of
 from .result import Finished, RegistrationResult
 
@@ -60,6 +61,10 @@ def finish(
             bound_mm = result.uncertainty.on_grid(result.fixed.grid, "bound")
             known = uncertainty_metrics(bound_mm, measured.body) or _NOTHING_KNOWN
             measured.metrics["uncertainty"] = {**known, "meaning": result.uncertainty.meaning}
+        if result.bodies is not None:
+            measured.metrics["motions"] = motions_of(
+                result.transform, result.bodies.moving(), measured.jacobian, result.moving.grid
+            )
     measured.metrics["optimization"] = optimization_of(result)
     measured.metrics["guidance"] = guidance_of(result, measured.before_lps)
     for name in ("orientation", "pose"):  # what was looked for while registering

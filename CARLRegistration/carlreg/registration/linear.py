@@ -22,7 +22,7 @@ from ..optimize.linear import LinearResult, optimize_linear
 from ..physical import PhysicalTransform
 from ..progress import Progress
 from ..settings import RegistrationSettings
-from ..spaces import VolumeGrid, apply_affine, check_sound, nearest_linear
+from ..spaces import VolumeGrid, apply_affine, check_sound, nearest_linear, rotation_vector
 from ..volumes import Volume
 from .cutouts import CutOut, found_starts
 from .landmarks import Landmarks, agreeing, reached, with_landmarks
@@ -251,7 +251,7 @@ def parts_of(transform: PhysicalTransform) -> dict:
     """
     linear = transform.affine_lps[:3, :3]
     u, stretches, vt = np.linalg.svd(linear)
-    vector = _rotation_vector(u @ vt)
+    vector = rotation_vector(u @ vt)
     degrees = float(np.degrees(np.linalg.norm(vector)))
     center = np.zeros(3) if transform.center_lps is None else transform.center_lps
     mapped = apply_affine(transform.affine_lps, center)
@@ -264,11 +264,3 @@ def parts_of(transform: PhysicalTransform) -> dict:
         "shift_of_center_mm": (mapped - center).tolist(),
         "matrix_lps": transform.affine_lps.tolist(),
     }
-
-
-def _rotation_vector(turn: np.ndarray) -> np.ndarray:
-    versor = sitk.VersorTransform()
-    versor.SetMatrix(turn.ravel().tolist())
-    x, y, z, w = versor.GetVersor()
-    sine = float(np.linalg.norm((x, y, z)))
-    return np.array((x, y, z)) / max(sine, 1e-12) * 2 * float(np.arctan2(sine, w))

@@ -15,6 +15,7 @@ from ..quality.measure import Measured
 from ..settings import RegistrationSettings
 from ..uncertainty import Uncertainty
 from ..volumes import Volume
+from .bodies import Bodies
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +40,7 @@ class RegistrationResult:
 
     transform: fixed points to moving points. start: the candidate that won. info: what is needed to repeat the run.
     guide, segments: the landmarks and the segments that guided it. ignored: what was left out, fixed and moving.
+    bodies: segments that were to be rigid or stiff.
     uncertainty: how far the map may be off, mm (see `uncertainty.Uncertainty`); None with the reason in
         `uncertainty_reason`.
     steps: of instance optimization that were taken; fewer than the settings say where it was stopped.
@@ -56,6 +58,7 @@ class RegistrationResult:
     guide: GuidePoints | None = None
     segments: Sequence[SegmentPair] = ()
     ignored: tuple[Volume | None, Volume | None] = (None, None)
+    bodies: Bodies | None = None
     warnings: list[str] = field(default_factory=list)
     info: dict = field(default_factory=dict)
     timings: list[StageTiming] = field(default_factory=list)

@@ -22,6 +22,7 @@ from ..settings import RegistrationSettings
 from ..uncertainty import uncertainty_of
 from ..volumes import Volume, pair_warnings, require_comparable, without_ignored
 from . import machine
+from .bodies import GivenRigid, GivenStiff, checked_bodies, with_bodies
 from .continuing import continued_pair
 from .cutouts import found_starts
 from .field import check_field_spacing, delivered, optimized_field
@@ -76,6 +77,8 @@ def register_pair(
     initial_transform: sitk.Transform | None = None,
     landmarks_guide: GivenLandmarks | GuidePoints | None = None,
     segments_guide: SegmentsGuide | None = None,
+    rigid_segments: GivenRigid = None,
+    stiff_segments: GivenStiff = None,
     continue_from: RegistrationResult | PhysicalTransform | sitk.Transform | None = None,
     progress: Progress | None = None,
 ) -> RegistrationResult:
@@ -88,6 +91,8 @@ def register_pair(
         landmarks_guide: fixed points and their places in the moving image, n x 3 each, LPS mm (and names): the map is
             to reach them within `settings.landmarks_accuracy_mm`.
         segments_guide: label maps of both images, whose boundaries the map is to bring onto each other.
+        rigid_segments: a label map of the fixed image (or `RigidSegments`): each segment moves rigidly, by itself.
+        stiff_segments: likewise (or `StiffSegments`); each keeps its shape as far as the images let it.
         continue_from: a result or a map (fixed points to moving points, LPS mm) to go on from by `settings.steps`
             steps, without search, network and affine.
     Raises: InputError and its kinds for what cannot be used; OptimizationDiverged; Cancelled.
@@ -109,6 +114,8 @@ def register_pair(
             ignored=ignored,
             landmarks_guide=landmarks_guide,
             segments_guide=segments_guide,
+            rigid_segments=rigid_segments,
+            stiff_segments=stiff_segments,
             progress=progress,
         )
     settings = as_its_network(settings or RegistrationSettings(), initial_transform)
@@ -122,6 +129,9 @@ def register_pair(
     points = as_guide(landmarks_guide)
     guide = checked_landmarks(points, fixed.grid, moving.grid, settings)
     segments = given_segments = matched_segments(segments_guide, fixed, moving, settings)
+    bodies = checked_bodies(
+        rigid_segments, stiff_segments, fixed, settings, guide is not None and not guide.accuracy_mm
+    )
     order = order_of(fixed, moving, settings)
     initial_transform = order.of_initial(initial_transform, settings, fixed.grid)
     if linear:
@@ -141,7 +151,9 @@ def register_pair(
         candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
         candidates = with_landmarks(candidates, guide, pair.fixed.content)
         part, starts = found_starts(pair, candidates, settings, device, progress)
-        resized = None if settings.symmetric else size_of(pair, part, starts, settings, device, progress)
+        # A body that is rigid has the same size in both.
+        as_large = settings.symmetric or bodies is not None
+        resized = None if as_large else size_of(pair, part, starts, settings, device, progress)
         if resized is not None:
             # From here to the end with the moving volume as large as the fixed one.
             pair, initial_transform = resized.of_pair(pair), resized.of_transform(initial_transform)
@@ -181,11 +193,18 @@ def register_pair(
             if settings.io_method == "functional" and settings.steps and not progress.stopping:
                 found = functional_field(start, residual, pair, settings, device, progress, live)
             else:
-                found = optimized_field(start, residual, pair, settings, device, progress, live, guide, segments)
-            transform, folds = delivered(start.matrix, found, fixed.grid, settings.field_spacing_mm)
+                found = optimized_field(
+                    start, residual, pair, settings, device, progress, live, guide, segments, bodies
+                )
+            spacing = settings.field_spacing_mm if bodies is None else bodies.field_spacing(settings, found.spacing_mm)
+            transform, folds = delivered(start.matrix, found, fixed.grid, spacing)
             control_mm = found.spacing_mm
             if isinstance(found, FunctionalResult):
                 own_inverse = found.inverse_displacement
+        transform, about_bodies, notes = with_bodies(
+            transform, bodies, pair, moving.grid, settings, device, progress, guide
+        )
+        warnings += notes
         transform, about_guide, notes = reached(
             transform, order.of_landmarks(guide), order.of_matrix(start.matrix), float(fixed.grid.spacing.min())
         )
@@ -215,6 +234,7 @@ def register_pair(
         guide=points,
         segments=given_segments,
         ignored=ignored,
+        bodies=bodies,
         warnings=warnings,
         info={
             **info_of(settings, device, pair, starts, fixed, moving),
@@ -226,6 +246,7 @@ def register_pair(
             **folds,
             **about_guide,
             **about_segments(segments),
+            **about_bodies,
             "orientation": orientation,
             "pose": pose,
             **({} if resized is None else {"moving_resized_by": resized.factors.tolist()}),

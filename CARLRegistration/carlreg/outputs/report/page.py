@@ -16,7 +16,7 @@ from . import charts
 from .case import ReportCase
 from .guidance import guidance
 from .pictures import UNCERTAIN, UNSEEN, Picture, Slices
-from .tables import esc, framed, metrics_table, number, segments_table
+from .tables import esc, framed, metrics_table, motions_table, number, segments_table
 from .volumes import viewer_data
 
 _FILES = Path(__file__).with_name("html")
@@ -56,6 +56,7 @@ def page(case: ReportCase) -> str:
         ("viewer-section", "Viewer", _viewer(case, slices)),
         ("figures", "Figures", metrics_table(case)),
         ("change", "Volume change", _change(case, slices)),
+        ("motions", "Motion of segments", motions_table(case)),
         ("uncertainty", "Uncertainty", _uncertainty(case, slices)),
         ("montage", "Slices", _montage(slices)),
         ("settings", "Settings", _settings(case)),

@@ -53,6 +53,43 @@ def _segment(segment: dict) -> str:
     )
 
 
+def motions_table(case: ReportCase) -> str:
+    """How rigid and stiff segments moved; empty without any."""
+    motions = case.quality.get("motions") or []
+    if not motions:
+        return ""
+    rows = "".join(_motion(motion) for motion in motions[:MOST_ROWS])
+    reference = motions[0].get("relative_to")
+    to = f"relative to {esc(reference)}, which is held still" if reference else "from the fixed to the moving image"
+    return f"""<p class="soft">The rigid motion of each segment, {to}: rotation about the axis, the same in turn
+about the axes L, P and S, and the shift of the segment's center. Deviation: how far the map is
+from it inside the segment, root mean square and largest.</p>
+<table><tr><th>Segment</th><th>Kind</th><th class="n">Rotation</th><th class="n">Axis (L, P, S)</th>
+<th class="n">About L, P, S</th><th class="n">Shift, mm (L, P, S)</th><th class="n">Length, mm</th>
+<th class="n">Deviation, mm</th><th class="n">Determinant</th></tr>{rows}</table>{first_rows(len(motions))}"""
+
+
+def _motion(motion: dict) -> str:
+    def three(key: str, digits: int) -> str:
+        return ", ".join(f"{value:.{digits}f}" for value in motion[key])
+
+    determinant = motion["determinant"]
+    cells = (
+        f"{motion['rotation_degrees']:.2f}°",
+        three("axis_lps", 2),
+        three("euler_degrees", 2) + "°",
+        three("translation_lps", 2),
+        f"{motion['translation_mm']:.2f}",
+        f"{motion['deviation_rms_mm']:.3f}, {motion['deviation_max_mm']:.3f}",
+        f"{determinant['min']:.3f} to {determinant['max']:.3f}",
+    )
+    return (
+        f"<tr><td>{esc(motion['name'])}</td><td>{esc(motion['kind'])}</td>"
+        + "".join(f'<td class="n">{cell}</td>' for cell in cells)
+        + "</tr>"
+    )
+
+
 def framed(chart: str | None) -> str:
     return f"<figure>{chart}</figure>" if chart else ""
 
