@@ -338,12 +338,13 @@ class InspectPanel(FiguresSection):
     def _showAgain(self, mode: Mode | None, placements: dict) -> None:
         """A mode where the views were, with the crosshair where it is."""
         node = crosshairNode()
-        if mode is not None:
-            crosshair = node.GetCrosshairRAS() if node is not None else None
-            self._guarded(lambda: self._show(mode))
-            views.placeAll(placements)
-            if crosshair is not None:
-                node.SetCrosshairRAS(*crosshair)
+        if mode is None:
+            return
+        crosshair = node.GetCrosshairRAS() if node is not None else ()
+        self._guarded(lambda: self._show(mode))
+        views.placeAll(placements)
+        if node is not None:
+            node.SetCrosshairRAS(*crosshair)
 
     def _sideBySide(self) -> None:
         """Fixed and warped beside each other, where the views are now."""
