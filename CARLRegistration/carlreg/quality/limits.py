@@ -41,6 +41,12 @@ LIMITS: dict[str, dict] = {
         "unit": "times",
         "meaning": "how much more alike the volumes are (local correlation, affine) when the moving one is mirrored",
     },
+    "undecided_likeness": {
+        "check": 0.95,
+        "poor": None,
+        "unit": "times",
+        "meaning": "the same where it leaves undecided which way round is right: nearly as alike mirrored",
+    },
     "rival_pose": {
         "check": 0.85,
         "poor": None,

@@ -13,6 +13,16 @@ from typing import Any
 
 from .limits import ENOUGH_LNCC, LOW_NCC, WORDS, limits_for, shown, word_of
 
+_UNDECIDED = (
+    "The images do not tell left from right: mirrored they would be as alike (local correlation {mirrored:.2f}) as "
+    "they are ({as_given:.2f}). If an orientation may have been lost on the way here, check both."
+)
+_LEANING = (
+    "The images do not tell left from right for certain, and mirrored they would be slightly more alike (local "
+    "correlation {mirrored:.3f}) than they are ({as_given:.3f}): one of them may be mirrored left to right. Check both "
+    "orientations."
+)
+
 
 class _Number(float):
     """A figure whose digits behind the point, where that many are asked for, are as many as it needs."""
@@ -108,10 +118,26 @@ def _beyond(quality: dict, name: str, *place: str) -> float | None:
     return None if value is None or word_of(name, value) == "good" else value
 
 
+def _undecided(quality: dict) -> float | None:
+    """How many times as alike the volumes are mirrored, where that leaves undecided which way is right."""
+    found = quality.get("orientation") or {}
+    if not found.get("undecided"):
+        return None
+    return _beyond({"ratio": found["mirrored"] / max(found["as_given"], 1e-6)}, "undecided_likeness", "ratio")
+
+
 def _unseen_folds(quality: dict) -> float | None:
     """Folded nodes of the field, where no voxel's Jacobian tells of them."""
     seen = [_block(quality, "jacobian", key) for key in ("fold_percent", "fold_voxels_outside")]
     return None if any(seen) else _beyond(quality, "folded_nodes_percent", "notes", "folded_nodes_percent")
+
+
+def orientation_note(orientation: dict | None) -> list[str]:
+    """What to say, if anything, where images do not tell left from right; see `registration.mirrored`."""
+    if not (orientation or {}).get("undecided"):
+        return []
+    found = {key: float(orientation[key]) for key in ("as_given", "mirrored")}  # type: ignore[index]
+    return [(_LEANING if found["mirrored"] > found["as_given"] else _UNDECIDED).format(**found)]
 
 
 def _words(quality: dict) -> dict[str, str]:
@@ -126,6 +152,7 @@ def _words(quality: dict) -> dict[str, str]:
         "fold_voxels": "" if voxels is None else f" ({voxels} voxels)",
         "fold_voxels_outside": figure("jacobian", "fold_voxels_outside", digits=0),
         "folded_nodes": figure("notes", "folded_nodes", digits=0),
+        "undecided": "".join(orientation_note(quality.get("orientation"))),
         "as_given": figure("orientation", "as_given"),
         "mirrored": figure("orientation", "mirrored"),
         "turned": figure("pose", "turned_degrees", digits=0),
@@ -187,6 +214,7 @@ _CHECKS = (
         "both orientations; no map that is delivered mirrors.",
         "",
     ),
+    _Check("undecided_likeness", _undecided, "{undecided}", ""),
     _Check(
         "rival_pose",
         lambda q: _beyond(q, "rival_pose", "pose", "likeness"),

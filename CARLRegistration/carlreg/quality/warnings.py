@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .limits import LIMITS, LITTLE_COVER_PERCENT, LOW_LNCC
-from .verdict import verdict
+from .verdict import orientation_note, verdict
 
 # Faults that are warned of before all others.
 _FIRST = (
@@ -14,16 +14,6 @@ _FIRST = (
     "folded_nodes_percent",
     "deformation_kept_percent",
     "overlap_percent",
-)
-
-_UNDECIDED = (
-    "The images do not tell left from right: mirrored they would be as alike (local correlation {mirrored:.2f}) as "
-    "they are ({as_given:.2f}). If an orientation may have been lost on the way here, check both."
-)
-_LEANING = (
-    "The images do not tell left from right for certain, and mirrored they would be slightly more alike (local "
-    "correlation {mirrored:.3f}) than they are ({as_given:.3f}): one of them may be mirrored left to right. Check both "
-    "orientations."
 )
 
 
@@ -65,14 +55,6 @@ def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
     if "inverse_error_voxels" in faults:
         found.append(faults["inverse_error_voxels"])
     return found
-
-
-def orientation_note(orientation: dict | None) -> list[str]:
-    """What to say where images do not tell left from right; see `registration.mirrored`."""
-    if not (orientation or {}).get("undecided"):
-        return []
-    found = {key: float(orientation[key]) for key in ("as_given", "mirrored")}  # type: ignore[index]
-    return [(_LEANING if found["mirrored"] > found["as_given"] else _UNDECIDED).format(**found)]
 
 
 def beyond_verdict(quality: dict) -> list[str]:

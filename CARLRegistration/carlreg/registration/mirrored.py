@@ -35,7 +35,7 @@ _ROTATIONS, _KEPT_TURNED, _KEPT = 160, 4, 1
 _ENOUGH, _NEAR, _LEAST_GAIN, _CREDIBLE = 0.9, 0.95, 0.05, 0.35
 # From this ratio on a volume that is mirrored may be taken for one that is not. Measured between
 # heads and between brains of different people, the right way round: 0.88 to 1.03, a fifth of them above 1.
-_UNDECIDED = 0.95
+_UNDECIDED = LIMITS["undecided_likeness"]["check"]
 
 
 def orientation_of(

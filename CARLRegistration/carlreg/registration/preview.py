@@ -18,7 +18,6 @@ from ..optimize.candidates import AffineCandidate, refine_candidates
 from ..progress import Progress
 from ..quality.limits import LIMITS
 from ..quality.verdict import verdict
-from ..quality.warnings import orientation_note
 from ..settings import RegistrationSettings
 from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
@@ -81,7 +80,6 @@ def preview_start(
         best, score = _best_start(pair, initial_transform, settings, device, progress)
     with progress.stage("orientation", "comparing with the mirrored volume"):
         orientation = coarse_orientation_of(best, pair, settings, device, progress)
-        warnings += orientation_note(orientation)
     known = {
         "likeness": likeness_of(score, pair),
         "overlap_percent": 100 * score.overlap,
@@ -104,8 +102,6 @@ def warn_of_doubts(likeness: dict, orientation: dict, pose: dict | None, progres
     for check in verdict({"likeness": likeness, "orientation": orientation, "pose": pose})["checks"]:
         if check["word"] != "good":
             progress.warn(check["text"])
-    for note in orientation_note(orientation):
-        progress.warn(note)
 
 
 def _best_start(

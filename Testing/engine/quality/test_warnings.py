@@ -76,7 +76,7 @@ def test_nothing_is_said_twice():
 
 
 def test_images_that_do_not_tell_left_from_right_are_named():
-    """Whichever way they are more alike; and the verdict is left alone."""
+    """Whichever way they are more alike; and the verdict is never good, nor for that alone poor."""
     alike = {"as_given": 0.466, "mirrored": 0.453, "ratio": 0.97, "undecided": True}
     (said,) = orientation_note(alike)
     assert said.startswith("The images do not tell left from right: mirrored they would be as alike") and "0.45" in said
@@ -84,5 +84,8 @@ def test_images_that_do_not_tell_left_from_right_are_named():
     (said,) = orientation_note(leaning)
     assert "slightly more alike" in said and "one of them may be mirrored left to right" in said
     assert said in warnings_of(changed() | {"orientation": leaning})
-    assert verdict(changed() | {"orientation": leaning})["word"] == "good"
+    for one in (alike, leaning):
+        found = verdict(changed() | {"orientation": one})
+        assert found["word"] == "check" and found["reasons"] == orientation_note(one)
+    assert verdict(changed() | {"orientation": alike | {"undecided": False}})["word"] == "good"
     assert orientation_note(alike | {"undecided": False}) == orientation_note(None) == []
