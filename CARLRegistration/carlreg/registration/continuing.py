@@ -1,7 +1,8 @@
-"""Going on from a map that is there: no search, no network, no affine; the steps that are asked for, and no others.
+"""Going on from a map that is there: no search, no affine; the steps that are asked for, and no others.
 
 A change is optimized beside the map, on the finest level, or from as coarse a level as landmarks ask for that the map
-misses. Without steps the map stays what it is.
+misses. Without steps the map stays what it is. A network is asked
+afterwards alone, how far the map may be off.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ from .result import RegistrationResult
 from .segments import SegmentsGuide, about_segments, matched_segments
 from .starts import check_initial
 from .symmetric import order_of
+from .uncertain import uncertainty_afterwards
 
 #: Landmarks and segments.
 Guides = tuple[Landmarks | None, list[SegmentPair]]
 START = "continued"
-NO_UNCERTAINTY = "No uncertainty: the registration went on from a given map, and no network was asked."
 
 
 def as_known(given: RegistrationResult | PhysicalTransform | sitk.Transform, fixed: VolumeGrid) -> PhysicalTransform:
@@ -145,6 +146,8 @@ def continued_pair(
         transform, about_guide, notes = reached(transform, landmarks, known.affine_lps, float(fixed.grid.spacing.min()))
     steps = progress.steps[earlier:]
     notes += stop_note(steps, settings.steps) if progress.stopping else []
+    with progress.stage("uncertainty", "how far the map may be off"):
+        uncertainty, reason = uncertainty_afterwards(transform, pair, fixed.grid, settings, device)
     return RegistrationResult(
         transform=transform,
         fixed=fixed,
@@ -170,7 +173,8 @@ def continued_pair(
         },
         timings=list(progress.timings),
         steps=steps,
-        uncertainty_reason=NO_UNCERTAINTY,
+        uncertainty=uncertainty,
+        uncertainty_reason=reason,
     )
 
 

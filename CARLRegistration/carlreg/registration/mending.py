@@ -28,7 +28,7 @@ from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid
 from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
-from .continuing import NO_UNCERTAINTY, as_known, continued_pair, residual_before
+from .continuing import as_known, continued_pair, residual_before
 from .landmarks import GivenLandmarks, Landmarks, as_guide, checked_landmarks, reached
 from .pair import dicom_info
 from .result import RegistrationResult
@@ -36,6 +36,9 @@ from .result import RegistrationResult
 log = logging.getLogger(__name__)
 
 START = "mended"
+NO_UNCERTAINTY = (
+    "No uncertainty: mending a place asks no network. Going on in the whole volume (--everywhere) states one."
+)
 # Half of a box's edge: so many times what its points are off, and so many voxels at least. Of the way to the faces the
 # coarsest controls use half, which leaves a push of that length room to fade.
 _TIMES, _FEWEST_VOXELS = 5.0, 12
