@@ -15,7 +15,7 @@ Letters: n patches, k places of a patch, s spatial axes, p parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,20 +30,16 @@ from ..progress import Progress, Step
 from ..spaces import Stretches, apply_affine, nearest_linear, nearest_sound
 from .increments import increment, of_increments, patch_normal
 from .levels import LevelImages
+from .linear_guides import LinearGuide
 from .patch_places import patch_places, views
 from .patches import PatchImage
 
-#: Fixed points and their places in the moving image, n x 3 each, LPS mm, and how exactly these are known (mm).
-KnownPoints = tuple[np.ndarray, np.ndarray, float]
 DOFS = ("translation", "rigid", "similarity", "affine")
 # Steps at most on a level, and voxels of it that no point moves by any more: on the finest one, and on the others.
 _ITERATIONS, _CONVERGED, _COARSELY_CONVERGED = 30, 0.005, 0.03
 # Of the loss: two steps in turn that gain less than this are the last ones; images that differ have no sharp optimum.
 _NO_GAIN = 2e-5
 _DAMPING, _SHORTER, _HALVINGS = 1e-3, 0.35, 6
-# Points that all miss their places by their accuracy cost this part of what images without likeness cost. Beyond so
-# many standard deviations they pull no stronger; how exactly they can be known at best, voxels.
-_OF_POINTS, _ROBUST, _FINEST_POINT = 0.1, 3.0, 0.1
 # A step that loses more of what both images show than this is none: the mean over the rest says little.
 _LEAST_OVERLAP = 0.8
 
@@ -76,7 +72,7 @@ class LinearProblem:
     """Both images at one resolution, as a function of a linear map near to `start`.
 
     dof: what may change. similarity: a name of `losses.registry`. seed: of the places that are drawn. finest: whether
-    this resolution is the last one. points: whose place is known.
+    this resolution is the last one. guides: what is known beside the images.
     """
 
     def __init__(
@@ -89,9 +85,9 @@ class LinearProblem:
         dof: str,
         seed: int,
         finest: bool = True,
-        points: KnownPoints | None = None,
+        guides: Sequence[LinearGuide] = (),
     ) -> None:
-        self.points = points
+        self.guides = guides
         self.similarity, self.dof = similarity_named(similarity), dof
         self.center = {"fixed": center_lps, "moving": apply_affine(start, center_lps)}
         self.radius_mm = float(np.linalg.norm(images.fixed_grid.extent_mm)) / 4
@@ -146,26 +142,16 @@ class LinearProblem:
             return _Normal(1.0, np.zeros((1, 1)), np.zeros(1), 0.0)
         hessian, gradient = (array_from_tensor(total.double()) / used for total in (total_h, total_g))
         found = _Normal(loss / used, hessian, gradient, used / all_patches)
-        return found if self.points is None else self._with_points(found, matrix, self.points)
+        return self._guided(found, matrix)
 
-    def _with_points(self, found: _Normal, matrix: np.ndarray, known: KnownPoints) -> _Normal:
-        """What the points cost, too: as `guide.PointGuide` of a deformation, far ones pull no stronger."""
-        fixed, moving, accuracy_mm = known
-        sigma = max(accuracy_mm, _FINEST_POINT * self.voxel_mm)
-        mapped = apply_affine(matrix, fixed)
-        missed = mapped - moving
-        root = np.sqrt(1 + (missed**2).sum(1) / (_ROBUST * sigma) ** 2)
-        cost = _OF_POINTS * 2 * _ROBUST**2 * (root - 1).mean()
-        about = torch.tensor((mapped - self.center["moving"]).tolist(), dtype=torch.float64)
-        axes = torch.eye(3, dtype=torch.float64).expand(len(fixed), 3, 3)
-        slope = array_from_tensor(of_increments(axes, about[:, None].expand(-1, 3, -1), self.dof, self.radius_mm))
-        weight = _OF_POINTS * 2 / (sigma**2 * root * len(fixed))
-        return _Normal(
-            found.loss + float(cost),
-            found.hessian + np.einsum("n,nap,naq->pq", weight, slope, slope),
-            found.gradient + np.einsum("n,na,nap->p", weight, missed, slope),
-            found.overlap,
-        )
+    def _guided(self, found: _Normal, matrix: np.ndarray) -> _Normal:
+        """With what the guides cost, too."""
+        loss, hessian, gradient = found.loss, found.hessian, found.gradient
+        for guide in self.guides:
+            for missed in guide.missed(matrix, self.voxel_mm):
+                cost, curvature, slope = missed.cost(self.center["moving"], self.dof, self.radius_mm)
+                loss, hessian, gradient = loss + cost, hessian + curvature, gradient + slope
+        return _Normal(loss, hessian, gradient, found.overlap)
 
     def _of_side(self, side: _Side, mapped: Tensor, moved: Tensor, backward: Tensor | None):
         """(sum of losses, hessian, gradient, patches that count)."""
@@ -214,7 +200,7 @@ def optimize_linear(
     *,
     dof: str,
     similarity: str = "lncc2",
-    points: KnownPoints | None = None,
+    guides: Sequence[LinearGuide] = (),
     seed: int = 0,
     progress: Progress | None = None,
     watch: Callable[[np.ndarray], None] | None = None,
@@ -223,8 +209,7 @@ def optimize_linear(
 
     Args:
         levels: `count` of them, coarse to fine. center_lps: of the fixed content; turns and scales are about it.
-        points: corresponding points and their accuracy (a standard deviation): missed by that, all together cost as
-            much as a tenth of the similarity.
+        guides: what is known beside the images, such as corresponding points and segments.
         watch: called with the matrix after each step.
         dof: 'translation', 'rigid', 'similarity' or 'affine'; the start's turn (and stretches) are kept otherwise.
     Stretches stay within `Stretches`. Raises OptimizationDiverged when a loss is not finite; Cancelled.
@@ -242,7 +227,7 @@ def optimize_linear(
                 dof=dof,
                 seed=seed,
                 finest=n + 1 == count,
-                points=points,
+                guides=guides,
             )
             told = _Told(progress, watch, n, count)
             matrix, done, loss, moved = _descended(problem, matrix, bounds, told)

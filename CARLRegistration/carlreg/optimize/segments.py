@@ -30,10 +30,11 @@ _VOXELS_PER_WINDOW = 7.0
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """A segment in one image: distance_11dhw (mm, positive inside) on a grid around it."""
+    """A segment in one image: distance_11dhw (mm, positive inside) on a grid around it. volume: the image's grid."""
 
     distance_11dhw: Tensor
     grid: VolumeGrid
+    volume: VolumeGrid
 
     @classmethod
     def of(cls, mask: np.ndarray, grid: VolumeGrid, margin_mm: float) -> Side:
@@ -54,7 +55,7 @@ class Side:
         # not take in others, next to them along the shortest edge of long voxels.
         distance = distance.astype(np.float32) + 0.5 * float(box.spacing.mean())
         distance[cut == 0] = np.minimum(distance[cut == 0], -0.5 * float(box.spacing.min()))
-        return cls(tensor_from_array(distance)[None, None], box)
+        return cls(tensor_from_array(distance)[None, None], box, grid)
 
     @property
     def inside(self) -> np.ndarray:

@@ -166,7 +166,7 @@ def with_landmarks(
     """The candidates that the landmarks do not contradict, and those that follow from them."""
     if landmarks is None:
         return candidates
-    own = _starts(landmarks)
+    own = landmark_starts(landmarks)
     kept = agreeing([*own, *candidates], landmarks, content)
     log.info("landmarks: %d of %d starts agree", len(kept) - len(own), len(candidates))
     return kept
@@ -194,28 +194,29 @@ def kept_by(
 
 def tolerance_mm(landmarks: Landmarks, content: VolumeGrid) -> float:
     """How far a start may miss the landmarks (root mean square, mm) before they contradict it."""
-    best = landmarks.rms_of(_starts(landmarks)[0].matrix)
+    best = landmarks.rms_of(landmark_starts(landmarks)[0].matrix)
     spread = _rms(np.linalg.norm(landmarks.fixed_lps - landmarks.fixed_lps.mean(0), axis=1))
     diagonal = float(np.linalg.norm(content.extent_mm))
     return 2 * best + 2 * landmarks.accuracy_mm + max(_OF_SPREAD * spread, _OF_CONTENT * diagonal)
 
 
-def _starts(landmarks: Landmarks) -> list[AffineCandidate]:
+def landmark_starts(landmarks: Landmarks, name: str = START) -> list[AffineCandidate]:
+    """The starts that follow from landmarks, called by a name: a shift, or the rigid fit, and the affine one."""
     fixed, moving = landmarks.fixed_lps, landmarks.moving_lps
-    if not _tell_rotation(fixed) or not _tell_rotation(moving):
-        return [AffineCandidate(f"{START}, shift", translation((moving - fixed).mean(0)))]
-    found = [AffineCandidate(START, fit_linear(fixed, moving, kind="rigid"))]
+    if not tell_rotation(fixed) or not tell_rotation(moving):
+        return [AffineCandidate(f"{name}, shift", translation((moving - fixed).mean(0)))]
+    found = [AffineCandidate(name, fit_linear(fixed, moving, kind="rigid"))]
     if len(landmarks) >= _FOR_AFFINE:
         affine = fit_linear(fixed, moving, toward_rigid=TOWARD_RIGID)
         try:
-            check_sound(affine, START)
+            check_sound(affine, name)
         except InputError:
             return found
-        found.append(AffineCandidate(f"{START}, affine", affine))
+        found.append(AffineCandidate(f"{name}, affine", affine))
     return found
 
 
-def _tell_rotation(points: np.ndarray) -> bool:
+def tell_rotation(points: np.ndarray) -> bool:
     """Whether points are three or more that do not lie on one line."""
     if len(points) < 3:
         return False

@@ -19,19 +19,23 @@ from ..models import registry
 from ..optimize.candidates import AffineCandidate
 from ..optimize.levels import level_images, search_spacing
 from ..optimize.linear import LinearResult, optimize_linear
+from ..optimize.linear_guides import BoundaryGuide, LinearGuide, PlacedPoints
+from ..optimize.segments import SegmentPair
 from ..physical import PhysicalTransform
 from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine, check_sound, nearest_linear, rotation_vector
 from ..volumes import Volume
 from .cutouts import CutOut, found_starts
-from .landmarks import Landmarks, agreeing, reached, with_landmarks
+from .landmarks import Landmarks, reached
 from .mirrored import orientation_of
 from .pair import PreparedPair, info_of, prepare_pair
 from .poses import rival_of
 from .predict import NetworkPrediction, predict
 from .preview import likeness_of, warn_of_doubts
 from .result import RegistrationResult
+from .segment_starts import agreeing_with_known, with_known
+from .segments import about_segments, of_moving
 from .sizes import POOR_SCORE, Resized, size_of
 from .starts import COARSE_SIZE, affine_candidates, coarse_problem, fine_problem, winner
 from .symmetric import Order
@@ -61,7 +65,8 @@ class Given:
     """What was given, as `register_pair` has checked it.
 
     ignored: fixed and moving, which the masks leave out. initial_transform: in the order in which the pair is worked
-    on. points, guide: landmarks that guide it, as they were given and as they are used. warnings: so far.
+    on. points, guide: landmarks that guide it, as they were given and as they are used. segments: likewise.
+    warnings: so far.
     """
 
     fixed: Volume
@@ -72,7 +77,25 @@ class Given:
     initial_transform: sitk.Transform | None
     points: GuidePoints | None
     guide: Landmarks | None
+    segments: list[SegmentPair]
     warnings: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Guides:
+    """Landmarks and segments in the order in which the pair is worked on, of volumes as large as it is looked at."""
+
+    landmarks: Landmarks | None
+    segments: list[SegmentPair]
+
+    def of_map(self, seed: int) -> list[LinearGuide]:
+        found: list[LinearGuide] = []
+        if self.landmarks is not None:
+            known = self.landmarks
+            found.append(PlacedPoints(known.fixed_lps, known.moving_lps, known.accuracy_mm))
+        if self.segments:
+            found.append(BoundaryGuide.of(self.segments, seed))
+        return found
 
 
 def linear_registration(
@@ -84,14 +107,14 @@ def linear_registration(
         pair = prepare_pair(fixed, moving, given.fixed_mask, given.moving_mask, settings, *given.ignored)
         as_given = pair
     warnings = [*given.warnings, *pair.modality_warnings(settings.similarity), *_about_initial(initial, settings)]
-    pair, guide = order.of_pair(pair), order.of_landmarks(given.guide)
+    pair, guides = order.of_pair(pair), Guides(order.of_landmarks(given.guide), order.of_segments(given.segments))
     with progress.stage("starts", "scoring candidate starts"):
-        part, starts, loaded = _found(pair, initial, guide, settings, device, progress)
+        part, starts, loaded = _found(pair, initial, guides, settings, device, progress)
         resized = _size(pair, part, starts, settings, device, progress)
         if resized is not None:
             pair, initial = resized.of_pair(pair), resized.of_transform(initial)
-            guide = resized.of_landmarks(guide)
-            part, starts, loaded = _found(pair, initial, guide, settings, device, progress)
+            guides = Guides(resized.of_landmarks(guides.landmarks), of_moving(guides.segments, resized.of_grid))
+            part, starts, loaded = _found(pair, initial, guides, settings, device, progress)
         if part is not None:
             pair = part.pair
         problem = fine_problem(pair, settings, device)
@@ -102,7 +125,7 @@ def linear_registration(
         found = _optimized(
             pair,
             start,
-            guide,
+            guides,
             settings,
             device,
             progress,
@@ -128,6 +151,7 @@ def linear_registration(
         fixed_mask=given.fixed_mask,
         moving_mask=given.moving_mask,
         guide=given.points,
+        segments=given.segments,
         ignored=given.ignored,
         warnings=[*warnings, *notes],
         info={
@@ -136,6 +160,7 @@ def linear_registration(
             "weights_sha256": None if loaded is None else loaded.weights_sha256,
             "linear": {**parts_of(transform), "iterations": found.iterations, "losses": found.losses},
             **about_guide,
+            **about_segments(given.segments),
             "orientation": orientation,
             "pose": pose,
             **({} if resized is None else {"moving_resized_by": resized.factors.tolist()}),
@@ -157,7 +182,7 @@ def _about_initial(initial_transform: sitk.Transform | None, settings: Registrat
 def _found(
     pair: PreparedPair,
     initial_transform: sitk.Transform | None,
-    guide: Landmarks | None,
+    guides: Guides,
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
@@ -169,13 +194,13 @@ def _found(
 
     def starts_of(prediction: NetworkPrediction | None) -> tuple[CutOut | None, list[AffineCandidate]]:
         candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
-        candidates = with_landmarks(candidates, guide, pair.fixed.content)
+        candidates = with_known(candidates, guides.landmarks, guides.segments, pair.fixed.content)
         candidates = [
             replace(one, matrix=nearest_linear(one.matrix, settings.dof, pair.fixed.content.center_lps))
             for one in candidates
         ]
         part, starts = found_starts(pair, candidates, settings, device, progress)
-        return part, agreeing(starts, guide, pair.fixed.content)
+        return part, agreeing_with_known(starts, guides.landmarks, guides.segments, pair.fixed.content)
 
     part, starts = starts_of(None)
     if starts[0].score > POOR_SCORE:
@@ -203,7 +228,7 @@ def _size(
 def _optimized(
     pair: PreparedPair,
     start: AffineCandidate,
-    guide: Landmarks | None,
+    guides: Guides,
     settings: RegistrationSettings,
     device: torch.device,
     progress: Progress,
@@ -228,7 +253,7 @@ def _optimized(
         fixed.content.center_lps,
         dof=settings.dof,
         similarity=settings.similarity,
-        points=None if guide is None else (guide.fixed_lps, guide.moving_lps, guide.accuracy_mm),
+        guides=guides.of_map(settings.seed),
         seed=settings.seed,
         progress=progress,
         watch=lambda matrix: progress.offer_map(lambda: as_delivered(matrix)),

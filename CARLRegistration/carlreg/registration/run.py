@@ -28,7 +28,7 @@ from .cutouts import found_starts
 from .field import check_field_spacing, delivered, optimized_field
 from .finishing import stop_note
 from .functional import FunctionalResult, functional_field
-from .landmarks import GivenLandmarks, agreeing, as_guide, checked_landmarks, kept_by, reached, with_landmarks
+from .landmarks import GivenLandmarks, as_guide, checked_landmarks, reached
 from .linear import LINEAR_STAGE_WEIGHTS, Given, linear_registration
 from .live import LiveMap
 from .mirrored import orientation_of
@@ -38,6 +38,7 @@ from .predict import predict, untrained_warnings
 from .preview import likeness_of, warn_of_doubts
 from .residual import network_residual, residual_of
 from .result import RegistrationResult
+from .segment_starts import agreeing_with_known, kept_by_known, with_known
 from .segments import SegmentsGuide, about_segments, matched_segments, of_moving
 from .sizes import size_of
 from .starts import affine_candidates, check_initial, coarse_problem, fine_problem, refined_winner
@@ -94,7 +95,7 @@ def register_pair(
         rigid_segments: a label map of the fixed image (or `RigidSegments`): each segment moves rigidly, by itself.
         stiff_segments: likewise (or `StiffSegments`); each keeps its shape as far as the images let it.
         continue_from: a result or a map (fixed points to moving points, LPS mm) to go on from by `settings.steps`
-            steps, without search, network and affine.
+            steps, without search and affine.
     Raises: InputError and its kinds for what cannot be used; OptimizationDiverged; Cancelled.
     """
     progress = progress or Progress()
@@ -135,7 +136,8 @@ def register_pair(
     order = order_of(fixed, moving, settings)
     initial_transform = order.of_initial(initial_transform, settings, fixed.grid)
     if linear:
-        given = Given(fixed, moving, fixed_mask, moving_mask, ignored, initial_transform, points, guide, warnings)
+        masks = fixed_mask, moving_mask
+        given = Given(fixed, moving, *masks, ignored, initial_transform, points, guide, segments, warnings)
         return linear_registration(given, settings, order, device, progress)
 
     with progress.stage("prepare", "normalizing both images"):
@@ -149,7 +151,7 @@ def register_pair(
         prediction = predict(loaded, pair, settings.grid, device)
     with progress.stage("starts", "scoring candidate starts"):
         candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
-        candidates = with_landmarks(candidates, guide, pair.fixed.content)
+        candidates = with_known(candidates, guide, segments, pair.fixed.content)
         part, starts = found_starts(pair, candidates, settings, device, progress)
         # A body that is rigid has the same size in both.
         as_large = settings.symmetric or bodies is not None
@@ -160,9 +162,9 @@ def register_pair(
             guide, segments = resized.of_landmarks(guide), of_moving(segments, resized.of_grid)
             prediction = predict(loaded, pair, settings.grid, device)
             candidates = affine_candidates(pair, prediction, initial_transform, settings, progress)
-            candidates = with_landmarks(candidates, guide, pair.fixed.content)
+            candidates = with_known(candidates, guide, segments, pair.fixed.content)
             part, starts = found_starts(pair, candidates, settings, device, progress)
-        starts = agreeing(starts, guide, pair.fixed.content)
+        starts = agreeing_with_known(starts, guide, segments, pair.fixed.content)
         shown = pair  # to the network
         if part is not None:
             pair, shown = part.pair, part.likewise(starts[0].matrix)
@@ -173,7 +175,7 @@ def register_pair(
             start = replace(starts[0], score=problem.score(starts[0].matrix).score)
         else:
             start = refined_winner(starts, problem, settings, progress)
-        start = kept_by(guide, start, starts, pair.fixed.content)
+        start = kept_by_known(start, starts, guide, segments, pair.fixed.content)
         pose = rival_of(start, starts, pair.fixed.content) if settings.robustness == "rotation" else None
         residual, deformation_start = residual_of(start, prediction, initial_transform, problem, pair, guide)
         orientation = orientation_of(start, problem, pair, settings, device, progress)

@@ -61,11 +61,6 @@ def matched_segments(
     """
     if guide is None:
         return []
-    if settings.linear:
-        raise InputError(
-            f"segments guide: expected transform deformable, whose field follows boundaries; got {settings.transform}. "
-            "Leave it out, or give the segment that is to be aligned as --fixed-mask."
-        )
     if settings.io_method != "field" and settings.steps:
         raise InputError(
             f"segments guide: expected io method field, which segments can guide; got {settings.io_method}. Choose "
@@ -162,5 +157,5 @@ def of_moving(segments: list[SegmentPair], of_grid: Callable[[VolumeGrid], Volum
     for pair in segments:
         grid = of_grid(pair.moving.grid)
         size = float(np.prod(grid.spacing / pair.moving.grid.spacing)) ** (1 / 3)
-        found.append(replace(pair, moving=Side(pair.moving.distance_11dhw * size, grid)))
+        found.append(replace(pair, moving=Side(pair.moving.distance_11dhw * size, grid, of_grid(pair.moving.volume))))
     return found

@@ -8,7 +8,9 @@ from carlreg.losses.registry import similarity_named
 from carlreg.optimize.increments import increment
 from carlreg.optimize.levels import LevelImages
 from carlreg.optimize.linear import LinearProblem, optimize_linear
+from carlreg.optimize.linear_guides import BoundaryGuide, PlacedPoints
 from carlreg.optimize.patch_places import patch_places, views
+from carlreg.optimize.segments import SegmentPair, Side
 from carlreg.progress import Progress
 from carlreg.spaces import apply_affine
 
@@ -147,6 +149,68 @@ def test_points_of_known_place_pull():
     off = apply_affine(pose([0, 0, 0], [6.0, 0.0, 0.0]), apply_affine(TURNED, fixed))
     errors = []
     for accuracy in (50.0, 0.1):  # hardly believed, and believed
-        found = optimize_linear([images], 1, TURNED, CENTER, dof="rigid", points=(fixed, off, accuracy)).matrix
+        found = optimize_linear(
+            [images], 1, TURNED, CENTER, dof="rigid", guides=[PlacedPoints(fixed, off, accuracy)]
+        ).matrix
         errors.append(np.linalg.norm(apply_affine(found, fixed) - off, axis=1).mean())
     assert errors[0] > 5.5 and errors[1] < 1.0
+
+
+def ellipsoids(grid, lps_from_scene):
+    back = np.linalg.inv(lps_from_scene)
+    x = apply_affine(back, grid.centers())
+    return [
+        np.linalg.norm((x - c) / r, axis=-1) < 1 for c, r in (([12, 0, -5], [20, 12, 9]), ([-18, 9, 14], [7, 9, 15]))
+    ]
+
+
+@pytest.mark.parametrize("dof", ["rigid", "similarity", "affine"])
+def test_boundaries_of_segments_are_brought_together(dof):
+    """Images that show nothing: the segments alone give the map, to a fraction of a voxel."""
+    spacing = 5.0
+    fixed_grid, moving_grid = grids(spacing)
+    truth = TRUTHS[dof]
+    blank = [
+        torch.rand(1, 1, *grid.shape_dhw, generator=torch.Generator().manual_seed(n))
+        for n, grid in enumerate((fixed_grid, moving_grid))
+    ]
+    images = LevelImages(blank[0], fixed_grid, blank[1], moving_grid)
+    sides = [
+        [Side.of(mask, grid, 40.0) for mask in ellipsoids(grid, matrix)]
+        for grid, matrix in ((fixed_grid, np.eye(4)), (moving_grid, truth))
+    ]
+    pairs = [SegmentPair(str(n), 100.0, one, other) for n, (one, other) in enumerate(zip(*sides, strict=True))]
+    found = optimize_linear([images], 1, np.eye(4), CENTER, dof=dof, guides=[BoundaryGuide.of(pairs)]).matrix
+    surface = np.concatenate([grid_points(fixed_grid, mask) for mask in ellipsoids(fixed_grid, np.eye(4))])
+    apart = np.linalg.norm(apply_affine(found, surface) - apply_affine(truth, surface), axis=1)
+    assert apart.mean() < 0.2 * spacing
+
+
+def grid_points(grid, mask):
+    return grid.points(np.argwhere(mask)[:, ::-1])
+
+
+def test_the_gradient_of_boundaries_is_that_of_their_cost():
+    fixed_grid, moving_grid = grids(4.0)
+    near = pose([5, -4, 7], [4, -5, 3])
+    sides = [
+        [Side.of(mask, grid, 40.0) for mask in ellipsoids(grid, matrix)]
+        for grid, matrix in ((fixed_grid, np.eye(4)), (moving_grid, TURNED))
+    ]
+    guide = BoundaryGuide.of([SegmentPair(str(n), 1.0 + n, *both) for n, both in enumerate(zip(*sides, strict=True))])
+    center, radius = apply_affine(near, CENTER), 50.0
+    about, back = np.eye(4), np.eye(4)
+    about[:3, 3], back[:3, 3] = center, -center
+
+    def cost(matrix):
+        parts = [missed.cost(center, "affine", radius) for missed in guide.missed(matrix, 4.0)]
+        return sum(part[0] for part in parts), sum(part[2] for part in parts)
+
+    gradient, size = cost(near)[1], 1e-4
+    for n in (0, 2, 4, 11):
+        losses = []
+        for sign in (1, -1):
+            step = np.zeros(12)
+            step[n] = sign * size
+            losses.append(cost(about @ increment(step, "affine", radius) @ back @ near)[0])
+        assert (losses[0] - losses[1]) / (2 * size) == pytest.approx(gradient[n], abs=0.02 * np.abs(gradient).max())
