@@ -204,6 +204,29 @@ def test_a_mask_is_what_counts(known):
     assert known.error_voxels(carlreg.register(known.fixed, moving, RIGID).transform)[above].max() > 0.2
 
 
+def with_device(image, center, radius=45.0):
+    """The scan with a ball of metal that has a structure of its own, and the ball as what is to be ignored."""
+    array, grid = sitk.GetArrayFromImage(image), VolumeGrid.of(image)
+    apart = grid.centers() - center
+    ball = np.linalg.norm(apart, axis=-1) < radius
+    array[ball] = (1500 + 1500 * np.cos(2 * np.pi * apart / 30.0).mean(-1))[ball]
+    volume = volume_from_image(grid.image(array), "scan")
+    return volume, volume_from_image(grid.image(ball.astype(np.uint8)), "what to ignore")
+
+
+@pytest.mark.whole
+def test_what_is_ignored_does_not_matter(known):
+    """A device in both scans, in the moving one 10 mm from where the anatomy puts it."""
+    place = np.array([30.0, -10.0, 20.0])
+    elsewhere = apply_affine(known.truth, place) + np.array([0.0, 10.0, 0.0])
+    (fixed, fixed_metal), (moving, moving_metal) = with_device(known.fixed, place), with_device(known.moving, elsewhere)
+    ignored = {"fixed_ignore": fixed_metal, "moving_ignore": moving_metal}
+    found = carlreg.register_pair(fixed, moving, RIGID, **ignored).transform
+    assert known.error_voxels(found).max() < 0.1 and known.error_degrees(found) < 0.1
+    plain = carlreg.register_pair(fixed, moving, RIGID).transform
+    assert known.error_voxels(plain).max() > 2 * known.error_voxels(found).max()
+
+
 def test_of_a_deformed_start_the_linear_part_serves(known):
     grid = VolumeGrid.of(known.fixed)
     field = np.zeros((4, 4, 4, 3))
