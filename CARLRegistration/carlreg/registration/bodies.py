@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..maps.exchange import tensor_from_array
 from ..optimize.levels import finest_spacing, level_images
 from ..optimize.linear import optimize_linear
+from ..optimize.linear_guides import PlacedPoints
 from ..optimize.rigidity import RigidGuide
 from ..optimize.segments import Side
 from ..physical import PhysicalTransform
@@ -285,11 +286,11 @@ def _refined(
 ) -> np.ndarray:
     """The rigid motion with the best similarity near to a start, from the segment's own voxels and a rim of them."""
     center = points.mean(0)
-    known = None
+    known: list[PlacedPoints] = []
     if landmarks is not None:
         inside = _at(bodies.numbers, bodies.grid, landmarks.fixed_lps) == number + 1
         if inside.any():
-            known = landmarks.fixed_lps[inside], landmarks.moving_lps[inside], landmarks.accuracy_mm
+            known = [PlacedPoints(landmarks.fixed_lps[inside], landmarks.moving_lps[inside], landmarks.accuracy_mm)]
     member = _membership(bodies, number)
     fixed = _cut_out(pair.fixed, points, _MARGIN_VOXELS)
     found, finest = start, float(bodies.grid.spacing.min())
@@ -309,7 +310,7 @@ def _refined(
             center,
             dof="rigid",
             similarity=settings.similarity,
-            points=known,
+            guides=known,
             seed=settings.seed,
         ).matrix
         step = np.linalg.norm(apply_affine(found, points) - apply_affine(before, points), axis=1).max()
