@@ -164,7 +164,7 @@ def test_no_code_runs_when_the_module_file_is_imported():
         assert isinstance(node, kinds) or plain or docstring, ast.unparse(node)
 
 
-@pytest.mark.parametrize(("path", "count"), [(UI, 17), (INSPECT_UI, 8)])
+@pytest.mark.parametrize(("path", "count"), [(UI, 19), (INSPECT_UI, 8)])
 def test_ui_connects_the_scene_to_every_node_selector(path, count):
     root = ElementTree.parse(path).getroot()
     selectors = {w.get("name") for w in root.iter("widget") if w.get("class") == "qMRMLNodeComboBox"}

@@ -117,3 +117,71 @@ def test_the_controls_choose_nodes_and_swap_exchanges_them(job, moduleWidget):
     ui.swapButton.click()
     found = jobFrom(parameters)
     assert (found.fixedLandmarks, found.movingIgnore, found.fixedIgnore) == (others, clip, None)
+
+
+def test_rigid_and_stiff_segments_reach_the_engine_with_their_names(job, tmp_path):
+    import dataclasses
+
+    from carlreg.quality.segments import label_names
+    from carlreg.settings import RegistrationSettings
+    from CARLRegistrationLib.register.job import problemOf
+
+    bones = segmentation("bones", {"L4": np.s_[2:8, 2:8, 2:8], "L5": np.s_[10:16, 10:16, 10:16]})
+    muscle = segmentation("muscle", {"psoas": np.s_[2:8, 12:18, 2:8]})
+    reference = bones.GetSegmentation().GetSegmentIdBySegmentName("L5")
+    guidance = {"rigidSegmentation": bones, "rigidSegmentationSegment": reference, "stiffSegmentation": muscle}
+    args, notes = written(job, tmp_path, **guidance)
+    assert notes == [] and args.rigid_reference == "L5"
+    import SimpleITK as sitk
+
+    rigid, stiff = (sitk.ReadImage(str(tmp_path / name)) for name in (args.rigid_segments, args.stiff_segments))
+    assert label_names(rigid) == {1: "L4", 2: "L5"} and label_names(stiff) == {1: "psoas"}
+    assert np.bincount(sitk.GetArrayFromImage(rigid).ravel())[1:].tolist() == [216, 216]
+    for settings in (RegistrationSettings(transform="rigid"), RegistrationSettings(symmetric=True)):
+        refused = dataclasses.replace(job, settings=settings, **guidance)
+        assert "deformable transform that is not symmetric" in problemOf(refused)
+    network = dataclasses.replace(job, settings=RegistrationSettings(io_method="network"), stiffSegmentation=muscle)
+    assert "need the displacement field" in problemOf(network)
+
+
+def test_the_reference_is_chosen_among_the_rigid_segments(job, moduleWidget):
+    from CARLRegistrationLib.register.parameters import jobFrom
+
+    moduleWidget.enter()
+    panel = moduleWidget.panel
+    ui, parameters = panel.ui, panel.parameters
+    parameters.fixedVolume, parameters.movingVolume = job.fixedVolume, job.movingVolume
+    bones = segmentation("bones", {"L4": np.s_[2:8, 2:8, 2:8], "L5": np.s_[10:16, 10:16, 10:16]})
+    ui.rigidSegmentationSelector.setCurrentNode(bones)
+    box = ui.rigidSegmentationSegmentComboBox
+    assert [box.itemText(n) for n in range(box.count)] == ["No reference", "Relative to L4", "Relative to L5"]
+    box.currentIndex = 2
+    ui.stiffSegmentationSelector.setCurrentNode(bones)
+    found = jobFrom(parameters)
+    assert (found.rigidSegmentation, found.stiffSegmentation) == (bones, bones)
+    assert found.rigidSegmentationSegment == bones.GetSegmentation().GetSegmentIdBySegmentName("L5")
+    ui.swapButton.click()  # they are drawn in the volume that was fixed
+    found = jobFrom(parameters)
+    assert found.rigidSegmentation is None and found.stiffSegmentation is None
+
+
+def test_motions_become_a_table_in_slicers_axes(job):
+    from CARLRegistrationLib.mrml.undo import Undo
+    from CARLRegistrationLib.register.result import _motionsTable
+
+    motion = {
+        "name": "L4",
+        "kind": "rigid",
+        "relative_to": "L5",
+        "rotation_degrees": 12.0,
+        "euler_degrees": [1.0, 2.0, 3.0],
+        "translation_lps": [4.0, 5.0, 6.0],
+        "translation_mm": 8.775,
+        "deviation_max_mm": 0.0001,
+    }
+    undo = Undo()
+    table = _motionsTable(job, [motion], undo).GetTable()
+    cells = {table.GetColumnName(n): table.GetValue(0, n).ToString() for n in range(table.GetNumberOfColumns())}
+    assert (cells["Segment"], cells["Relative to"], cells["Rotation, degrees"]) == ("L4", "L5", "12.00")
+    assert [cells[f"About {axis}, degrees"] for axis in "RAS"] == ["-1.00", "-2.00", "3.00"]
+    assert [cells[f"Shift {axis}, mm"] for axis in "RAS"] == ["-4.00", "-5.00", "6.00"]

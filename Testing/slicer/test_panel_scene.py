@@ -278,6 +278,8 @@ def test_every_bound_control_has_its_parameter(moduleWidget):
         "fixedIgnoreSegment",
         "movingIgnore",
         "movingIgnoreSegment",
+        "rigidSegmentation",
+        "rigidSegmentationSegment",
         "weightsFile",
         "device",
         "enginePython",

@@ -24,7 +24,12 @@ def checkGuidance(job) -> None:
             raise RegistrationError(_("Guidance: choose {what} of both volumes, or of none.").format(what=what))
     if job.fixedLandmarks is not None:
         _pairs(job.fixedLandmarks, job.movingLandmarks)
-    guided = job.fixedLandmarks is not None or job.fixedSegmentation is not None
+    bodies = job.rigidSegmentation is not None or job.stiffSegmentation is not None
+    if bodies and (job.settings.linear or job.settings.symmetric):
+        raise RegistrationError(
+            _("Guidance: rigid and stiff segments need a deformable transform that is not symmetric.")
+        )
+    guided = bodies or job.fixedLandmarks is not None or job.fixedSegmentation is not None
     if guided and job.settings.io_method != "field" and job.settings.steps:
         raise RegistrationError(
             _("Guidance: landmarks and segments need the displacement field as method. Choose it, or 0 steps.")
@@ -43,6 +48,16 @@ def writeGuidance(job, folder: Path, fixedImage, movingImage) -> tuple[list[str]
         notes += _writeSegments(job, folder, images)
         for side in images:
             arguments += [f"--{side}-segments-guide", f"{side}_segments.seg.nrrd"]
+    for kind in ("rigid", "stiff"):
+        node = getattr(job, f"{kind}Segmentation")
+        if node is not None:
+            notes += _writeBodies(node, folder / f"{kind}_segments.seg.nrrd", fixedImage)
+            arguments += [f"--{kind}-segments", f"{kind}_segments.seg.nrrd"]
+    if job.rigidSegmentation is not None and job.rigidSegmentationSegment:
+        segment = job.rigidSegmentation.GetSegmentation().GetSegment(job.rigidSegmentationSegment)
+        if segment is None:
+            raise RegistrationError(_("Guidance: the reference segment is gone. Choose another one, or none."))
+        arguments += ["--rigid-reference", segment.GetName()]
     for side, image in images.items():
         node = getattr(job, f"{side}Ignore")
         if node is not None:
@@ -75,6 +90,15 @@ def _points(job) -> GuidePoints:
     fixed, moving = (swapRasLps(worldPoints(node, None)) for node in (job.fixedLandmarks, job.movingLandmarks))
     names = tuple(name or str(n + 1) for n, name in enumerate(_names(job.fixedLandmarks)))
     return GuidePoints(fixed, moving[order], names, np.ones(len(names), dtype=bool))
+
+
+def _writeBodies(node, path: Path, fixedImage) -> list[str]:
+    """The label map of a segmentation of the fixed volume, with its names; notes."""
+    ids = segmentIds(node)
+    empty = writeLabelMap(node, ids, {name: n for n, name in enumerate(ids, start=1)}, fixedImage, path)
+    if not empty:
+        return []
+    return [_("{node}: empty, and left out: {names}.").format(node=node.GetName(), names=", ".join(empty))]
 
 
 def _writeSegments(job, folder: Path, images: dict) -> list[str]:

@@ -26,6 +26,7 @@ class Job:
 
     enginePython: None for Slicer's own. create*: outputs to make; output*: nodes to fill, None for new ones.
     initialTransform: one more start to try; continueTransform: the map to go on from, instead of looking for one.
+    rigid-, stiffSegmentation: of the fixed volume; *Segment: ID of the one motions are relative to.
     showProgress: the map is told of while it is optimized (`Status.newMap`).
     keepForReport: the result's files stay until `Result.discard`.
     """
@@ -43,6 +44,9 @@ class Job:
     movingLandmarks: Any = None
     fixedSegmentation: Any = None
     movingSegmentation: Any = None
+    rigidSegmentation: Any = None
+    rigidSegmentationSegment: str = ""
+    stiffSegmentation: Any = None
     fixedIgnore: Any = None
     fixedIgnoreSegment: str = ""
     movingIgnore: Any = None

@@ -8,7 +8,9 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-_MASKS = ("fixedMask", "movingMask", "fixedIgnore", "movingIgnore")
+# With them the rigid segments, of which one may be the reference.
+_RIGID = "rigidSegmentation"
+_MASKS = ("fixedMask", "movingMask", "fixedIgnore", "movingIgnore", _RIGID)
 
 
 class MaskControls:
@@ -27,7 +29,10 @@ class MaskControls:
         for name in _MASKS:
             mask = getattr(parameters, name)
             getattr(self._ui, f"{name}Selector").setCurrentNode(mask)
-            self._fill(self._segments(name), mask, getattr(parameters, f"{name}Segment"))
+            first, each = (
+                (_("No reference"), _("Relative to {name}")) if name == _RIGID else (_("All segments"), "{name}")
+            )
+            self._fill(self._segments(name), mask, getattr(parameters, f"{name}Segment"), first, each)
 
     def _segments(self, name: str):
         return getattr(self._ui, f"{name}SegmentComboBox")
@@ -47,13 +52,13 @@ class MaskControls:
         if getattr(parameters, chosen) != value:
             setattr(parameters, chosen, value)
 
-    def _fill(self, box, mask, chosen: str) -> None:
-        entries = [(_("All segments"), "")]
+    def _fill(self, box, mask, chosen: str, first: str, each: str) -> None:
+        entries = [(first, "")]
         if mask is not None and mask.IsA("vtkMRMLSegmentationNode"):
             segmentation = mask.GetSegmentation()
             for index in range(segmentation.GetNumberOfSegments()):
                 segmentId = segmentation.GetNthSegmentID(index)
-                entries.append((segmentation.GetSegment(segmentId).GetName(), segmentId))
+                entries.append((each.format(name=segmentation.GetSegment(segmentId).GetName()), segmentId))
         present = [(box.itemText(i), box.itemData(i)) for i in range(box.count)]
         if present != entries:
             box.clear()

@@ -209,7 +209,7 @@ class Panel(ParameterView):
             p.fixedMask = p.movingMask = p.initialTransform = p.continueTransform = None
             p.fixedMaskSegment = p.movingMaskSegment = ""
             p.fixedLandmarks = p.movingLandmarks = p.fixedSegmentation = p.movingSegmentation = None
-            p.fixedIgnore = p.movingIgnore = None
+            p.fixedIgnore = p.movingIgnore = p.rigidSegmentation = p.stiffSegmentation = None
             p.outputTransform = p.outputInverse = p.outputWarped = p.outputJacobian = p.outputUncertainty = None
             p.fixedVolume, p.movingVolume = fixed, moving
         views.showLayers(fixed, moving)

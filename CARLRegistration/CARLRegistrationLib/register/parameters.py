@@ -169,6 +169,9 @@ class CARLRegistrationParameterNode:
     landmarksAccuracy: Annotated[float, WithinRange(-0.5, 50)] = -0.5
     fixedSegmentation: vtkMRMLSegmentationNode
     movingSegmentation: vtkMRMLSegmentationNode
+    rigidSegmentation: vtkMRMLSegmentationNode
+    rigidSegmentationSegment: str = ""
+    stiffSegmentation: vtkMRMLSegmentationNode
     fixedIgnore: vtkMRMLDisplayableNode
     fixedIgnoreSegment: str = ""
     movingIgnore: vtkMRMLDisplayableNode
@@ -281,6 +284,9 @@ def exchangeSides(parameters) -> None:
             fixed, moving = getattr(parameters, f"fixed{name}"), getattr(parameters, f"moving{name}")
             setattr(parameters, f"fixed{name}", moving)
             setattr(parameters, f"moving{name}", fixed)
+        # Drawn in the volume that was the fixed one.
+        parameters.rigidSegmentation = parameters.stiffSegmentation = None
+        parameters.rigidSegmentationSegment = ""
 
 
 def jobFrom(parameters) -> Job:

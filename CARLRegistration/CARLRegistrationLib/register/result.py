@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from ..common.files import removeFolder
@@ -100,6 +101,9 @@ def loadResult(job: Job, folder: Path, undo: Undo) -> tuple[dict, dict, list[str
                 nodes[kind].SetAttribute(SETTINGS, settings)
         if "transform" in nodes:
             setOutputs(nodes["transform"], nodes)
+        if quality.get("motions"):
+            nodes["motions"] = _motionsTable(job, quality["motions"], undo)
+            notes.append(_("How the segments moved: table {name}.").format(name=nodes["motions"].GetName()))
         if job.placeMoving:
             notes.append(_placeMoving(job, nodes.get("transform"), undo))
     except BaseException:
@@ -136,6 +140,44 @@ def _load(job: Job, kind: str, node, path: Path, undo: Undo):
     elif kind == "uncertainty":
         _showUncertainty(node, path)
     hierarchy.addImage(node, moving if kind == "warped" else fixed, fixed)
+    return node
+
+
+def _motionsTable(job: Job, motions: list[dict], undo: Undo):
+    """A table node with a row for each rigid or stiff segment; axes are R, A, S, as everywhere in Slicer."""
+    name = _("Motions, {moving} to {fixed}").format(moving=job.movingVolume.GetName(), fixed=job.fixedVolume.GetName())
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", slicer.mrmlScene.GenerateUniqueName(name))
+    undo.isNew(node)
+    ras = (-1.0, -1.0, 1.0)
+    columns = [
+        (_("Segment"), [one["name"] for one in motions]),
+        (_("Kind"), [one["kind"] for one in motions]),
+        (_("Relative to"), [one["relative_to"] or _("fixed volume") for one in motions]),
+        (_("Rotation, degrees"), [f"{one['rotation_degrees']:.2f}" for one in motions]),
+        *(
+            (
+                _("About {axis}, degrees").format(axis=axis),
+                [f"{ras[n] * one['euler_degrees'][n]:.2f}" for one in motions],
+            )
+            for n, axis in enumerate("RAS")
+        ),
+        *(
+            (_("Shift {axis}, mm").format(axis=axis), [f"{ras[n] * one['translation_lps'][n]:.2f}" for one in motions])
+            for n, axis in enumerate("RAS")
+        ),
+        (_("Shift, mm"), [f"{one['translation_mm']:.2f}" for one in motions]),
+        (_("Deviation, mm"), [f"{one['deviation_max_mm']:.3f}" for one in motions]),
+    ]
+    table = node.GetTable()
+    for title, cells in columns:
+        column = vtk.vtkStringArray()
+        column.SetName(title)
+        for cell in cells:
+            column.InsertNextValue(cell)
+        table.AddColumn(column)
+    node.SetUseColumnNameAsColumnHeader(True)
+    node.SetLocked(True)
+    hierarchy.placeBeside(node, job.fixedVolume)
     return node
 
 
