@@ -115,7 +115,7 @@ class MendControls(VTKObservationMixin):
         self.stop()
         former, lists, self._lists = self._points, self._lists, []
         if former is not None and lists:  # selectors change before a node is really gone
-            qt.QTimer.singleShot(0, lambda: _removeWithout(former.transform, lists))
+            qt.QTimer.singleShot(0, lambda: self._removeWithout(former.transform, lists))
         self.forget()
         self._case = case
         self.removeObservers()
@@ -123,6 +123,14 @@ class MendControls(VTKObservationMixin):
         self._follow()
         self.say("")
         self._fill()
+
+    def _removeWithout(self, transform, lists: list) -> None:
+        """Points whose transform is gone go, too, unless they were given to another."""
+        if slicer.mrmlScene.IsNodePresent(transform):
+            return
+        for node in lists:
+            if node not in self._lists and slicer.mrmlScene.IsNodePresent(node):
+                slicer.mrmlScene.RemoveNode(node)
 
     def forget(self) -> None:
         """No step can be undone any more; the files that were kept for the report go, but those of the last one."""
@@ -353,14 +361,6 @@ class MendControls(VTKObservationMixin):
     def say(self, text: str) -> None:
         self._ui.mendInfoLabel.text = text
         self._ui.mendInfoLabel.visible = bool(text)
-
-
-def _removeWithout(transform, lists: list) -> None:
-    """Points whose transform is gone go, too."""
-    if not slicer.mrmlScene.IsNodePresent(transform):
-        for node in lists:
-            if slicer.mrmlScene.IsNodePresent(node):
-                slicer.mrmlScene.RemoveNode(node)
 
 
 __all__ = ["MendControls", "Mended"]
