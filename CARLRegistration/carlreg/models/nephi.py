@@ -25,6 +25,9 @@ from .operators import Prediction, RegistrationNetwork, warped_by
 
 _POOLS = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 _GROUPS, _SLOPE = 4, 0.2
+# Of the weights that training starts from by design: the normalization after them takes it out again, and Adam's steps,
+# as long for small weights as for large ones, forget them slowly.
+_FLOW_SCALE = 8.0
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,12 @@ def begin_with_flow(encoder: CodeEncoder) -> None:
     if s.local_level < 1 or s.channels[0] < 2 + 2 * n or s.channels[1] < 4 * n or min(s.channels) < 2 * n:
         return
     smooth = _smooth(n)
-    weight = _emptied(encoder.down[0][0], 2 + 2 * n)
+    weight = _emptied(encoder.down.get_submodule("0.0"), 2 + 2 * n)
     for row, sign in enumerate((1, -1)):
         weight[row] = sign * torch.stack([smooth, -smooth])
         for axis in range(n):
             weight[2 + 2 * axis + row] = sign * _smooth(n, slope_along=axis)
-    weight = _emptied(encoder.down[1][0], 4 * n)
+    weight = _emptied(encoder.down.get_submodule("1.0"), 4 * n)
     products: dict[int, tuple[int, int]] = {}  # channel -> axis, and with which sign it counts
     for channel, axis in enumerate(axis for axis in range(n) for _ in range(4)):
         of_difference, of_slope = ((1, 1), (-1, -1), (1, -1), (-1, 1))[channel % 4]
@@ -117,7 +120,7 @@ def begin_with_flow(encoder: CodeEncoder) -> None:
         weight[channel, 0], weight[channel, 1] = of_difference * smooth, -of_difference * smooth
         weight[channel, 2 + 2 * axis], weight[channel, 3 + 2 * axis] = of_slope * smooth, -of_slope * smooth
     for layer in range(2, s.local_level + 1):
-        weight = _emptied(encoder.down[layer][0], 2 * n)
+        weight = _emptied(encoder.down.get_submodule(f"{layer}.0"), 2 * n)
         for channel, (axis, sign) in products.items():
             weight[2 * axis, channel], weight[2 * axis + 1, channel] = sign * smooth, -sign * smooth
         products = {channel: (channel // 2, 1 - 2 * (channel % 2)) for channel in range(2 * n)}
@@ -125,18 +128,19 @@ def begin_with_flow(encoder: CodeEncoder) -> None:
     for channel, (axis, sign) in products.items():
         weight[axis, channel] = sign
     for around in encoder.around:
-        nn.init.zeros_(around[1].weight)
+        nn.init.zeros_(around.get_parameter("1.weight"))
 
 
 def _emptied(convolution: nn.Module, rows: int) -> Tensor:
     """A convolution's weight, whose first rows are now 0, as are their biases."""
-    convolution.weight[:rows], convolution.bias[:rows] = 0, 0
-    return convolution.weight
+    weight, bias = (convolution.get_parameter(name) for name in ("weight", "bias"))
+    weight[:rows], bias[:rows] = 0, 0
+    return weight
 
 
 def _smooth(dimension: int, slope_along: int | None = None) -> Tensor:
     """A small binomial kernel; along one axis the central difference instead."""
-    kernel = torch.ones([1] * dimension)
+    kernel = torch.full([1] * dimension, _FLOW_SCALE)
     for axis in range(dimension):
         line = torch.tensor([-0.5, 0.0, 0.5] if axis == slope_along else [0.25, 0.5, 0.25])
         kernel = kernel * line.view([-1 if other == axis else 1 for other in range(dimension)])
