@@ -24,14 +24,20 @@ _LEAST_SHARE = 1e-3
 class WindowMean:
     """Mean over a box window, separably, as three matrix products.
 
-    shape_dhw: the lattice. width_dhw: odd window widths in voxels. Calls take and return n c d h w.
+    shape_dhw: the lattice. width_dhw: odd window widths in voxels. stride: windows stand around every so many voxels.
+    Calls take n c d h w and return n c with one value for each window.
     """
 
-    def __init__(self, shape_dhw, width_dhw, *, device=None, dtype=torch.float32) -> None:
+    def __init__(self, shape_dhw, width_dhw, *, stride: int = 1, device=None, dtype=torch.float32) -> None:
+        self._centers = (Ellipsis, *(slice((n - 1) % stride // 2, None, stride) for n in shape_dhw))
         self.matrices = [
-            _row_normalized_band(n, min(int(w), 2 * n - 1) // 2, device, dtype)
-            for n, w in zip(shape_dhw, width_dhw, strict=True)
+            _row_normalized_band(n, min(int(w), 2 * n - 1) // 2, device, dtype)[part].contiguous()
+            for n, w, part in zip(shape_dhw, width_dhw, self._centers[1:], strict=True)
         ]
+
+    def centers(self, values: Tensor) -> Tensor:
+        """Those of the lattice's values, n c d h w, that stand in the middle of a window."""
+        return values[self._centers]
 
     def __call__(self, image: Tensor) -> Tensor:
         return along_axes(image, *self.matrices)
@@ -77,9 +83,18 @@ class LocalCorrelation:
     (the same object again costs nothing).
     """
 
-    def __init__(self, fixed_11dhw: Tensor, width_dhw, *, squared: bool = True, floor: float = VARIANCE_FLOOR) -> None:
+    def __init__(
+        self,
+        fixed_11dhw: Tensor,
+        width_dhw,
+        *,
+        squared: bool = True,
+        floor: float = VARIANCE_FLOOR,
+        stride: int = 1,
+    ) -> None:
         self.squared, self.floor = squared, floor
-        self.window = WindowMean(fixed_11dhw.shape[2:], width_dhw, device=fixed_11dhw.device, dtype=fixed_11dhw.dtype)
+        shape, device, dtype = fixed_11dhw.shape[2:], fixed_11dhw.device, fixed_11dhw.dtype
+        self.window = WindowMean(shape, width_dhw, stride=stride, device=device, dtype=dtype)
         self.fixed = fixed_11dhw - 0.5  # centered: E[x^2] - E[x]^2 loses fewer digits
         mean = self.window(self.fixed)
         variance = (self.window(self.fixed.square()) - mean.square()).clamp_min(0) + floor
@@ -135,6 +150,7 @@ class _LocalCorrelation(torch.autograd.Function):
     def forward(ctx, warped, weight, stats: _FixedStatistics, fixed: LocalCorrelation):
         moving = warped - 0.5
         value, mean, variance, covariance = _local_statistics(moving, fixed, stats)
+        weight = fixed.window.centers(weight)
         share = weight / weight.sum().clamp_min(1e-6)
         loss = -(share * value).sum()
         if ctx.needs_input_grad[0]:
@@ -168,10 +184,17 @@ class PairCorrelation:
     """
 
     def __init__(
-        self, shape_dhw, width_dhw, *, squared: bool = True, floor: float = VARIANCE_FLOOR, device=None
+        self,
+        shape_dhw,
+        width_dhw,
+        *,
+        squared: bool = True,
+        floor: float = VARIANCE_FLOOR,
+        stride: int = 1,
+        device=None,
     ) -> None:
         self.squared, self.floor = squared, floor
-        self.window = WindowMean(shape_dhw, width_dhw, device=device)
+        self.window = WindowMean(shape_dhw, width_dhw, stride=stride, device=device)
         self._given: Tensor | None = None
         self._share: Tensor | None = None
 
@@ -202,7 +225,8 @@ class _PairCorrelation(torch.autograd.Function):
         variance_a = (means[2:3] - mean_a.square()).clamp_min(0) + pair.floor
         variance_b = (means[3:4] - mean_b.square()).clamp_min(0) + pair.floor
         covariance = means[4:5] - mean_a * mean_b
-        share = weight / weight.sum().clamp_min(1e-6)
+        centered = pair.window.centers(weight)
+        share = centered / centered.sum().clamp_min(1e-6)
         if pair.squared:
             by_covariance = -2 * share * covariance / (variance_a * variance_b)
             value = covariance.square() / (variance_a * variance_b)

@@ -97,6 +97,8 @@ def refined(coefficients_13dhw: Tensor, box: VolumeGrid, spacing_mm: float) -> T
 
 
 WEIGHT_EVERY = 4
+# Windows of the similarity stand around every so many voxels: being seven wide, they still see each voxel many times.
+WINDOW_STRIDE = 2
 _TINY_GRADIENT = 1e-8  # of the loss, per voxel: beside it Adam's steps shrink
 # How much stiffer the field is where the images share nothing: what is beyond the common part follows its edge, and
 # does not let the edge be pulled along by whatever looks alike there.
@@ -153,7 +155,9 @@ class LevelLoss:
             self.moving_descriptor = mind_descriptor(images.moving_11dhw, axes_33=axes)
         else:
             widths = window_widths(fixed.spacing[::-1], level.window_mm)
-            self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=self.similarity.squared)
+            self.correlation = LocalCorrelation(
+                images.fixed_11dhw, widths, squared=self.similarity.squared, stride=WINDOW_STRIDE
+            )
 
     def map(self, coefficients_13dhw: Tensor) -> Tensor:
         """1 x 3 x D x H x W moving normalized coordinates of the fixed level grid's voxels."""

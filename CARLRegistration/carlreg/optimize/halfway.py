@@ -28,13 +28,13 @@ from ..maps.separable import along_axes
 from ..preprocess.prepare import PreparedVolume
 from ..spaces import VolumeGrid, apply_affine
 from . import bspline
-from .field import WEIGHT_EVERY, affine_map, axis_matrices, ignored_under, stiffness
+from .field import WEIGHT_EVERY, WINDOW_STRIDE, affine_map, axis_matrices, ignored_under, stiffness
 from .levels import FieldLevel, LevelImages
 
 # Of either half of the map; both at this leave a quarter of a length, as `fold_penalty` does for a whole map.
 _LEAST_DETERMINANT = 0.4
-# Around what both contents have in common, as a share of its edges.
-_MARGIN = 0.05
+# Around what both contents have in common, as a share of its edges: where the linear start is off, more of them is.
+_MARGIN = 0.25
 # Share of the smaller content's edge that must be common; a worse start is optimized over both contents.
 _LEAST_COMMON = 0.2
 # Least cosine between a voxel's edge and an axis that it counts as lying along.
@@ -171,7 +171,11 @@ class HalfwayLoss:
                 self.descriptors.append(mind_descriptor(image, axes_33=axes))
         widths = window_widths(lattice.spacing[::-1], level.window_mm)
         self.correlation = PairCorrelation(
-            lattice.shape_dhw, widths, squared=self.similarity.squared, device=images.fixed_11dhw.device
+            lattice.shape_dhw,
+            widths,
+            squared=self.similarity.squared,
+            stride=WINDOW_STRIDE,
+            device=images.fixed_11dhw.device,
         )
 
     def folds(self, coefficients_13dhw: Tensor, spacing_dhw_mm) -> Tensor:

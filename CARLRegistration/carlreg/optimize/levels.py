@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,11 @@ FINEST_VOXELS = 2_600_000
 MOST_CONTROLS = 600_000
 #: How far around its content the moving image is looked at, as a share of the content's diagonal.
 MOVING_MARGIN = 0.1
-#: Level spacing in finest spacings, share of the steps.
-_LEVELS = ((8, 0.12), (4, 0.18), (2, 0.35), (1, 0.35))
+#: Level spacings in finest spacings, coarse to fine.
+_FACTORS = (8, 4, 2, 1)
+#: Share of each level in the steps: from the fixed image, and half-way between both. There it ends as exact with fewer
+#: fine steps, and large motion gains by coarse ones, which cost next to nothing.
+FROM_FIXED, HALFWAY = (0.12, 0.18, 0.35, 0.35), (0.25, 0.25, 0.26, 0.24)
 #: Control spacing, LNCC window (mm per finest spacing) and first Adam step (share of the control spacing).
 _CONTROL, _WINDOW, _RATE = 3.0, 7.0, 0.09
 _DIFFUSION, _FOLD = 0.1, 100.0
@@ -72,18 +76,20 @@ def finest_spacing(box: VolumeGrid) -> float:
     return spacing
 
 
-def split_steps(total: int, levels: int = len(_LEVELS)) -> list[int]:
+def split_steps(total: int, levels: int = len(_FACTORS), by_level: Sequence[float] = FROM_FIXED) -> list[int]:
     """The total over the finest levels, coarse to fine; few steps go to the coarse levels first."""
-    shares = [share for _, share in _LEVELS[-levels:]]
-    whole = sum(shares) if levels < len(_LEVELS) else 1.0
+    shares = by_level[-levels:]
+    whole = sum(shares) if levels < len(by_level) else 1.0
     steps = [int(total * share / whole) for share in shares]
     for extra in range(total - sum(steps)):
         steps[extra % len(steps)] += 1
     return steps
 
 
-def schedule(total_steps: int, finest_mm: float, smoothness: float) -> list[FieldLevel]:
-    """One `FieldLevel` per level, coarse to fine."""
+def schedule(
+    total_steps: int, finest_mm: float, smoothness: float, by_level: Sequence[float] = FROM_FIXED
+) -> list[FieldLevel]:
+    """One `FieldLevel` per level, coarse to fine. by_level: shares of the steps."""
     return [
         FieldLevel(
             spacing_mm=_CONTROL * factor * finest_mm,
@@ -94,7 +100,7 @@ def schedule(total_steps: int, finest_mm: float, smoothness: float) -> list[Fiel
             diffusion=_DIFFUSION * smoothness,
             fold=_FOLD,
         )
-        for (factor, _), steps in zip(_LEVELS, split_steps(total_steps), strict=True)
+        for factor, steps in zip(_FACTORS, split_steps(total_steps, by_level=by_level), strict=True)
     ]
 
 
@@ -128,7 +134,7 @@ def _margin_mm(volume: PreparedVolume) -> float:
 
 def level_spacings(finest_mm: float) -> list[float]:
     """Image spacing (mm) of each level, coarse to fine."""
-    return [factor * finest_mm for factor, _ in _LEVELS]
+    return [factor * finest_mm for factor in _FACTORS]
 
 
 def search_spacing(fixed: PreparedVolume, moving: PreparedVolume, size: int) -> float:

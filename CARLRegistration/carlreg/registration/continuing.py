@@ -258,7 +258,7 @@ def _symmetric(
     device: torch.device,
     progress: Progress,
 ) -> tuple[PhysicalTransform, dict, float]:
-    """Half-way between both images, in the order that follows from them; see `symmetric.symmetric_transform`."""
+    """Half-way between both images, in the order that follows from them; see `symmetric.halfway_transform`."""
     order = order_of(fixed_volume, moving_volume, settings)
     pair, guided = order.of_pair(given_pair), order.of_landmarks(guides[0])
     in_order = invert(known, moving_volume.grid)[0] if order.exchanged else known

@@ -14,7 +14,15 @@ from torch import Tensor
 from ..errors import InputError, OptimizationDiverged
 from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, LevelLoss, coefficients_from, descend
-from ..optimize.levels import FieldLevel, LevelImages, finest_spacing, level_images, level_spacings, schedule
+from ..optimize.levels import (
+    FROM_FIXED,
+    FieldLevel,
+    LevelImages,
+    finest_spacing,
+    level_images,
+    level_spacings,
+    schedule,
+)
 from ..optimize.onward import informed
 from ..optimize.segments import SegmentPair
 from ..physical import PhysicalTransform, repair_folds, to_fixed_grid
@@ -58,14 +66,19 @@ class Plan:
     start_13dhw: Tensor | None
 
 
-def planned(box: VolumeGrid, displacement: PointMap | None, settings: RegistrationSettings) -> Plan:
-    """How a spline over a box is optimized.
+def planned(
+    box: VolumeGrid,
+    displacement: PointMap | None,
+    settings: RegistrationSettings,
+    by_level: Sequence[float] = FROM_FIXED,
+) -> Plan:
+    """How a spline over a box is optimized. by_level: shares of the steps.
 
     box: its voxels are the finer image's. displacement: what is known, n x 3 points of the box's space -> LPS mm.
     """
     finest = finest_spacing(box)
     steps = settings.steps if settings.io_method == "field" else 0
-    levels = schedule(steps, finest, settings.smoothness)
+    levels = schedule(steps, finest, settings.smoothness, by_level)
     first = levels[0] if steps else levels[-1]
     coefficients = None
     if displacement is not None:

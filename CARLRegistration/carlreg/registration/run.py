@@ -42,7 +42,7 @@ from .segment_starts import agreeing_with_known, kept_by_known, with_known
 from .segments import SegmentsGuide, about_segments, matched_segments, of_moving
 from .sizes import size_of
 from .starts import affine_candidates, check_initial, coarse_problem, fine_problem, refined_winner
-from .symmetric import as_its_network, order_of, symmetric_transform
+from .symmetric import as_its_network, between_both, halfway_transform, order_of
 
 #: Stages, with their usual share of the time.
 STAGE_WEIGHTS: dict[str, float] = {
@@ -187,8 +187,8 @@ def register_pair(
         if settings.io_method == "network" and settings.steps and not progress.stopping:
             residual = network_residual(loaded, start, shown, settings, device, progress, live)
         own_inverse = None
-        if settings.symmetric:
-            transform, folds, control_mm = symmetric_transform(
+        if between_both(settings, bodies):
+            transform, folds, control_mm = halfway_transform(
                 start, residual, pair, order, fixed.grid, settings, device, progress, live, guide, segments
             )
         else:

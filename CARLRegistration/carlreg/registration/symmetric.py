@@ -1,8 +1,8 @@
-"""A registration that does not depend on which of two scans is called fixed, as studies over time need it.
+"""The deformation optimized half-way between both scans (`optimize.halfway`), as by default, and what makes a whole
+registration independent of which of them is called fixed, as studies over time need it.
 
-What only one order can do (searches, the network, the affine) is done in an order that follows from the images
-themselves; the deformation is optimized half-way between both (`optimize.halfway`). Exchanging the scans gives the
-inverse map.
+For the latter, what only one order can do (searches, the network, the affine) is done in an order that follows from the
+images themselves. Exchanging the scans then gives the inverse map.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import torch
 
 from ..errors import InputError
 from ..io.itk_transform import affine_to_sitk, map_points
+from ..losses.registry import similarity_named
 from ..models.catalog import model_info
 from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, descend
 from ..optimize.halfway import HalfwayLoss, HalfwaySpace, displacement_on, halfway_box, halfway_displacement
-from ..optimize.levels import FieldLevel, LevelImages, level_images
+from ..optimize.levels import HALFWAY, FieldLevel, LevelImages, level_images
 from ..optimize.onward import informed
 from ..optimize.segments import SegmentPair
 from ..physical import PhysicalTransform
@@ -31,6 +32,7 @@ from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine, fit_linear
 from ..uncertainty import NetworkAnswer
 from ..volumes import Volume
+from .bodies import Bodies
 from .field import delivered_from, planned, working_grid
 from .landmarks import Landmarks
 from .live import LiveMap
@@ -108,12 +110,24 @@ def as_its_network(settings: RegistrationSettings, initial_transform: sitk.Trans
     return settings
 
 
+def between_both(settings: RegistrationSettings, bodies: Bodies | None) -> bool:
+    """Whether the deformation is optimized half-way between both images, not from the fixed one.
+
+    With local correlation it ends more exact so (docs/results.md); with MIND it does not, and each of the descriptors
+    would have to be sampled. Rigid and stiff bodies are known in the fixed image. Symmetric registrations always are.
+    """
+    if settings.symmetric:
+        return True
+    local = not similarity_named(settings.similarity).descriptors
+    return settings.io_method == "field" and settings.steps > 0 and local and bodies is None
+
+
 def order_of(fixed: Volume, moving: Volume, settings: RegistrationSettings) -> Order:
     """The given order, or for a symmetric registration the one that follows from the images' content alone."""
     return Order(settings.symmetric and _key(moving) < _key(fixed))
 
 
-def symmetric_transform(
+def halfway_transform(
     start: AffineCandidate,
     residual: PointMap | None,
     pair: PreparedPair,
@@ -162,7 +176,7 @@ def _optimized(
     fixed, moving = pair.fixed, pair.moving
     space = HalfwaySpace.between(start.matrix, fixed.content.center_lps)
     box = halfway_box(space, fixed, moving)
-    plan = planned(box, None if residual is None else halfway_displacement(residual, space), settings)
+    plan = planned(box, None if residual is None else halfway_displacement(residual, space), settings, HALFWAY)
     lattices = {
         level.spacing_mm: level_grid(box, box, spacing)
         for level, spacing in zip(plan.levels, plan.spacings, strict=True)

@@ -30,6 +30,32 @@ def test_window_mean_adjoint_is_the_transpose():
     assert float((window(a) * b).sum() - (a * window.adjoint(b)).sum()) == pytest.approx(0, abs=1e-10)
 
 
+def test_windows_with_a_stride_are_every_second_one_of_all():
+    image = torch.rand(1, 2, 9, 12, 1)
+    every, all_of_them = WindowMean((9, 12, 1), (5, 3, 3), stride=2), WindowMean((9, 12, 1), (5, 3, 3))
+    assert torch.allclose(every(image), all_of_them(image)[:, :, ::2, ::2])
+    assert torch.equal(every.centers(image), image[:, :, ::2, ::2])
+    sparse = torch.zeros_like(image)
+    sparse[:, :, ::2, ::2] = every.centers(image)
+    assert torch.allclose(every.adjoint(every.centers(image)), all_of_them.adjoint(sparse), atol=1e-6)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_local_correlation_with_a_stride_is_the_mean_over_its_windows(squared):
+    fixed, moving = images((9, 12, 11))
+    weight = torch.rand_like(fixed)
+    value = LocalCorrelation(fixed, (5, 3, 5), squared=squared).map(moving)[..., ::2, ::2, ::2]
+    loss = LocalCorrelation(fixed, (5, 3, 5), squared=squared, stride=2)
+    part = weight[..., ::2, ::2, ::2]
+    # An even number of nodes has no middle one: the first of the two that are as near.
+    assert float(loss(moving, weight)) == pytest.approx(-float((value * part).sum() / part.sum()), abs=1e-9)
+    small = [x[..., :5, :6, :5].contiguous() for x in (fixed, moving, weight)]
+    loss = LocalCorrelation(small[0], (3, 3, 3), squared=squared, stride=2)
+    assert torch.autograd.gradcheck(
+        lambda x: loss(x, small[2], small[2]), [small[1].clone().requires_grad_()], eps=1e-6, atol=1e-7
+    )
+
+
 @pytest.mark.parametrize("squared", [True, False])
 def test_local_correlation_equals_a_loop_over_windows(squared):
     fixed, moving = images()

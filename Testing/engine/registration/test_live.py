@@ -54,10 +54,10 @@ def test_what_was_shown_last_is_delivered(pair, how, monkeypatch):
     """Coarse as it was shown, its displacement differs by little more than what a spline takes between its nodes."""
     monkeypatch.setattr("carlreg.progress._MAP_SECONDS", 0.0)  # every map is shown
     monkeypatch.setattr("carlreg.progress._MAP_SHARE", 1e9)
-    progress = Watcher(stop_after=4)
+    progress = Watcher(stop_after=8)
     settings = dataclasses.replace(SETTINGS, **how)
     result = carlreg.register(pair.fixed, pair.moving, settings, progress=progress)
-    assert len(result.steps) == len(progress.maps) == 4
+    assert len(result.steps) == len(progress.maps) == 8
     points = body_points(pair)
     delivered, shown = result.transform.apply(points), progress.maps[-1].apply(points)
     apart = np.linalg.norm(delivered - shown, axis=1)
@@ -65,7 +65,7 @@ def test_what_was_shown_last_is_delivered(pair, how, monkeypatch):
     assert apart.mean() < 0.1 * SPACING_MM
     assert first.mean() > 0
     assert max(progress.maps[-1].grid.size_ijk) <= 40
-    said = "Instance optimization was stopped after 4 of 12 steps, as asked: the map may be coarse."
+    said = "Instance optimization was stopped after 8 of 12 steps, as asked: the map may be coarse."
     assert said in result.warnings
     assert result.settings.io_steps == 12  # what was asked for; another run of it goes to the end
 
