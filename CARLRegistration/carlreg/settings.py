@@ -46,7 +46,7 @@ class RegistrationSettings:
     robustness: 'translation' for scans in similar poses; 'rotation' when one may be turned by any angle.
     io_steps: instance optimization steps in all; None = the method's default, 0 = none.
     similarity: what instance optimization maximizes ('mind' for different contrasts).
-    symmetric: whether exchanging fixed and moving must give the inverse map; the field is then optimized half-way.
+    symmetric: whether exchanging fixed and moving must give the inverse map.
     landmarks_accuracy_mm: how exactly the landmarks that guide it were placed (standard deviation; 0 = the map passes
         through them); None = a voxel of the coarser image.
     smoothness: factor on the default smoothness of the field (1 = default, larger = smoother).
