@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..maps.exchange import tensor_from_array
 from ..optimize.levels import finest_spacing, level_images
-from ..optimize.linear import optimize_linear
+from ..optimize.linear import LinearProblem, optimize_linear
 from ..optimize.linear_guides import PlacedPoints
 from ..optimize.rigidity import RigidGuide
 from ..optimize.segments import Side
@@ -317,8 +317,19 @@ def _refined(
         if step < _SETTLED_VOXELS * finest:
             break
     moved = float(np.linalg.norm(apply_affine(found, points) - apply_affine(start, points), axis=1).max())
-    log.info("%s: refined by %.3g mm", bodies.names[number], moved)
-    return found if moved <= _FARTHEST_VOXELS * finest else start
+    # Levels that see less may lead away from a start that all voxels together have found.
+    problem = LinearProblem(
+        level_images(fixed, moving, finest, device),
+        found,
+        center,
+        similarity=settings.similarity,
+        dof="rigid",
+        guides=known,
+        seed=settings.seed,
+    )
+    better = problem.normal(found).loss < problem.normal(start).loss
+    log.info("%s: refined by %.3g mm, more alike: %s", bodies.names[number], moved, better)
+    return found if better and moved <= _FARTHEST_VOXELS * finest else start
 
 
 def _membership(bodies: Bodies, number: int):
