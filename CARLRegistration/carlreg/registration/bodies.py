@@ -293,12 +293,14 @@ def _refined(
             known = [PlacedPoints(landmarks.fixed_lps[inside], landmarks.moving_lps[inside], landmarks.accuracy_mm)]
     member = _membership(bodies, number)
     fixed = _cut_out(pair.fixed, points, _MARGIN_VOXELS)
+    if fixed is None:
+        return start
+    fixed = replace(fixed, mask_dhw=member(fixed.grid, np.eye(4)))
     found, finest = start, float(bodies.grid.spacing.min())
     for turn in range(_ROUNDS):  # what is compared in the moving image follows the motion
         moving = _cut_out(pair.moving, apply_affine(found, points), _MARGIN_VOXELS)
-        if fixed is None or moving is None:
+        if moving is None:
             return start
-        fixed = replace(fixed, mask_dhw=member(fixed.grid, np.eye(4)))
         moving = replace(moving, mask_dhw=member(moving.grid, np.linalg.inv(found)))
         finest = max(finest_spacing(fixed.content), float(moving.grid.spacing.min()))
         levels = _LEVELS if turn == 0 else _LEVELS[-1:]
