@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -13,7 +14,7 @@ from slicer.i18n import tr as _
 from ..common.files import removeFolder
 from ..mrml import colors, hierarchy
 from ..mrml.display import copyDisplay
-from ..mrml.geometry import parents
+from ..mrml.geometry import parents, swapRasLps
 from ..mrml.transforms import readMatrix, readTransform, setOutputs
 from ..mrml.undo import Undo
 from ..mrml.volumes import notANumber, readVolumeInto
@@ -148,23 +149,18 @@ def _motionsTable(job: Job, motions: list[dict], undo: Undo):
     name = _("Motions, {moving} to {fixed}").format(moving=job.movingVolume.GetName(), fixed=job.fixedVolume.GetName())
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", slicer.mrmlScene.GenerateUniqueName(name))
     undo.isNew(node)
-    ras = (-1.0, -1.0, 1.0)
+    turns = [swapRasLps(np.array(one["euler_degrees"])) for one in motions]
+    shifts = [swapRasLps(np.array(one["translation_lps"])) for one in motions]
     columns = [
         (_("Segment"), [one["name"] for one in motions]),
         (_("Kind"), [one["kind"] for one in motions]),
         (_("Relative to"), [one["relative_to"] or _("fixed volume") for one in motions]),
         (_("Rotation, degrees"), [f"{one['rotation_degrees']:.2f}" for one in motions]),
         *(
-            (
-                _("About {axis}, degrees").format(axis=axis),
-                [f"{ras[n] * one['euler_degrees'][n]:.2f}" for one in motions],
-            )
+            (_("About {axis}, degrees").format(axis=axis), [f"{t[n]:.2f}" for t in turns])
             for n, axis in enumerate("RAS")
         ),
-        *(
-            (_("Shift {axis}, mm").format(axis=axis), [f"{ras[n] * one['translation_lps'][n]:.2f}" for one in motions])
-            for n, axis in enumerate("RAS")
-        ),
+        *((_("Shift {axis}, mm").format(axis=axis), [f"{t[n]:.2f}" for t in shifts]) for n, axis in enumerate("RAS")),
         (_("Shift, mm"), [f"{one['translation_mm']:.2f}" for one in motions]),
         (_("Deviation, mm"), [f"{one['deviation_max_mm']:.3f}" for one in motions]),
     ]

@@ -161,6 +161,19 @@ def halfway_transform(
     return transform, folds, spline.spacing_mm
 
 
+def _held_beyond(displacement: PointMap, box: VolumeGrid) -> PointMap:
+    """The displacement, and beyond a box that of the nearest point on its faces.
+
+    A network says nothing there: of a turned pair half-way space reaches far beyond the fixed content.
+    """
+
+    def held(points: np.ndarray) -> np.ndarray:
+        inside = np.clip(apply_affine(box.normalized_from_lps, points), 0.0, 1.0)
+        return displacement(apply_affine(box.lps_from_normalized, inside))
+
+    return held
+
+
 def _optimized(
     start: AffineCandidate,
     residual: PointMap | None,
@@ -176,7 +189,8 @@ def _optimized(
     fixed, moving = pair.fixed, pair.moving
     space = HalfwaySpace.between(start.matrix, fixed.content.center_lps)
     box = halfway_box(space, fixed, moving)
-    plan = planned(box, None if residual is None else halfway_displacement(residual, space), settings, HALFWAY)
+    known = None if residual is None else halfway_displacement(_held_beyond(residual, fixed.content), space)
+    plan = planned(box, known, settings, HALFWAY)
     lattices = {
         level.spacing_mm: level_grid(box, box, spacing)
         for level, spacing in zip(plan.levels, plan.spacings, strict=True)
