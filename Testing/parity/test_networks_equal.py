@@ -131,7 +131,8 @@ def assert_maps_equal(theirs, network, shape, directions=2):
     ("name", "directions"), [("carl-paper-abdomen", 2), ("carl-paper-brain", 1), ("carl-paper-rotation", 1)]
 )
 def test_carl_equals_the_authors(name, directions, width, tmp_path):
-    shape = (48, 50, 53)  # odd sizes: pooling in the align_corners convention rounds up
+    # Odd sizes: pooling in the align_corners convention rounds up. Rotations cost several times as much for each voxel.
+    shape = (40, 42, 45) if "rotation" in name else (48, 50, 53)
     theirs = with_psi3(AUTHORS[name]([1, 1, *shape], dimension=3).regis_net, [1, 1, *shape])
     make_live(theirs)
     sharpen(theirs, SHARPER)
