@@ -28,6 +28,7 @@ from ..maps.separable import along_axes
 from ..progress import Progress, Step
 from ..spaces import VolumeGrid
 from . import bspline
+from .adam import Adam
 from .levels import FieldLevel, LevelImages
 
 
@@ -319,12 +320,11 @@ def descend(
         coefficients = coefficients.detach().requires_grad_()
         # Gradients are per mm, and so is what keeps Adam's steps finite: the same for a body at any size.
         tiny = _TINY_GRADIENT / loss_of.voxel_mm
-        optimizer = torch.optim.Adam([coefficients], lr=level.rate_mm, betas=(0.9, 0.99), eps=tiny)
+        optimizer = Adam([coefficients], level.rate_mm, betas=(0.9, 0.99), eps=tiny)
         spacing_dhw = [spacing] * 3
         for step in range(level.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = level.rate_mm * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / level.steps)))
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.rate = level.rate_mm * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / level.steps)))
+            optimizer.forget_gradients()
             whole = whole_of(coefficients)
             unlike = loss_of(whole)
             loss = unlike + _irregularity(whole, level, loss_of, spacing_dhw)

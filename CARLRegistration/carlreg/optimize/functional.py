@@ -23,6 +23,7 @@ from ..errors import OptimizationDiverged
 from ..losses.registry import similarity_named
 from ..models.functional import CHUNK_POINTS, FunctionalNetwork, FunctionalSettings, LatentCodes
 from ..progress import Progress, Step
+from .adam import Adam
 from .patches import PatchImage, PatchSimilarity, first_order, simplex
 
 _GRADICON = 3.0
@@ -137,12 +138,12 @@ def fit_functional(
 
     wanted: n s points of the frame -> their displacement. Ends early where it is asked to stop here. Raises Cancelled.
     """
-    optimizer = torch.optim.Adam(pair.parameters(), lr=_FIT_RATE)
+    optimizer = Adam(pair.parameters(), _FIT_RATE)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = _FIT_RATE * _cosine(step / steps)
+        optimizer.rate = _FIT_RATE * _cosine(step / steps)
         points = draw(_FIT_POINTS)
         target = wanted(points)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.forget_gradients()
         forward = pair.displacement(points) - target
         backward = pair.displacement(points + target, inverse=True) + target
         (forward.square().mean() + backward.square().mean()).backward()
@@ -155,13 +156,13 @@ def fit_functional(
 
 def settle_inverse(pair: FunctionalPair, draw: Draw, *, steps: int = 100) -> None:
     """Make the network of the inverse the inverse of the map that was found; the map and the codes stay."""
-    optimizer = torch.optim.Adam(pair.backward_network.parameters(), lr=_SETTLE_RATE)
+    optimizer = Adam(pair.backward_network.parameters(), _SETTLE_RATE)
     codes = LatentCodes(pair.global_code.detach(), pair.local_codes.detach())
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = _SETTLE_RATE * _cosine(step / steps)
+        optimizer.rate = _SETTLE_RATE * _cosine(step / steps)
         points = draw(_FIT_POINTS)
         moved = pair.evaluated(points)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.forget_gradients()
         error = pair.displacement(points + moved, inverse=True, codes=codes) + moved
         error.square().mean().backward()
         optimizer.step()
@@ -195,14 +196,14 @@ def optimize_functional(
     generator = torch.Generator().manual_seed(seed)
     chosen = list(pair.parameters()) if weights else [pair.global_code, pair.local_codes]
     total, done, losses = sum(level.steps for level in levels), 0, []
-    optimizer = torch.optim.Adam(chosen, lr=levels[0].rate)
+    optimizer = Adam(chosen, levels[0].rate)
     for number, ((fixed, moving), level) in enumerate(zip(sides, levels, strict=True)):
         if progress.stopping:
             break
         loss_of = FunctionalLoss(fixed, moving, level, similarity, _GRADICON * smoothness, generator)
         for _ in range(level.steps):
-            optimizer.param_groups[0]["lr"] = level.rate * _cosine(done / total)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.rate = level.rate * _cosine(done / total)
+            optimizer.forget_gradients()
             loss, unlike = loss_of(pair)
             value = float(loss.detach())
             if not math.isfinite(value):

@@ -15,6 +15,7 @@ from ..losses.registry import similarity_named
 from ..models.consistent import ConsistentNetwork
 from ..models.operators import Prediction
 from ..progress import Progress, Step
+from .adam import Adam
 
 if TYPE_CHECKING:
     from ..models.registry import LoadedModel
@@ -51,7 +52,7 @@ def optimize_network(
     """
     progress = progress or Progress()
     network = copy.deepcopy(loaded.network).eval().requires_grad_(True)
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+    optimizer = Adam(network.parameters(), lr)
     generator = torch.Generator().manual_seed(seed)
     # GradICON says nothing where both maps are inverse to each other anyway.
     regularizer = "diffusion" if isinstance(network, ConsistentNetwork) else "gradicon"
@@ -77,7 +78,7 @@ def optimize_network(
                     f"Instance optimization: the loss became {loss.total.item()} at step {step + 1} of {steps}. "
                     "Use the field method, or no instance optimization."
                 )
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.forget_gradients()
             loss.total.backward()
         optimizer.step()
         progress.stepped(Step(step + 1, steps, equal - float(loss.dissimilarity.detach()) / 2))
