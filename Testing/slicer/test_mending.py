@@ -20,6 +20,7 @@ def planted(host, panel, pair, tmp_path):
     """The Inspect section with the pair, the wrong map, and the nodes that a registration would have made with it."""
     import slicer
     from carlreg.phantom import make_pair
+    from CARLRegistrationLib.mrml.geometry import rasFromIjk
     from CARLRegistrationLib.mrml.transforms import setOutputs
 
     center = make_pair(seed=0, spacing_mm=6.0).landmarks[0][LANDMARK]
@@ -30,6 +31,7 @@ def planted(host, panel, pair, tmp_path):
         "inverse_transform": slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "inverse"),
         "warped": addVolume(np.zeros((9, 9, 9), np.int16), np.eye(4), "warped"),
         "jacobian": addVolume(np.zeros((9, 9, 9), np.float32), np.eye(4), "jacobian"),
+        "uncertainty": addVolume(stated(pair[0]), rasFromIjk(pair[0]), "uncertainty"),
     }
     setOutputs(transform, outputs)
     section = panel.inspect
@@ -51,6 +53,13 @@ def planted(host, panel, pair, tmp_path):
     section.leave()
     section.mending.stop()
     section.ui.inspectCollapsibleButton.collapsed = True
+
+
+def stated(fixed):
+    """An uncertainty of 12 mm, unknown in some slices."""
+    values = np.full(slicer_array(fixed).shape, 12.0, np.float32)
+    values[:2] = -1.0
+    return values
 
 
 def missed(node, planted):
@@ -134,6 +143,10 @@ def test_two_clicks_mend_the_place_and_undo_gives_it_back(host, planted):
     expected, near = expectedWarped(planted)
     away = [np.abs(values - expected)[near].mean() for values in (after["warped"], wrong)]
     assert near.sum() > 500 and away[0] < 0.25 * away[1]  # Slicer's cubic field and ITK's linear one differ a little
+    # The uncertainty is renewed around the point, and elsewhere what it was; unknown stays unknown.
+    now, was = after["uncertainty"], before["uncertainty"]
+    assert now[near].mean() < 10.0 and now.shape == was.shape and (now == was).mean() > 0.5
+    np.testing.assert_array_equal(now[:2], -1.0)
     back = through(planted.outputs["inverse_transform"], planted.moving[None])[0]
     assert np.linalg.norm(back - planted.fixed) < 3.0
     # The views stay where they are, and show it.

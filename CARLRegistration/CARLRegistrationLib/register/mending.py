@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
@@ -18,14 +20,19 @@ from ..inspect.points import Points
 from ..mrml.copies import withoutTransform
 from ..mrml.transforms import checkTransform, outputsOf, writeNode
 from ..mrml.undo import Undo
-from ..mrml.volumes import writeVolume
+from ..mrml.volumes import worldImage, writeImage, writeVolume
 from .job import Job
 from .parameters import jobFrom
-from .result import SETTINGS, loadResult, warningsOf
+from .result import FILES, SETTINGS, loadResult, warningsOf
 from .run import writeMasks
 
 _FILLED = ("vtkMRMLTransformNode", "vtkMRMLGridTransformNode")
-_KINDS = {"inverse_transform": "Inverse", "warped": "Warped", "jacobian": "Jacobian"}
+_KINDS = {
+    "inverse_transform": "Inverse",
+    "warped": "Warped",
+    "jacobian": "Jacobian",
+    "uncertainty": "Uncertainty",
+}
 
 
 class Mender:
@@ -78,8 +85,24 @@ def _write(case: Case, points, job: Job, task: Task) -> tuple[list[str], list[st
     (folder / "settings.json").write_text(settings, encoding="utf-8")
     arguments = ["mend", "given.h5", "--fixed", "fixed.mha", "--moving", "moving.mha", "--points", "points.csv"]
     arguments += ["--settings", "settings.json", "--transform", "deformable", "--io-method", "field"]
+    arguments += _writeUncertainty(case, fixedImage, folder)
     arguments += writeMasks(job, folder, (fixedImage, movingImage))
     return arguments, [one for one in (fixedNote, movingNote, note) if one]
+
+
+def _writeUncertainty(case: Case, fixedImage, folder: Path) -> list[str]:
+    """That of the map before, for the engine to renew it around the points; not where it is of another volume."""
+    node = outputsOf(case.transform).get("uncertainty")
+    if node is None or node.GetImageData() is None:
+        return []
+    image, _note = worldImage(node, _("uncertainty"))
+    geometries = [
+        (*one.GetSize(), *one.GetSpacing(), *one.GetOrigin(), *one.GetDirection()) for one in (image, fixedImage)
+    ]
+    if not np.allclose(*geometries, rtol=1e-4, atol=1e-3):
+        return []
+    writeImage(image, folder / "uncertainty.mha")
+    return ["--uncertainty", "uncertainty.mha"]
 
 
 def _load(case: Case, task: Task, notes: list[str]) -> Mended:
@@ -95,14 +118,15 @@ def _load(case: Case, task: Task, notes: list[str]) -> Mended:
         said = [text for text in warnings if "contradict" in text]
         raise RegistrationError(" ".join([*said, _("The map stays as it was.")]))
     there = outputsOf(case.transform)
-    wanted: dict[str, Any] = {f"create{name}": kind in there for kind, name in _KINDS.items()}
+    made = {kind for kind in there if (folder / FILES[kind]).is_file()}
+    wanted: dict[str, Any] = {f"create{name}": kind in made for kind, name in _KINDS.items()}
     if case.transform.GetClassName() in _FILLED:
         wanted |= {f"output{name}": there.get(kind) for kind, name in _KINDS.items()}
         wanted |= {"outputTransform": case.transform}
     undo = Undo()
-    job = Job(case.fixed, case.moving, createUncertainty=False, **wanted)
+    job = Job(case.fixed, case.moving, **wanted)
     nodes, quality, more = loadResult(job, folder, undo)
-    if "uncertainty" in there:
+    if "uncertainty" in there and "uncertainty" not in made:
         more.append(_("The uncertainty is still that of the map before."))
     before = {point["name"]: point["before_mm"] for point in about["points"]}
     return Mended(nodes, quality, undo, before, warnings, [*notes, *more], task.folder)

@@ -41,13 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--moving", metavar="IMAGE", help="the moving image, if it was moved since, or of a transform")
     parser.add_argument("--fixed-mask", metavar="FILE", help="only this part of the fixed image counts")
     parser.add_argument("--moving-mask", metavar="FILE", help="only this part of the moving image counts")
+    parser.add_argument(
+        "--uncertainty",
+        metavar="FILE",
+        help="how far the map given may be off, where no result folder says it: renewed in the boxes",
+    )
     add_registration_options(parser)
     add_control_options(parser)
 
 
 def check(args: argparse.Namespace):
     _check_result(args)
-    for option in ("fixed", "moving", "fixed_mask", "moving_mask", "points"):
+    for option in ("fixed", "moving", "fixed_mask", "moving_mask", "points", "uncertainty"):
         require_existing(getattr(args, option), option)
     _settings(args)
     return check_out(args.out, args.overwrite)
@@ -72,6 +77,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         points,
         settings,
         everywhere=args.everywhere,
+        uncertainty=_uncertainty(args, images["fixed"]),
         progress=progress,
         **masks,
     )
@@ -112,6 +118,15 @@ def _given(args: argparse.Namespace):
     images = {side: volumes.read_volume(getattr(args, side), f"{side} image") for side in ("fixed", "moving")}
     grids = {side: image.grid for side, image in images.items()}
     return images, formats.read(args.result, **grids, name="result").transform
+
+
+def _uncertainty(args: argparse.Namespace, fixed):
+    """What the result states of its map; None where it states nothing, and where all is asked anew."""
+    from .. import outputs
+
+    if args.everywhere:
+        return None
+    return outputs.recorded_uncertainty(args.result, fixed.grid, args.uncertainty)
 
 
 def _settings(args: argparse.Namespace):

@@ -5,6 +5,14 @@ from .inverse import invert
 from .jacobian import jacobian_determinant
 from .repair import repair_folds
 from .transform import PhysicalTransform
-from .uncertainty import Uncertainty
+from .uncertainty import StatedBound, Uncertainty
 
-__all__ = ["PhysicalTransform", "Uncertainty", "to_fixed_grid", "invert", "jacobian_determinant", "repair_folds"]
+__all__ = [
+    "PhysicalTransform",
+    "StatedBound",
+    "Uncertainty",
+    "to_fixed_grid",
+    "invert",
+    "jacobian_determinant",
+    "repair_folds",
+]

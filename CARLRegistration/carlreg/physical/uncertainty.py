@@ -76,3 +76,34 @@ class Uncertainty:
         if quantity not in QUANTITIES:
             raise InputError(f"Uncertainty: expected one of {', '.join(QUANTITIES)}; got {quantity!r}.")
         return self.bound_mm if quantity == "bound" else self.expected_mm
+
+
+@dataclass(frozen=True, eq=False)
+class StatedBound:
+    """The 90 % bound of a result as its file states it: all that is left of an `Uncertainty` once it is written.
+
+    grid: the fixed volume's. bound_mm: (D, H, W) float32 at its voxels, NaN where unknown. meaning: in words.
+    """
+
+    grid: VolumeGrid
+    bound_mm: np.ndarray
+    meaning: str
+
+    def at(self, points_lps, quantity: str = "bound") -> np.ndarray:
+        """N mm at N x 3 fixed points (LPS mm): the nearest voxel's 'bound'; NaN where unknown and beyond the grid.
+
+        Raises InputError for the 'expected' error, which no file has.
+        """
+        if quantity != "bound":
+            raise InputError(f"Uncertainty: expected bound, all that a written result states; got {quantity!r}.")
+        kji = np.rint(self.grid.index(np.asarray(points_lps, dtype=np.float64).reshape(-1, 3))).astype(int)[:, ::-1]
+        inside = ((kji >= 0) & (kji < self.grid.shape_dhw)).all(axis=1)
+        found = np.full(len(kji), np.nan)
+        found[inside] = self.bound_mm[tuple(kji[inside].T)]
+        return found
+
+    def on_grid(self, grid: VolumeGrid, quantity: str = "bound") -> np.ndarray:
+        """(D, H, W) float32 mm at the voxels of a grid, as `at`."""
+        if quantity == "bound" and grid.same_as(self.grid, tolerance=0.01):
+            return self.bound_mm.copy()
+        return self.at(grid.centers().reshape(-1, 3), quantity).reshape(grid.shape_dhw).astype(np.float32)

@@ -31,14 +31,12 @@ from . import machine
 from .continuing import as_known, continued_pair, residual_before
 from .landmarks import GivenLandmarks, Landmarks, as_guide, checked_landmarks, reached
 from .pair import dicom_info
-from .result import RegistrationResult
+from .result import KnownUncertainty, RegistrationResult
+from .uncertain import Look, uncertainty_of_mended
 
 log = logging.getLogger(__name__)
 
 START = "mended"
-NO_UNCERTAINTY = (
-    "No uncertainty: mending a place asks no network. Going on in the whole volume (--everywhere) states one."
-)
 # Half of a box's edge: so many times what its points are off, and so many voxels at least. Of the way to the faces the
 # coarsest controls use half, which leaves a push of that length room to fade.
 _TIMES, _FEWEST_VOXELS = 5.0, 12
@@ -103,6 +101,19 @@ def mend(
             `run.register_pair`.
     Raises InputError for points outside of the volumes; Cancelled.
     """
+    return _mend(given, fixed, moving, points, settings, (fixed_mask, moving_mask), progress)[0]
+
+
+def _mend(
+    given: RegistrationResult | PhysicalTransform | sitk.Transform,
+    fixed: Volume,
+    moving: Volume,
+    points: GivenLandmarks | GuidePoints,
+    settings: RegistrationSettings | None,
+    masks: tuple[Volume | None, Volume | None],
+    progress: Progress | None,
+) -> tuple[Mended, PhysicalTransform, list[Look]]:
+    """As `mend`; also the map before, which may be its own on another grid, and what lies in each box."""
     settings = replace(settings or RegistrationSettings(), io_method="field", transform="deformable")
     progress = progress or Progress()
     landmarks = checked_landmarks(as_guide(points), fixed.grid, moving.grid, settings)
@@ -113,7 +124,7 @@ def mend(
     voxel_mm = float(fixed.grid.spacing.min())
     tolerance = max(landmarks.accuracy_mm, _EXACT * voxel_mm)
     boxes = _boxes(known, landmarks, before > tolerance, fixed.grid)
-    transform, repaired = known, 0
+    transform, repaired, looks = known, 0, []
     for box in boxes:
         inside = box.contains(landmarks.fixed_lps)
         here = replace(
@@ -122,16 +133,17 @@ def mend(
             moving_lps=landmarks.moving_lps[inside],
             names=tuple(name for name, within in zip(landmarks.names, inside, strict=True) if within),
         )
-        images = _cut_out(fixed, fixed_mask, box, settings.fixed_modality)
+        images = _cut_out(fixed, masks[0], box, settings.fixed_modality)
         there = _moving_box(transform, box, here, moving.grid)
-        others = _cut_out(moving, moving_mask, there, settings.moving_modality)
+        others = _cut_out(moving, masks[1], there, settings.moving_modality)
+        looks.append(Look(box, images, others))
         transform, nodes = _mended(transform, box, images, others, here, tolerance, settings, progress)
         repaired += nodes
     _, about, warnings = reached(transform, replace(landmarks, accuracy_mm=tolerance), known.affine_lps, voxel_mm)
     log.info("mended in %d boxes, %.3g mm are left at most", len(boxes), about["landmarks_guide"]["max_mm"])
     after = landmarks.missed_mm(transform.apply)
     against = [(landmarks.names[i], landmarks.names[j]) for i, j in landmarks.contradictions(known.affine_lps)]
-    return Mended(transform, boxes, landmarks.names, before, after, repaired, against, warnings)
+    return Mended(transform, boxes, landmarks.names, before, after, repaired, against, warnings), known, looks
 
 
 def mended_pair(
@@ -144,11 +156,13 @@ def mended_pair(
     everywhere: bool = False,
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
+    uncertainty: KnownUncertainty | None = None,
     progress: Progress | None = None,
 ) -> RegistrationResult:
     """A result with a mended map, to be finished and written as any other; arguments and errors as of `mend`.
 
     everywhere: then go on from it in the whole volume, by `settings.steps` steps, with the points as landmarks.
+    uncertainty: of the map that is given, where it is no result that has its own.
     """
     settings = replace(settings or RegistrationSettings(), transform="deformable")  # also of a linear result
     progress = progress or Progress()
@@ -156,16 +170,7 @@ def mended_pair(
     require_comparable(fixed, moving)
     device = machine.set_up(settings)
     with progress.stage("mend", "around the points"):
-        mended = mend(
-            given,
-            fixed,
-            moving,
-            points,
-            settings,
-            progress=progress,
-            fixed_mask=fixed_mask,
-            moving_mask=moving_mask,
-        )
+        mended, known, looks = _mend(given, fixed, moving, points, settings, (fixed_mask, moving_mask), progress)
     if everywhere:
         result = continued_pair(
             fixed,
@@ -178,6 +183,12 @@ def mended_pair(
             moving_mask=moving_mask,
         )
         return replace(result, start=START, info={**result.info, "mended": mended.info})
+    if isinstance(given, RegistrationResult):
+        uncertainty = uncertainty or given.uncertainty
+    with progress.stage("uncertainty", "how far the map may be off"):
+        changed, reason = uncertainty_of_mended(
+            uncertainty, known, mended.transform, looks, fixed.grid, moving.grid, settings, device
+        )
     return RegistrationResult(
         transform=mended.transform,
         fixed=fixed,
@@ -198,7 +209,8 @@ def mended_pair(
             **dicom_info(fixed, moving),
         },
         timings=list(progress.timings),
-        uncertainty_reason=NO_UNCERTAINTY,
+        uncertainty=changed,
+        uncertainty_reason=reason,
     )
 
 

@@ -9,13 +9,16 @@ import numpy as np
 
 from ..io.guide_points import GuidePoints
 from ..optimize.segments import SegmentPair
-from ..physical import PhysicalTransform
+from ..physical import PhysicalTransform, StatedBound
 from ..progress import StageTiming, Step
 from ..quality.measure import Measured
 from ..settings import RegistrationSettings
-from ..uncertainty import Uncertainty
+from ..uncertainty import MendedUncertainty, Uncertainty
 from ..volumes import Volume
 from .bodies import Bodies
+
+#: Of a registration, read from a file, and of a mended map; all have `at` and `on_grid`.
+KnownUncertainty = Uncertainty | StatedBound | MendedUncertainty
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +66,7 @@ class RegistrationResult:
     info: dict = field(default_factory=dict)
     timings: list[StageTiming] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
-    uncertainty: Uncertainty | None = None
+    uncertainty: KnownUncertainty | None = None
     uncertainty_reason: str | None = None
     own_inverse: Callable[[np.ndarray], np.ndarray] | None = None
     finished: Finished | None = None

@@ -3,5 +3,6 @@
 from ..physical import Uncertainty
 from .estimate import uncertainty_of
 from .evidence import NetworkAnswer
+from .mended import MendedUncertainty
 
-__all__ = ["NetworkAnswer", "Uncertainty", "uncertainty_of"]
+__all__ = ["MendedUncertainty", "NetworkAnswer", "Uncertainty", "uncertainty_of"]

@@ -78,16 +78,13 @@ def collect_evidence(answer: NetworkAnswer, transform: PhysicalTransform, grid: 
     here = _normalized_points(points, images.fixed_grid, images.fixed_b1dhw)
     landed = _normalized_points(mapped, images.moving_grid, images.moving_b1dhw)
 
-    def at(values: Tensor, where: Tensor) -> np.ndarray:
-        return array_from_tensor(sample(values, where)[0, :, :, 0, 0]).astype(np.float64)
-
     def lps(normalized: np.ndarray, of: VolumeGrid) -> np.ndarray:
         return apply_affine(of.lps_from_normalized, normalized.T)
 
     spread = answer.forward.spread_b1dhw
     if spread is None:
         raise ValueError("Expected the answer of a network with coordinate attention.")
-    found = {"attention": without_refinement(answer.network).stride * at(spread, here)[0]}
+    found = {"attention": without_refinement(answer.network).stride * _at(spread, here)[0]}
 
     def apart(of: CoordinateMap, where: Tensor, grid: VolumeGrid, from_lps: np.ndarray) -> np.ndarray:
         return _distance(lps(array_from_tensor(of(where)[0, :, :, 0, 0]).astype(np.float64), grid), from_lps) / voxel
@@ -95,17 +92,32 @@ def collect_evidence(answer: NetworkAnswer, transform: PhysicalTransform, grid: 
     found["beyond_network"] = apart(answer.found, here, images.moving_grid, mapped)
     found["inverse_consistency"] = apart(answer.backward.map, landed, images.fixed_grid, points)
 
-    warped = _warped(answer, transform)
-    local = _local_attention(answer.network)
-    match = local.match(warped, images.fixed_b1dhw)
-    found["local_rest"] = local.stride * np.linalg.norm(at(match.displacement_bndhw, here), axis=0)
-    found["local_attention"] = local.stride * at((1 / match.certainty_b1dhw - 1).clamp_min(0).sqrt(), here)[0]
-    fixed, moving = halved(images.fixed_b1dhw), halved(warped)
-    found["dissimilarity"] = at(_dissimilarity(fixed, moving), here)[0]
+    found |= local_evidence(answer.network, images, transform, points)
     depth = np.minimum(depths_mm(points, images.fixed_grid), depths_mm(mapped, images.moving_grid)).min(axis=1)
     found["edge"] = 1 / (1 + np.clip(depth, 0, None) / (8 * voxel))
-    found["strain"] = _strain(mapped, grid).reshape(-1)
+    found["strain"] = strain(mapped, grid).reshape(-1)
     return {name: values.reshape(grid.shape_dhw).astype(np.float32) for name, values in found.items()}
+
+
+@torch.no_grad()
+def local_evidence(
+    network: RegistrationNetwork, images: NetworkImages, transform: PhysicalTransform, points_lps: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What both images say about `transform` near n x 3 fixed points, once the moving one is warped: name -> n."""
+    here = _normalized_points(points_lps, images.fixed_grid, images.fixed_b1dhw)
+    warped = _warped(images, transform)
+    local = _local_attention(network)
+    match = local.match(warped, images.fixed_b1dhw)
+    spread = (1 / match.certainty_b1dhw - 1).clamp_min(0).sqrt()
+    return {
+        "local_rest": local.stride * np.linalg.norm(_at(match.displacement_bndhw, here), axis=0),
+        "local_attention": local.stride * _at(spread, here)[0],
+        "dissimilarity": _at(_dissimilarity(halved(images.fixed_b1dhw), halved(warped)), here)[0],
+    }
+
+
+def _at(values: Tensor, where: Tensor) -> np.ndarray:
+    return array_from_tensor(sample(values, where)[0, :, :, 0, 0]).astype(np.float64)
 
 
 def centers_lps(grid: VolumeGrid) -> np.ndarray:
@@ -130,9 +142,8 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.linalg.norm(a - b, axis=1)
 
 
-def _warped(answer: NetworkAnswer, transform: PhysicalTransform) -> Tensor:
+def _warped(images: NetworkImages, transform: PhysicalTransform) -> Tensor:
     """The moving network image on the fixed network grid, under the transform."""
-    images = answer.images
     mapped = transform.on_grid(images.fixed_grid, images.moving_grid.normalized_from_lps).reshape(-1, 3)
     normalized = (
         tensor_from_array(np.ascontiguousarray(mapped.T))
@@ -162,7 +173,7 @@ def _dissimilarity(a: Tensor, b: Tensor) -> Tensor:
     return 1 - together.square() / ((variance_a.clamp_min(0) + _FLAT) * (variance_b.clamp_min(0) + _FLAT))
 
 
-def _strain(mapped: np.ndarray, grid: VolumeGrid) -> np.ndarray:
+def strain(mapped: np.ndarray, grid: VolumeGrid) -> np.ndarray:
     """How much the map changes lengths: the root mean square of the singular values' logarithms.
 
     Across a lattice of one node nothing is known: it counts as no change.

@@ -10,8 +10,10 @@ from carlreg.cli.main import build_parser
 from carlreg.cli.mend import _given
 from carlreg.errors import InputError
 from carlreg.io.guide_points import read_guide
-from carlreg.physical import PhysicalTransform, jacobian_determinant
-from carlreg.registration import mend
+from carlreg.physical import PhysicalTransform, StatedBound, jacobian_determinant
+from carlreg.registration import mend, mended_pair
+from carlreg.settings import RegistrationSettings
+from carlreg.spaces import VolumeGrid
 from carlreg.volumes import read_transform, volume_from_image
 
 from .conftest import body_points
@@ -62,6 +64,49 @@ def test_outside_of_the_box_nothing_changes_and_at_its_faces_nothing_jumps(wide_
     line = center + t * box.direction[:, 0]
     steps = np.linalg.norm(np.diff(mended.apply(line), axis=0), axis=1) / np.linalg.norm(np.diff(line, axis=0), axis=1)
     assert steps.min() > 0.3 and steps.max() < 2.0
+
+
+def stated(fixed):
+    """A bound of 12 mm, some of it as unknown."""
+    bound = np.full(fixed.grid.shape_dhw, 12.0, dtype=np.float32)
+    bound[0] = np.nan
+    return StatedBound(fixed.grid, bound, "in 90 % of places")
+
+
+def at_landmark(fixed, bound, center):
+    i, j, k = np.rint(fixed.grid.index(center[None])[0]).astype(int)
+    return bound[k, j, i]
+
+
+def test_the_uncertainty_is_renewed_in_the_box_and_as_it_was_elsewhere(wide_pair, planted):
+    fixed, moving, wrong, center = planted
+    point = center[None], wide_pair.moving_from_fixed(center[None])
+    result = mended_pair(fixed, moving, wrong, point, uncertainty=stated(fixed))
+    before, after = stated(fixed).bound_mm, result.uncertainty.on_grid(fixed.grid)
+    box = VolumeGrid(*result.info["mended"]["boxes"][0].values())
+    inside = box.contains(fixed.grid.centers().reshape(-1, 3)).reshape(before.shape)
+    np.testing.assert_array_equal(after[~inside], before[~inside])
+    np.testing.assert_array_equal(np.isnan(after) >= np.isnan(before), True)
+    # The error fell from 15 mm to less than 3, and the bound with it; around the point it is nowhere larger.
+    near = np.linalg.norm(fixed.grid.centers() - center, axis=-1) < 1.6 * WIDTH_MM
+    assert at_landmark(fixed, after, center) < 9.0 and np.nanmax(after[near]) <= 12.0 and np.nanmean(after[near]) < 10.0
+    assert result.uncertainty.at(point[0])[0] == pytest.approx(at_landmark(fixed, after, center), rel=0.1)
+    assert result.uncertainty.meaning == "in 90 % of places" and result.uncertainty_reason is None
+
+
+def test_a_point_that_makes_it_worse_makes_it_more_uncertain(wide_pair, planted):
+    fixed, moving, _, center = planted
+    truth = wide_pair.moving_from_fixed
+    grid = fixed.grid.padded(24.0).with_spacing(8.0)
+    field = truth.displacement(grid.centers().reshape(-1, 3)).reshape(*grid.shape_dhw, 3)
+    point = center[None], truth(center[None]) + PUSH
+    settings = RegistrationSettings(landmarks_accuracy_mm=0.0)
+    right = PhysicalTransform(truth.pose, field, grid)
+    spoiled = mended_pair(fixed, moving, right, point, settings, uncertainty=stated(fixed))
+    assert np.linalg.norm(spoiled.transform.apply(point[0]) - point[1]) < 0.5
+    assert at_landmark(fixed, spoiled.uncertainty.on_grid(fixed.grid), center) > 14.0
+    without = mended_pair(fixed, moving, right, point, settings)
+    assert without.uncertainty is None and "came without one" in without.uncertainty_reason
 
 
 def test_points_that_are_met_change_nothing(wide_pair, planted):

@@ -17,7 +17,7 @@ from carlreg.spaces import VolumeGrid
 from carlreg.uncertainty import uncertainty_of
 from carlreg.uncertainty.calibration import OFFSETS, Calibration, calibrations
 from carlreg.uncertainty.estimate import _known
-from carlreg.uncertainty.evidence import _dissimilarity, _strain, centers_lps, depths_mm, lattice
+from carlreg.uncertainty.evidence import _dissimilarity, centers_lps, depths_mm, lattice, strain
 from carlreg.volumes import volume_from_image
 from scipy.ndimage import uniform_filter
 
@@ -80,16 +80,16 @@ def test_windows_wider_than_the_lattice_average_what_is_inside(shape):
 def test_strain_on_a_lattice_of_one_node_along_an_axis():
     grid = VolumeGrid((6, 1, 4), (2.0, 3.0, 4.0), (1.0, 2.0, 3.0), OBLIQUE)
     stretched = centers_lps(grid) @ OBLIQUE @ np.diag([1.2, 1.5, 1.0]) @ OBLIQUE.T
-    assert _strain(stretched, grid) == pytest.approx(np.log(1.2) / np.sqrt(3), rel=1e-3)  # along j nothing is known
+    assert strain(stretched, grid) == pytest.approx(np.log(1.2) / np.sqrt(3), rel=1e-3)  # along j nothing is known
     single = VolumeGrid((1, 1, 1), (2.0, 3.0, 4.0), (1.0, 2.0, 3.0), OBLIQUE)
-    assert _strain(centers_lps(single), single) == pytest.approx(0.0)
+    assert strain(centers_lps(single), single) == pytest.approx(0.0)
 
 
 def test_strain_of_a_known_stretch():
     grid = VolumeGrid((6, 5, 4), (2.0, 3.0, 4.0), (1.0, 2.0, 3.0), OBLIQUE)
     stretched = centers_lps(grid) @ np.diag([1.2, 1.0, 1.0])
-    assert _strain(stretched, grid) == pytest.approx(np.log(1.2) / np.sqrt(3), rel=1e-3)
-    assert _strain(centers_lps(grid) @ OBLIQUE.T, grid) == pytest.approx(0.0, abs=1e-4)
+    assert strain(stretched, grid) == pytest.approx(np.log(1.2) / np.sqrt(3), rel=1e-3)
+    assert strain(centers_lps(grid) @ OBLIQUE.T, grid) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_depth_inside_a_box():
