@@ -269,6 +269,7 @@ def test_points_are_saved_with_the_scene(host, planted, tmp_path, moduleWidget):
         "inverse_transform": "inverse",
         "warped": "warped",
         "jacobian": "jacobian",
+        "uncertainty": "uncertainty",
     }
 
 
