@@ -25,6 +25,7 @@ _COARSE = 4
 _TOLERANCE = 1e-3  # of the forward field's spacing
 _OWN_TOLERANCE = 0.03  # of it: up to which a map's own inverse is taken as it is
 _STEPS = 40
+_FILL_NODES = 12  # as far into a hole as its surroundings are heard
 _ALIKE = 1.3  # images of about the same size
 
 
@@ -238,13 +239,17 @@ def _filled(field_3dhw: Tensor, failed: Tensor) -> Tensor:
     """The field with its failed nodes filled from their neighbors, decaying to zero with the distance to them."""
     if not failed.any():
         return field_3dhw
-    known = (~failed).float()
-    values = field_3dhw * known
+    out = field_3dhw.clone()
+    places = failed.nonzero(as_tuple=True)
+    reach = tuple(slice(max(int(found.min()) - 1, 0), int(found.max()) + 2) for found in places)
+    hole = failed[reach]
+    known = (~hole).float()
+    values = out[(slice(None), *reach)] * known
     weight = known.clone()
-    hole = failed
-    for _ in range(12):
+    for _ in range(_FILL_NODES):
         sums = window_sums(torch.cat([values, weight[None]])[:, None], 3)[:, 0]
         mean = sums[:3] / sums[3].clamp(min=1e-6) * (sums[3] > 0)
         values = torch.where(hole, 0.9 * mean, values)
         weight = torch.where(hole, (sums[3] > 0).float(), weight)
-    return values
+    out[(slice(None), *reach)] = values
+    return out

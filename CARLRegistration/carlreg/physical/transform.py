@@ -23,7 +23,7 @@ from ..spaces import VolumeGrid, apply_affine
 from .interpolate import LatticeSampler, lattice_affine, trilinear_at
 from .workers import in_threads
 
-SLAB_VOXELS = 2**17
+SLAB_VOXELS = 2**18
 _POINT_CHUNK = 2**17
 
 

@@ -43,9 +43,11 @@ _TIMES, _FEWEST_VOXELS = 5.0, 12
 # The coarsest spline has so many controls along the shortest edge of a box (fewer cannot be held at both faces), each
 # further level twice as many. Images have so many voxels at most, which is what makes it a matter of seconds.
 _CONTROLS, _LEVELS, _MOST_VOXELS = 8.0, 3, 300_000
-_STEPS = (60, 60, 30)
+_STEPS = (40, 40, 20)
 _VOXELS_PER_CONTROL = 3.0
 _LEAST_DETERMINANT = 0.05
+# Voxels that are taken along an axis at least.
+_LEAST_CUT = 8
 # What counts as met where points are exact, as a share of a voxel.
 _EXACT = 0.02
 
@@ -133,9 +135,10 @@ def _mend(
             moving_lps=landmarks.moving_lps[inside],
             names=tuple(name for name, within in zip(landmarks.names, inside, strict=True) if within),
         )
-        images = _cut_out(fixed, masks[0], box, settings.fixed_modality)
+        finest_mm = min(_levels(box, 2 * float(transform.grid.spacing.max()), settings)[1])
+        images = _cut_out(fixed, masks[0], box, settings.fixed_modality, finest_mm)
         there = _moving_box(transform, box, here, moving.grid)
-        others = _cut_out(moving, masks[1], there, settings.moving_modality)
+        others = _cut_out(moving, masks[1], there, settings.moving_modality, finest_mm)
         looks.append(Look(box, images, others))
         transform, nodes = _mended(transform, box, images, others, here, tolerance, settings, progress)
         repaired += nodes
@@ -262,18 +265,29 @@ def _moving_box(transform: PhysicalTransform, box: VolumeGrid, here: Landmarks, 
     return _box(along.min(0) - margin, along.max(0) + margin, moving)
 
 
-def _cut_out(volume: Volume, mask: Volume | None, box: VolumeGrid, modality: str) -> PreparedVolume:
-    """What lies in a box along the volume's axes, prepared; all of it is content."""
+def _cut_out(volume: Volume, mask: Volume | None, box: VolumeGrid, modality: str, spacing_mm: float) -> PreparedVolume:
+    """What lies in a box along the volume's axes, prepared; all of it is content.
+
+    spacing_mm: of the finest image that is wanted of it: voxels within half of that are averaged first.
+    """
     chosen = guess_modality(volume.array) if modality == "auto" else modality
     index = volume.grid.index(box.corners_lps())
-    low = np.clip(np.floor(index.min(0)).astype(int), 0, np.asarray(volume.grid.size_ijk) - 8)
-    high = np.clip(np.ceil(index.max(0)).astype(int) + 1, low + 8, np.asarray(volume.grid.size_ijk))
-    (i0, j0, k0), (i1, j1, k1) = (np.maximum(bound, 0).tolist() for bound in (low, high))
+    size = np.asarray(volume.grid.size_ijk)
+    low = np.clip(np.floor(index.min(0)).astype(int), 0, np.maximum(size - _LEAST_CUT, 0))
+    high = np.clip(np.ceil(index.max(0)).astype(int) + 1, np.minimum(low + _LEAST_CUT, size), size)
+    (i0, j0, k0), (i1, j1, k1) = low.tolist(), high.tolist()
+    bins = np.clip(
+        np.floor(spacing_mm / (2 * volume.grid.spacing) + 1e-6), 1, np.maximum((high - low) // _LEAST_CUT, 1)
+    )
 
-    def cut(whole: Volume) -> Volume:
-        return replace(whole, image=whole.image[i0:i1, j0:j1, k0:k1])
+    def cut(whole: Volume, *, binary: bool = False) -> Volume:
+        part = whole.image[i0:i1, j0:j1, k0:k1]
+        if np.all(bins == 1):
+            return replace(whole, image=part)
+        part = sitk.BinShrink(sitk.Cast(part > 0 if binary else part, sitk.sitkFloat32), bins.astype(int).tolist())
+        return replace(whole, image=part > 0.49 if binary else part)
 
-    prepared = prepare(cut(volume), chosen, None if mask is None else cut(mask))
+    prepared = prepare(cut(volume), chosen, None if mask is None else cut(mask, binary=True))
     return replace(prepared, content=prepared.grid)
 
 
