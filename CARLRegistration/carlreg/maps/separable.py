@@ -40,6 +40,19 @@ def along_axes(values_bcdhw: Tensor, *matrices: Tensor) -> Tensor:
     return out
 
 
+def largest_around(values_ncdhw: Tensor, radius: int) -> Tensor:
+    """The largest value within so many nodes along each axis, as many values as before.
+
+    One axis after the other: the cost is that of the width, and not of its third power.
+    """
+    for axis in range(3):
+        reach = min(radius, values_ncdhw.shape[2 + axis])
+        kernel, around = [1, 1, 1], [0, 0, 0]
+        kernel[axis], around[axis] = 2 * reach + 1, reach
+        values_ncdhw = F.max_pool3d(values_ncdhw, kernel, stride=1, padding=around)
+    return values_ncdhw
+
+
 def window_sums(image_ncdhw: Tensor, width: int, stride: int = 1) -> Tensor:
     """Sums over cubes (squares, intervals) of `width` (odd) nodes around every `stride`th node; nothing lies beyond.
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 import torch
-import torch.nn.functional as F
 
 from ..maps import identity_map, sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..maps.separable import largest_around
 from ..optimize.candidates import AffineCandidate, distinct
 from ..optimize.levels import search_spacing
 from ..physical import PhysicalTransform
@@ -150,7 +150,7 @@ def _goes_on_around(pair: PreparedPair, moving_from_fixed: np.ndarray) -> bool:
     grid = part.grid.with_spacing(spacing)
     support = _support(part, grid)
     reach = max(1, round(_AROUND * float(part.content.extent_mm.max()) / spacing))
-    around = F.max_pool3d(support, 2 * reach + 3, 1, reach + 1) - F.max_pool3d(support, 3, 1, 1)
+    around = largest_around(support, reach + 1) - largest_around(support, 1)
     chosen = around.flatten() > 0.5
     places = array_from_tensor(identity_map(grid.shape_dhw).reshape(3, -1)[:, chosen].T).astype(np.float64)
     points = places @ grid.lps_from_normalized[:3, :3].T + grid.lps_from_normalized[:3, 3]
@@ -174,7 +174,7 @@ def _support(part: PreparedVolume, grid: VolumeGrid) -> torch.Tensor:
 def _cut_like(part: PreparedVolume, whole: sitk.Image, whole_from_part: np.ndarray) -> sitk.Image:
     """The image of a whole with its lowest value where the part, somewhat enlarged, does not lie."""
     grid = part.grid.with_spacing(np.maximum(part.grid.spacing, float(part.content.extent_mm.max()) / 64))
-    support = F.max_pool3d(_support(part, grid), 5, 1, 2)[0, 0]
+    support = largest_around(_support(part, grid), 2)[0, 0]
     covered = sitk.Resample(
         grid.image(array_from_tensor(support).astype(np.uint8)),
         whole,

@@ -12,6 +12,7 @@ import torch
 from ..io.itk_transform import map_points
 from ..maps import identity_map, sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..maps.separable import largest_around
 from ..models.attention import fill_uncertain
 from ..models.operators import Prediction
 from ..models.predict import mapped_lps
@@ -127,7 +128,7 @@ def _continued_beyond(
     values = tensor_from_array(np.ascontiguousarray(residual(points).T.astype(np.float32))).reshape(shape)
 
     def without_border(cells: int) -> PointMap:
-        support = -torch.nn.functional.max_pool3d(-known, 2 * cells + 1, 1, cells)
+        support = -largest_around(-known, cells)
         field = torch.cat([fill_uncertain(values, support, 1.0), support], dim=1)
 
         def continued(at: np.ndarray) -> np.ndarray:
