@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # Poses tried in rotation mode, and how many candidates are refined there and otherwise.
 _ROTATIONS, _KEPT_TURNED, _KEPT = 160, 4, 1
+# Steps on the finer images. Linear maps, of few numbers, are where they end up after 15 (ratios within 0.001).
+_FINE_STEPS, _FINE_STEPS_LINEAR = 30, 15
 # A likeness that no mirrored volume can exceed by much; how near to the start's one on coarse images is looked at
 # closely; by how much local correlation must differ, and what the mirrored volume must reach, to mean anything: of a
 # pair that was not found at all, one way may be more alike by chance (a chest turned by 180 degrees: 0.23 and 0.33).
@@ -60,7 +62,8 @@ def orientation_of(
     compared = coarse_problem(pair, settings, device).score(start.matrix)
     if reached.score > _NEAR * compared.score:
         fine = fine_problem(other, settings, device)
-        reached = fine.score(refine_affine(fine, matrix, steps=30, rate=0.01, dof=settings.dof, progress=progress))
+        steps = _FINE_STEPS_LINEAR if settings.linear else _FINE_STEPS
+        reached = fine.score(refine_affine(fine, matrix, steps=steps, rate=0.01, dof=settings.dof, progress=progress))
         compared = given
     return _told(compared, reached)
 
@@ -85,10 +88,11 @@ def _best_flip(
     """The mirrored pair that is most alike on coarse images: its score, its matrix, and the pair."""
     turned = settings.robustness == "rotation"
     # Where poses are searched, mirroring along one axis and turning is mirroring along any.
-    flips = [replace(pair, moving=mirrored_volume(pair.moving, axis)) for axis in ((0,) if turned else range(3))]
-    if settings.linear:
-        flips = [max(flips, key=lambda flip: _promise(flip, settings, device, progress))]
-    return max((_aligned(flip, settings, device, progress) for flip in flips), key=lambda found: found[0].score)
+    flips = (replace(pair, moving=mirrored_volume(pair.moving, axis)) for axis in ((0,) if turned else range(3)))
+    tried = [(flip, coarse_problem(flip, settings, device), _candidates(flip, settings, progress)) for flip in flips]
+    if settings.linear:  # where little time is spent, the most promising one is aligned
+        tried = [max(tried, key=lambda one: max(one[1].score(start.matrix).score for start in one[2]))]
+    return max((_aligned(*one, settings) for one in tried), key=lambda found: found[0].score)
 
 
 def _told(given: AffineScore, mirrored: AffineScore | None) -> dict:
@@ -130,20 +134,13 @@ def mirrored_volume(volume: PreparedVolume, ijk_axis: int) -> PreparedVolume:
 
 
 def _aligned(
-    pair: PreparedPair, settings: RegistrationSettings, device: torch.device, progress: Progress
+    pair: PreparedPair, coarse: AffineProblem, candidates: list[AffineCandidate], settings: RegistrationSettings
 ) -> tuple[AffineScore, np.ndarray, PreparedPair]:
     """The best affine on coarse images: its score, its matrix, and the pair."""
-    turned, coarse = settings.robustness == "rotation", coarse_problem(pair, settings, device)
-    candidates = _candidates(pair, settings, progress)
+    turned = settings.robustness == "rotation"
     keep, dof = (_KEPT_TURNED, "rigid") if turned else (_KEPT, "translation")
     best = refine_candidates(candidates, coarse, keep=keep, first_dof=dof, dof=settings.dof)[0]
     return coarse.score(best.matrix), best.matrix, pair
-
-
-def _promise(pair: PreparedPair, settings: RegistrationSettings, device: torch.device, progress: Progress) -> float:
-    """The best score of a pair's starts as they are: where little time is spent, the most promising one is aligned."""
-    coarse = coarse_problem(pair, settings, device)
-    return max(coarse.score(one.matrix).score for one in _candidates(pair, settings, progress))
 
 
 def _candidates(pair: PreparedPair, settings: RegistrationSettings, progress: Progress) -> list[AffineCandidate]:
