@@ -39,7 +39,8 @@ PEERS = {
 @dataclass(frozen=True)
 class Kind:
     """file: of the scan. degrees: about x, y, z. shift: of the center, shares of the extent. noise: of the 99th
-    percentile. options: of carlreg. repainted: the moving scan in another contrast."""
+    percentile. options: of carlreg. repainted: the moving scan in another contrast. mask: file of a label map, and the
+    labels that alone count (none: all above 0)."""
 
     file: str
     degrees: tuple[float, float, float] = (9.0, -6.0, 11.0)
@@ -47,6 +48,7 @@ class Kind:
     noise: float = 0.03
     options: tuple[str, ...] = ()
     repainted: bool = False
+    mask: tuple[str, tuple[int, ...]] | None = None
 
 
 KINDS = {
@@ -58,6 +60,8 @@ KINDS = {
     "mouse": Kind("mouse/mouse_head_ct_balbcj.nii.gz"),
     "abdomen_repainted": Kind("abdomen_ct_ts.nii.gz", options=("--similarity", "mind"), repainted=True),
     "brain_turned": Kind("brain_vxm_fixed.nii.gz", (70.0, -35.0, 120.0), options=("--robustness", "rotation")),
+    "brain_masked": Kind("brain_vxm_fixed.nii.gz", mask=("brain_vxm_fixed_seg.nii.gz", (7, 8, 16, 46, 47))),
+    "lung_masked": Kind("lung_ct_baseline_fixed.nii.gz", mask=("lung_ct_baseline_fixed_mask.nii.gz", ())),
     "abdomen_turned": Kind("abdomen_ct_ts.nii.gz", (20.0, 30.0, 150.0), options=("--robustness", "rotation")),
 }
 
@@ -121,19 +125,30 @@ def measured(command: list[str], folder: Path, seconds: float = 1800.0) -> dict:
     return json.loads(report.read_text())
 
 
+def _write_mask(file: str, labels: tuple[int, ...], data: Path, path: Path) -> None:
+    image = sitk.ReadImage(str(data / file))
+    array = sitk.GetArrayViewFromImage(image)
+    mask = sitk.GetImageFromArray((np.isin(array, labels) if labels else array > 0).astype(np.uint8))
+    mask.CopyInformation(image)
+    sitk.WriteImage(mask, str(path), True)
+
+
 def row(name: str, method: str, threads: int, cache: Path, python: str | None) -> dict:
     kind = KINDS[name]
     folder = find_data_folder()
     if folder is None:
         sys.exit(MISSING)
-    pair = known_pair(kind, folder)
+    data, pair = folder, known_pair(kind, folder)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         files = [str(folder / "fixed.nii.gz"), str(folder / "moving.nii.gz")]
         for image, file in zip((pair.fixed, pair.moving), files, strict=True):
             sitk.WriteImage(image, file, True)
         if method == "carlreg":
-            options = ["--transform", "rigid", *kind.options, "--progress", "none", "--threads", str(threads)]
+            if kind.mask is not None:
+                _write_mask(*kind.mask, data, folder / "mask.nii.gz")
+            masked = [] if kind.mask is None else ["--fixed-mask", str(folder / "mask.nii.gz")]
+            options = [*masked, "--transform", "rigid", *kind.options, "--progress", "none", "--threads", str(threads)]
             ran = measured(
                 [sys.executable, "-m", "carlreg", "register", *files, "--out", str(folder / "out"), *options], folder
             )

@@ -89,7 +89,8 @@ def matched_segments(
             Side.of(array == label, volume.grid, _MARGIN_VOXELS * float(volume.grid.spacing.min()))
             for (array, _), label, volume in zip(sides, labels, (fixed, moving), strict=True)
         ]
-        found.append(SegmentPair(match.fixed, match.weight, pair[0], pair[1]))
+        name = next(name for name, label in named[0].items() if label == labels[0])  # also where a number was given
+        found.append(SegmentPair(name, match.weight, pair[0], pair[1]))
     log.info("segments: %s guide", ", ".join(pair.name for pair in found))
     return found
 

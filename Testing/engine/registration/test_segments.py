@@ -48,6 +48,8 @@ def test_what_belongs_together(pair, volumes):
         assert inside == pytest.approx((array == label).sum() * voxel)
     told = matched(volumes, pair, matches=[SegmentMatch(str(one), str(other), 3.0)])
     assert names(told) == [str(one)] and told[0].weight == 3.0
+    told = matched(volumes, pair, matches=[SegmentMatch(str(one), str(one))], **by_name)
+    assert names(told) == ["liver"]  # told by its number, recorded by its name
 
 
 def test_names_that_are_nowhere_are_told(pair, volumes):
