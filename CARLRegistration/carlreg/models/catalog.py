@@ -206,10 +206,10 @@ MODELS: dict[str, ModelInfo] = {
         ModelInfo(
             name="nephi",
             title="nephi",
-            summary="Neural deformation field: an encoder's codes make a map; for pairs that differ little in pose",
+            summary="Neural deformation field: matches in windows become codes, codes a map; refines the best affine map",
             good_for="Scans that differ little in pose, where the network's map is wanted as a function of points",
             published_weights=False,
-            parameters=847_478,
+            parameters=353_855,
             attention_parameters=0,
             weights="Train it (carlreg train run, nephi.toml).",
             license="Apache-2.0",

@@ -211,7 +211,11 @@ CONSTRICON_COMPACT = Consistent(
 )
 
 
-NEPHI = Nephi()
+NEPHI = Nephi(
+    NephiSettings(
+        size=96, channels=(32, 64, 64), local_level=0, functional=FunctionalSettings(direct=True), matching=LOCAL_2
+    )
+)
 PLANE_NEPHI = Nephi(NephiSettings(channels=(16, 32, 64, 64), functional=FunctionalSettings(dimension=2)))
 
 

@@ -31,6 +31,8 @@ class FunctionalSettings:
 
     frequencies: of a point's Fourier features, drawn with the deviation `frequency_scale`, in cycles over half of the
         longest axis.
+    direct: the displacement is the sines' and, added, a linear function of the codes at the point: where codes already
+        are about displacements, the sines need only say what is to be changed.
     """
 
     dimension: int = 3
@@ -40,6 +42,7 @@ class FunctionalSettings:
     frequency_scale: float = 0.4
     global_channels: int = 16
     local_channels: int = 16
+    direct: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ class FunctionalNetwork(nn.Module):
         self.last = nn.Linear(s.width, s.dimension)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
+        self.direct = nn.Linear(codes, s.dimension, bias=False) if s.direct else None
+        if self.direct is not None:
+            nn.init.zeros_(self.direct.weight)
 
     def forward(self, points_bns: Tensor, codes: LatentCodes, aspect: Sequence[float] | None = None) -> Tensor:
         """b n s displacements.
@@ -88,12 +94,13 @@ class FunctionalNetwork(nn.Module):
             centered = centered * centered.new_tensor(list(aspect))
         turns = 2 * math.pi * (centered @ self.frequencies)
         features = torch.cat([torch.sin(turns), torch.cos(turns)], dim=2)
-        skip = gate = torch.sin(self.modulation_first(torch.cat([codes.at(points_bns), features], dim=2)))
+        here = codes.at(points_bns)
+        skip = gate = torch.sin(self.modulation_first(torch.cat([here, features], dim=2)))
         found = torch.sin(self.synthesis_first(features))
         for synthesis, modulation in zip(self.synthesis, self.modulation, strict=True):
             gate = torch.sin(modulation(gate)) + skip
             found = gate * torch.sin(synthesis(found))
-        return self.last(found)
+        return self.last(found) if self.direct is None else self.last(found) + self.direct(here)
 
     def check(self, codes: LatentCodes) -> None:
         """Raise InputError for codes of another size than the network was made for."""
@@ -119,10 +126,7 @@ def _layer(inputs: int, outputs: int) -> nn.Linear:
 
 
 class FunctionalMap(CoordinateMap):
-    """`scale * x + u(x)` with u a network's displacement of x given codes; evaluated wherever it is asked for.
-
-    scale: how far moving coordinates go per fixed one where nothing moves, per axis; None = 1.
-    """
+    """`x + u(x)` with u a network's displacement of x given codes; evaluated wherever it is asked for."""
 
     def __init__(self, network: FunctionalNetwork, codes: LatentCodes) -> None:
         network.check(codes)

@@ -166,6 +166,12 @@ class LocalAttention(RegistrationNetwork):
         self._check(moving_b1dhw, fixed_b1dhw)
         return self._compare(self._tokens(moving_b1dhw), self._tokens(fixed_b1dhw))
 
+    def match_both(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[LocalMatch, LocalMatch]:
+        """`match` of the fixed image's places in the moving one, and the other way round."""
+        self._check(moving_b1dhw, fixed_b1dhw)
+        moving, fixed = self._tokens(moving_b1dhw), self._tokens(fixed_b1dhw)
+        return self._compare(moving, fixed), self._compare(fixed, moving)
+
     def _check(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> None:
         s = self.settings
         if moving_b1dhw.shape != fixed_b1dhw.shape or any(n % s.stride for n in fixed_b1dhw.shape[2:]):
@@ -211,9 +217,8 @@ class LocalAttention(RegistrationNetwork):
         return self._prediction(self.match(moving_b1dhw, fixed_b1dhw))
 
     def predict_both(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
-        self._check(moving_b1dhw, fixed_b1dhw)
-        moving, fixed = self._tokens(moving_b1dhw), self._tokens(fixed_b1dhw)
-        return self._prediction(self._compare(moving, fixed)), self._prediction(self._compare(fixed, moving))
+        forward, backward = self.match_both(moving_b1dhw, fixed_b1dhw)
+        return self._prediction(forward), self._prediction(backward)
 
     @staticmethod
     def _prediction(found: LocalMatch) -> Prediction:

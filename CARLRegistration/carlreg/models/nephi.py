@@ -4,12 +4,17 @@ Both images are averaged to one small lattice, each over its whole field of view
 local codes on a coarse lattice, and from what is left one global code. Two networks of sines (`models.functional`) turn
 codes and a point into where it goes, there and back.
 
+As published the convolutions see both images one above the other, and must find out by themselves what matching is:
+that takes more pairs than a CPU draws in days. With `matching` they see instead what local attention says about the
+images, in both directions, and the codes begin with it.
+
 The lattices follow the images' fields of view, so what is learned holds for pairs whose fields show about the same;
-the map's cost does not hang on the images' sizes. Source: NePhi (Tian et al., 2023); sizes are ours.
+the map's cost does not hang on the images' sizes. Source: NePhi (Tian et al., 2023); sizes and `matching` are ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -18,9 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..maps import CompositeMap, CoordinateMap
+from ..maps import CompositeMap, CoordinateMap, per_axis
 from .dimensions import CONVOLUTIONS, check_dimension
 from .functional import FunctionalMap, FunctionalNetwork, FunctionalSettings, LatentCodes
+from .local_attention import LocalAttention, LocalAttentionSettings
 from .operators import Prediction, RegistrationNetwork, warped_by
 
 _POOLS = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
@@ -28,22 +34,37 @@ _GROUPS, _SLOPE = 4, 0.2
 # Of the weights that training starts from by design: the normalization after them takes it out again, and Adam's steps,
 # as long for small weights as for large ones, forget them slowly.
 _FLOW_SCALE = 8.0
+# Displacements as codes: a 24th of the field of view is 1.
+_MATCH_SCALE = 24.0
 
 
 @dataclass(frozen=True)
 class NephiSettings:
     """size: edge of the lattice that both images are averaged to. channels: of the encoder's strided convolutions, each
     of which halves the lattice. local_level: after which of them (from 0) the local codes are made.
+    matching: local attention whose answers the encoder sees instead of the images; None = the images. It is taught by
+        its own stage and by `carl-compact`'s, so the map's losses stop before it. The lattice is then as large as the
+        images, at most `size` along its longest axis.
     """
 
     size: int = 48
     channels: tuple[int, ...] = (16, 32, 64, 96)
     local_level: int = 2
     functional: FunctionalSettings = field(default_factory=FunctionalSettings)
+    matching: LocalAttentionSettings | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
         check_dimension(self.dimension, "NePhi")
+        found = self.functional.local_channels
+        if self.matching is not None and (
+            self.matching.dimension != self.dimension or found < 2 * (self.dimension + 1)
+        ):
+            raise InputError(
+                f"NePhi: expected matching in {self.dimension} dimensions and local codes of at least "
+                f"{2 * (self.dimension + 1)} channels, which begin with what it says; got "
+                f"{self.matching.dimension} and {found}."
+            )
         if self.size < 2 ** len(self.channels) or not 0 <= self.local_level < len(self.channels):
             raise InputError(
                 "NePhi: expected a size of at least 2 for each halving and local codes after one of them; got "
@@ -55,7 +76,8 @@ class NephiSettings:
         return self.functional.dimension
 
     def in_dimension(self, dimension: int) -> NephiSettings:
-        return replace(self, functional=replace(self.functional, dimension=dimension))
+        matching = None if self.matching is None else replace(self.matching, dimension=dimension)
+        return replace(self, functional=replace(self.functional, dimension=dimension), matching=matching)
 
 
 class CodeEncoder(nn.Module):
@@ -91,6 +113,68 @@ class CodeEncoder(nn.Module):
                     found = found + around(found)
                 local = self.local(found)
         return LatentCodes(self.last(found.flatten(1)), local)
+
+
+class MatchEncoder(nn.Module):
+    """Both images on one lattice -> what local attention says of them, both ways -> the codes of their map.
+
+    The local codes are what it says, averaged to their lattice, and what convolutions over its answers add, which is
+    nothing before training. Nothing is normalized: how far things lie apart is what the answers tell.
+    """
+
+    def __init__(self, settings: NephiSettings, matching: LocalAttentionSettings) -> None:
+        super().__init__()
+        s, f = settings, settings.functional
+        convolution = CONVOLUTIONS[s.dimension]
+        self.settings = s
+        self.matching = LocalAttention(matching)
+        widths = [2 * (s.dimension + 1), *s.channels]
+        self.down = nn.ModuleList(
+            nn.Sequential(convolution(a, b, 3, 2, 1), nn.LeakyReLU(_SLOPE)) for a, b in pairwise(widths)
+        )
+        wide = s.channels[s.local_level]
+        self.around = nn.ModuleList(
+            nn.Sequential(convolution(wide, wide, 3, 1, 1), nn.LeakyReLU(_SLOPE)) for _ in range(2)
+        )
+        self.local = convolution(wide, f.local_channels, 1)
+        nn.init.zeros_(self.local.weight)
+        nn.init.zeros_(self.local.get_parameter("bias"))
+        self.last = nn.Sequential(nn.Linear(s.channels[-1], 64), nn.LeakyReLU(_SLOPE), nn.Linear(64, f.global_channels))
+
+    def lattice(self, fixed_shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape that both images are averaged to: about the fixed one's, at most `size` along its longest axis."""
+        step = 2 * self.matching.stride
+        share = min(1.0, self.settings.size / max(fixed_shape))
+        edges = (share * n for n in fixed_shape)
+        return tuple(step * max(1, round(edge / step)) for edge in edges)
+
+    def answers(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Tensor:
+        """b c and the matching's lattice: displacement in 24ths of the field of view and certainty, there and back.
+
+        The backward ones lie at places of the moving image.
+        """
+        shape = self.lattice(fixed_b1dhw.shape[2:])
+        pool = _POOLS[self.settings.dimension]
+        with torch.no_grad():
+            both = self.matching.match_both(pool(moving_b1dhw, shape), pool(fixed_b1dhw, shape))
+        parts = []
+        for found in both:
+            cells = found.displacement_bndhw
+            parts += [_MATCH_SCALE * cells / per_axis(cells.shape[2:], cells), found.certainty_b1dhw]
+        return torch.cat(parts, dim=1)
+
+    def forward(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> LatentCodes:
+        said = found = self.answers(moving_b1dhw, fixed_b1dhw)
+        local = found
+        for level, layer in enumerate(self.down):
+            found = layer(found)
+            if level == self.settings.local_level:
+                for around in self.around:
+                    found = found + around(found)
+                local = self.local(found)
+        said = _POOLS[self.settings.dimension](said, local.shape[2:])
+        begun, added = local.split([said.shape[1], local.shape[1] - said.shape[1]], dim=1)
+        return LatentCodes(self.last(found.flatten(2).mean(2)), torch.cat([begun + said, added], dim=1))
 
 
 @torch.no_grad()
@@ -158,7 +242,8 @@ class Nephi(RegistrationNetwork):
 
     def __init__(self, settings: NephiSettings) -> None:
         super().__init__()
-        self.encoder = CodeEncoder(settings)
+        matching = settings.matching
+        self.encoder = CodeEncoder(settings) if matching is None else MatchEncoder(settings, matching)
         self.there = FunctionalNetwork(settings.functional)
         self.back = FunctionalNetwork(settings.functional)
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from carlreg.errors import CheckpointError, InputError
 from carlreg.losses.paper import gradicon
 from carlreg.maps import Affine, identity_map, sample
@@ -9,7 +10,9 @@ from carlreg.models import registry
 from carlreg.models.checkpoints import part_of_names, put_own, read_weights, save_weights
 from carlreg.models.compositions import PLANE_NEPHI, assemble
 from carlreg.models.functional import FunctionalSettings
+from carlreg.models.local_attention import LocalAttentionSettings
 from carlreg.models.nephi import Nephi, NephiSettings
+from carlreg.training import networks
 
 SMALL = NephiSettings(
     size=16, channels=(8, 16), local_level=1, functional=FunctionalSettings(dimension=2, width=32, frequencies=16)
@@ -120,3 +123,28 @@ def test_a_fresh_encoders_first_codes_tell_the_sign_of_a_small_motion(dimension)
             codes = [encoder(sample(image, points - sign * shift), fixed).local_bcs for sign in (1, -1)]
         told = (codes[1] - codes[0]).flatten(2).mean(2)[0, :dimension]
         assert told[axis] > 0.3 and (told - told[axis] * torch.eye(dimension)[axis]).abs().max() < 0.4 * told[axis]
+
+
+def test_matching_tells_the_encoder_a_known_motion_and_is_left_as_it_is():
+    """With the shipped local attention, and sines that are still silent, the codes alone bring most of the motion."""
+    torch.manual_seed(0)
+    network = networks.build("nephi")
+    assert networks.put_start(network, "nephi", "carl-compact").parts == ["refinement"]
+    texture = F.interpolate(torch.rand(1, 1, 16, 16, 16), scale_factor=4, mode="trilinear")
+    points = identity_map((48, 48, 48))
+    shift = torch.tensor([2.0, -1.5, 1.0]).view(1, 3, 1, 1, 1) / 48
+    moving, fixed = sample(texture, points * 0.7 + 0.15), sample(texture, (points + shift) * 0.7 + 0.15)
+    codes = network.codes(moving, fixed)
+    middle = codes.local_bcs[..., 2:-2, 2:-2, 2:-2].flatten(2).mean(2)[0] / 24  # shares of the field of view
+    for told, wanted in ((middle[0:3], shift), (middle[4:7], -shift)):
+        assert ((told - wanted.flatten()).abs() * 48).max() < 0.3  # voxels; unmoved: 2
+    with torch.no_grad():
+        network.there.direct.weight[:, 16:19] = torch.eye(3) / 24
+    found = network.predict(moving, fixed).map(points[..., 12:36, 12:36, 12:36])
+    error = (found - points[..., 12:36, 12:36, 12:36] - shift) * 48
+    assert error.norm(dim=1).mean() < 0.5
+    error.square().mean().backward()
+    assert all(p.grad is None for p in network.encoder.matching.parameters())
+    assert network.there.direct.weight.grad.abs().max() > 0
+    with pytest.raises(InputError, match="local codes of at least 8 channels"):
+        NephiSettings(matching=LocalAttentionSettings(), functional=FunctionalSettings(local_channels=4))
