@@ -94,7 +94,7 @@ def as_markdown(results: dict) -> str:
         figures = {
             f"Accuracy, {title}:\n": run.cell,
             f"Error of the inverse, mm, {title}:\n": lambda row: _number(row, "inverse_error_mm", "{:.4f}"),
-            f"Seconds of the whole process, {title} (*: other work was going on, an upper bound):\n": _seconds,
+            f"CPU seconds of the whole process, {title} (*: beside other work, up to double):\n": _seconds,
             f"Peak resident memory, GB, {title}:\n": lambda row: _number(row, "peak_gb", "{:.1f}"),
         }
         for heading, cell in figures.items():
@@ -143,7 +143,7 @@ def _number(row: dict, key: str, form: str) -> str:
 
 
 def _seconds(row: dict) -> str:
-    return _number(row, "seconds", "{:.0f}") + ("*" if "seconds" in row and run.busy(row) else "")
+    return _number(row, "cpu_seconds", "{:.0f}") + ("*" if "cpu_seconds" in row and run.busy(row) else "")
 
 
 def main() -> int:

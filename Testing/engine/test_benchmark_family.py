@@ -16,7 +16,14 @@ HERE = {"cpu": "an invented processor", "cores": 2, "threads": 2, "system": "non
 
 
 def row(**figures) -> dict:
-    return {"seconds": 12.4, "peak_gb": 1.26, "load_before": 0.0, "inverse_error_mm": 0.01234, **figures}
+    return {
+        "seconds": 40.0,
+        "cpu_seconds": 12.4,
+        "peak_gb": 1.26,
+        "load_before": 0.0,
+        "inverse_error_mm": 0.01234,
+        **figures,
+    }
 
 
 def results(**rows) -> dict:
@@ -58,7 +65,7 @@ def test_models_are_columns_and_cases_rows():
     assert table_after(text, "Error of the inverse, mm, without instance optimization")[1] == [
         *("lung", "0.0123", "0.0123", ""),
     ]
-    seconds = table_after(text, "other work was going on, an upper bound)")
+    seconds = table_after(text, "beside other work, up to double)")
     assert seconds[1:3] == [["lung", "12", "12", ""], ["brain", "", "", "12*"]]
     assert "- lung_rot90, eoir, without instance optimization: no memory" in text
     assert "Moving's content" not in text
