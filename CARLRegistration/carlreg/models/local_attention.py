@@ -12,6 +12,7 @@ as there are axes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -26,8 +27,9 @@ from .background import OnBackground, PerVoxel, ResidualBlock, channel_norm, spa
 from .dimensions import channels_last, check_dimension, padded
 from .operators import Prediction, RegistrationNetwork
 
-# Offsets x places of one piece of work: bounds the memory that each round takes beside the logits.
-_AT_ONCE = 2**23
+# Offsets x places of one piece of a round, and channels x places whose products are formed at a time: little beside
+# the logits, and so little that processors keep it near.
+_AT_ONCE, _PRODUCTS_AT_ONCE = 2**17, 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +107,14 @@ class _WindowProducts(torch.autograd.Function):
         ctx.radius = radius
         b, _, *shape = queries_bcdhw.shape
         out = queries_bcdhw.new_empty(b, (2 * radius + 1) ** len(shape), *shape)
-        for k, at in enumerate(_windows(radius, shape)):
-            torch.sum(queries_bcdhw * keys_bcdhw[at], dim=1, out=out[:, k])
+        piece = max(1, _PRODUCTS_AT_ONCE // max(1, queries_bcdhw[:, :, 0].numel()))
+        for start in range(0, shape[0], piece):
+            part = queries_bcdhw[:, :, start : start + piece]
+            keys = keys_bcdhw[:, :, start : start + part.shape[2] + 2 * radius]
+            products = torch.empty_like(part)
+            for k, at in enumerate(_windows(radius, part.shape[2:])):
+                torch.mul(part, keys[at], out=products)
+                torch.sum(products, dim=1, out=out[:, k, start : start + piece])
         return out
 
     @staticmethod
@@ -196,19 +204,22 @@ class LocalAttention(RegistrationNetwork):
         return LocalMatch(logits, heard, certainty)
 
     def _attend(self, logits_bkdhw: Tensor, heard_bndhw: Tensor, hold: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean offset and certainty of softmax(logits - hold |offset - heard|^2), a few planes at a time."""
+        """Mean offset and certainty of softmax(logits - hold |offset - heard|^2), a few places at a time."""
         offsets = window_offsets(self.settings.radius, logits_bkdhw.device, dimension=self.settings.dimension)
         square = (offsets**2).sum(1)
-        values = torch.cat([offsets, square[:, None]], dim=1)
         # |heard|^2 is the same for all offsets: softmax does not see it.
         toward = torch.cat([2 * hold * offsets, -hold * square[:, None]], dim=1)
-        planes = max(1, _AT_ONCE // max(1, logits_bkdhw[:, :, 0].numel()))
-        means = []
-        for part, near in zip(logits_bkdhw.split(planes, 2), heard_bndhw.split(planes, 2), strict=True):
-            near = torch.cat([near, torch.ones_like(near[:, :1])], dim=1)
-            weights = torch.softmax(part + torch.einsum("kc,bc...->bk...", toward, near), dim=1)
-            means.append(torch.einsum("kc,bk...->bc...", values, weights))
-        mean = torch.cat(means, dim=2)
+        values = torch.cat([offsets, square[:, None], torch.ones_like(square)[:, None]], dim=1).T
+        near = torch.cat([heard_bndhw, torch.ones_like(heard_bndhw[:, :1])], dim=1).flatten(2)
+        b, k, *shape = logits_bkdhw.shape
+        places = max(1, _AT_ONCE // (b * k))
+        sums = []
+        for part, around in zip(logits_bkdhw.flatten(2).split(places, 2), near.split(places, 2), strict=True):
+            weights = torch.baddbmm(part, toward.expand(b, -1, -1), around)
+            weights = (weights - weights.detach().amax(1, keepdim=True)).exp_()
+            sums.append(torch.matmul(values, weights))
+        sums = torch.cat(sums, dim=2)
+        mean = (sums[:, :-1] / sums[:, -1:]).unflatten(2, shape)
         displacement = mean[:, :-1]
         variance = (mean[:, -1:] - (displacement**2).sum(1, keepdim=True)).clamp_min(0)
         return displacement, 1 / (1 + variance)
@@ -219,6 +230,17 @@ class LocalAttention(RegistrationNetwork):
     def predict_both(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
         forward, backward = self.match_both(moving_b1dhw, fixed_b1dhw)
         return self._prediction(forward), self._prediction(backward)
+
+    def toward(self, fixed_b1dhw: Tensor) -> Callable[[Tensor], Prediction]:
+        kept: list[Tensor] = []
+
+        def predict(moving_b1dhw: Tensor) -> Prediction:
+            self._check(moving_b1dhw, fixed_b1dhw)
+            if not kept:
+                kept.append(self._tokens(fixed_b1dhw))
+            return self._prediction(self._compare(self._tokens(moving_b1dhw), kept[0]))
+
+        return predict
 
     @staticmethod
     def _prediction(found: LocalMatch) -> Prediction:

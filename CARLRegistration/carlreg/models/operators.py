@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -60,6 +60,10 @@ class RegistrationNetwork(nn.Module, ABC):
         """The maps of several pairs (moving, fixed); networks that are faster at several at once override it."""
         return [self.predict(moving, fixed) for moving, fixed in pairs]
 
+    def toward(self, fixed_b1dhw: Tensor) -> Callable[[Tensor], Prediction]:
+        """What predicts the map of any moving image to this fixed one; work on the fixed image is done once."""
+        return lambda moving_b1dhw: self.predict(moving_b1dhw, fixed_b1dhw)
+
     def forward(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> tuple[Prediction, Prediction]:
         return self.predict_both(moving_b1dhw, fixed_b1dhw)
 
@@ -102,9 +106,21 @@ class TwoStep(RegistrationNetwork):
 
     def refine(self, start: CoordinateMap, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> CoordinateMap:
         """The map that the refinements make of any start, taken in place of the very first network's answer."""
-        if isinstance(self.first, TwoStep):
-            start = self.first.refine(start, moving_b1dhw, fixed_b1dhw)
-        return self._refined([Prediction(start)], [(moving_b1dhw, fixed_b1dhw)])[0].map
+        return self.refiner(moving_b1dhw, fixed_b1dhw)(start)
+
+    def refiner(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> Callable[[CoordinateMap], CoordinateMap]:
+        """`refine` of this pair for several starts: what only the fixed image has a part in is computed once."""
+        earlier = self.first.refiner(moving_b1dhw, fixed_b1dhw) if isinstance(self.first, TwoStep) else None
+        toward = self.second.toward(fixed_b1dhw)
+
+        def refined(start: CoordinateMap) -> CoordinateMap:
+            found = start if earlier is None else earlier(start)
+            for _ in range(self.repeats):
+                outer, image = warped_by(found, moving_b1dhw, fixed_b1dhw.shape[2:], self.relax_voxels)
+                found = CompositeMap(outer=outer, inner=toward(image).map)
+            return found
+
+        return refined
 
     def _refined(self, found: Sequence[Prediction], pairs: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Prediction]:
         for _ in range(self.repeats):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,7 @@ from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..preprocess.normalize import normalize
 from ..preprocess.prepare import PreparedVolume, network_image, network_spacing, stored_along, stretched_image
 from ..spaces import VolumeGrid, apply_affine
-from .consistent import ConsistentNetwork
-from .nephi import Nephi
-from .operators import Prediction, TwoStep
+from .operators import Prediction
 from .registry import LoadedModel
 
 _LATTICE = 24  # correspondences per axis taken from a network without attention
@@ -129,14 +128,14 @@ def correspondences(images: NetworkImages, forward: Prediction, backward: Predic
 
 @torch.no_grad()
 def refined_from(
-    network: TwoStep | Nephi | ConsistentNetwork, images: NetworkImages, lps_from_lps: np.ndarray
+    refine: Callable[[CoordinateMap], CoordinateMap], images: NetworkImages, lps_from_lps: np.ndarray
 ) -> CoordinateMap:
-    """What the network makes of an affine start (4x4 moving_from_fixed, LPS mm)."""
+    """What a network makes of an affine start (4x4 moving_from_fixed, LPS mm). refine: its `refiner` for the images."""
     matrix = np.linalg.inv(images.moving_lps_from_normalized) @ lps_from_lps @ images.fixed_lps_from_normalized
     start = Affine(
         tensor_from_array(matrix.astype(np.float32)).to(images.fixed_b1dhw.device), align_corners=images.align_corners
     )
-    return network.refine(start, images.moving_b1dhw, images.fixed_b1dhw)
+    return refine(start)
 
 
 def _points_lps(normalized_13dhw: Tensor, lps_from_normalized: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -64,13 +65,15 @@ def predict(
     # Attention alone answers anywhere where there is no structure: only its affine is used.
     refined = loaded.trained.get("refinement", True) and not only_points
     steps = network if refined and not network.align_corners and isinstance(network, TwoStep) else None
-    again: TwoStep | Nephi | ConsistentNetwork | None = steps
-    if refined and isinstance(network, Nephi | ConsistentNetwork) and not network.align_corners:
-        again = network
+    again: Callable[[CoordinateMap], CoordinateMap] | None = None
+    if steps is not None:
+        again = steps.refiner(images.moving_b1dhw, images.fixed_b1dhw)
+    elif refined and isinstance(network, Nephi | ConsistentNetwork) and not network.align_corners:
+        again = partial(network.refine, moving_b1dhw=images.moving_b1dhw, fixed_b1dhw=images.fixed_b1dhw)
     with torch.no_grad():
-        if steps is not None:  # one direction suffices of what follows the attention
+        if steps is not None and again is not None:  # one direction suffices of what follows the attention
             forward, backward = without_refinement(network).predict_both(images.moving_b1dhw, images.fixed_b1dhw)
-            found = steps.refine(forward.map, images.moving_b1dhw, images.fixed_b1dhw)
+            found = again(forward.map)
         else:
             seeing = without_refinement(network) if only_points else network
             forward, backward = seeing.predict_both(images.moving_b1dhw, images.fixed_b1dhw)

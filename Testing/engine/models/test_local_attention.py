@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from carlreg.errors import InputError
+from carlreg.maps import Affine, CompositeMap
 from carlreg.models.local_attention import (
     LocalAttention,
     LocalAttentionSettings,
     _WindowProducts,
     window_offsets,
 )
+from carlreg.models.operators import TwoStep, warped_by
 from scipy.ndimage import gaussian_filter
 from scipy.special import softmax
 
@@ -71,6 +73,7 @@ def test_pieces_give_the_same_answer(monkeypatch):
     a, b = texture((16, 16, 24)), texture((16, 16, 24), 1)
     whole = net.match(a, b)
     monkeypatch.setattr("carlreg.models.local_attention._AT_ONCE", 125 * 8 * 12 * 3)
+    monkeypatch.setattr("carlreg.models.local_attention._PRODUCTS_AT_ONCE", 16 * 8 * 12 * 3)
     pieces = net.match(a, b)
     assert torch.allclose(pieces.displacement_bndhw, whole.displacement_bndhw, atol=1e-5)
     assert torch.allclose(pieces.certainty_b1dhw, whole.certainty_b1dhw, atol=1e-5)
@@ -160,3 +163,26 @@ def test_wrong_images_are_refused(moving, fixed):
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(InputError, match="Local attention"):
         LocalAttentionSettings(**wrong)
+
+
+def test_a_refiner_encodes_the_fixed_image_once_and_answers_as_step_by_step():
+    step = network(FINE)
+    both = TwoStep(network(FINE), step, repeats=2, relax_voxels=1.0)
+    moving, fixed = texture((16, 16, 24)), texture((16, 16, 24), 1)
+    encoded = []
+    step.encoder.register_forward_hook(lambda *_: encoded.append(1))
+    points = torch.rand(1, 3, 5, 1, 1)
+    with torch.no_grad():
+        refine = both.refiner(moving, fixed)
+        for shift in (0.0, 0.1):
+            matrix = torch.eye(4)
+            matrix[0, 3] = shift
+            found = refine(Affine(matrix))
+            by_hand = Affine(matrix)
+            for _ in range(2):
+                outer, image = warped_by(by_hand, moving, fixed.shape[2:], 1.0)
+                encoded_before = len(encoded)
+                by_hand = CompositeMap(outer=outer, inner=step.predict(image, fixed).map)
+                del encoded[encoded_before:]
+            assert torch.equal(found(points), by_hand(points))
+    assert len(encoded) == 1 + 2 * 2
