@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "progress": {"errors"},
     "resources": {"settings", "models"},
     "processes": set(),
+    "waiting": set(),
     "leftovers": {"processes"},
     "atomic": {"errors", "paths", "leftovers"},
     "spaces": BASE,
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "outputs": RESULTS | {"preprocess", "registration"},  # what a result is
     "uncertainty": NETWORKS | {"physical"},
     "formats": RESULTS | {"outputs"},
-    "registration": RUN | {"resources"},
+    "registration": RUN | {"resources", "waiting"},
     "training": RUN | {"registration"},
     "cli": RUN | {"resources", "outputs", "formats", "registration", "phantom", "training"},
     "__main__": {"cli"},
