@@ -6,7 +6,6 @@ A mark is `HOST-PID-START`: a hash of the computer and of its process namespace,
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import socket
 import subprocess
@@ -58,6 +57,8 @@ def _host() -> str:
 
 
 def _hash(text: str) -> str:
+    import hashlib  # here: every command would wait for it
+
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
 
 

@@ -14,11 +14,6 @@ import re
 import stat
 from typing import Any
 
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # pyright: ignore[reportMissingImports]
-
 from .errors import InputError
 from .paths import given_path
 
@@ -118,6 +113,10 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         )
     if any(_dots_in_names(line) > DEEPEST for line in text.splitlines()):
         raise InputError(f"{name}: expected a TOML file; its names are nested too deeply.")
+    try:  # here: every command would wait for it
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib  # pyright: ignore[reportMissingImports]
     try:
         content = tomllib.loads(text)
     except (RecursionError, MemoryError) as error:

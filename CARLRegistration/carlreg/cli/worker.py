@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None, progress: Progress | None = None) ->
     """Run one command in this process; returns 0 or a code for the supervisor. progress: carries the cancel flag."""
     from .main import COMMANDS, build_parser
 
-    args = build_parser().parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser(arguments).parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     display = Display(getattr(args, "progress", "none"))
     progress = progress or Progress()
