@@ -12,6 +12,7 @@ from .text_files import cut, read_json_object, shown
 
 TRANSFORMS = ("deformable", "affine", "similarity", "rigid")
 ROBUSTNESS = ("translation", "rotation")
+EFFORTS = ("best", "fast")
 MODALITIES = ("auto", "ct", "mr")
 SIMILARITIES = ("lncc", "lncc2", "mind")
 IO_METHODS = ("field", "network", "functional")
@@ -44,6 +45,8 @@ class RegistrationSettings:
         shears) or 'deformable' (and everything else). Linear ones take no steps, whatever is set.
     model: a name of `carlreg models`. weights: a file, or None for the model's own.
     robustness: 'translation' for scans in similar poses; 'rotation' when one may be turned by any angle.
+    effort: how finely the field is optimized: 'best' down to the voxels of the images, where they show structures as
+        fine as that (not in CT), 'fast' to coarser ones, in a third of the time.
     io_steps: instance optimization steps in all; None = the method's default, 0 = none.
     similarity: what instance optimization maximizes ('mind' for different contrasts).
     symmetric: whether exchanging fixed and moving must give the inverse map.
@@ -62,6 +65,7 @@ class RegistrationSettings:
     robustness: str = "translation"
     fixed_modality: str = "auto"
     moving_modality: str = "auto"
+    effort: str = "best"
     io_method: str = "field"
     io_steps: int | None = None
     similarity: str = "lncc2"
@@ -84,6 +88,7 @@ class RegistrationSettings:
         _one_of("robustness", self.robustness, ROBUSTNESS)
         _one_of("fixed modality", self.fixed_modality, MODALITIES)
         _one_of("moving modality", self.moving_modality, MODALITIES)
+        _one_of("effort", self.effort, EFFORTS)
         _one_of("io method", self.io_method, IO_METHODS)
         _one_of("similarity", self.similarity, SIMILARITIES)
         if self.io_steps is not None:

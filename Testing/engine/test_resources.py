@@ -16,7 +16,7 @@ def test_published_networks_cost_more_and_their_size_is_their_own(name):
     default = RegistrationSettings()
     assert (small == large > 6000) == (MODELS[name].trained_shape_dhw is not None)
     slower = cpu_seconds(SMALL, SMALL, RegistrationSettings(model=name)) - cpu_seconds(SMALL, SMALL, default)
-    assert slower == (80.0 if MODELS[name].published_weights else OTHERS.get(name, 0.0))
+    assert slower == pytest.approx(80.0 if MODELS[name].published_weights else OTHERS.get(name, 0.0))
 
 
 def test_a_pair_has_an_estimate_for_each_model():

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass, field, replace
 
 from ..errors import InputError
-from ..settings import IO_METHODS, MODALITIES, ROBUSTNESS, SIMILARITIES, TRANSFORMS, RegistrationSettings
+from ..settings import EFFORTS, IO_METHODS, MODALITIES, ROBUSTNESS, SIMILARITIES, TRANSFORMS, RegistrationSettings
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ _NETWORK = (
 )
 _OPTIMIZATION = (
     SettingOption("io_steps", "steps in all; 0 skips it (default: the method's)", {"type": int, "metavar": "N"}),
+    SettingOption(
+        "effort",
+        "best: to the images' voxels, where that is worth it; fast: coarser, in a third of the time ({})",
+        {"choices": EFFORTS},
+    ),
     SettingOption("io_method", "({})", {"choices": IO_METHODS}),
     SettingOption("similarity", "mind: different contrasts ({})", {"choices": SIMILARITIES}),
     SettingOption(
@@ -75,7 +80,7 @@ _MACHINE = (
     SettingOption("threads", "CPU threads", {"type": int, "metavar": "N"}),
 )
 # What a linear transform has no use for.
-_OF_DEFORMATION = ("io_steps", "io_method", "smoothness", "field_spacing_mm")
+_OF_DEFORMATION = ("io_steps", "effort", "io_method", "smoothness", "field_spacing_mm")
 #: Every option that sets a field of RegistrationSettings, by the field.
 SETTING_OPTIONS = {option.name: option for option in (*_KIND, *_SCANS, *_NETWORK, *_OPTIMIZATION, *_MACHINE)}
 

@@ -12,7 +12,7 @@ Letters: as in `field`; points and displacements in LPS mm of half-way space.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,7 +34,7 @@ from .levels import FieldLevel, LevelImages
 # Of either half of the map; both at this leave a quarter of a length, as `fold_penalty` does for a whole map.
 _LEAST_DETERMINANT = 0.4
 # Around what both contents have in common, as a share of its edges: where the linear start is off, more of them is.
-_MARGIN = 0.25
+_MARGIN = 0.2
 # Share of the smaller content's edge that must be common; a worse start is optimized over both contents.
 _LEAST_COMMON = 0.2
 # Least cosine between a voxel's edge and an axis that it counts as lying along.
@@ -134,36 +134,42 @@ def _edges(volume: PreparedVolume, half_from_lps: np.ndarray, direction: np.ndar
 class HalfwayLoss:
     """Similarity of one level as a function of the spline's coefficients; see `field.LevelLoss`.
 
-    images: both at the level's resolution, each on its own grid. lattice: of the level in half-way space.
+    images: both at the level's resolution, each on its own grid. lattices: of the level in half-way space, of one size
+    and direction; each call looks at the next one.
     """
 
     def __init__(
         self,
         images: LevelImages,
-        lattice: VolumeGrid,
+        lattices: Sequence[VolumeGrid],
         space: HalfwaySpace,
         box: VolumeGrid,
         level: FieldLevel,
         similarity: str,
     ) -> None:
         self.images, self.similarity = images, similarity_named(similarity)
+        lattice = lattices[0]
         device = images.fixed_11dhw.device
         self.voxel_mm = float(lattice.spacing.min())
         self.stiffness: Tensor | None = None
         self.beside: list[Callable[[Tensor], Tensor]] = []
         self._calls = 0
         self._weight = torch.zeros(0)  # found at the first call
-        self.matrices = [m.to(device) for m in axis_matrices(lattice, box, level.spacing_mm)]
-        self.base_maps, self.normalized_from_mm = [], []
+        self._at = 0  # of the lattices, the one that is looked at
+        self._all_matrices = [[m.to(device) for m in axis_matrices(each, box, level.spacing_mm)] for each in lattices]
+        steps = np.array([each.origin_lps - lattice.origin_lps for each in lattices])
+        self._first_maps, self._shifts, self.normalized_from_mm = [], [], []
         self.descriptors = []
         for image, grid, lps_from_half, share in (
             (images.fixed_11dhw, images.fixed_grid, space.fixed_from_half, -0.5),
             (images.moving_11dhw, images.moving_grid, space.moving_from_half, 0.5),
         ):
             normalized_from_half = grid.normalized_from_lps @ lps_from_half
-            self.base_maps.append(
+            self._first_maps.append(
                 affine_map(normalized_from_half @ lattice.lps_from_normalized, lattice.shape_dhw).to(device)
             )
+            shifts = (steps @ normalized_from_half[:3, :3].T).astype(np.float32)
+            self._shifts.append(tensor_from_array(shifts).view(-1, 1, 3, 1, 1, 1).to(device))
             along = share * normalized_from_half[:3, :3] @ box.direction[:, ::-1]
             self.normalized_from_mm.append(tensor_from_array(along.astype(np.float32)).to(device))
             if self.similarity.descriptors:
@@ -174,7 +180,7 @@ class HalfwayLoss:
             lattice.shape_dhw,
             widths,
             squared=self.similarity.squared,
-            stride=WINDOW_STRIDE,
+            stride=WINDOW_STRIDE if len(lattices) == 1 else 1,
             device=images.fixed_11dhw.device,
         )
 
@@ -183,13 +189,13 @@ class HalfwayLoss:
         penalties = [bspline.fold_penalty(d, spacing_dhw_mm, _LEAST_DETERMINANT) for d in (half, -half)]
         return penalties[0] + penalties[1]
 
+    @property
+    def matrices(self) -> list[Tensor]:
+        return self._all_matrices[self._at]
+
     def maps(self, coefficients_13dhw: Tensor) -> list[Tensor]:
         """1 3 d h w normalized coordinates of the fixed and of the moving image, at the lattice's voxels."""
-        displacement = along_axes(coefficients_13dhw, *self.matrices)
-        return [
-            base + torch.einsum("uc,bcdhw->budhw", matrix, displacement)
-            for base, matrix in zip(self.base_maps, self.normalized_from_mm, strict=True)
-        ]
+        return self.maps_in(coefficients_13dhw, (slice(None),) * 3)
 
     fixed_stays = False
 
@@ -197,15 +203,19 @@ class HalfwayLoss:
         """1 3 d h w normalized coordinates of both images in a part of the lattice; see `maps`."""
         displacement = along_axes(coefficients_13dhw, *(m[s] for m, s in zip(self.matrices, part, strict=True)))
         return [
-            base[(slice(None), slice(None), *part)] + torch.einsum("uc,bcdhw->budhw", matrix, displacement)
-            for base, matrix in zip(self.base_maps, self.normalized_from_mm, strict=True)
+            first[(slice(None), slice(None), *part)]
+            + shifts[self._at]
+            + torch.einsum("uc,bcdhw->budhw", matrix, displacement)
+            for first, shifts, matrix in zip(self._first_maps, self._shifts, self.normalized_from_mm, strict=True)
         ]
 
     def displace(self, displacement_13dhw: Tensor) -> None:
-        """Begin with a displacement on the lattice that the spline adds to; mm along the box's d, h, w."""
-        self.base_maps = [
-            base + torch.einsum("uc,bcdhw->budhw", matrix, displacement_13dhw.to(base.device))
-            for base, matrix in zip(self.base_maps, self.normalized_from_mm, strict=True)
+        """Begin with a displacement on the (only) lattice that the spline adds to; mm along the box's d, h, w."""
+        if len(self._all_matrices) > 1:
+            raise ValueError("A displacement to begin with: expected one lattice, got several.")
+        self._first_maps = [
+            first + torch.einsum("uc,bcdhw->budhw", matrix, displacement_13dhw.to(first.device))
+            for first, matrix in zip(self._first_maps, self.normalized_from_mm, strict=True)
         ]
 
     def weight(self, maps: list[Tensor]) -> Tensor:
@@ -218,10 +228,14 @@ class HalfwayLoss:
         return weight
 
     def __call__(self, coefficients_13dhw: Tensor) -> Tensor:
+        lattices = len(self._all_matrices)
+        self._at = self._calls % lattices
         maps = self.maps(coefficients_13dhw)
-        if self._calls % WEIGHT_EVERY == 0:
-            with torch.no_grad():
+        again = self._calls % WEIGHT_EVERY == 0
+        with torch.no_grad():
+            if again or lattices > 1:
                 self._weight = self.weight(maps)
+            if again:
                 ignored = ignored_under(maps, (self.images.fixed_ignored_11dhw, self.images.moving_ignored_11dhw))
                 self.stiffness = stiffness(self._weight, self.matrices, ignored)
         self._calls += 1

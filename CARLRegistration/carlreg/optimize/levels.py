@@ -13,8 +13,6 @@ from ..preprocess.prepare import PreparedVolume, level_grid
 from ..spaces import VolumeGrid
 from .bspline import control_count
 
-#: Voxels that the finest level may have; above it the finest spacing grows.
-FINEST_VOXELS = 2_600_000
 #: Controls that the finest spline may have: where voxels are much finer along one axis than along the others, they are
 #: many more than there are voxels to tell where they belong.
 MOST_CONTROLS = 600_000
@@ -22,12 +20,36 @@ MOST_CONTROLS = 600_000
 MOVING_MARGIN = 0.1
 #: Level spacings in finest spacings, coarse to fine.
 _FACTORS = (8, 4, 2, 1)
-#: Share of each level in the steps: from the fixed image, and half-way between both. There it ends as exact with fewer
-#: fine steps, and large motion gains by coarse ones, which cost next to nothing.
-FROM_FIXED, HALFWAY = (0.12, 0.18, 0.35, 0.35), (0.25, 0.25, 0.26, 0.24)
 #: Control spacing, LNCC window (mm per finest spacing) and first Adam step (share of the control spacing).
 _CONTROL, _WINDOW, _RATE = 3.0, 7.0, 0.09
 _DIFFUSION, _FOLD = 0.1, 100.0
+# Axes whose voxels are longer than this many shortest edges are looked at whole where others are thinned out.
+_LONG = 1.2
+# From one thinned-out lattice to the next: each is used once before any is used again, neighbors not in a row.
+_TURN = 5
+
+
+@dataclass(frozen=True)
+class Course:
+    """How an optimization goes over its levels, coarse to fine.
+
+    shares: of the steps. every: each step looks at every so many voxels along each axis, at other ones than the last:
+    eight steps see all of them, for the time of one. finest_voxels: above it the finest spacing grows.
+    finest_diffusion: of the finest level, as a share of that of the others.
+    """
+
+    shares: tuple[float, ...]
+    every: tuple[int, ...]
+    finest_voxels: int
+    finest_diffusion: float = 1.0
+
+
+#: From the fixed image, whose statistics are those of all its voxels.
+FROM_FIXED = Course((0.12, 0.18, 0.35, 0.35), (1, 1, 1, 1), 2_600_000)
+#: Half-way between both images. Large motion gains by coarse steps, which cost next to nothing.
+HALFWAY = Course((0.28, 0.28, 0.21, 0.23), (1, 1, 1, 2), 2_600_000)
+#: Down to the voxels, for images whose structures are as fine; where they are not (CT of lungs), it follows noise.
+HALFWAY_FINE = Course((0.28, 0.28, 0.21, 0.23), (1, 1, 1, 2), 8_000_000, finest_diffusion=0.5)
 
 
 @dataclass(frozen=True)
@@ -54,7 +76,10 @@ class LevelImages:
 
 @dataclass(frozen=True, kw_only=True)
 class FieldLevel:
-    """How one level is optimized. spacing_mm: of the controls; window_mm: of LNCC; rate_mm: first Adam step."""
+    """How one level is optimized. spacing_mm: of the controls; window_mm: of LNCC; rate_mm: first Adam step.
+
+    every: see `Course`; for losses that can (`halfway.HalfwayLoss`).
+    """
 
     spacing_mm: float
     steps: int
@@ -63,20 +88,41 @@ class FieldLevel:
     bending: float
     diffusion: float
     fold: float = 10.0
+    every: int = 1
 
 
-def finest_spacing(box: VolumeGrid) -> float:
+def thinned_out(lattice: VolumeGrid, every: int) -> list[VolumeGrid]:
+    """The lattices of every so many voxels along each axis, all of one size, that together are a lattice (but for a
+    remainder at its far faces), in the order in which an optimization is to look at them.
+
+    Along axes of longer voxels, as across thick slices, all voxels stay.
+    """
+    steps = np.where(lattice.spacing > _LONG * lattice.spacing.min(), 1, np.minimum(every, lattice.size_ijk))
+    size = tuple(int(n) for n in np.asarray(lattice.size_ijk) // steps)
+    offsets = list(np.ndindex(*(int(n) for n in steps)))
+    return [
+        VolumeGrid(
+            size,
+            lattice.spacing * steps,
+            lattice.origin_lps + lattice.direction @ (lattice.spacing * offsets[_TURN * number % len(offsets)]),
+            lattice.direction,
+        )
+        for number in range(len(offsets))
+    ]
+
+
+def finest_spacing(box: VolumeGrid, course: Course = FROM_FIXED) -> float:
     """The isotropic spacing (mm) of the finest level over a box: its voxels' own where that is affordable."""
     spacing = float(box.spacing.min())
     while (
-        level_grid(box, box, spacing).voxel_count > FINEST_VOXELS
+        level_grid(box, box, spacing).voxel_count > course.finest_voxels
         or math.prod(control_count(float(n), _CONTROL * spacing) for n in box.extent_mm) > MOST_CONTROLS
     ):
         spacing *= 1.02
     return spacing
 
 
-def split_steps(total: int, levels: int = len(_FACTORS), by_level: Sequence[float] = FROM_FIXED) -> list[int]:
+def split_steps(total: int, levels: int = len(_FACTORS), by_level: Sequence[float] = FROM_FIXED.shares) -> list[int]:
     """The total over the finest levels, coarse to fine; few steps go to the coarse levels first."""
     shares = by_level[-levels:]
     whole = sum(shares) if levels < len(by_level) else 1.0
@@ -86,10 +132,8 @@ def split_steps(total: int, levels: int = len(_FACTORS), by_level: Sequence[floa
     return steps
 
 
-def schedule(
-    total_steps: int, finest_mm: float, smoothness: float, by_level: Sequence[float] = FROM_FIXED
-) -> list[FieldLevel]:
-    """One `FieldLevel` per level, coarse to fine. by_level: shares of the steps."""
+def schedule(total_steps: int, finest_mm: float, smoothness: float, course: Course = FROM_FIXED) -> list[FieldLevel]:
+    """One `FieldLevel` per level, coarse to fine."""
     return [
         FieldLevel(
             spacing_mm=_CONTROL * factor * finest_mm,
@@ -97,10 +141,13 @@ def schedule(
             window_mm=_WINDOW * factor * finest_mm,
             rate_mm=_RATE * _CONTROL * factor * finest_mm,
             bending=0.0,
-            diffusion=_DIFFUSION * smoothness,
+            diffusion=_DIFFUSION * smoothness * (course.finest_diffusion if factor == _FACTORS[-1] else 1.0),
             fold=_FOLD,
+            every=every,
         )
-        for factor, steps in zip(_FACTORS, split_steps(total_steps, by_level=by_level), strict=True)
+        for factor, steps, every in zip(
+            _FACTORS, split_steps(total_steps, by_level=course.shares), course.every, strict=True
+        )
     ]
 
 

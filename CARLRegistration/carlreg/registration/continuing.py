@@ -274,7 +274,7 @@ def _symmetric(
     before = Known(halfway_displacement(lambda points: apply_affine(back, in_order.apply(points)) - points, space), box)
 
     def loss_for(images: LevelImages, level: FieldLevel) -> HalfwayLoss:
-        return HalfwayLoss(images, lattices[level.spacing_mm], space, box, level, settings.similarity)
+        return HalfwayLoss(images, [lattices[level.spacing_mm]], space, box, level, settings.similarity)
 
     content, live = given_pair.fixed.content, LiveMap(progress)
 

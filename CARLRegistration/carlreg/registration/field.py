@@ -16,6 +16,7 @@ from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, LevelLoss, coefficients_from, descend
 from ..optimize.levels import (
     FROM_FIXED,
+    Course,
     FieldLevel,
     LevelImages,
     finest_spacing,
@@ -70,15 +71,15 @@ def planned(
     box: VolumeGrid,
     displacement: PointMap | None,
     settings: RegistrationSettings,
-    by_level: Sequence[float] = FROM_FIXED,
+    course: Course = FROM_FIXED,
 ) -> Plan:
-    """How a spline over a box is optimized. by_level: shares of the steps.
+    """How a spline over a box is optimized.
 
     box: its voxels are the finer image's. displacement: what is known, n x 3 points of the box's space -> LPS mm.
     """
-    finest = finest_spacing(box)
+    finest = finest_spacing(box, course)
     steps = settings.steps if settings.io_method == "field" else 0
-    levels = schedule(steps, finest, settings.smoothness, by_level)
+    levels = schedule(steps, finest, settings.smoothness, course)
     first = levels[0] if steps else levels[-1]
     coefficients = None
     if displacement is not None:

@@ -22,7 +22,7 @@ from ..models.catalog import model_info
 from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, descend
 from ..optimize.halfway import HalfwayLoss, HalfwaySpace, displacement_on, halfway_box, halfway_displacement
-from ..optimize.levels import HALFWAY, FieldLevel, LevelImages, level_images
+from ..optimize.levels import HALFWAY, HALFWAY_FINE, FieldLevel, LevelImages, level_images, thinned_out
 from ..optimize.onward import informed
 from ..optimize.segments import SegmentPair
 from ..physical import PhysicalTransform
@@ -42,6 +42,8 @@ from .starts import INITIAL, lattice_points
 
 # Of the fixed volume's diagonal: how far a linear transform may be from the linear map fitted to it.
 _LINEAR = 1e-5
+# Of the fixed content's edges: how far beyond its faces the known displacement is looked at, not held.
+_CONTINUED = 0.35
 
 
 def _key(volume: Volume) -> tuple:
@@ -162,13 +164,14 @@ def halfway_transform(
 
 
 def _held_beyond(displacement: PointMap, box: VolumeGrid) -> PointMap:
-    """The displacement, and beyond a box that of the nearest point on its faces.
+    """The displacement, and far beyond a box that of the nearest point within reach.
 
-    A network says nothing there: of a turned pair half-way space reaches far beyond the fixed content.
+    A network says nothing there: of a turned pair half-way space reaches far beyond the fixed content. Next to it the
+    continued displacement is worth having: large motion leads half the way out of it.
     """
 
     def held(points: np.ndarray) -> np.ndarray:
-        inside = np.clip(apply_affine(box.normalized_from_lps, points), 0.0, 1.0)
+        inside = np.clip(apply_affine(box.normalized_from_lps, points), -_CONTINUED, 1.0 + _CONTINUED)
         return displacement(apply_affine(box.lps_from_normalized, inside))
 
     return held
@@ -190,9 +193,10 @@ def _optimized(
     space = HalfwaySpace.between(start.matrix, fixed.content.center_lps)
     box = halfway_box(space, fixed, moving)
     known = None if residual is None else halfway_displacement(_held_beyond(residual, fixed.content), space)
-    plan = planned(box, known, settings, HALFWAY)
+    fine = settings.effort == "best" and "ct" not in (fixed.modality, moving.modality)
+    plan = planned(box, known, settings, HALFWAY_FINE if fine else HALFWAY)
     lattices = {
-        level.spacing_mm: level_grid(box, box, spacing)
+        level.spacing_mm: thinned_out(level_grid(box, box, spacing), level.every)
         for level, spacing in zip(plan.levels, plan.spacings, strict=True)
     }
 
@@ -206,7 +210,7 @@ def _optimized(
         box,
         informed(
             loss_for,
-            lambda _, level: lattices[level.spacing_mm],
+            lambda _, level: lattices[level.spacing_mm][0],
             box,
             guide=guide,
             segments=segments,

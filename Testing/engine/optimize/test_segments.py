@@ -52,7 +52,7 @@ def test_a_segment_at_the_border_is_cut_off_by_nothing():
 def test_boundaries_come_together(halfway):
     if halfway:
         space = HalfwaySpace.between(np.eye(4), np.zeros(3))
-        displacement = found(lambda images, level: HalfwayLoss(images, GRID, space, GRID, level, "lncc2"))
+        displacement = found(lambda images, level: HalfwayLoss(images, [GRID], space, GRID, level, "lncc2"))
     else:
         displacement = found(lambda images, level: LevelLoss(images, np.eye(4), GRID, level, "lncc2"))
     inside = ball(SHIFT / 2 if halfway else np.zeros(3))

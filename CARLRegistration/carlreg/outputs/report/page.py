@@ -34,6 +34,7 @@ _SETTINGS = (
     ("moving_modality", "Moving modality (asked for)"),
     ("similarity", "Similarity"),
     ("io_method", "Instance optimization"),
+    ("effort", "Effort"),
     ("io_steps", "Steps (none given: the default)"),
     ("smoothness", "Smoothness"),
     ("grid", "Network grid, voxels"),
@@ -42,7 +43,7 @@ _SETTINGS = (
 )
 
 # Of these, what a linear transform has no use for.
-_OF_DEFORMATION = ("io_method", "io_steps", "smoothness", "field_spacing_mm")
+_OF_DEFORMATION = ("io_method", "effort", "io_steps", "smoothness", "field_spacing_mm")
 
 
 def page(case: ReportCase) -> str:
