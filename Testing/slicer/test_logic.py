@@ -289,6 +289,7 @@ def test_settings_reach_the_engine(scene, moduleWidget, tmp_path):
         robustness="rotation",
         fixed_modality="ct",
         moving_modality="mr",
+        effort="fast",
         io_method="network",
         io_steps=0,
         similarity="mind",

@@ -131,6 +131,7 @@ def isShown(widget):
 CONTROLS = {
     "transform": lambda ui: choose(ui.transformKindComboBox, "Rigid (turn and shift)"),
     "robustness": lambda ui: choose(ui.robustnessComboBox, "Rotation"),
+    "effort": lambda ui: choose(ui.effortComboBox, "Fast"),
     "io_steps": lambda ui: setattr(ui.ioStepsSlider, "value", 40),
     "io_method": lambda ui: choose(ui.ioMethodComboBox, "Network weights (as published, slow)"),
     "similarity": lambda ui: choose(ui.similarityComboBox, "MIND (different contrasts)"),

@@ -34,7 +34,13 @@ class KindControls:
 
     def show(self, parameters) -> None:
         ui, linear = self.ui, parameters.transformKind.linear
-        for widget in (ui.ioStepsSlider, ui.ioMethodComboBox, ui.smoothnessSpinBox, ui.fieldSpacingSpinBox):
+        for widget in (
+            ui.ioStepsSlider,
+            ui.effortComboBox,
+            ui.ioMethodComboBox,
+            ui.smoothnessSpinBox,
+            ui.fieldSpacingSpinBox,
+        ):
             widget.enabled = not linear
         classes = ["vtkMRMLLinearTransformNode" if linear else "vtkMRMLTransformNode"]
         for name, selector in zip(_OUTPUTS, (ui.outputTransformSelector, ui.outputInverseSelector), strict=True):

@@ -73,6 +73,17 @@ class Robustness(Choice):
         }[self]
 
 
+class Effort(Choice):
+    BEST = "best"
+    FAST = "fast"
+
+    def label(self) -> str:
+        return {
+            Effort.BEST: _("Best (down to the voxels)"),
+            Effort.FAST: _("Fast"),
+        }[self]
+
+
 class OptimizationMethod(Choice):
     FIELD = "field"
     NETWORK = "network"
@@ -140,6 +151,7 @@ class CARLRegistrationParameterNode:
     transformKind: TransformKind = TransformKind.DEFORMABLE
     preset: Preset = Preset.GENERAL
     robustness: Robustness = Robustness.TRANSLATION
+    effort: Effort = Effort.BEST
     ioSteps: Annotated[int, WithinRange(0, 500)] = 100
     ioMethod: OptimizationMethod = OptimizationMethod.FIELD
     similarity: Similarity = Similarity.LNCC2
@@ -262,6 +274,7 @@ def settingsFrom(parameters) -> RegistrationSettings:
         robustness=parameters.robustness.value,
         fixed_modality=parameters.fixedModality.value,
         moving_modality=parameters.movingModality.value,
+        effort=parameters.effort.value,
         io_method=parameters.ioMethod.value,
         io_steps=parameters.ioSteps,
         similarity=parameters.similarity.value,
