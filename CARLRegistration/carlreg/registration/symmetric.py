@@ -44,6 +44,8 @@ from .starts import INITIAL, lattice_points
 _LINEAR = 1e-5
 # Of the fixed content's edges: how far beyond its faces the known displacement is looked at, not held.
 _CONTINUED = 0.35
+# Voxels up to which a lattice is looked at whole in each step: it takes no time, and a part of few is too few.
+_SMALL = 300_000
 
 
 def _key(volume: Volume) -> tuple:
@@ -195,10 +197,10 @@ def _optimized(
     known = None if residual is None else halfway_displacement(_held_beyond(residual, fixed.content), space)
     fine = settings.effort == "best" and "ct" not in (fixed.modality, moving.modality)
     plan = planned(box, known, settings, HALFWAY_FINE if fine else HALFWAY)
-    lattices = {
-        level.spacing_mm: thinned_out(level_grid(box, box, spacing), level.every)
-        for level, spacing in zip(plan.levels, plan.spacings, strict=True)
-    }
+    lattices = {}
+    for level, spacing in zip(plan.levels, plan.spacings, strict=True):
+        whole = level_grid(box, box, spacing)
+        lattices[level.spacing_mm] = thinned_out(whole, level.every if whole.voxel_count > _SMALL else 1)
 
     def loss_for(images: LevelImages, level: FieldLevel) -> HalfwayLoss:
         return HalfwayLoss(images, lattices[level.spacing_mm], space, box, level, settings.similarity)
