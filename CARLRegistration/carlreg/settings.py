@@ -46,7 +46,7 @@ class RegistrationSettings:
     model: a name of `carlreg models`. weights: a file, or None for the model's own.
     robustness: 'translation' for scans in similar poses; 'rotation' when one may be turned by any angle.
     effort: how finely the field is optimized: 'best' down to the voxels of the images, where they show structures as
-        fine as that (not in CT), 'fast' to coarser ones, in a third of the time.
+        fine as that (not in CT), 'fast' to coarser ones, in about half of the time.
     io_steps: instance optimization steps in all; None = the method's default, 0 = none.
     similarity: what instance optimization maximizes ('mind' for different contrasts).
     symmetric: whether exchanging fixed and moving must give the inverse map.

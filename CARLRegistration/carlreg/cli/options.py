@@ -56,7 +56,7 @@ _OPTIMIZATION = (
     SettingOption("io_steps", "steps in all; 0 skips it (default: the method's)", {"type": int, "metavar": "N"}),
     SettingOption(
         "effort",
-        "best: to the images' voxels, where that is worth it; fast: coarser, in a third of the time ({})",
+        "best: to the images' voxels, where that is worth it; fast: coarser, in half of the time ({})",
         {"choices": EFFORTS},
     ),
     SettingOption("io_method", "({})", {"choices": IO_METHODS}),

@@ -195,7 +195,7 @@ class HalfwayLoss:
 
     def maps(self, coefficients_13dhw: Tensor) -> list[Tensor]:
         """1 3 d h w normalized coordinates of the fixed and of the moving image, at the lattice's voxels."""
-        return self.maps_in(coefficients_13dhw, (slice(None),) * 3)
+        return self.maps_in(coefficients_13dhw, (slice(None), slice(None), slice(None)))
 
     fixed_stays = False
 

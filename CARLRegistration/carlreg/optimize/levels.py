@@ -98,11 +98,11 @@ def thinned_out(lattice: VolumeGrid, every: int) -> list[VolumeGrid]:
     Along axes of longer voxels, as across thick slices, all voxels stay.
     """
     steps = np.where(lattice.spacing > _LONG * lattice.spacing.min(), 1, np.minimum(every, lattice.size_ijk))
-    size = tuple(int(n) for n in np.asarray(lattice.size_ijk) // steps)
+    i, j, k = (int(n) for n in np.asarray(lattice.size_ijk) // steps)
     offsets = list(np.ndindex(*(int(n) for n in steps)))
     return [
         VolumeGrid(
-            size,
+            (i, j, k),
             lattice.spacing * steps,
             lattice.origin_lps + lattice.direction @ (lattice.spacing * offsets[_TURN * number % len(offsets)]),
             lattice.direction,
