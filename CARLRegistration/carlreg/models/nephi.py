@@ -80,7 +80,27 @@ class NephiSettings:
         return replace(self, functional=replace(self.functional, dimension=dimension), matching=matching)
 
 
-class CodeEncoder(nn.Module):
+class _Halving(nn.Module):
+    """What both encoders share. down: one layer for each halving; around, local: of the level of the local codes."""
+
+    settings: NephiSettings
+    down: nn.ModuleList
+    around: nn.ModuleList
+    local: nn.Module
+
+    def _halved(self, found: Tensor) -> tuple[Tensor, Tensor]:
+        """b c and a lattice -> the same after all halvings, and the local codes on the way: b c and their lattice."""
+        local = found
+        for level, layer in enumerate(self.down):
+            found = layer(found)
+            if level == self.settings.local_level:
+                for around in self.around:
+                    found = found + around(found)
+                local = self.local(found)
+        return found, local
+
+
+class CodeEncoder(_Halving):
     """Both images on one lattice -> the codes of their map."""
 
     def __init__(self, settings: NephiSettings) -> None:
@@ -105,17 +125,11 @@ class CodeEncoder(nn.Module):
         shape = (self.settings.size,) * self.settings.dimension
         pool = _POOLS[self.settings.dimension]
         found = torch.cat([pool(image, shape) for image in (moving_b1dhw, fixed_b1dhw)], dim=1)
-        local = found
-        for level, layer in enumerate(self.down):
-            found = layer(found)
-            if level == self.settings.local_level:
-                for around in self.around:
-                    found = found + around(found)
-                local = self.local(found)
+        found, local = self._halved(found)
         return LatentCodes(self.last(found.flatten(1)), local)
 
 
-class MatchEncoder(nn.Module):
+class MatchEncoder(_Halving):
     """Both images on one lattice -> what local attention says of them, both ways -> the codes of their map.
 
     The local codes are what it says, averaged to their lattice, and what convolutions over its answers add, which is
@@ -165,13 +179,7 @@ class MatchEncoder(nn.Module):
 
     def forward(self, moving_b1dhw: Tensor, fixed_b1dhw: Tensor) -> LatentCodes:
         said = found = self.answers(moving_b1dhw, fixed_b1dhw)
-        local = found
-        for level, layer in enumerate(self.down):
-            found = layer(found)
-            if level == self.settings.local_level:
-                for around in self.around:
-                    found = found + around(found)
-                local = self.local(found)
+        found, local = self._halved(found)
         said = _POOLS[self.settings.dimension](said, local.shape[2:])
         begun, added = local.split([said.shape[1], local.shape[1] - said.shape[1]], dim=1)
         return LatentCodes(self.last(found.flatten(2).mean(2)), torch.cat([begun + said, added], dim=1))

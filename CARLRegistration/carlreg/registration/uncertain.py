@@ -54,18 +54,25 @@ def uncertainty_afterwards(
 
     The map is there already: a network that cannot be loaded costs its uncertainty and nothing else.
     """
+    loaded = _loaded(settings, device)
+    if isinstance(loaded, str):
+        return None, loaded
+    prediction = predict(loaded, pair, settings.grid, device)
+    answer = None if prediction is None else prediction.answer
+    return uncertainty_of(answer, loaded, transform, pair.fixed, pair.moving, fixed_grid, optimized=True)
+
+
+def _loaded(settings: RegistrationSettings, device: torch.device) -> registry.LoadedModel | str:
+    """The settings' network; or why it says nothing about the uncertainty."""
     if settings.model not in calibrations():
-        return None, f"No uncertainty: it is stated for {' and '.join(calibrations())}, not for {settings.model}."
+        return f"No uncertainty: it is stated for {' and '.join(calibrations())}, not for {settings.model}."
     try:
-        loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)
+        return registry.load(settings.model, settings.weights, settings.allow_untrained, device)
     except Cancelled:
         raise
     except CarlError as error:
         log.info("no network for the uncertainty: %s", error)
-        return None, f"No uncertainty: {error}"
-    prediction = predict(loaded, pair, settings.grid, device)
-    answer = None if prediction is None else prediction.answer
-    return uncertainty_of(answer, loaded, transform, pair.fixed, pair.moving, fixed_grid, optimized=True)
+        return f"No uncertainty: {error}"
 
 
 def uncertainty_of_mended(
@@ -83,15 +90,9 @@ def uncertainty_of_mended(
         return None, NONE_BEFORE
     if not looks:
         return former, None
-    if settings.model not in calibrations():
-        return None, f"No uncertainty: it is stated for {' and '.join(calibrations())}, not for {settings.model}."
-    try:
-        loaded = registry.load(settings.model, settings.weights, settings.allow_untrained, device)
-    except Cancelled:
-        raise
-    except CarlError as error:
-        log.info("no network for the uncertainty: %s", error)
-        return None, f"No uncertainty: {error}"
+    loaded = _loaded(settings, device)
+    if isinstance(loaded, str):
+        return None, loaded
     if not any(loaded.trained.values()) or not usable(loaded.network):
         return None, f"No uncertainty: {loaded.name} ran without trained weights, which say nothing."
     calibration = calibrations()[loaded.name]["final"]
