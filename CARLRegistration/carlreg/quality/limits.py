@@ -54,6 +54,12 @@ LIMITS: dict[str, dict] = {
         "meaning": "how alike another pose makes the volumes (affine), as a share of the one that was taken; asked for "
         "where rotations were searched",
     },
+    "contradicting_landmarks": {
+        "check": 0,
+        "poor": None,
+        "unit": "pairs",
+        "meaning": "landmarks that guide the map and that no map without folds can both reach",
+    },
     "start_likeness": {
         "check": 0.37,
         "poor": 0.25,

@@ -7,10 +7,11 @@ the pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..text_files import cut
 from .limits import ENOUGH_LNCC, LOW_NCC, WORDS, limits_for, shown, word_of
 
 _UNDECIDED = (
@@ -22,6 +23,9 @@ _LEANING = (
     "correlation {mirrored:.3f}) than they are ({as_given:.3f}): one of them may be mirrored left to right. Check both "
     "orientations."
 )
+
+
+_NAMED = 6  # pairs of landmarks, at most
 
 
 class _Number(float):
@@ -47,8 +51,8 @@ def verdict(quality: dict) -> dict:
     """The verdict on the figures of `quality.json`.
 
     Args: quality: its blocks similarity, jacobian, overlap_percent, inverse_error_mm, labels, landmarks, uncertainty,
-        orientation, pose, likeness (of a start); each may be None or absent. notes.moving_voxel_mm gives the inverse's
-        error a scale, notes.fixed_body_mm and notes.fixed_voxel_mm the limits in mm theirs.
+        orientation, pose, guidance, likeness (of a start); each may be None or absent. notes.moving_voxel_mm gives the
+        inverse's error a scale, notes.fixed_body_mm and notes.fixed_voxel_mm the limits in mm theirs.
     Returns: word, reasons (sentences; what decides first), checks (name, word, value, text of each figure), thresholds.
     """
     table = limits_for(_block(quality, "notes", "fixed_body_mm"), _block(quality, "notes", "fixed_voxel_mm"))
@@ -126,6 +130,10 @@ def _undecided(quality: dict) -> float | None:
     return _beyond({"ratio": found["mirrored"] / max(found["as_given"], 1e-6)}, "undecided_likeness", "ratio")
 
 
+def _contradicting(quality: dict) -> list:
+    return _block(quality, "guidance", "landmarks", "contradicting") or []
+
+
 def _unseen_folds(quality: dict) -> float | None:
     """Folded nodes of the field, where no voxel's Jacobian tells of them."""
     seen = [_block(quality, "jacobian", key) for key in ("fold_percent", "fold_voxels_outside")]
@@ -138,6 +146,18 @@ def orientation_note(orientation: dict | None) -> list[str]:
         return []
     found = {key: float(orientation[key]) for key in ("as_given", "mirrored")}  # type: ignore[index]
     return [(_LEANING if found["mirrored"] > found["as_given"] else _UNDECIDED).format(**found)]
+
+
+def contradiction_note(pairs: Sequence[Sequence[str]]) -> list[str]:
+    """What to say, if anything, of landmarks (pairs of names) that no map without folds can both reach."""
+    if not pairs:
+        return []
+    more = f" and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
+    named = ", ".join(f"{cut(one, 60)} and {cut(other, 60)}" for one, other in pairs[:_NAMED]) + more
+    return [
+        f"Landmarks that guide the registration contradict each other: {named}. No map without folds reaches them all, "
+        "and the result lies in between. Check where they are."
+    ]
 
 
 def _words(quality: dict) -> dict[str, str]:
@@ -153,6 +173,7 @@ def _words(quality: dict) -> dict[str, str]:
         "fold_voxels_outside": figure("jacobian", "fold_voxels_outside", digits=0),
         "folded_nodes": figure("notes", "folded_nodes", digits=0),
         "undecided": "".join(orientation_note(quality.get("orientation"))),
+        "contradicting": "".join(contradiction_note(_contradicting(quality))),
         "as_given": figure("orientation", "as_given"),
         "mirrored": figure("orientation", "mirrored"),
         "turned": figure("pose", "turned_degrees", digits=0),
@@ -215,6 +236,7 @@ _CHECKS = (
         "",
     ),
     _Check("undecided_likeness", _undecided, "{undecided}", ""),
+    _Check("contradicting_landmarks", lambda q: len(_contradicting(q)) or None, "{contradicting}", ""),
     _Check(
         "rival_pose",
         lambda q: _beyond(q, "rival_pose", "pose", "likeness"),

@@ -17,8 +17,9 @@ from .result import RegistrationResult
 def guidance_of(result: RegistrationResult, before_lps: np.ndarray) -> dict | None:
     """Landmarks and segments before and after a registration, and what it ignored; None where nothing guided it.
 
-    before_lps: 4x4, the alignment that 'before' means. Of what is there: landmarks (accuracy_mm, and points: name,
-    before_mm, after_mm), segments (name, weight, dice_before, dice_after), ignored_ml by side.
+    before_lps: 4x4, the alignment that 'before' means. Of what is there: landmarks (accuracy_mm; points: name,
+    before_mm, after_mm; contradicting: pairs of names), segments (name, weight, dice_before, dice_after), ignored_ml
+    by side.
     """
     found: dict = {}
     if result.guide is not None:
@@ -31,6 +32,9 @@ def guidance_of(result: RegistrationResult, before_lps: np.ndarray) -> dict | No
                 {"name": name, "before_mm": before, "after_mm": after}
                 for name, before, after in zip(names, *each, strict=True)
             ],
+            "contradicting": (result.info.get("landmarks_guide") or result.info.get("mended") or {}).get(
+                "contradicting", []
+            ),
         }
     if result.segments:
         still = PhysicalTransform.from_affine(before_lps)

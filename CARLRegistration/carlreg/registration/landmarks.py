@@ -18,6 +18,7 @@ from ..optimize.guide import PointGuide
 from ..optimize.halfway import HalfwaySpace
 from ..physical import PhysicalTransform
 from ..physical.exact import through_points
+from ..quality.verdict import contradiction_note
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine, check_sound, fit_linear
 from ..text_files import cut
@@ -254,15 +255,10 @@ def reached(
         "rms_mm": _rms(missed),
         "max_mm": float(missed.max()),
         "missed": [landmarks.names[number] for number in far],
+        "contradicting": [[landmarks.names[i], landmarks.names[j]] for i, j in pairs],
     }
-    warnings = []
-    if pairs:
-        named = _listed([f"{landmarks.names[i]} and {landmarks.names[j]}" for i, j in pairs])
-        warnings.append(
-            f"Landmarks that guide the registration contradict each other: {named}. No map without folds reaches them "
-            "all, and the result lies in between. Check where they are."
-        )
-    elif far:
+    warnings = contradiction_note(about["contradicting"])
+    if far and not pairs:
         named = _listed([f"{landmarks.names[number]} by {missed[number]:.3g} mm" for number in far])
         warnings.append(f"Landmarks that guide the registration are missed: {named}. Check where they are.")
     return transform, {"landmarks_guide": about}, warnings

@@ -72,6 +72,13 @@ def test_each_limit(place, good, check, poor, words):
             assert words in found["reasons"][0]
 
 
+def test_landmarks_that_contradict_each_other():
+    pairs = [["left", "right"]]
+    found = verdict(changed(guidance={"landmarks": {"accuracy_mm": 0.0, "points": [], "contradicting": pairs}}))
+    assert found["word"] == "check" and "contradict each other: left and right." in found["reasons"][0]
+    assert verdict(changed(guidance={"landmarks": {"contradicting": []}}))["word"] == "good"
+
+
 def test_another_pose_that_is_nearly_as_alike():
     found = verdict(changed(pose__likeness=0.9))
     assert found["word"] == "check" and "turned by 170 degrees" in found["reasons"][0]

@@ -11,7 +11,9 @@ from carlreg.cli.mend import _given
 from carlreg.errors import InputError
 from carlreg.io.guide_points import read_guide
 from carlreg.physical import PhysicalTransform, StatedBound, jacobian_determinant
+from carlreg.quality.verdict import verdict
 from carlreg.registration import mend, mended_pair
+from carlreg.registration.guided import guidance_of
 from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import read_transform, volume_from_image
@@ -130,9 +132,11 @@ def test_points_that_contradict_each_other_are_named(wide_pair, planted):
     fixed, moving, wrong, center = planted
     points = center + np.array([[0.0, 0, 0], [8.0, 0, 0]])
     there = wide_pair.moving_from_fixed(points)[::-1]
-    found = mend(wrong, fixed, moving, (points, there, ["left", "right"]))
-    assert found.contradicting == [("left", "right")] and found.info["contradicting"] == [["left", "right"]]
-    assert "contradict each other: left and right" in found.warnings[0]
+    found = mended_pair(fixed, moving, wrong, (points, there, ["left", "right"]))
+    assert found.info["mended"]["contradicting"] == [["left", "right"]]
+    assert "contradict each other: left and right" in found.warnings[-1]
+    judged = verdict({"guidance": guidance_of(found, np.eye(4))})
+    assert judged["word"] == "check" and judged["reasons"] == [found.warnings[-1]]  # said once, see beyond_verdict
     assert jacobian_determinant(found.transform, fixed.grid).min() > 0
 
 

@@ -77,6 +77,7 @@ _QUALITY = {
         "landmarks": {
             "accuracy_mm!": _NUMBER,
             "points!": [{"name!": _TEXT, "before_mm!": _MAYBE, "after_mm!": _MAYBE}],
+            "contradicting": [[_TEXT]],
         },
         "segments": [{"name!": _TEXT, "weight!": _NUMBER, "dice_before!": _NUMBER, "dice_after!": _NUMBER}],
         "ignored_ml": {"*": _NUMBER},
