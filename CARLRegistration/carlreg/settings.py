@@ -30,6 +30,15 @@ def _of_type(name: str, value, kind) -> None:
         raise InputError(f"{name}: expected {expected}; got {shown(value)}.")
 
 
+def _stretches(name: str, value) -> tuple[float, float, float]:
+    """Three numbers, as a tuple (JSON knows lists alone)."""
+    if not isinstance(value, (tuple, list)) or len(value) != 3:
+        raise InputError(f"{name}: expected three numbers, such as 0.4 2.5 1.6; got {shown(value)}.")
+    for what, entry, low, high in zip(("least", "most", "uneven"), value, (0.05, 1, 1), (1, 20, 400), strict=True):
+        _number(f"{name}, {what}", entry, low, high)
+    return tuple(float(entry) for entry in value)
+
+
 def _number(name: str, value, low: float, high: float, unit: str = "", whole: bool = False) -> None:
     kind = "a whole number" if whole else "a number"
     wrong_type = isinstance(value, bool) or not isinstance(value, int if whole else (int, float))
@@ -49,6 +58,8 @@ class RegistrationSettings:
         fine as that (not in CT), 'fast' to coarser ones, in about half of the time.
     io_steps: instance optimization steps in all; None = the method's default, 0 = none.
     similarity: what instance optimization maximizes ('mind' for different contrasts).
+    stretch_bounds: within which an affine may stretch lengths: least, most, and how many times as much along one
+        direction as along another. Starts that are given (a transform, landmarks) may go beyond.
     symmetric: whether exchanging fixed and moving must give the inverse map.
     landmarks_accuracy_mm: how exactly the landmarks that guide it were placed (standard deviation; 0 = the map passes
         through them); None = a voxel of the coarser image.
@@ -69,6 +80,7 @@ class RegistrationSettings:
     io_method: str = "field"
     io_steps: int | None = None
     similarity: str = "lncc2"
+    stretch_bounds: tuple[float, float, float] = (0.4, 2.5, 1.6)
     symmetric: bool = False
     landmarks_accuracy_mm: float | None = None
     smoothness: float = 1.0
@@ -91,6 +103,7 @@ class RegistrationSettings:
         _one_of("effort", self.effort, EFFORTS)
         _one_of("io method", self.io_method, IO_METHODS)
         _one_of("similarity", self.similarity, SIMILARITIES)
+        object.__setattr__(self, "stretch_bounds", _stretches("stretch bounds", self.stretch_bounds))
         if self.io_steps is not None:
             _number("io steps", self.io_steps, 0, 10_000, whole=True)
         if self.symmetric and self.io_method != "field" and self.steps:

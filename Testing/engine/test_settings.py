@@ -22,6 +22,7 @@ OTHER_VALUES = {
     "io_method": "network",
     "io_steps": 0,
     "similarity": "mind",
+    "stretch_bounds": (0.8, 1.25, 1.2),
     "symmetric": True,
     "landmarks_accuracy_mm": 0.5,
     "smoothness": 0.5,
@@ -56,6 +57,10 @@ def test_every_setting_survives_json(tmp_path):
         ("io_method", ["none"]),
         ("io_steps", [-1, 10_001, 1.5, True, math.nan]),
         ("similarity", ["ncc"]),
+        (
+            "stretch_bounds",
+            [None, 2.0, (0.5, 2.0), (0.5, 2.0, 0.9), (1.1, 2.0, 1.5), ("0.5", 2.0, 1.5), (0.5, math.nan, 2)],
+        ),
         ("symmetric", ["yes", 1, None]),
         ("landmarks_accuracy_mm", [-0.1, math.inf, math.nan, "1", True]),
         ("smoothness", [0, -1, 101, math.nan, math.inf, "1", True]),

@@ -293,6 +293,7 @@ def test_settings_reach_the_engine(scene, moduleWidget, tmp_path):
         io_method="network",
         io_steps=0,
         similarity="mind",
+        stretch_bounds=(0.8, 1.25, 1.2),
         symmetric=True,
         landmarks_accuracy_mm=0.5,
         smoothness=2.5,

@@ -146,7 +146,7 @@ CONTROLS = {
     "symmetric": lambda ui: setattr(ui.symmetricCheckBox, "checked", True),
     "device": lambda ui: choose(ui.deviceComboBox, "CPU"),
 }
-NOT_IN_THE_PANEL = {"allow_untrained", "seed", "threads"}
+NOT_IN_THE_PANEL = {"allow_untrained", "stretch_bounds", "seed", "threads"}
 
 
 @pytest.mark.parametrize("name", CONTROLS)

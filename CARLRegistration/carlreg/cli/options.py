@@ -26,7 +26,10 @@ class SettingOption:
         return "--" + self.name.removesuffix("_mm").replace("_", "-")
 
     def add_to(self, parser: argparse._ActionsContainer) -> None:
-        text = None if self.help is None else self.help.format(getattr(RegistrationSettings(), self.name))
+        default = getattr(RegistrationSettings(), self.name)
+        if isinstance(default, tuple):
+            default = " ".join(f"{entry:g}" for entry in default)
+        text = None if self.help is None else self.help.format(default)
         parser.add_argument(self.flag, dest=self.name, default=argparse.SUPPRESS, help=text, **self.more)
 
 
@@ -35,6 +38,14 @@ _KIND = (
         "transform",
         "what may change: rigid, similarity and affine maps alone take a fraction of the time ({})",
         {"choices": TRANSFORMS},
+    ),
+)
+_BOUNDS = (
+    SettingOption(
+        "stretch_bounds",
+        "of an affine: the least and the most that it stretches lengths by, and how many times as much along one "
+        "direction as along another ({})",
+        {"type": float, "nargs": 3, "metavar": ("LEAST", "MOST", "UNEVEN")},
     ),
 )
 _SCANS = (
@@ -82,7 +93,7 @@ _MACHINE = (
 # What a linear transform has no use for.
 _OF_DEFORMATION = ("io_steps", "effort", "io_method", "smoothness", "field_spacing_mm")
 #: Every option that sets a field of RegistrationSettings, by the field.
-SETTING_OPTIONS = {option.name: option for option in (*_KIND, *_SCANS, *_NETWORK, *_OPTIMIZATION, *_MACHINE)}
+SETTING_OPTIONS = {option.name: option for option in (*_KIND, *_BOUNDS, *_SCANS, *_NETWORK, *_OPTIMIZATION, *_MACHINE)}
 
 
 def add_registration_options(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +103,7 @@ def add_registration_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="settings as JSON, or settings.json of an earlier result; the options below override it",
     )
-    _add_group(parser, "what is looked for", _KIND)
+    _add_group(parser, "what is looked for", (*_KIND, *_BOUNDS))
     _add_group(parser, "what the scans are", _SCANS)
     _add_group(parser, "network", _NETWORK)
     _add_group(parser, "instance optimization", _OPTIMIZATION)

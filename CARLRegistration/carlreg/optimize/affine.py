@@ -42,10 +42,18 @@ class AffineProblem:
     The fixed image's structure (its windowed variance) weighs the voxels, so that air and blank background neither
     help nor hurt. similarity: a name of `losses.registry`; with 'mind' the squared local correlation serves too, which
     tells inverted contrast as well: an affine can minimize a descriptor's distance by collapsing onto a flat place.
+    bounds: within which affines are looked for.
     """
 
-    def __init__(self, images: LevelImages, *, window_mm: float, similarity: str = "lncc2") -> None:
-        self.images, self.similarity = images, similarity_named(similarity)
+    def __init__(
+        self,
+        images: LevelImages,
+        *,
+        window_mm: float,
+        similarity: str = "lncc2",
+        bounds: Stretches | None = None,
+    ) -> None:
+        self.images, self.similarity, self.bounds = images, similarity_named(similarity), bounds or Stretches()
         fixed = images.fixed_grid
         self.center_lps = _weighted_center(images.fixed_11dhw, fixed, images.fixed_weight_11dhw)
         widths = window_widths(fixed.spacing[::-1], window_mm)
@@ -148,11 +156,12 @@ def refine_affine(
     """Adam on the matrix around the fixed body's center, all parameters in units of the body's radius.
 
     rate: the first step, as a share of that radius. dof: what may change, 'translation' or a kind of linear map.
-    The matrix never mirrors, and its stretches stay within `Stretches`: a step beyond goes back to the nearest there.
+    The matrix never mirrors, and its stretches stay within the problem's bounds: a step beyond goes back to the
+    nearest there.
     Returns the matrix with the best similarity seen, 4x4 LPS; steps that lose a fifth of the overlap do not count.
     """
     start = nearest_sound(np.array(start, dtype=np.float64), problem.center_lps)
-    bounds, from_start = Stretches.around(start), np.linalg.inv(start[:3, :3])
+    bounds, from_start = Stretches.around(start, problem.bounds), np.linalg.inv(start[:3, :3])
     center = tensor_from_array((start @ [*problem.center_lps, 1.0])[:3])
     radius = float(np.linalg.norm(problem.images.fixed_grid.extent_mm)) / 4
     start_matrix = tensor_from_array(start)

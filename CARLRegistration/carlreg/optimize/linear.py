@@ -201,6 +201,7 @@ def optimize_linear(
     dof: str,
     similarity: str = "lncc2",
     guides: Sequence[LinearGuide] = (),
+    bounds: Stretches | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     watch: Callable[[np.ndarray], None] | None = None,
@@ -212,10 +213,11 @@ def optimize_linear(
         guides: what is known beside the images, such as corresponding points and segments.
         watch: called with the matrix after each step.
         dof: 'translation', 'rigid', 'similarity' or 'affine'; the start's turn (and stretches) are kept otherwise.
-    Stretches stay within `Stretches`. Raises OptimizationDiverged when a loss is not finite; Cancelled.
+    Stretches stay within `bounds` (None: those of any anatomy), or the start's.
+    Raises OptimizationDiverged when a loss is not finite; Cancelled.
     """
     matrix = nearest_sound(nearest_linear(np.array(start, dtype=np.float64), dof, center_lps), center_lps)
-    bounds = Stretches.around(matrix)
+    bounds = Stretches.around(matrix, bounds)
     iterations, losses, moved = [], [], math.inf
     for n, images in enumerate(levels):
         for _ in range(2 if similarity_named(similarity).descriptors else 1):  # descriptors turn with the map

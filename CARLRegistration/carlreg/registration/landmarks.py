@@ -23,12 +23,13 @@ from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine, check_sound, fit_linear
 from ..text_files import cut
 from .predict import PointMap
+from .starts import LANDMARKS
 
 log = logging.getLogger(__name__)
 
 #: Fixed points, moving points (n x 3 each, LPS mm), and their names where they have any.
 GivenLandmarks = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Sequence[str]]
-START = "landmarks"
+START = LANDMARKS
 # Points that lie on one line tell no rotation about it: their second largest extent, as a share of the largest.
 _ON_A_LINE = 0.05
 # How far a start may miss the landmarks: a share of their spread (a turn of 14 degrees), of the fixed content's

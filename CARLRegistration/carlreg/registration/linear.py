@@ -37,7 +37,7 @@ from .result import RegistrationResult
 from .segment_starts import agreeing_with_known, with_known
 from .segments import about_segments, of_moving
 from .sizes import POOR_SCORE, Resized, size_of
-from .starts import COARSE_SIZE, affine_candidates, coarse_problem, fine_problem, winner
+from .starts import COARSE_SIZE, affine_candidates, coarse_problem, fine_problem, kept_within, stretches_of, winner
 from .symmetric import Order
 
 log = logging.getLogger(__name__)
@@ -132,12 +132,14 @@ def linear_registration(
             lambda matrix: PhysicalTransform.from_affine(order.of_matrix(given_from_used @ matrix)),
         )
         warnings += [_STOPPED] if progress.stopping else []
-        start = replace(start, matrix=found.matrix, score=problem.score(found.matrix).score)
+        start, notes = kept_within(replace(start, matrix=found.matrix), starts, pair.fixed.content.center_lps, settings)
+        start = replace(start, score=problem.score(start.matrix).score)
+        warnings += notes
         orientation = orientation_of(start, problem, pair, settings, device, progress)
         likeness = likeness_of(coarse_problem(pair, settings, device).score(start.matrix), pair)
         warn_of_doubts(likeness, orientation, pose, progress)
         del problem
-    matrix = order.of_matrix(given_from_used @ found.matrix)
+    matrix = order.of_matrix(given_from_used @ start.matrix)
     transform = _transform(matrix, settings.transform, order.of_pair(pair).fixed.content)
     transform, about_guide, notes = reached(
         transform, given.guide, matrix, float(fixed.grid.spacing.min()), deformable=False
@@ -254,6 +256,7 @@ def _optimized(
         dof=settings.dof,
         similarity=settings.similarity,
         guides=guides.of_map(settings.seed),
+        bounds=stretches_of(settings),
         seed=settings.seed,
         progress=progress,
         watch=lambda matrix: progress.offer_map(lambda: as_delivered(matrix)),

@@ -41,7 +41,7 @@ from .result import RegistrationResult
 from .segment_starts import agreeing_with_known, kept_by_known, with_known
 from .segments import SegmentsGuide, about_segments, matched_segments, of_moving
 from .sizes import size_of
-from .starts import affine_candidates, check_initial, coarse_problem, fine_problem, refined_winner
+from .starts import affine_candidates, check_initial, coarse_problem, fine_problem, kept_within, refined_winner
 from .symmetric import as_its_network, between_both, halfway_transform, order_of
 
 #: Stages, with their usual share of the time.
@@ -176,6 +176,8 @@ def register_pair(
         else:
             start = refined_winner(starts, problem, settings, progress)
         start = kept_by_known(start, starts, guide, segments, pair.fixed.content)
+        start, notes = kept_within(start, starts, pair.fixed.content.center_lps, settings)
+        warnings += notes
         pose = rival_of(start, starts, pair.fixed.content) if settings.robustness == "rotation" else None
         residual, deformation_start = residual_of(start, prediction, initial_transform, problem, pair, guide)
         orientation = orientation_of(start, problem, pair, settings, device, progress)

@@ -14,8 +14,9 @@ from ..optimize.candidates import AffineCandidate
 from ..optimize.segments import SegmentPair, Side
 from ..spaces import VolumeGrid
 from .landmarks import Landmarks, agreeing, kept_by, landmark_starts, tell_rotation, with_landmarks
+from .starts import SEGMENTS
 
-START = "segments"
+START = SEGMENTS
 # How exactly a center is known, as a share of the radius of a ball as large as the segment.
 _OF_RADIUS = 0.25
 # Axes of a body whose lengths differ by less than this factor do not tell a turn.

@@ -29,7 +29,7 @@ from ..volumes import Volume
 from .cutouts import CutOut, content_mm3
 from .landmarks import Landmarks
 from .pair import PreparedPair
-from .starts import ROTATION_SIZE, ROTATIONS, search_image
+from .starts import ROTATION_SIZE, ROTATIONS, search_image, stretches_of
 
 log = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ def _problem(pair: PreparedPair, settings: RegistrationSettings, device: torch.d
     """The same fixed image whatever the moving one's size, so that scores compare."""
     spacing = max(float(pair.fixed.content.extent_mm.max()) / _SIZE, float(pair.fixed.grid.spacing.min()))
     images = level_images(pair.fixed, pair.moving, spacing, device)
-    return AffineProblem(images, window_mm=5 * spacing, similarity=settings.similarity)
+    return AffineProblem(images, window_mm=5 * spacing, similarity=settings.similarity, bounds=stretches_of(settings))
 
 
 def _refined(

@@ -29,7 +29,7 @@ from ..optimize.search import SearchImage, rotations, search, small_rotations
 from ..preprocess import PreparedVolume, resample_on_axes
 from ..progress import Progress
 from ..settings import RegistrationSettings
-from ..spaces import VolumeGrid, apply_affine, check_sound, fit_linear, nearest_linear
+from ..spaces import Stretches, VolumeGrid, apply_affine, check_sound, fit_linear, nearest_linear, nearest_sound
 from .pair import PreparedPair
 from .predict import NetworkPrediction, PointMap
 
@@ -45,6 +45,8 @@ _LEADING, _LEADING_CONTRASTS = 0.9, 0.75
 # Shares of the fixed content's diagonal: how well correspondences agree at best, and candidates that are the same one.
 _AGREEING, ALIKE = 0.0125, 0.00125
 INITIAL = "initial transform"
+# How starts that follow from what users give are called first.
+LANDMARKS, SEGMENTS = "landmarks", "segments"
 
 
 def check_initial(initial_transform: sitk.Transform | None, fixed: VolumeGrid) -> None:
@@ -80,6 +82,7 @@ def affine_candidates(
             least_scale_mm=_AGREEING * diagonal_mm,
         )
         log.info("network affine: %.0f %% of the weighted correspondences agree", 100 * agreement)
+        matrix = nearest_sound(matrix, fixed.content.center_lps, stretches_of(settings))
         found.append(AffineCandidate("network", matrix))
     found.append(AffineCandidate("header", np.eye(4)))
     found.append(AffineCandidate("content centers", translation(moving.content.center_lps - fixed.content.center_lps)))
@@ -156,14 +159,14 @@ def coarse_problem(pair: PreparedPair, settings: RegistrationSettings, device: t
     """The pair at the resolution of the search."""
     spacing = search_spacing(pair.fixed, pair.moving, COARSE_SIZE)
     images = level_images(pair.fixed, pair.moving, spacing, device)
-    return AffineProblem(images, window_mm=5 * spacing, similarity=settings.similarity)
+    return AffineProblem(images, window_mm=5 * spacing, similarity=settings.similarity, bounds=stretches_of(settings))
 
 
 def fine_problem(pair: PreparedPair, settings: RegistrationSettings, device: torch.device) -> AffineProblem:
     """The pair at twice the resolution of the search, where the winner is chosen and maps are compared with it."""
     spacing = search_spacing(pair.fixed, pair.moving, 2 * COARSE_SIZE)
     images = level_images(pair.fixed, pair.moving, spacing, device)
-    return AffineProblem(images, window_mm=7 * spacing, similarity=settings.similarity)
+    return AffineProblem(images, window_mm=7 * spacing, similarity=settings.similarity, bounds=stretches_of(settings))
 
 
 def winner(starts: list[AffineCandidate], problem: AffineProblem) -> AffineCandidate:
@@ -189,6 +192,33 @@ def refined_winner(
         return best
     matrix = refine_affine(problem, best.matrix, steps=30, rate=0.01, dof=settings.dof, progress=progress)
     return AffineCandidate(best.name, matrix, problem.score(matrix).score, best.overlap)
+
+
+def kept_within(
+    start: AffineCandidate, starts: list[AffineCandidate], center_lps: np.ndarray, settings: RegistrationSettings
+) -> tuple[AffineCandidate, list[str]]:
+    """A refined start where its affine is within the bounds, else the best start that is; and a warning.
+
+    Starts that users give may go beyond, but neither mirror nor flatten. starts: best first. center_lps: of the fixed
+    content; where no start is within, it keeps its place.
+    """
+    bounds = stretches_of(settings)
+    given = start.name.startswith((INITIAL, LANDMARKS, SEGMENTS))
+    if (Stretches.around(start.matrix, bounds) if given else bounds).hold(start.matrix):
+        return start, []
+    nearest = replace(start, matrix=nearest_sound(start.matrix, center_lps, bounds))
+    kept = next((one for one in starts if bounds.hold(one.matrix)), nearest)
+    least, most, uneven = settings.stretch_bounds
+    return kept, [
+        f"The affine that was found mirrors, or stretches lengths beyond {least:g} to {most:g} or more than {uneven:g} "
+        f'times as much along one direction as along another: the start that fits best within ("{kept.name}") was '
+        "taken instead. Check the result, and that the volumes show the same. --stretch-bounds sets the bounds."
+    ]
+
+
+def stretches_of(settings: RegistrationSettings) -> Stretches:
+    """The bounds of the affine."""
+    return Stretches(*settings.stretch_bounds)
 
 
 def affine_map(matrix: np.ndarray) -> PointMap:

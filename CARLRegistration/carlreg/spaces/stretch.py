@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import InputError
 
 #: Smallest and largest stretch between two anatomies, and how many times the largest may be the smallest.
-LEAST, MOST, MOST_UNEVEN = 0.5, 2.0, 2.5
+LEAST, MOST, MOST_UNEVEN = 0.4, 2.5, 1.6
 #: What may be refined where a start has another scale of its own, as when a header has wrong units: shares of it.
 _OF_OTHER_SCALE = (0.75, 1.33)
 #: Smallest stretch as a share of the largest below which a map flattens what it maps.
@@ -31,17 +31,19 @@ class Stretches:
     uneven: float = MOST_UNEVEN
 
     @classmethod
-    def around(cls, matrix: np.ndarray) -> Stretches:
-        """The bounds for maps that are refined from a 3 x 3 or 4 x 4 one: wide enough for this one itself."""
+    def around(cls, matrix: np.ndarray, usual: Stretches | None = None) -> Stretches:
+        """The bounds for maps that are refined from a 3 x 3 or 4 x 4 one: the usual ones (None: those of any anatomy),
+        or wide enough for this one itself."""
+        usual = usual or cls()
         linear = np.asarray(matrix)[:3, :3]
         found = np.linalg.svd(linear, compute_uv=False)
         scale = float(np.prod(found)) ** (1 / 3)
         if np.linalg.det(linear) <= 0 or found[-1] < FLAT * found[0]:
-            return cls()
-        usual = LEAST * (1 - _ROUNDING) <= scale <= MOST * (1 + _ROUNDING)
-        low, high = (LEAST, MOST) if usual else (scale * share for share in _OF_OTHER_SCALE)
+            return usual
+        alike = usual.low * (1 - _ROUNDING) <= scale <= usual.high * (1 + _ROUNDING)
+        low, high = (usual.low, usual.high) if alike else (scale * share for share in _OF_OTHER_SCALE)
         return cls(
-            min(low, float(found[-1])), max(high, float(found[0])), max(MOST_UNEVEN, float(found[0] / found[-1]))
+            min(low, float(found[-1])), max(high, float(found[0])), max(usual.uneven, float(found[0] / found[-1]))
         )
 
     def hold(self, matrix: np.ndarray) -> bool:
@@ -64,12 +66,12 @@ class Stretches:
         return u @ np.diag(np.maximum(found, found.max() / self.uneven)) @ vt
 
 
-def nearest_sound(matrix: np.ndarray, center: np.ndarray) -> np.ndarray:
+def nearest_sound(matrix: np.ndarray, center: np.ndarray, bounds: Stretches | None = None) -> np.ndarray:
     """The 4 x 4 map itself where it neither mirrors nor flattens, else the nearest within the usual bounds.
 
-    center: a point that both map to the same place.
+    center: a point that both map to the same place. bounds: those within which it must be; None: `Stretches.around` it.
     """
-    bounds = Stretches.around(matrix)
+    bounds = bounds or Stretches.around(matrix)
     if bounds.hold(matrix):
         return matrix
     sound = matrix.copy()

@@ -11,6 +11,8 @@ import SimpleITK as sitk
 from carlreg.optimize.candidates import AffineCandidate
 from carlreg.registration.finishing import finish
 from carlreg.registration.poses import rival_of
+from carlreg.registration.starts import kept_within
+from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
 from scipy.spatial.transform import Rotation
 
@@ -66,3 +68,19 @@ def test_a_body_that_fits_in_several_poses_is_not_good_in_silence(monkeypatch):
     assert quality["pose"]["turned_degrees"] == pytest.approx(180.0, abs=10.0)
     assert quality["verdict"]["word"] != "good"
     assert any("Another pose, turned by" in warning for warning in quality["warnings"])
+
+
+def test_an_affine_beyond_the_bounds_is_not_delivered():
+    """But the best start within, or the nearest map where none is; what users give may stretch more."""
+    uneven, mirrored = np.diag([1.0, 1.0, 1.7, 1.0]), np.diag([-1.0, 1.0, 1.0, 1.0])
+    starts = [AffineCandidate("one", uneven, 0.5), AffineCandidate("two", turned(20.0), 0.4)]
+    settings = RegistrationSettings()
+    for matrix in (uneven, mirrored, 3.0 * np.eye(4), np.zeros((4, 4))):
+        found, (words,) = kept_within(AffineCandidate("one", matrix), starts, CONTENT.center_lps, settings)
+        assert found is starts[1] and '"two"' in words and "0.4 to 2.5 or more than 1.6" in words
+    found, _ = kept_within(starts[0], starts[:1], np.zeros(3), settings)
+    np.testing.assert_allclose(np.linalg.svd(found.matrix[:3, :3])[1], [1.7, 1.0625, 1.0625])
+    wider = dataclasses.replace(settings, stretch_bounds=(0.5, 2.0, 2.0))
+    given = AffineCandidate("initial transform", uneven)
+    assert kept_within(starts[0], starts, CONTENT.center_lps, wider) == (starts[0], [])
+    assert kept_within(given, starts, CONTENT.center_lps, settings) == (given, [])
