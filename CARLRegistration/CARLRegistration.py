@@ -20,6 +20,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 POLL_INTERVAL_MS = 100
+MOST_UNDONE = 5  # each keeps what it overwrote
 
 
 class CARLRegistration(ScriptedLoadableModule):
@@ -179,7 +180,7 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         from CARLRegistrationLib.common.polling import Poller
 
         self._registration = None
-        self._undo = None
+        self._undos = []  # of the last registrations, the latest last
         self._onFailed = None
         self._log = ""
         self._poller = Poller(POLL_INTERVAL_MS)
@@ -208,7 +209,7 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     @property
     def canUndo(self):
-        return self._undo is not None
+        return bool(self._undos)
 
     def register(self, fixedVolume, movingVolume, wait=True, onStatus=None, onDone=None, onFailed=None, **options):
         """Register two volumes.
@@ -236,7 +237,7 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             result = waitFor(registration)
         finally:
             self._end(registration)
-        self._undo = registration.undo
+        self._keepUndo(registration.undo)
         if onDone is not None:
             onDone(result)
         return result
@@ -248,7 +249,7 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
         def done(result):
             self._end(registration)
-            self._undo = registration.undo
+            self._keepUndo(registration.undo)
             if onDone is not None:
                 onDone(result)
 
@@ -285,11 +286,15 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
                 onFailed(RegistrationCancelled(_("The registration was ended with the scene; nothing was changed.")))
 
-    def undo(self):
-        """Take back what the last run did to the scene."""
-        if self._undo is not None:
-            self._undo.apply()
-            self._undo = None
+    def undo(self, result=None):
+        """Take back what a run did to the scene: the one that made the Result, or the last that was not taken back."""
+        undo = result.undo if result is not None else self._undos[-1] if self._undos else None
+        if undo is not None:
+            undo.apply()
+        self._undos = [one for one in self._undos if one is not undo]
+
+    def _keepUndo(self, undo):
+        self._undos = [*self._undos, undo][-MOST_UNDONE:]
 
     def _start(self, job, onStatus):
         from CARLRegistrationLib.common.errors import RegistrationError
@@ -308,7 +313,7 @@ class CARLRegistrationLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     def _onSceneClose(self, caller, event):
         self.abort()
-        self._undo = None
+        self._undos = []
 
 
 class CARLRegistrationTest(ScriptedLoadableModuleTest):

@@ -49,6 +49,15 @@ def heldEngine(recordings):
     recordings.held_at = ""
 
 
+@pytest.fixture
+def replayedEngine(recordings):
+    """Every registration ends at once with some result: for the tests of what the panel does with it."""
+    recordings.any()
+    recordings.any_will_do = True
+    yield
+    recordings.any_will_do = False
+
+
 @functools.lru_cache(maxsize=4)
 def _makePair(seed=0, spacing_mm=3.0):
     """The generated pair, painted once; nothing writes into its images."""

@@ -114,15 +114,17 @@ def test_without_steps_the_map_stays_and_with_some_it_goes_on_from_there(host, p
     ui.ioStepsSlider.value = 0
     ui.applyButton.click()
     waitForEnd(host, panel)
-    kept = panel.parameters.outputTransform
+    kept = panel.results.result.nodes["transform"]
     assert kept is not None and kept is not node, ui.warningLabel.text
     np.testing.assert_allclose(through(kept, fixedPoints), before, atol=0.02)
     ui.ioStepsSlider.value = 5
-    ui.continueTransformSelector.setCurrentNode(kept)  # and it is the output
+    ui.continueTransformSelector.setCurrentNode(kept)
+    ui.outputTransformSelector.setCurrentNode(kept)
     ui.applyButton.click()
     waitForEnd(host, panel)
-    assert panel.parameters.outputTransform is kept
+    assert panel.results.result.nodes["transform"] is kept
     moved = np.linalg.norm(through(kept, fixedPoints) - before, axis=1)
     assert 1e-3 < moved.max() < 12 and missed(kept, made) < 3.0
-    panel.onUndo()
+    panel.results.onUndo()
+    assert panel.results.result.nodes["transform"] is kept  # of the run before
     np.testing.assert_allclose(through(kept, fixedPoints), before, atol=0.02)

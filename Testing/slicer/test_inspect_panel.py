@@ -340,15 +340,16 @@ def test_after_a_registration_it_is_what_is_inspected(host, panel, tmp_path, mon
     section, ui = panel.inspect, panel.inspect.ui
     ui.inspectCollapsibleButton.collapsed = False
     assert ui.inspectFixedSelector.currentNode() is fixed and ui.inspectMovingSelector.currentNode() is moving
-    assert ui.inspectTransformSelector.currentNode() is panel.parameters.outputTransform
+    assert ui.inspectTransformSelector.currentNode() is panel.results.result.nodes["transform"]
     assert ui.verdictLabel.text in ("Good", "Check", "Poor") and ui.figuresTable.rowCount > 5
     count = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
     ui.jacobianModeButton.click()  # the run's own, none is made
     hidden = [n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if n.GetHideFromEditors()]
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) - len(hidden) == count
     assert "No folds" in ui.jacobianInfoLabel.text
-    if panel.parameters.outputUncertainty is not None:
-        values = slicer.util.arrayFromVolume(panel.parameters.outputUncertainty)
+    uncertainty = panel.results.result.nodes.get("uncertainty")
+    if uncertainty is not None:
+        values = slicer.util.arrayFromVolume(uncertainty)
         assert np.isfinite(values).all() and (values > 0).mean() > 0.1 and (values == -1).any()
         ui.uncertaintyModeButton.click()
         assert ui.inspectWhyLabel.text == "" and ui.uncertaintyModeButton.checked

@@ -95,7 +95,7 @@ def test_the_generated_pair(logic, pair, truth, temporary):
     kinds = {kind: node.GetClassName() for kind, node in result.nodes.items()}
     assert kinds["transform"] == kinds["inverse_transform"] == "vtkMRMLTransformNode"
     assert kinds["warped"] == kinds["jacobian"] == "vtkMRMLScalarVolumeNode"
-    assert result.nodes["warped"].GetName() == "CARLSampleMoving warped to CARLSampleFixed"
+    assert result.nodes["warped"].GetName() == "Warped: CARLSampleMoving to CARLSampleFixed"
     node = result.nodes["transform"]
     assert node.GetNodeReference(node.GetFixedNodeReferenceRole()) is fixed
     assert node.GetNodeReference(node.GetMovingNodeReferenceRole()) is moving

@@ -317,9 +317,10 @@ def test_after_a_registration_its_transform_is_chosen(host, panel, tmp_path):  #
     panel.ui.applyButton.click()
     waitForEnd(host, panel)
     section, ui = panel.transforms, panel.transforms.ui
-    assert section.subject.transform is panel.parameters.outputTransform
+    made = panel.results.result.nodes
+    assert section.subject.transform is made["transform"]
     assert (section.subject.fixed, section.subject.moving) == (fixed, moving)
-    assert section.subject.inverse is panel.parameters.outputInverse
+    assert section.subject.inverse is made["inverse_transform"]
     choose(section, exportWhich=Which.INVERSE)
     ui.previewButton.click()
     host.process_events(until=lambda: section.task is None)

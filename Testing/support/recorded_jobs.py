@@ -23,11 +23,15 @@ _OUTPUTS = ("progress.jsonl", "log.txt")
 
 
 class Recordings:
-    """Where recordings are kept, and how jobs are run. held_at: a stage at which every job stops until it is ended."""
+    """Where recordings are kept, and how jobs are run.
+
+    held_at: a stage at which every job stops until it is ended. any_will_do: no job is computed, another is replayed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.held_at = ""
+        self.any_will_do = False
         self.computed: list[list[str]] = []  # the command lines that were really run
 
     def popen(self) -> type[Popen]:
@@ -40,7 +44,7 @@ class Recordings:
             def _execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest):
                 if is_engine(args) and args[3:4] == ["register"] and args[args.index("--out") + 1] == "result":
                     recording = recordings.folder / _key(args, Path(cwd))
-                    if recordings.held_at or recording.is_dir():
+                    if recordings.held_at or recordings.any_will_do or recording.is_dir():
                         recording = recording if recording.is_dir() else recordings.any()
                         args = [sys.executable, "-m", "support.replay", str(recording), recordings.held_at]
                         paths = filter(None, [(env or os.environ).get("PYTHONPATH"), _TESTING])
@@ -79,8 +83,9 @@ class Recordings:
             command = [sys.executable, "-m", "carlreg", "register", "fixed.mha", "moving.mha", "--out", "result"]
             with open(folder / "progress.jsonl", "wb") as out:
                 held, self.held_at = self.held_at, ""
+                other, self.any_will_do = self.any_will_do, False
                 job = self.popen()([*command, "--progress", "json", "--io-steps", "20"], stdout=out, cwd=folder)
-                self.held_at = held
+                self.held_at, self.any_will_do = held, other
                 if job.wait() != 0:
                     raise RuntimeError(f"the engine ended with {job.returncode}")
 

@@ -38,7 +38,7 @@ class Undo:
         backup = newNode(node.GetClassName())
         backup.CopyContent(node, True)
         references = {role: node.GetNodeReferenceID(role) for role in _referenceRoles(node)}
-        self._filled.append((node.GetID(), backup, node.GetTransformNodeID(), references))
+        self._filled.append((node.GetID(), backup, node.GetTransformNodeID(), references, _called(node)))
 
     def willPlace(self, node) -> None:
         self._placed.append((node.GetID(), node.GetTransformNodeID()))
@@ -65,13 +65,14 @@ class Undo:
             node = scene.GetNodeByID(nodeId)
             if node is not None:
                 node.SetAndObserveTransformNodeID(parentId)
-        for nodeId, backup, parentId, references in self._filled:
+        for nodeId, backup, parentId, references, called in self._filled:
             node = scene.GetNodeByID(nodeId)
             if node is not None:
                 node.CopyContent(backup, True)
                 node.SetAndObserveTransformNodeID(parentId)
                 for role, reference in references.items():
                     node.SetNodeReferenceID(role, reference)
+                _call(node, called)
         new = [scene.GetNodeByID(one) for one in self._new]
         # Browsers first: they would make new nodes for the sequences that they show.
         came.sort(key=lambda node: not node.IsA("vtkMRMLSequenceBrowserNode"))
@@ -86,6 +87,21 @@ def _leaveBrowser(sequence) -> None:
     browser = browserOf(sequence)
     if browser is not None and browser.GetMasterSequenceNode() is not sequence:
         browser.RemoveSynchronizedSequenceNode(sequence.GetID())
+
+
+def _called(node) -> tuple[str, dict]:
+    """Name and attributes of a node, which its content does not hold."""
+    return node.GetName(), {name: node.GetAttribute(name) for name in node.GetAttributeNames()}
+
+
+def _call(node, called: tuple[str, dict]) -> None:
+    name, attributes = called
+    node.SetName(name)
+    for one in node.GetAttributeNames():
+        if one not in attributes:
+            node.RemoveAttribute(one)
+    for one, value in attributes.items():
+        node.SetAttribute(one, value)
 
 
 def _referenceRoles(node) -> list[str]:

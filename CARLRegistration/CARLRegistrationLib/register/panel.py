@@ -16,36 +16,30 @@ from slicer.i18n import tr as _
 
 from ..apply.panel import ApplyPanel
 from ..common.errors import RegistrationCancelled, RegistrationError
+from ..common.notices import notice
 from ..common.section import ParameterView
 from ..engine import dependencies
 from ..inspect.panel import InspectPanel
 from ..inspect.snapshot import Snapshot, forget
-from ..mrml import colors, views
+from ..mrml import views
 from ..mrml.preview import ViewPreview
 from ..transforms.panel import TransformsPanel
 from .estimate import learn, voxelsOf
-from .job import problemOf
+from .job import Job, problemOf
 from .kind import KindControls
 from .live import LiveControls
 from .machine import MachineControls
 from .masks import MaskControls
 from .mending import Mender
+from .output_controls import OUTPUTS, OutputControls, chooseOutputs
 from .parameters import Model, Preset, Robustness, TransformKind, exchangeSides, jobFrom
 from .presets import applyPreset
 from .progress import RunLog, statusText
 from .result import Result
+from .result_controls import ResultControls
 from .run import Status
 from .start import StartControls
 from .texts import showTexts
-
-# Kinds of results, and the parameters that hold their nodes.
-_OUTPUTS = {
-    "transform": "outputTransform",
-    "inverse_transform": "outputInverse",
-    "warped": "outputWarped",
-    "jacobian": "outputJacobian",
-    "uncertainty": "outputUncertainty",
-}
 
 
 class Panel(ParameterView):
@@ -56,15 +50,17 @@ class Panel(ParameterView):
         self.logic = logic
         self._preset = None
         self._updating = False
-        self._result: Result | None = None
-        self._formerViews = None
-        self._jacobianShown = False
+        self._formerViews = None  # before the run that goes on
+        self._asked: Job | None = None  # when Apply was pressed last
+        self._failed: Job | None = None  # whose error is shown
         self._runLog = RunLog()
         self._running = False
         self.inspect = InspectPanel(ui.inspectWidget, self._enginePython, Mender(lambda: self._parameters))
         self.transforms = TransformsPanel(ui.transformsWidget, self._enginePython)
         self.apply = ApplyPanel(ui.applyWidget, self._enginePython)
         self._sections = (self.inspect, self.transforms, self.apply)
+        self.results = ResultControls(ui, logic.undo, self._sections, lambda: self._parameters)
+        self.outputs = OutputControls(ui)
         self.kind = KindControls(ui)
         self.masks = MaskControls(ui, self._editable)
         self.machine = MachineControls(ui, self._editable, self._onParameters)
@@ -82,14 +78,13 @@ class Panel(ParameterView):
         ui.swapButton.connect("clicked(bool)", self.onSwap)
         ui.demoButton.connect("clicked(bool)", self.onDemo)
         ui.applyButton.connect("clicked(bool)", self.onApply)
-        ui.undoButton.connect("clicked(bool)", self.onUndo)
-        ui.restoreViewsButton.connect("clicked(bool)", self.onRestoreViews)
         ui.copyLogButton.connect("clicked(bool)", self.onCopyLog)
 
     def _follow(self) -> None:
         self._preset = None
         self.start.clear()
         self.kind.forget()
+        self.outputs.forget()
         for section in self._sections:
             section.setParameterNode(self._parameters)
         if self._parameters is not None:
@@ -101,7 +96,7 @@ class Panel(ParameterView):
         self.machine.stop()
         self.logic.abort()
         self.start.clear()
-        self._forget()
+        self.results.forget()
         for section in self._sections:
             section.cleanup()
         super().cleanup()
@@ -131,14 +126,6 @@ class Panel(ParameterView):
     def _enginePython(self) -> str | None:
         return (self._parameters.enginePython.strip() or None) if self._parameters is not None else None
 
-    def _forget(self) -> None:
-        """The last result, with the files that were kept for its report."""
-        result, self._result = self._result, None
-        if result is not None:
-            result.discard()
-        for section in self._sections:
-            section.setResult(None)
-
     def _editable(self):
         """The parameter node while the user may change it; None while the panel writes into its controls itself."""
         return None if self._updating else self._parameters
@@ -150,6 +137,7 @@ class Panel(ParameterView):
         if slicer.mrmlScene.IsImporting():  # a loaded scene's values are not changed by its preset
             self._preset = None
             self.kind.forget()
+            self.outputs.forget()
             return
         if self._preset is None:
             self._preset = parameters.preset
@@ -157,7 +145,7 @@ class Panel(ParameterView):
             self._preset = parameters.preset
             applyPreset(parameters)  # comes back here
             return
-        if self.kind.letGo(parameters):  # comes back here
+        if self.kind.letGo(parameters) or self.outputs.letGo(parameters):  # comes back here
             return
         self._updating = True
         try:
@@ -169,22 +157,28 @@ class Panel(ParameterView):
         showTexts(self.ui, parameters, self.machine)
         self.start.followChoice(parameters.fixedVolume, parameters.movingVolume)
         self._updateApply()
-        self._updateJacobian()
+        self.results.updateJacobian()
 
     # --- texts
 
     def _updateApply(self) -> None:
         if self._running:
             return
+        job, reason = None, ""
         try:
-            reason = problemOf(jobFrom(self._parameters))
+            job = jobFrom(self._parameters)
+            reason = problemOf(job)
         except CarlError as error:
             reason = str(error)
+        if job is not None:
+            self.outputs.show(job)
+        if self._failed is not None and job != self._failed:  # its error is of what was chosen before
+            self._failed = None
+            notice(self.ui.warningLabel, "")
         self.ui.applyButton.enabled = not reason
         self.start.refresh(reason)
         self.ui.applyButton.toolTip = reason or _("Register the moving volume to the fixed one.")
-        self.ui.whyLabel.text = reason
-        self.ui.whyLabel.visible = bool(reason)
+        notice(self.ui.whyLabel, reason)
 
     # --- running
 
@@ -222,10 +216,13 @@ class Panel(ParameterView):
             self.ui.applyButton.text = _("Cancelling ...")
             self.logic.cancel()
             return
-        self.ui.warningLabel.text = self.ui.resultLabel.text = ""
+        for label in (self.ui.warningLabel, self.ui.resultLabel):
+            notice(label, "")
+        self._failed = None
         self.ui.logText.plainText = ""
         try:
-            job = dataclasses.replace(jobFrom(self._parameters), keepForReport=True)
+            self._asked = jobFrom(self._parameters)
+            job = dataclasses.replace(self._asked, keepForReport=True)
             if job.enginePython is None:
                 dependencies.ensure()
             self.inspect.leave()
@@ -243,8 +240,7 @@ class Panel(ParameterView):
         ui.progressLabel.text = statusText(status)
         self.live.follow(status)
         if status.warning:
-            ui.warningLabel.text = "\n".join(filter(None, [ui.warningLabel.text, status.warning]))
-            ui.warningLabel.visible = True
+            notice(ui.warningLabel, "\n".join(filter(None, [ui.warningLabel.text, status.warning])), "check")
         self._runLog.add(status)
         shown = self._runLog.text(self.logic.log())
         if ui.logText.plainText != shown:
@@ -253,37 +249,21 @@ class Panel(ParameterView):
     def _onDone(self, result: Result) -> None:
         self._running = False
         self.live.end()
-        self._forget()
-        self._result = result
         job = result.job
         if job.continueTransform is None:  # what is skipped then would be missed elsewhere
             learn(voxelsOf(job.fixedVolume), voxelsOf(job.movingVolume), job.settings, result.seconds)
-        self._showIdle()
-        ui = self.ui
-        ui.resultLabel.text = result.line()
-        ui.warningLabel.text = "\n".join([*(_("Check: {text}").format(text=w) for w in result.warnings), *result.notes])
         if result.job_folder is not None:
-            ui.logText.appendPlainText(_("Job folder: {path}").format(path=result.job_folder))
-        warped, jacobian = result.nodes.get("warped"), result.nodes.get("jacobian")
-        if jacobian is not None:
-            views.styleJacobian(jacobian)
-        with slicer.util.NodeModify(self._parameters):
-            for kind, name in _OUTPUTS.items():
-                if kind in result.nodes:
-                    setattr(self._parameters, name, result.nodes[kind])
-            self._parameters.showJacobian = False
-        if warped is not None:
-            views.showLayers(result.job.fixedVolume, warped)
-            views.fitTo(views.commonBox(result.job.fixedVolume, warped))
-        for section in self._sections:
-            section.setResult(result)
+            self.ui.logText.appendPlainText(_("Job folder: {path}").format(path=result.job_folder))
+        chooseOutputs(self._parameters, dict.fromkeys(OUTPUTS.values()))  # of the next run
+        self.results.add(result, self._formerViews)
         self._showIdle()
 
     def _onFailed(self, error) -> None:
         self._running = False
         self.live.end()
+        self._failed = self._asked
         self._showIdle()
-        self.ui.resultLabel.text = ""
+        notice(self.ui.resultLabel, "")
         log = getattr(error, "log", "")
         if log and log.strip() not in self.ui.logText.plainText:
             self.ui.logText.appendPlainText(log.strip())
@@ -291,9 +271,9 @@ class Panel(ParameterView):
         if getattr(error, "unexpected", False):
             text += " " + _("Copy the log below.")
             self.ui.logCollapsibleButton.collapsed = False
-        self.ui.warningLabel.text = text
-        self.ui.warningLabel.visible = True
-        if isinstance(error, RegistrationCancelled):
+        cancelled = isinstance(error, RegistrationCancelled)
+        notice(self.ui.warningLabel, text, "" if cancelled else "error")
+        if cancelled:
             self.ui.progressLabel.text = ""
 
     def _showRunning(self) -> None:
@@ -322,10 +302,7 @@ class Panel(ParameterView):
             widget.enabled = True
         ui.resultLabel.visible = bool(ui.resultLabel.text)
         ui.warningLabel.visible = bool(ui.warningLabel.text)
-        ui.resultWidget.visible = self._result is not None
-        ui.undoButton.enabled = self.logic.canUndo
-        ui.restoreViewsButton.enabled = self._formerViews is not None
-        ui.showJacobianCheckBox.enabled = self._result is not None and "jacobian" in self._result.nodes
+        self.results.show()
         if self._parameters is not None:
             self._updateApply()
 
@@ -341,60 +318,16 @@ class Panel(ParameterView):
 
     # --- after a run
 
-    def onUndo(self) -> None:
-        made = self._result.nodes if self._result is not None else {}
-        self.inspect.leave()
-        for section in self._sections:
-            section.releaseResult()
-        chosen = {name: made[kind] for kind, name in _OUTPUTS.items() if kind in made}
-        chosen = {name: node for name, node in chosen.items() if getattr(self._parameters, name) is node}
-        # The selectors let go first: of a node that is removed they would choose another in its place.
-        self._chooseOutputs(dict.fromkeys(chosen))
-        self.logic.undo()
-        there = {name: node for name, node in chosen.items() if slicer.mrmlScene.IsNodePresent(node)}
-        self._chooseOutputs(there)
-        self._forget()
-        self.onRestoreViews()
-        self.ui.resultLabel.text = _("The last registration was taken back.")
-        self.ui.warningLabel.text = ""
-        self._showIdle()
-
-    def _chooseOutputs(self, nodes: dict) -> None:
-        with slicer.util.NodeModify(self._parameters):
-            for name, node in nodes.items():
-                setattr(self._parameters, name, node)
-
-    def onRestoreViews(self) -> None:
-        self.inspect.leave()
-        if self._parameters is not None:
-            self._parameters.showJacobian = False
-        if self._formerViews is not None:
-            views.restore(self._formerViews)
-            self._formerViews = None
-        self._showIdle()
-
     def onCopyLog(self) -> None:
         slicer.app.clipboard().setText(self.ui.logText.plainText)
 
     def forgetResult(self) -> None:
         """The scene is gone, and with it all that a result refers to."""
-        self._forget()
-        self._formerViews = None
-        self.ui.resultLabel.text = self.ui.warningLabel.text = ""
+        self.results.forget()
+        self._formerViews = self._failed = None
+        for label in (self.ui.resultLabel, self.ui.warningLabel):
+            notice(label, "")
         self._showIdle()
-
-    def _updateJacobian(self) -> None:
-        """Show the Jacobian in front, or the warped volume again."""
-        if self._result is None:
-            return
-        jacobian, warped = self._result.nodes.get("jacobian"), self._result.nodes.get("warped")
-        wanted = bool(self._parameters.showJacobian) and jacobian is not None
-        if wanted == self._jacobianShown or jacobian is None:
-            return
-        self._jacobianShown = wanted
-        self.inspect.leave()
-        views.showLayers(self._result.job.fixedVolume, jacobian if wanted else warped)
-        colors.showLegend(jacobian, wanted)  # last: the legend looks for a view that shows its volume
 
 
 __all__ = ["Panel"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,15 +29,16 @@ FILES = {
     "uncertainty": "uncertainty.nii.gz",
 }
 SETTINGS = "CARLRegistration.Settings"  # attribute of what a run made
+_NAME = "CARLRegistration.Name"  # likewise: the name that it was given
 _OPTIONAL = ("uncertainty",)  # the engine says in its notes why it made none
 _TRANSFORMS = ("transform", "inverse_transform")
 
 
-@dataclass
+@dataclass(eq=False)
 class Result:
     """What a run made. nodes: kind -> node. quality: the engine's figures (see quality.json). seconds: wall time.
 
-    report_folder: the job folder while the report can be made from it, see `discard`.
+    report_folder: the job folder while the report can be made from it, see `discard`. undo: takes it back.
     """
 
     job: Job
@@ -48,6 +50,7 @@ class Result:
     log: str = ""
     job_folder: Path | None = None
     report_folder: Path | None = None
+    undo: Undo | None = None
 
     def discard(self) -> None:
         """Remove the files that were kept for the report."""
@@ -120,11 +123,13 @@ def _load(job: Job, kind: str, node, path: Path, undo: Undo):
     if node is None:
         ofTransform = "vtkMRMLLinearTransformNode" if job.settings.linear else "vtkMRMLTransformNode"
         className = ofTransform if transform else "vtkMRMLScalarVolumeNode"
-        name = slicer.mrmlScene.GenerateUniqueName(_outputName(kind, fixed, moving))
-        node = slicer.mrmlScene.AddNewNodeByClass(className, name)
+        node = slicer.mrmlScene.AddNewNodeByClass(className)
         undo.isNew(node)
+        _giveName(node, _outputName(kind, fixed, moving))
     else:
         undo.willFill(node)
+        if node.GetAttribute(_NAME) == node.GetName():  # not the user's own
+            _giveName(node, _outputName(kind, fixed, moving))
     if transform:
         node.SetAndObserveTransformNodeID(None)
         if job.settings.linear:
@@ -146,7 +151,7 @@ def _load(job: Job, kind: str, node, path: Path, undo: Undo):
 
 def _motionsTable(job: Job, motions: list[dict], undo: Undo):
     """A table node with a row for each rigid or stiff segment; axes are R, A, S, as everywhere in Slicer."""
-    name = _("Motions, {moving} to {fixed}").format(moving=job.movingVolume.GetName(), fixed=job.fixedVolume.GetName())
+    name = _("Motions: {moving} to {fixed}").format(moving=job.movingVolume.GetName(), fixed=job.fixedVolume.GetName())
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", slicer.mrmlScene.GenerateUniqueName(name))
     undo.isNew(node)
     turns = [swapRasLps(np.array(one["euler_degrees"])) for one in motions]
@@ -200,11 +205,19 @@ def _placeMoving(job: Job, transform, undo: Undo) -> str:
 
 
 def _outputName(kind: str, fixed, moving) -> str:
+    """What comes first is not cut off where names are long."""
     names = {"fixed": fixed.GetName(), "moving": moving.GetName()}
     return {
-        "transform": _("{moving} to {fixed} transform"),
-        "inverse_transform": _("{fixed} to {moving} transform (inverse)"),
-        "warped": _("{moving} warped to {fixed}"),
-        "jacobian": _("Jacobian, {moving} to {fixed}"),
-        "uncertainty": _("Uncertainty, {moving} to {fixed}"),
+        "transform": _("Transform: {moving} to {fixed}"),
+        "inverse_transform": _("Inverse: {fixed} to {moving}"),
+        "warped": _("Warped: {moving} to {fixed}"),
+        "jacobian": _("Jacobian: {moving} to {fixed}"),
+        "uncertainty": _("Uncertainty: {moving} to {fixed}"),
     }[kind].format(**names)
+
+
+def _giveName(node, name: str) -> None:
+    """A name of the module's, which it changes when it fills the node for another pair."""
+    if not re.fullmatch(re.escape(name) + r"(_\d+)?", node.GetName() or ""):
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+    node.SetAttribute(_NAME, node.GetName())

@@ -199,6 +199,7 @@ class RegistrationRun:
             log=task.log(),
             job_folder=kept,
             report_folder=task.folder if task.keepFolder else None,
+            undo=self.undo,
         )
 
 

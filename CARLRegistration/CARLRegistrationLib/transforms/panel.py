@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import qt
@@ -38,6 +39,7 @@ class TransformsPanel(Section):
     def __init__(self, parent, python: Callable[[], str | None]) -> None:
         super().__init__(parent, "CARLRegistrationTransforms.ui", python, _POLL_MS)
         self._asMade = None
+        self._places: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # of each result, when it was made
         self.folder = ""  # where files were last saved or read
         self.exporting = ExportControls(self)
         self.importing = ImportControls(self)
@@ -92,8 +94,9 @@ class TransformsPanel(Section):
         """The last registration, or None when it was taken back; it is what is worked on then."""
         self._result = result
         made = result.nodes if result is not None else {}
-        # Each is the other's inverse as long as nobody changes one.
-        self._asMade = (placeOf(made.get("transform")), placeOf(made.get("inverse_transform")))
+        # Each is the other's inverse as long as nobody changes one; a result may come back after the next was undone.
+        places = (placeOf(made.get("transform")), placeOf(made.get("inverse_transform")))
+        self._asMade = self._places.setdefault(result, places) if result is not None else None
         if result is not None and result.nodes.get("transform") is not None:
             self.chooseResult()
         self.update()

@@ -1,0 +1,68 @@
+"""The panel in the test host: a second pair after the first, what is overwritten, and Undo of both."""
+
+# ruff: noqa: F811 (fixtures that are imported)
+import numpy as np
+
+from .test_panel import isShown, pair, panel, waitForEnd  # noqa: F401
+from .volumes import addVolume
+
+
+def run(host, panel):
+    panel.ui.applyButton.click()
+    waitForEnd(host, panel)
+    assert panel.ui.resultLabel.text.startswith("Done"), panel.ui.warningLabel.text
+    return panel.results.result
+
+
+def test_a_second_pair_makes_nodes_of_its_own(host, panel, pair, replayedEngine):
+    import slicer
+
+    ui = panel.ui
+    other = addVolume(np.arange(1000, dtype=np.int16).reshape(10, 10, 10), np.eye(4), "other")
+    first = run(host, panel)
+    ui.movingVolumeSelector.setCurrentNode(other)
+    second = run(host, panel)
+    assert not set(first.nodes.values()) & set(second.nodes.values())
+    assert first.nodes["warped"].GetName() == "Warped: CARLSampleMoving to CARLSampleFixed"
+    assert second.nodes["warped"].GetName() == "Warped: other to CARLSampleFixed"
+    # a node is filled again only where it was chosen, for this pair, and then it is called after it
+    mine = first.nodes["jacobian"]
+    mine.SetName("mine")
+
+    def choose():
+        ui.outputWarpedSelector.setCurrentNode(first.nodes["warped"])
+        ui.outputJacobianSelector.setCurrentNode(mine)
+
+    choose()
+    assert ui.overwriteLabel.text == "Will overwrite:\nWarped: CARLSampleMoving to CARLSampleFixed\nmine"
+    ui.swapButton.click()
+    assert ui.outputWarpedSelector.currentNode() is None and not isShown(ui.overwriteLabel)
+    ui.swapButton.click()
+    choose()
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "new and empty")
+    ui.outputTransformSelector.setCurrentNode(empty)
+    assert "empty" not in ui.overwriteLabel.text
+    third = run(host, panel)
+    assert third.nodes["warped"] is first.nodes["warped"] and third.nodes["transform"] is empty
+    assert third.nodes["warped"].GetName() == "Warped: other to CARLSampleFixed_1" and mine.GetName() == "mine"
+    # one after the other is taken back; the one before is the last again, with its buttons
+    ui.undoButton.click()
+    assert panel.results.result is second and isShown(ui.resultWidget) and ui.undoButton.enabled
+    assert ui.resultLabel.text.startswith("Registration undone. The one before it:\nDone in ")
+    assert first.nodes["warped"].GetName() == "Warped: CARLSampleMoving to CARLSampleFixed"
+    assert panel.inspect.ui.inspectTransformSelector.currentNode() is second.nodes["transform"]
+    assert panel.inspect.ui.reportButton.enabled
+    ui.undoButton.click()
+    ui.undoButton.click()
+    assert panel.results.result is None and not isShown(ui.resultWidget)
+    assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == [*pair, other]
+
+
+def test_an_error_is_marked_and_goes_when_something_else_is_chosen(host, panel, pair, replayedEngine):
+    ui = panel.ui
+    ui.enginePythonLineEdit.text = "/nowhere/python"
+    ui.applyButton.click()
+    waitForEnd(host, panel)
+    assert "/nowhere/python is not there" in ui.warningLabel.text and "#d64545" in ui.warningLabel.styleSheet
+    ui.enginePythonLineEdit.text = ""
+    assert not isShown(ui.warningLabel) and ui.warningLabel.text == "" == ui.warningLabel.styleSheet
