@@ -59,17 +59,21 @@ def cpu_seconds(fixed_voxels: int, moving_voxels: int, settings: RegistrationSet
     if settings.linear:
         seconds = _LINEAR_SECONDS + _LINEAR_PER_MEGAVOXEL * (fixed_voxels + moving_voxels) / 1e6
         return seconds + (_ROTATION_SECONDS if settings.robustness == "rotation" else 0.0)
-    cost = model_info(settings.model).cost
     seconds = _FIXED_SECONDS + _SECONDS_PER_MEGAVOXEL * (fixed_voxels + moving_voxels) / 1e6
+    seconds += model_info(settings.model).cost.extra_seconds
+    if settings.robustness == "rotation":
+        seconds += _ROTATION_SECONDS
+    return seconds + optimization_seconds(fixed_voxels, settings)
+
+
+def optimization_seconds(fixed_voxels: int, settings: RegistrationSettings) -> float:
+    """What the steps of a deformable registration take of `cpu_seconds`."""
     per_step = _STEP_SECONDS * (0.5 + min(fixed_voxels, _LARGEST_WORKING_VOXELS) / 1e6)
     if settings.similarity != "mind":
         most = _LARGEST_HALFWAY_VOXELS[settings.effort]
         per_step = _HALFWAY_STEP_SECONDS * (0.5 + min(fixed_voxels, most) / 1e6)
     if settings.io_method == "network":
-        per_step = cost.step_seconds
+        per_step = model_info(settings.model).cost.step_seconds
     elif settings.io_method == "functional":
         per_step = _FUNCTIONAL_STEP_SECONDS
-    seconds += cost.extra_seconds
-    if settings.robustness == "rotation":
-        seconds += _ROTATION_SECONDS
-    return seconds + settings.steps * per_step
+    return settings.steps * per_step

@@ -99,8 +99,28 @@ def test_a_warning_of_the_run_is_shown_at_once(panel, pair):
 
     panel._onStatus(Status("affine", "", 0.2, 3.0, warning="Mirrored."))
     panel._onStatus(Status("affine", "", 0.2, 3.0, warning="Little in common."))
-    assert panel.ui.warningLabel.text == "Mirrored.\nLittle in common." and isShown(panel.ui.warningLabel)
-    panel.ui.warningLabel.text = ""
+    choice = "The registration goes on. Cancel it if the two do not belong together."
+    assert panel.ui.warningLabel.text == f"Mirrored.\nLittle in common.\n{choice}" and isShown(panel.ui.warningLabel)
+    panel.forgetResult()
+
+
+def test_time_left_changes_over_and_is_never_none_at_all(panel):
+    """From the expected 60 s to the engine's pace; what takes longer says so by saying nothing."""
+    from CARLRegistrationLib.register.progress import TimeLeft, statusText
+    from CARLRegistrationLib.register.run import Status
+
+    def text(stage, message, fraction, elapsed, left):
+        return statusText(Status(stage, message, fraction, elapsed, left), TimeLeft(60.0))
+
+    assert text("load", "loading libraries", 0.0, 4.0, None) == "Loading libraries, 4 s elapsed, about 56 s left"
+    # a fifth of the way to being sure: 0.8 x 60 + 0.2 x 200
+    assert text("starts", "trying other sizes", 0.1, 20.0, 180.0).endswith(
+        ": trying other sizes, 20 s elapsed, about 68 s left"
+    )
+    assert text("optimize", "instance optimization (field, 9 steps)", 0.5, 50.0, 50.0).startswith(
+        "Refining the map, 50 s"
+    )
+    assert text("optimize", "removing folds", 0.9, 50.0, 0.4) == "Refining the map: removing folds, 50 s elapsed"
 
 
 def test_what_is_written_is_what_the_command_takes(panel, pair, tmp_path):

@@ -10,29 +10,37 @@ from carlreg.resources import cpu_seconds
 from carlreg.settings import RegistrationSettings
 from slicer.i18n import tr as _
 
-# Of a run on this computer to what the estimate for two CPU cores says; kept between sessions.
-_SPEED_KEY = "CARLRegistration/SecondsPerEstimatedSecond/{device}"
+# Of a run on this computer to what the estimate for two CPU cores says; kept between sessions, for each way to compute:
+# what is slow in one may be fast in another.
+_SPEED_KEY = "CARLRegistration/SecondsPerEstimatedSecond/{device} {way}"
 _CORES_OF_ESTIMATE = 2
+_GUESS = (0.7, 2.5)  # of the estimate: what a computer that is not known takes
 
 
 def secondsHere(fixedVoxels: int, movingVoxels: int, settings: RegistrationSettings) -> float:
     """About how long a run takes: as the last run was, or guessed from the cores."""
-    speed = _learned(settings.device)
+    speed = _learned(settings)
     if not speed > 0:
         speed = (_CORES_OF_ESTIMATE / max(1, min(os.cpu_count() or 1, 16))) ** 0.6
     return cpu_seconds(fixedVoxels, movingVoxels, settings) * speed
 
 
-def isLearned(device: str) -> bool:
-    """True when a run on the device was timed before."""
-    return _learned(device) > 0
+def expected(fixedVoxels: int, movingVoxels: int, settings: RegistrationSettings) -> str:
+    """How long a run takes, in words: a range where none like it was timed."""
+    seconds = secondsHere(fixedVoxels, movingVoxels, settings)
+    if _learned(settings) > 0:
+        return _("About {duration} on this computer.").format(duration=duration(seconds))
+    shortest, longest = (duration(factor * seconds) for factor in _GUESS)
+    return _("Between {shortest} and {longest} on this computer (a guess until the first run).").format(
+        shortest=shortest, longest=longest
+    )
 
 
 def learn(fixedVoxels: int, movingVoxels: int, settings: RegistrationSettings, seconds: float) -> None:
     """Remember how long a run took."""
     estimate = cpu_seconds(fixedVoxels, movingVoxels, settings) if fixedVoxels and movingVoxels else 0.0
     if estimate > 0:
-        qt.QSettings().setValue(_SPEED_KEY.format(device=settings.device), round(seconds / estimate, 4))
+        qt.QSettings().setValue(_key(settings), round(seconds / estimate, 4))
 
 
 def duration(seconds: float) -> str:
@@ -49,8 +57,15 @@ def voxelsOf(node) -> int:
     return image.GetNumberOfPoints() if image is not None else 0
 
 
-def _learned(device: str) -> float:
-    return slicer.util.settingsValue(_SPEED_KEY.format(device=device), 0.0, converter=float)
+def _key(settings: RegistrationSettings) -> str:
+    ways = [settings.transform, settings.model, settings.robustness]
+    if not settings.linear:
+        ways += [settings.io_method, settings.effort, settings.similarity] if settings.steps else ["predicted"]
+    return _SPEED_KEY.format(device=settings.device, way=" ".join(ways))
 
 
-__all__ = ["duration", "isLearned", "learn", "secondsHere", "voxelsOf"]
+def _learned(settings: RegistrationSettings) -> float:
+    return slicer.util.settingsValue(_key(settings), 0.0, converter=float)
+
+
+__all__ = ["duration", "expected", "learn", "secondsHere", "voxelsOf"]

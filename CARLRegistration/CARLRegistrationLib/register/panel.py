@@ -24,7 +24,7 @@ from ..inspect.snapshot import Snapshot, forget
 from ..mrml import views
 from ..mrml.preview import ViewPreview
 from ..transforms.panel import TransformsPanel
-from .estimate import learn, voxelsOf
+from .estimate import learn, secondsHere, voxelsOf
 from .job import Job, problemOf
 from .kind import KindControls
 from .live import LiveControls
@@ -34,7 +34,7 @@ from .mending import Mender
 from .output_controls import OUTPUTS, OutputControls, chooseOutputs
 from .parameters import Model, Preset, Robustness, TransformKind, exchangeSides, jobFrom
 from .presets import applyPreset
-from .progress import RunLog, statusText
+from .progress import RunLog, TimeLeft, statusText
 from .result import Result
 from .result_controls import ResultControls
 from .run import Status
@@ -54,6 +54,8 @@ class Panel(ParameterView):
         self._asked: Job | None = None  # when Apply was pressed last
         self._failed: Job | None = None  # whose error is shown
         self._runLog = RunLog()
+        self._left = TimeLeft()
+        self._doubts: list[str] = []  # what the run that goes on said against its pair
         self._running = False
         self.inspect = InspectPanel(ui.inspectWidget, self._enginePython, Mender(lambda: self._parameters))
         self.transforms = TransformsPanel(ui.transformsWidget, self._enginePython)
@@ -218,7 +220,7 @@ class Panel(ParameterView):
             return
         for label in (self.ui.warningLabel, self.ui.resultLabel):
             notice(label, "")
-        self._failed = None
+        self._failed, self._doubts = None, []
         self.ui.logText.plainText = ""
         try:
             self._asked = jobFrom(self._parameters)
@@ -230,6 +232,8 @@ class Panel(ParameterView):
             self._formerViews = views.remember()
             self._showRunning()
             self.live.begin(job)
+            voxels = voxelsOf(job.fixedVolume), voxelsOf(job.movingVolume)
+            self._left = TimeLeft(secondsHere(*voxels, job.settings) if job.continueTransform is None else None)
             self.logic.startRegistration(job, self._onStatus, self._onDone, self._onFailed)
         except (RegistrationError, CarlError) as error:
             self._onFailed(error)
@@ -237,10 +241,12 @@ class Panel(ParameterView):
     def _onStatus(self, status: Status) -> None:
         ui = self.ui
         ui.progressBar.value = round(1000 * status.fraction)
-        ui.progressLabel.text = statusText(status)
+        ui.progressLabel.text = statusText(status, self._left)
         self.live.follow(status)
         if status.warning:
-            notice(ui.warningLabel, "\n".join(filter(None, [ui.warningLabel.text, status.warning])), "check")
+            self._doubts.append(status.warning)
+            choice = _("The registration goes on. Cancel it if the two do not belong together.")
+            notice(ui.warningLabel, "\n".join([*self._doubts, choice]), "poor")
         self._runLog.add(status)
         shown = self._runLog.text(self.logic.log())
         if ui.logText.plainText != shown:

@@ -9,15 +9,46 @@ from slicer.i18n import tr as _
 from .estimate import duration
 from .run import Status
 
+# What the engine calls the whole of a stage: the stage's own name says it.
+_SAME = ("loading libraries", "normalizing both images", "refining the affine", "scoring candidate starts")
+_SAME += ("instance optimization", "how far the map may be off", "warping")
+# The engine's pace is known by then; before, the estimate of the whole run counts.
+_SURE_FRACTION = 0.5
+_NONE_LEFT_SECONDS = 1.5
 
-def statusText(status: Status) -> str:
+
+class TimeLeft:
+    """Seconds left of a run, without leaps: from what was expected of it over to the pace that it has.
+
+    Args: expected: seconds of the whole run.
+    """
+
+    def __init__(self, expected: float | None = None) -> None:
+        self._expected = expected
+
+    def seconds(self, status: Status) -> float | None:
+        """None: nothing is known, or it has taken longer than was expected."""
+        told = None if status.seconds_left is None else status.elapsed + status.seconds_left
+        sure = min(1.0, status.fraction / _SURE_FRACTION)
+        if self._expected is None:
+            total = told
+        elif told is None:
+            total = self._expected
+        else:
+            total = (1 - sure) * self._expected + sure * told
+        left = None if total is None else total - status.elapsed
+        return left if left is not None and left >= _NONE_LEFT_SECONDS else None
+
+
+def statusText(status: Status, left: TimeLeft | None = None) -> str:
     """Stage, time so far and time left, in a line."""
     parts = [_("Cancelling") if status.cancelling else _stageName(status.stage)]
-    if status.message:
+    if status.message and not status.message.startswith(_SAME):
         parts[0] += f": {status.message}"
     parts.append(_("{duration} elapsed").format(duration=duration(status.elapsed)))
-    if status.seconds_left is not None and not status.cancelling:
-        parts.append(_("about {duration} left").format(duration=duration(status.seconds_left)))
+    seconds = (left or TimeLeft()).seconds(status)
+    if seconds is not None and not status.cancelling:
+        parts.append(_("about {duration} left").format(duration=duration(seconds)))
     return ", ".join(parts)
 
 
@@ -62,4 +93,4 @@ def _stageName(stage: str) -> str:
     return names.get(stage, stage)
 
 
-__all__ = ["RunLog", "statusText"]
+__all__ = ["RunLog", "TimeLeft", "statusText"]

@@ -7,7 +7,7 @@ from carlreg.models.catalog import model_info
 from carlreg.resources import memory_mb
 from slicer.i18n import tr as _
 
-from .estimate import duration, isLearned, secondsHere, voxelsOf
+from .estimate import expected, voxelsOf
 from .models import describeChoices, modelText
 from .parameters import Robustness, settingsFrom
 from .presets import PRESETS, presetChanged
@@ -43,9 +43,7 @@ def showTexts(ui, parameters, machine) -> None:
         ui.timeInfoLabel.text = _("0 skips the refinement. The expected time is shown once both volumes are chosen.")
         ui.deviceInfoLabel.text = machine.text("")
         return
-    seconds = secondsHere(fixed, moving, settings)
-    where = _("on this computer") if isLearned(settings.device) else _("on this computer's CPU (a guess)")
-    ui.timeInfoLabel.text = _("About {duration} {where}.").format(duration=duration(seconds), where=where)
+    ui.timeInfoLabel.text = expected(fixed, moving, settings)
     need = _("about {gigabytes:.1f} GB needed").format(gigabytes=memory_mb(fixed, moving, settings) / 1024)
     ui.deviceInfoLabel.text = machine.text(need)
 

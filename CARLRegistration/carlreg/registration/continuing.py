@@ -38,7 +38,7 @@ from ..spaces import VolumeGrid, apply_affine
 from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
 from .bodies import Bodies, GivenRigid, GivenStiff, checked_bodies, with_bodies
-from .field import check_field_spacing, delivered, delivered_from, working_grid
+from .field import REMOVING_FOLDS, check_field_spacing, delivered, delivered_from, working_grid
 from .finishing import stop_note
 from .landmarks import GivenLandmarks, Landmarks, as_guide, checked_landmarks, reached
 from .live import LiveMap
@@ -244,6 +244,7 @@ def _plain(
         watch=lambda found: live.offer(known.affine_lps, Changed(start, found).displacement_lps, box),
     )
     found = Changed(start, change)
+    progress.update(1.0, REMOVING_FOLDS)
     spacing = settings.field_spacing_mm if bodies is None else bodies.field_spacing(settings, change.spacing_mm)
     return *delivered(known.affine_lps, found, fixed_grid, spacing), change.spacing_mm
 

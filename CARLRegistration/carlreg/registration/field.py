@@ -143,6 +143,10 @@ class Deformation(Protocol):
         ...
 
 
+# What is said meanwhile: it takes seconds, where volumes do not belong together many.
+REMOVING_FOLDS = "removing folds"
+
+
 def delivered(
     affine_lps: np.ndarray, found: Deformation, fixed_grid: VolumeGrid, field_spacing_mm: float | None
 ) -> tuple[PhysicalTransform, dict]:

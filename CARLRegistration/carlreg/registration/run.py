@@ -18,6 +18,7 @@ from ..io.guide_points import GuidePoints
 from ..models import registry
 from ..physical import PhysicalTransform
 from ..progress import Progress
+from ..resources import optimization_seconds
 from ..settings import RegistrationSettings
 from ..uncertainty import uncertainty_of
 from ..volumes import Volume, pair_warnings, require_comparable, without_ignored
@@ -25,7 +26,7 @@ from . import machine
 from .bodies import GivenRigid, GivenStiff, checked_bodies, with_bodies
 from .continuing import continued_pair
 from .cutouts import found_starts
-from .field import check_field_spacing, delivered, optimized_field
+from .field import REMOVING_FOLDS, check_field_spacing, delivered, optimized_field
 from .finishing import stop_note
 from .functional import FunctionalResult, functional_field
 from .landmarks import GivenLandmarks, as_guide, checked_landmarks, reached
@@ -56,6 +57,15 @@ STAGE_WEIGHTS: dict[str, float] = {
     "measure": 8,
     "write": 2,
 }
+
+
+def _weights(settings: RegistrationSettings, fixed_voxels: int) -> dict[str, float]:
+    """Shares of the stages in a run: the optimization's hangs on its steps and its method."""
+    if settings.linear:
+        return dict(LINEAR_STAGE_WEIGHTS)
+    usual = optimization_seconds(fixed_voxels, RegistrationSettings())
+    longer = optimization_seconds(fixed_voxels, settings) / usual
+    return STAGE_WEIGHTS | {"optimize": max(1.0, STAGE_WEIGHTS["optimize"] * longer)}
 
 
 def register(
@@ -100,7 +110,7 @@ def register_pair(
     """
     progress = progress or Progress()
     linear = settings is not None and settings.linear
-    progress.weights = progress.weights or dict(LINEAR_STAGE_WEIGHTS if linear else STAGE_WEIGHTS)
+    progress.weights = progress.weights or _weights(settings or RegistrationSettings(), fixed.grid.voxel_count)
     ignored = fixed_ignore, moving_ignore
     fixed_mask = without_ignored(fixed, fixed_mask, fixed_ignore)
     moving_mask = without_ignored(moving, moving_mask, moving_ignore)
@@ -180,6 +190,7 @@ def register_pair(
         warnings += notes
         pose = rival_of(start, starts, pair.fixed.content) if settings.robustness == "rotation" else None
         residual, deformation_start = residual_of(start, prediction, initial_transform, problem, pair, guide)
+        progress.update(0.6, "comparing with the mirrored volume")
         orientation = orientation_of(start, problem, pair, settings, device, progress)
         likeness = likeness_of(coarse_problem(pair, settings, device).score(start.matrix), pair)
         warn_of_doubts(likeness, orientation, pose, progress)
@@ -200,6 +211,7 @@ def register_pair(
                 found = optimized_field(
                     start, residual, pair, settings, device, progress, live, guide, segments, bodies
                 )
+            progress.update(1.0, REMOVING_FOLDS)
             spacing = settings.field_spacing_mm if bodies is None else bodies.field_spacing(settings, found.spacing_mm)
             transform, folds = delivered(start.matrix, found, fixed.grid, spacing)
             control_mm = found.spacing_mm

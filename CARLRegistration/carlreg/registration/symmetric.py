@@ -33,7 +33,7 @@ from ..spaces import VolumeGrid, apply_affine, fit_linear
 from ..uncertainty import NetworkAnswer
 from ..volumes import Volume
 from .bodies import Bodies
-from .field import delivered_from, planned, working_grid
+from .field import REMOVING_FOLDS, delivered_from, planned, working_grid
 from .landmarks import Landmarks
 from .live import LiveMap
 from .pair import PreparedPair
@@ -159,6 +159,7 @@ def halfway_transform(
     if progress.stopping:  # before the first step: the start itself, as without optimization
         settings = replace(settings, io_steps=0)
     space, spline = _optimized(start, residual, pair, settings, device, progress, watch, landmarks, segments)
+    progress.update(1.0, REMOVING_FOLDS)
     grid = working_grid(content, spline.spacing_mm, settings.field_spacing_mm)
     field_lps = displacement_on(grid, space, spline, inverse=order.exchanged)
     transform, folds = delivered_from(order.of_matrix(start.matrix), field_lps, grid, fixed_grid)
