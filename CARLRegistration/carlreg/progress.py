@@ -101,6 +101,7 @@ class Progress:
         self._done_weight = 0.0
         self._unforeseen: set[str] = set()
         self._fraction = 0.0
+        self._before: tuple[int, int, int] | None = None
 
     def cancel(self) -> None:
         """Ask the run to stop; safe from any thread and from signal handlers."""
@@ -139,8 +140,20 @@ class Progress:
         if self.on_record is not None:
             self.on_record(record)
 
+    @contextmanager
+    def part_of(self, total: int, done: int = 0, levels: int = 0) -> Iterator[None]:
+        """Count the steps inside as a part of so many, after `done` of them on so many levels."""
+        self._before = (total, done, levels)
+        try:
+            yield
+        finally:
+            self._before = None
+
     def stepped(self, step: Step) -> None:
         """Record and report one step of an optimization that makes up the current stage."""
+        if self._before is not None:
+            total, done, levels = self._before
+            step = Step(done + step.done, total, step.similarity, levels + step.level)
         self.steps.append(step)
         self.update(step.done / step.total, f"step {step.done} of {step.total}", step)
 

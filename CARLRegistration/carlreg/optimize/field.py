@@ -143,6 +143,7 @@ class LevelLoss:
         self._calls = 0
         self.stiffness: Tensor | None = None
         self.beside: list[Callable[[Tensor], Tensor]] = []
+        self.share_11dhw: Tensor | None = None  # of the spline's displacement that is made; None = all of it
         self.voxel_mm = float(fixed.spacing.min())
         self._weight = torch.zeros(0)  # found at the first call
         self.matrices = [m.to(device) for m in axis_matrices(fixed, box, level.spacing_mm)]
@@ -163,7 +164,7 @@ class LevelLoss:
     def map(self, coefficients_13dhw: Tensor) -> Tensor:
         """1 x 3 x D x H x W moving normalized coordinates of the fixed level grid's voxels."""
         in_normalized = torch.einsum("uc,bcdhw->budhw", self.normalized_from_mm, coefficients_13dhw)
-        return self.base_map + along_axes(in_normalized, *self.matrices)
+        return self.base_map + self._shared(along_axes(in_normalized, *self.matrices))
 
     fixed_stays = True
 
@@ -174,7 +175,12 @@ class LevelLoss:
         in_normalized = torch.einsum("uc,bcdhw->budhw", self.normalized_from_mm, coefficients_13dhw)
         moved = along_axes(in_normalized, *(m[s] for m, s in zip(self.matrices, part, strict=True)))
         fixed = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
-        return [fixed, self.base_map[(slice(None), slice(None), *part)] + moved]
+        return [fixed, self.base_map[(slice(None), slice(None), *part)] + self._shared(moved, part)]
+
+    def _shared(self, moved_13dhw: Tensor, part: tuple[slice, ...] = ()) -> Tensor:
+        if self.share_11dhw is None:
+            return moved_13dhw
+        return moved_13dhw * self.share_11dhw[(slice(None), slice(None), *part)]
 
     def displace(self, displacement_13dhw: Tensor) -> None:
         """Begin with a displacement on the fixed level grid that the spline adds to; mm along the box's d, h, w."""

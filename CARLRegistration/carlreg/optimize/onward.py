@@ -36,11 +36,19 @@ class SimilarityLoss(OfCoefficients, PartialMaps, Protocol):
 class Known:
     """A displacement to go on from. displacement_lps: n x 3 LPS points of the box's space -> n x 3 mm.
 
-    box: what the spline covers. held: whether the change is zero from the box's faces on.
+    box: what the spline covers. held: whether the change is zero from the box's faces on. share_11dhw: of a lattice,
+    0..1, by how much of the change is made there; None = all of it.
     """
 
-    def __init__(self, displacement_lps: PointMap, box: VolumeGrid, *, held: bool = False) -> None:
-        self.displacement_lps, self.box, self.held = displacement_lps, box, held
+    def __init__(
+        self,
+        displacement_lps: PointMap,
+        box: VolumeGrid,
+        *,
+        held: bool = False,
+        share_11dhw: Callable[[VolumeGrid], Tensor] | None = None,
+    ) -> None:
+        self.displacement_lps, self.box, self.held, self.share_11dhw = displacement_lps, box, held, share_11dhw
         self._coefficients: dict[float, Tensor] = {}
 
     def coefficients(self, spacing_mm: float) -> Tensor:
@@ -78,7 +86,8 @@ class Known:
         known = (self.displacement_lps(points) @ self.box.direction[:, ::-1]).astype(np.float32)
         known_13dhw = tensor_from_array(np.ascontiguousarray(known.T)).reshape(1, 3, *lattice.shape_dhw)
         matrices = axis_matrices(lattice, self.box, level.spacing_mm)
-        return known_13dhw - along_axes(self.coefficients(level.spacing_mm), *matrices)
+        spline = along_axes(self.coefficients(level.spacing_mm), *matrices)
+        return known_13dhw - (spline if self.share_11dhw is None else self.share_11dhw(lattice) * spline)
 
     def left_of(self, guide: PointGuide, level: FieldLevel) -> PointGuide:
         """What a guide asks of the level's spline beside the detail."""

@@ -146,7 +146,7 @@ def _repaired(field: Tensor, smallest: Tensor, ways, work: _Work) -> tuple[Tenso
 def _smooth_in(trial: Tensor, found: Tensor, box: tuple[slice, ...], radius: int, smoothed, work: _Work) -> None:
     """Smooths one box of a field around what folds in it, and renews the determinants there."""
     part = trial[(slice(None), *box)]
-    weight = _weight_around(work.folded(found[box], box)[None], radius)
+    weight = weight_around(work.folded(found[box], box)[None], radius)
     if work.may_change is not None:
         weight = weight * work.may_change[box]
     part.copy_(_mixed(part[:, None], smoothed(part[:, None], radius), weight)[:, 0])
@@ -166,7 +166,7 @@ def _smooth_at(trial: Tensor, found: Tensor, starts: np.ndarray, radius: int, sm
         every_node = k[:, :, None, None], j[:, None, :, None], i[:, None, None, :]
         there = k[:, 1:-1, None, None], j[:, None, 1:-1, None], i[:, None, None, 1:-1]
         around = trial[(slice(None), *every_node)]
-        weight = _weight_around(work.folded(found[there], there), radius)
+        weight = weight_around(work.folded(found[there], there), radius)
         if work.may_change is not None:
             weight = weight * work.may_change[there]
         part = around[(slice(None), *inner)]
@@ -265,7 +265,7 @@ def _relaxed(part: Tensor, _radius: int) -> Tensor:
     return _averaged(part, 1, 1)
 
 
-def _weight_around(bad: Tensor, radius: int) -> Tensor:
+def weight_around(bad: Tensor, radius: int) -> Tensor:
     """n d h w: 1 at folds and so many nodes around them, falling smoothly to 0 within about twice the radius."""
     core = _averaged(bad[None].float(), max(radius, 2), 1) > 0
     return _averaged(core.float(), radius // 2 + 1, 2)[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..maps import sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..spaces import VolumeGrid, apply_affine
-from .repair import dilated, repair_folds, smallest_determinants
+from .repair import dilated, repair_folds, smallest_determinants, weight_around
 from .transform import PhysicalTransform
 
 # Away from a part what its motion adds to the map fades within so many nodes, and so many times its length, which
@@ -56,8 +56,8 @@ def with_rigid_parts(transform: PhysicalTransform, parts: Sequence[RigidPart]) -
     """The transform with each part moved rigidly, the space between them smoothly, without folds.
 
     A node that two parts would have is the nearer one's. Away from all parts the map stays what it is.
-    The report: `repaired` nodes that folded, `freed` nodes that had to be taken from parts that meet, and `meeting`,
-    the names of those parts.
+    The report: `held`, D x H x W bool, nodes that have a part's motion; `repaired` nodes that folded; `freed` nodes
+    that had to be taken from parts that meet; and `meeting`, the names of those parts.
     """
     grid = transform.grid
     known = transform.displacement_lps
@@ -82,11 +82,53 @@ def with_rigid_parts(transform: PhysicalTransform, parts: Sequence[RigidPart]) -
         held = np.zeros_like(fixed)
         found, report = repair_folds(field, grid.spacing, **how)
     about = {
+        "held": held,
         "repaired": report["nodes"],
         "freed": int((fixed & ~held).sum()),
         "meeting": [part.name for part in parts if part.name in meeting],
     }
     return replace(transform, displacement_lps=found), about
+
+
+def share_beside(grid: VolumeGrid, parts: Sequence[RigidPart], reach_nodes: float) -> np.ndarray:
+    """D x H x W float32: 0 at all nodes of cells with a point of a part, 1 from so many nodes beyond them on."""
+    left = np.ones(grid.shape_dhw, dtype=np.float32)
+    reach = reach_nodes * float(grid.spacing.max())
+    for part in parts:
+        margin = _margin_mm(part, grid)
+        box, _, distance = _around(part, grid, margin + reach)
+        left[box] = np.minimum(left[box], _smooth((distance - margin) / reach))
+    return left
+
+
+def _margin_mm(part: RigidPart, grid: VolumeGrid) -> float:
+    """Every cell with a point of the part, or of half a voxel around it, has only nodes that are as near to it."""
+    return 0.5 * part.voxel_mm + float(np.linalg.norm(grid.spacing))
+
+
+def changed_beside(
+    transform: PhysicalTransform, change_lps: np.ndarray, held: np.ndarray
+) -> tuple[PhysicalTransform, dict]:
+    """A transform without folds with a change (D x H x W x 3 mm) added to its field, but at the nodes that are held.
+
+    Folds are smoothed away beside those nodes; where that does not do, less of the change is made around them.
+    The report: `repaired` nodes that folded, `less` of them where the change was made smaller.
+    """
+    grid, known = transform.grid, transform.displacement_lps
+    field = (known + np.where(held[..., None], 0, change_lps)).astype(np.float32)
+    how = {"min_determinant": _LEAST_DETERMINANT, "direction": grid.direction}
+    field, report = repair_folds(field, grid.spacing, frozen=held, **how)
+    folded, less = _folded(field, grid), 0
+    for reach in _FREED:
+        if not folded.any():
+            break
+        less = max(less, int(folded.sum()))
+        weight = array_from_tensor(weight_around(folded[None], reach)[0])[..., None]
+        field = (field + weight * (known - field)).astype(np.float32)
+        folded = _folded(field, grid)
+    if folded.any():
+        return transform, {"repaired": report["nodes"], "less": report["nodes"]}
+    return replace(transform, displacement_lps=field), {"repaired": report["nodes"], "less": less}
 
 
 def _blended(known: np.ndarray, grid: VolumeGrid, before: np.ndarray, parts: Sequence[RigidPart]) -> _Blend:
@@ -100,8 +142,7 @@ def _blended(known: np.ndarray, grid: VolumeGrid, before: np.ndarray, parts: Seq
     )
     fade = _border_fade(grid)
     for number, part in enumerate(parts):
-        # Every cell with a point of the part, or of half a voxel around it, has only nodes of the part.
-        margin = 0.5 * part.voxel_mm + float(np.linalg.norm(grid.spacing))
+        margin = _margin_mm(part, grid)
         motion = before @ part.matrix_lps
         box, nodes, distance = _around(part, grid, margin)
         off = np.linalg.norm(apply_affine(motion, nodes) - nodes - known[box], axis=-1)

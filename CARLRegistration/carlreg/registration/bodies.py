@@ -7,7 +7,7 @@ by itself, from the voxels in it alone, and put into the map exactly (`physical.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..optimize.levels import finest_spacing, level_images
 from ..optimize.linear import LinearProblem, optimize_linear
 from ..optimize.linear_guides import PlacedPoints
 from ..optimize.rigidity import RigidGuide
-from ..optimize.segments import Side
+from ..optimize.segments import SegmentPair, Side
 from ..physical import PhysicalTransform
 from ..physical.rigid_parts import RigidPart, with_rigid_parts
 from ..preprocess import PreparedVolume
@@ -30,6 +30,7 @@ from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine, fit_linear
 from ..text_files import cut
 from ..volumes import Volume, read_labels
+from .beside_bodies import Held, optimized_beside
 from .landmarks import Landmarks
 from .pair import PreparedPair
 
@@ -231,8 +232,14 @@ def with_bodies(
     device,
     progress: Progress,
     landmarks: Landmarks | None = None,
+    *,
+    segments: Sequence[SegmentPair] = (),
+    steps_left: int = 0,
 ) -> tuple[PhysicalTransform, dict, list[str]]:
-    """A transform with its rigid segments moved rigidly, what is known of it, and warnings in words."""
+    """A transform with its rigid segments moved rigidly, what is known of it, and warnings in words.
+
+    steps_left: of the optimization, for the space between the rigid segments; landmarks, segments: what guides it.
+    """
     if bodies is None:
         return transform, {}, []
     about: dict = {
@@ -271,6 +278,13 @@ def with_bodies(
         )
     about["rigid_repaired_nodes"] = report["repaired"]
     about["rigid_freed_nodes"] = report["freed"]
+    if steps_left and progress.steps:
+        held = Held.of(parts, report["held"], found.grid)
+        soft = None if all(bodies.rigid) else bodies.guide(found.affine_lps)
+        done, levels = settings.steps - steps_left, progress.steps[-1].level + 1
+        with progress.part_of(settings.steps, done, levels):
+            guides = {"landmarks": landmarks, "segments": segments, "stiff": soft}
+            found = optimized_beside(found, held, steps_left, pair, settings, device, progress, **guides)
     return found, about, notes
 
 

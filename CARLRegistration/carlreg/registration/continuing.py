@@ -7,8 +7,6 @@ afterwards alone, how far the map may be off.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 import SimpleITK as sitk
 import torch
@@ -23,9 +21,7 @@ from ..optimize.levels import (
     LevelImages,
     finest_spacing,
     level_images,
-    level_spacings,
     schedule,
-    split_steps,
 )
 from ..optimize.onward import Known, informed
 from ..optimize.segments import SegmentPair
@@ -37,13 +33,14 @@ from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine
 from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
+from .beside_bodies import parted
 from .bodies import Bodies, GivenRigid, GivenStiff, checked_bodies, with_bodies
 from .field import REMOVING_FOLDS, check_field_spacing, delivered, delivered_from, working_grid
 from .finishing import stop_note
 from .landmarks import GivenLandmarks, Landmarks, as_guide, checked_landmarks, reached
 from .live import LiveMap
+from .onward import Changed, planned_onward, residual_before
 from .pair import PreparedPair, info_of, prepare_pair
-from .predict import PointMap
 from .result import RegistrationResult
 from .segments import SegmentsGuide, about_segments, matched_segments
 from .starts import check_initial
@@ -66,27 +63,6 @@ def as_known(given: RegistrationResult | PhysicalTransform | sitk.Transform, fix
         return PhysicalTransform.from_sitk(given)
     except InputError:
         return sample_transform(given, fixed)
-
-
-@dataclass(frozen=True, eq=False)
-class Changed:
-    """A known displacement and the change that was found, as one deformation; see `field.Deformation`."""
-
-    known: Known
-    change: FieldResult
-
-    @property
-    def box(self) -> VolumeGrid:
-        return self.change.box
-
-    @property
-    def spacing_mm(self) -> float:
-        return self.change.spacing_mm
-
-    def displacement_lps(self, grid: VolumeGrid) -> np.ndarray:
-        """D x H x W x 3 float32 mm (L, P, S) on a grid with the box's axis directions."""
-        known = self.known.displacement_lps(grid.centers().reshape(-1, 3)).reshape(*grid.shape_dhw, 3)
-        return (known + self.change.displacement_lps(grid)).astype(np.float32)
 
 
 def continued_pair(
@@ -136,12 +112,23 @@ def continued_pair(
         pair = prepare_pair(fixed, moving, fixed_mask, moving_mask, settings, *ignored)
     warnings += pair.modality_warnings(settings.similarity)
     with progress.stage("optimize", f"instance optimization (field, {settings.steps} steps)"):
+        first, left = parted(settings, bodies is not None and bodies.any_rigid)
         if settings.symmetric and settings.steps:
             transform, folds, control_mm = _symmetric(known, fixed, moving, pair, guides, settings, device, progress)
         else:
-            transform, folds, control_mm = _plain(known, fixed.grid, pair, guides, bodies, settings, device, progress)
+            with progress.part_of(settings.steps):
+                transform, folds, control_mm = _plain(known, fixed.grid, pair, guides, bodies, first, device, progress)
         transform, about_bodies, of_bodies = with_bodies(
-            transform, bodies, pair, moving.grid, settings, device, progress, landmarks
+            transform,
+            bodies,
+            pair,
+            moving.grid,
+            settings,
+            device,
+            progress,
+            landmarks,
+            segments=segments,
+            steps_left=left,
         )
         transform, about_guide, notes = reached(transform, landmarks, known.affine_lps, float(fixed.grid.spacing.min()))
     steps = progress.steps[earlier:]
@@ -176,24 +163,6 @@ def continued_pair(
         uncertainty=uncertainty,
         uncertainty_reason=reason,
     )
-
-
-def residual_before(known: PhysicalTransform) -> PointMap:
-    """The displacement before the affine, at n x 3 fixed points, LPS mm."""
-    back = np.linalg.inv(known.affine_lps)
-    return lambda points: apply_affine(back, known.apply(points)) - points
-
-
-def planned_onward(box: VolumeGrid, missed_mm: float, settings: RegistrationSettings) -> tuple[list[FieldLevel], list]:
-    """The levels of a change over a box, coarse to fine, and the spacings of their images, mm.
-
-    missed_mm: how far off the map is known to be; levels whose controls are farther apart are left out.
-    """
-    finest = finest_spacing(box)
-    levels, spacings = schedule(0, finest, settings.smoothness), level_spacings(finest)
-    first = next((n for n, level in enumerate(levels[:-1]) if level.spacing_mm <= missed_mm), len(levels) - 1)
-    steps = split_steps(settings.steps, len(levels) - first)
-    return [replace(level, steps=n) for level, n in zip(levels[first:], steps, strict=True)], spacings[first:]
 
 
 def _plain(

@@ -28,8 +28,9 @@ from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid
 from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
-from .continuing import as_known, continued_pair, residual_before
+from .continuing import as_known, continued_pair
 from .landmarks import GivenLandmarks, Landmarks, as_guide, checked_landmarks, reached
+from .onward import residual_before
 from .pair import dicom_info
 from .result import KnownUncertainty, RegistrationResult
 from .uncertain import Look, uncertainty_of_mended

@@ -23,6 +23,7 @@ from ..settings import RegistrationSettings
 from ..uncertainty import uncertainty_of
 from ..volumes import Volume, pair_warnings, require_comparable, without_ignored
 from . import machine
+from .beside_bodies import parted
 from .bodies import GivenRigid, GivenStiff, checked_bodies, with_bodies
 from .continuing import continued_pair
 from .cutouts import found_starts
@@ -200,6 +201,7 @@ def register_pair(
         if settings.io_method == "network" and settings.steps and not progress.stopping:
             residual = network_residual(loaded, start, shown, settings, device, progress, live)
         own_inverse = None
+        first, left = parted(settings, bodies is not None and bodies.any_rigid)
         if between_both(settings, bodies):
             transform, folds, control_mm = halfway_transform(
                 start, residual, pair, order, fixed.grid, settings, device, progress, live, guide, segments
@@ -208,17 +210,18 @@ def register_pair(
             if settings.io_method == "functional" and settings.steps and not progress.stopping:
                 found = functional_field(start, residual, pair, settings, device, progress, live)
             else:
-                found = optimized_field(
-                    start, residual, pair, settings, device, progress, live, guide, segments, bodies
-                )
-            progress.update(1.0, REMOVING_FOLDS)
+                with progress.part_of(settings.steps):
+                    found = optimized_field(
+                        start, residual, pair, first, device, progress, live, guide, segments, bodies
+                    )
+            progress.update(1 - left / max(settings.steps, 1), REMOVING_FOLDS)
             spacing = settings.field_spacing_mm if bodies is None else bodies.field_spacing(settings, found.spacing_mm)
             transform, folds = delivered(start.matrix, found, fixed.grid, spacing)
             control_mm = found.spacing_mm
             if isinstance(found, FunctionalResult):
                 own_inverse = found.inverse_displacement
         transform, about_bodies, notes = with_bodies(
-            transform, bodies, pair, moving.grid, settings, device, progress, guide
+            transform, bodies, pair, moving.grid, settings, device, progress, guide, segments=segments, steps_left=left
         )
         warnings += notes
         transform, about_guide, notes = reached(

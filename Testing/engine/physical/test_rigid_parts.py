@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 from carlreg.optimize.segments import Side
 from carlreg.physical import PhysicalTransform
-from carlreg.physical.rigid_parts import RigidPart, with_rigid_parts
+from carlreg.physical.rigid_parts import RigidPart, changed_beside, share_beside, with_rigid_parts
 from carlreg.spaces import VolumeGrid, apply_affine
 from support.bodies import Block, sampled_displacement
 
@@ -59,6 +59,27 @@ def test_motions_are_exact_inside_and_nothing_changes_far_away(direction):
     away = np.min([np.linalg.norm(known.grid.centers() - block.center, axis=-1) for block in blocks], axis=0) > 62
     assert away.sum() > 1000
     assert np.array_equal(found.displacement_lps[away], known.displacement_lps[away])
+
+
+def test_a_change_beside_parts_leaves_them_and_folds_nowhere():
+    grid = grid_of(np.eye(3))
+    own = np.linalg.norm(grid.centers() - grid.center_lps, axis=-1) < 9.0
+    parts = [part(Block(tuple(grid.center_lps), (9.0,) * 3, (1.0, 0.0, 0.0), -6.0, (0.0, 1.0, 1.0)), grid, own)]
+    known, report = with_rigid_parts(smooth_map(grid, np.eye(4)), parts)
+    share = share_beside(known.grid, parts, 6.0)
+    assert (share[report["held"]] == 0).all() and share[:, :, 0].min() == 1
+    wild = np.sin(known.grid.centers() / 3.0)[..., ::-1] * 6.0  # folds where it is made wholly
+    far = np.linalg.norm(known.grid.centers() - grid.center_lps, axis=-1) > 24
+    wild[far] = [0.5, 0.0, 0.0]
+    found, less = changed_beside(known, (share[..., None] * wild).astype(np.float32), report["held"])
+    assert less["repaired"] > 100
+    assert np.array_equal(found.displacement_lps[report["held"]], known.displacement_lps[report["held"]])
+    field = sitk.GetImageFromArray(found.displacement_lps.astype(np.float64), isVector=True)
+    field.SetSpacing(found.grid.spacing.tolist())
+    assert sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field))[1:-1, 1:-1, 1:-1].min() > 0
+    ends = np.abs(known.grid.centers() - grid.center_lps)[..., 0] > 55
+    moved = found.displacement_lps[ends] - known.displacement_lps[ends]
+    assert ends.sum() > 1000 and np.abs(moved - [0.5, 0, 0]).max() < 1e-3
 
 
 def test_parts_that_run_into_each_other_are_named_and_nothing_folds():

@@ -55,6 +55,12 @@ def test_known_motions_are_found_and_delivered_exactly(bodies, tmp_path):
         # Root of the mean squared error over the block: what 0.2 degrees and 0.3 mm amount to, and less.
         off = np.linalg.norm(moved[own] - apply_affine(block.matrix, centers[own]), axis=1)
         assert off.max() < 0.3
+    # What is between and around them stands still in truth; taken along with them it was off by more than 5 mm.
+    around = (labels == 0) & (np.linalg.norm(centers / (0.45 * bodies.grid.extent_mm), axis=-1) < 1)
+    beyond = [np.abs(centers - block.center) - np.asarray(block.half) for block in bodies.blocks]
+    around &= np.min([np.linalg.norm(np.maximum(each, 0), axis=-1) for each in beyond], axis=0) > 12
+    assert np.linalg.norm(moved - centers, axis=-1)[around].mean() < 4.5
+    assert [step.done for step in result.steps] == list(range(1, 41)) and result.steps[-1].level == 5
     motions = {one["name"]: one for one in result.finished.quality["motions"]}
     left, right = (block.matrix for block in bodies.blocks)
     assert motions["left"]["rotation_degrees"] < 1e-6  # the reference stays
