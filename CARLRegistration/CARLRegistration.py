@@ -139,16 +139,9 @@ class CARLRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         parameters = self.logic.getParameterNode()
         if parameters.fixedVolume is None and parameters.movingVolume is None:
-            volumes = [
-                node
-                for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-                if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
-            ]
-            with slicer.util.NodeModify(parameters):
-                if volumes:
-                    parameters.fixedVolume = volumes[0]
-                if len(volumes) > 1:
-                    parameters.movingVolume = volumes[1]
+            from CARLRegistrationLib.register.inputs import chooseInputs
+
+            chooseInputs(parameters)
         self.panel.setParameterNode(parameters)
 
     def _parameterNodeIsCurrent(self):

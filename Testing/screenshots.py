@@ -102,7 +102,7 @@ def views_picture(studio: Studio) -> Image.Image:
     views.restore(former)
     tiles.append(titled(studio.view(), "after Apply: warped over fixed"))
     studio.panel.ui.showJacobianCheckBox.click()
-    tiles.append(titled(studio.view(), "Show Jacobian"))
+    tiles.append(titled(studio.view(), "Jacobian"))
     studio.panel.ui.showJacobianCheckBox.click()
     return beside(tiles)
 
@@ -127,7 +127,7 @@ def inspect_picture(studio: Studio) -> Image.Image:
     take("Checkerboard")
     ui.differenceModeButton.click()
     studio.host.process_events(1.0)
-    take("Difference: warped less fixed")
+    take("Difference: warped minus fixed")
     ui.jacobianModeButton.click()
     take("Jacobian")
     if ui.uncertaintyModeButton.enabled:

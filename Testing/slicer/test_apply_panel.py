@@ -74,7 +74,7 @@ def test_the_list_follows_the_scene(host, section, case, scene):  # noqa: F811
     import slicer
 
     assert rows(section) == [["fixed", "Volume", "26x24x22"], ["moving", "Volume", "30x28x25"]]
-    assert section.ui.applyWhatLabel.text == "What belongs to moving comes to fixed."
+    assert section.ui.applyWhatLabel.text == "From: moving\nTo: fixed"
     assert section.ui.applyWhyLabel.text == "Nothing is chosen. Check at least one node in the list."
     organ, _grid = organs(case)
     tips = landmarks([[0, 0, 0], [1, 1, 1]], "tips", "Curve")
@@ -109,7 +109,7 @@ def test_checking_filtering_and_the_study(host, section, case, scene):  # noqa: 
     assert [n.GetName() for n in section.checked()] == ["tips"] and ui.applyRunButton.enabled
     ui.applyStudyButton.click()
     assert ticked(section) == ["moving", "organs"]
-    assert ui.applyRunButton.text == "Apply to 2 nodes"
+    assert ui.applyRunButton.text == "Transform 2 nodes"
     ui.applyFilterLineEdit.text = "fiducial"
     assert [r[0] for r in rows(section)] == ["tips"] and ticked(section) == []
     ui.applyAllButton.click()
@@ -140,7 +140,7 @@ def test_each_choice_is_there_where_it_counts(host, section):
     choose(section, "Grid", ApplyGrid.REFERENCE)
     assert isShown(ui.applyReferenceSelector)
     choose(section, "Direction", ApplyDirection.TO_MOVING)
-    assert ui.applyWhatLabel.text == "What belongs to fixed comes to moving."
+    assert ui.applyWhatLabel.text == "From: fixed\nTo: moving"
 
 
 def test_every_choice_reaches_the_job(section, case):  # noqa: F811
@@ -200,7 +200,7 @@ def test_cancel(host, section, case, scene):  # noqa: F811
     assert not section.ui.applyRunButton.enabled
     finish(host, section)
     assert section.ui.applyInfoLabel.text == "Cancelled; nothing was changed." and ids(scene) == before
-    assert section.ui.applyRunButton.enabled and section.ui.applyRunButton.text == "Apply to data"
+    assert section.ui.applyRunButton.enabled and section.ui.applyRunButton.text == "Transform data"
     assert not section.ui.applyUndoButton.enabled
 
 
@@ -228,7 +228,7 @@ def test_what_cannot_be_done_is_said(host, section, case, scene):  # noqa: F811
     tick(section, "far")
     assert ui.applyWhyLabel.text == "" and ui.applyRunButton.enabled
     ui.applyRunButton.click()  # where it lies is looked at when it starts
-    assert "far lies outside moving" in ui.applyInfoLabel.text and ui.applyRunButton.text == "Apply to data"
+    assert "far lies outside moving" in ui.applyInfoLabel.text and ui.applyRunButton.text == "Transform data"
 
 
 def test_what_was_checked_is_kept_with_the_scene(host, section, panel, case, tmp_path):  # noqa: F811

@@ -16,7 +16,7 @@ def test_a_rigid_run_makes_linear_transform_nodes(host, panel, pair):
     choose(ui.transformKindComboBox, "Rigid (turn and shift)")
     for control in (ui.ioStepsSlider, ui.ioMethodComboBox, ui.smoothnessSpinBox, ui.createUncertaintyCheckBox):
         assert not control.enabled
-    assert "IO steps" not in ui.presetInfoLabel.text and "linear transform" in ui.transformInfoLabel.text
+    assert "refinement steps" not in ui.presetInfoLabel.text and "linear transform" in ui.transformInfoLabel.text
     ui.applyButton.click()
     waitForEnd(host, panel)
     parameters = panel.parameters

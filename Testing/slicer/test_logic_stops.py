@@ -98,7 +98,7 @@ def fakeEngine(tmp_path, code):
     ("code", "message", "unexpected"),
     [
         ("echo 'Error: The disk is full; nothing was written.' >&2; exit 1", "The disk is full", False),
-        ("echo 'Error: Not enough memory. Choose --grid 96.' >&2; exit 2", "Choose Network grid 96", False),
+        ("echo 'Error: Not enough memory. Choose --grid 96.' >&2; exit 2", "Choose Network size 96", False),
         ("echo 'Traceback: boom' >&2; exit 1", "stopped unexpectedly", True),
         ("kill -SEGV $$", "stopped unexpectedly", True),
         ("exit 0", "could not be loaded", True),

@@ -130,7 +130,7 @@ def isShown(widget):
 
 CONTROLS = {
     "transform": lambda ui: choose(ui.transformKindComboBox, "Rigid (turn and shift)"),
-    "robustness": lambda ui: choose(ui.robustnessComboBox, "Rotation"),
+    "robustness": lambda ui: choose(ui.robustnessComboBox, "Any rotation (slower)"),
     "effort": lambda ui: choose(ui.effortComboBox, "Fast"),
     "io_steps": lambda ui: setattr(ui.ioStepsSlider, "value", 40),
     "io_method": lambda ui: choose(ui.ioMethodComboBox, "Network weights (as published, slow)"),
@@ -241,7 +241,7 @@ def test_segments_are_offered(panel, pair):
     from CARLRegistrationLib.register.parameters import jobFrom
 
     ui = panel.ui
-    ui.advancedCollapsibleButton.collapsed = False
+    ui.masksCollapsibleButton.collapsed = False
     assert not isShown(ui.fixedMaskSegmentComboBox)
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
     for name in ("liver", "spleen"):
@@ -271,9 +271,74 @@ def test_presets_say_what_they_set(panel):
     choose(ui.presetComboBox, "Lung CT")
     now = settingsNow(panel)
     assert (now.similarity, now.fixed_modality, now.moving_modality, now.io_steps) == ("lncc2", "ct", "ct", 150)
-    assert "changed" not in ui.presetInfoLabel.text
+    text = "CT intensities; LNCC squared (default); refinement steps 150; smoothness 1"
+    assert ui.presetInfoLabel.text == text and not isShown(ui.presetResetButton)
     ui.ioStepsSlider.value = 60
-    assert settingsNow(panel).io_steps == 60 and "changed" in ui.presetInfoLabel.text
+    assert settingsNow(panel).io_steps == 60
+    assert ui.presetInfoLabel.text == "Lung CT, changed: refinement steps 60"
+    ui.presetResetButton.click()
+    assert settingsNow(panel).io_steps == 150 and ui.presetInfoLabel.text == text
+    choose(ui.presetComboBox, "MR to MR, different contrast")
+    now = settingsNow(panel)
+    assert (now.similarity, now.fixed_modality, now.moving_modality) == ("mind", "mr", "mr")
+
+
+def test_for_turned_scans_a_model_is_offered(panel):
+    ui = panel.ui
+    assert not isShown(ui.rotationModelButton)
+    choose(ui.robustnessComboBox, "Any rotation (slower)")
+    ui.rotationModelButton.click()
+    assert settingsNow(panel).model == "carl-compact-rotation" and not isShown(ui.rotationModelButton)
+
+
+def test_volumes_that_are_loaded_later_are_chosen(host, scene, panel):
+    ui = panel.ui
+    host.process_events(0.1)
+    assert isShown(ui.demoButton) and ui.inputsInfoLabel.text == "No volumes yet: load two, or try the demo."
+    one, result = blank("one"), blank("result")
+    result.SetAttribute("CARLRegistration.Settings", "{}")
+    host.process_events(0.1)
+    assert panel.parameters.fixedVolume is one and not isShown(ui.demoButton) and not isShown(ui.inputsInfoLabel)
+    two = blank("two")
+    blank("three")
+    host.process_events(0.1)
+    assert panel.parameters.fixedVolume is one and panel.parameters.movingVolume is two
+    host.answers[:] = [False]
+    ui.demoButton.click()  # as a script may; it asks
+    assert not panel.logic.isRunning and panel.parameters.movingVolume is two
+
+
+def test_every_section_fits_into_a_narrow_panel(host, panel):
+    """With all open, names of 60 letters, and both sizes of letters."""
+    import slicer
+    from PySide6 import QtGui, QtWidgets
+
+    long = "a_name_of_sixty_letters_as_those_of_liver_mr_eth19_exh_fixed"
+    assert len(long) == 60
+    kinds = ("Transform", "Segmentation", "MarkupsFiducial")
+    nodes = [blank(long), *(slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}Node", long) for kind in kinds)]
+    nodes[2].GetSegmentation().AddEmptySegment("id", long)
+    parts = [
+        one for section in (panel, panel.inspect, panel.transforms, panel.apply) for one in vars(section.ui).values()
+    ]
+    for part in parts:
+        if type(part).__name__ == "qMRMLNodeComboBox":
+            for node in nodes:
+                part.setCurrentNode(node)
+    closed = [part for part in parts if type(part).__name__ == "ctkCollapsibleButton" and part.collapsed]
+    was, widths = QtWidgets.QApplication.font(), []
+    try:
+        for part in closed:
+            part.collapsed = False
+        for points in (9, 11):
+            QtWidgets.QApplication.setFont(QtGui.QFont(was.family(), points))
+            host.process_events(0.05)
+            widths.append(panel.ui.inputsCollapsibleButton.parentWidget().minimumSizeHint.width())
+    finally:
+        QtWidgets.QApplication.setFont(was)
+        for part in closed:
+            part.collapsed = True
+    assert 200 < widths[0] < widths[1] <= 360
 
 
 # --- why Apply is disabled

@@ -33,7 +33,7 @@ def test_a_run_as_a_user_sees_it(host, panel, pair, tmp_path):
     assert isShown(ui.progressWidget)
     waitForStage(host, panel, ": step")
     assert 0 < ui.progressBar.value < 1000
-    assert "Refining the map: step" in ui.progressLabel.text and "elapsed" in ui.progressLabel.text
+    assert "Refining the transform: step" in ui.progressLabel.text and "elapsed" in ui.progressLabel.text
     assert "left" in ui.progressLabel.text and "predict" in ui.logText.plainText
     host.grab(panel.ui.applyButton.window(), tmp_path / "running.png")
     waitForEnd(host, panel)

@@ -118,9 +118,9 @@ def test_time_left_changes_over_and_is_never_none_at_all(panel):
         ": trying other sizes, 20 s elapsed, about 68 s left"
     )
     assert text("optimize", "instance optimization (field, 9 steps)", 0.5, 50.0, 50.0).startswith(
-        "Refining the map, 50 s"
+        "Refining the transform, 50 s"
     )
-    assert text("optimize", "removing folds", 0.9, 50.0, 0.4) == "Refining the map: removing folds, 50 s elapsed"
+    assert text("optimize", "removing folds", 0.9, 50.0, 0.4) == "Refining the transform: removing folds, 50 s elapsed"
 
 
 def test_what_is_written_is_what_the_command_takes(panel, pair, tmp_path):

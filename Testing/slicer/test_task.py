@@ -62,7 +62,7 @@ def test_a_folder_can_be_kept(task, temporary):
 @pytest.mark.parametrize(
     ("script", "text", "unexpected"),
     [
-        ("echo 'Error: a smaller --grid is needed' >&2; exit 2", "a smaller Network grid is needed", False),
+        ("echo 'Error: a smaller --grid is needed' >&2; exit 2", "a smaller Network size is needed", False),
         ("echo 'Error: first' >&2; echo 'Error: --device: none' >&2; exit 1", "Device: none", False),
         ("echo 'Error: Please report it.' >&2; exit 1", "code 1). Please report this with the log. Please", True),
         ("echo 'no word' >&2; exit 1", "The engine stopped unexpectedly (code 1).", True),

@@ -300,7 +300,7 @@ def test_matrices_of_plain_numbers_are_asked_about(engine, tmp_path):
 
     path = tmp_path / "matrix.txt"
     np.savetxt(path, affine())
-    error = refuses(engine, lambda: engine.startImport([path]), "does not tell its convention", "Numbers (lps:")
+    error = refuses(engine, lambda: engine.startImport([path]), "does not tell its convention", "Coordinates (lps:")
     assert isinstance(error, engine.ConventionNeeded)
     ras = done(engine.startImport([path], convention=Convention.RAS)).nodes[0]
     expected = POINTS @ affine()[:3, :3].T + affine()[:3, 3]

@@ -25,8 +25,8 @@ class ApplyMethod(Choice):
 
     def label(self) -> str:
         return {
-            ApplyMethod.RESAMPLE: _("Resample (new voxels on a chosen grid)"),
-            ApplyMethod.PLACE: _("Place under the transform (no data changed)"),
+            ApplyMethod.RESAMPLE: _("Resample (new voxels)"),
+            ApplyMethod.PLACE: _("Place under the transform"),
             ApplyMethod.HARDEN: _("Harden (as Slicer does)"),
         }[self]
 
@@ -40,9 +40,9 @@ class ApplyGrid(Choice):
 
     def label(self) -> str:
         return {
-            ApplyGrid.TARGET: _("Fixed volume's (other direction: moving volume's)"),
-            ApplyGrid.OWN: _("Same box, each volume's own spacing"),
-            ApplyGrid.REFERENCE: _("Reference volume's"),
+            ApplyGrid.TARGET: _("Target volume grid"),
+            ApplyGrid.OWN: _("Same box, own spacing"),
+            ApplyGrid.REFERENCE: _("Reference volume grid"),
         }[self]
 
 

@@ -8,6 +8,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationCancelled, RegistrationError
+from ..common.notices import notice
 from ..common.section import Section
 from ..engine import dependencies
 from . import nodes as apply_nodes
@@ -259,16 +260,14 @@ class ApplyPanel(Section):
             getattr(ui, name).visible = method is ApplyMethod.RESAMPLE and p.applyGrid is ApplyGrid.REFERENCE
         made = self._result.nodes.get("transform") if self._result is not None else None
         ui.applyLastButton.visible = made is not None and p.applyTransform is not made
-        ui.applyWhatLabel.text = self._whatText()
-        ui.applyWhatLabel.visible = bool(ui.applyWhatLabel.text)
+        notice(ui.applyWhatLabel, self._whatText())
         job = self.job()
         reason = problemOf(job)
-        ui.applyWhyLabel.text = reason
-        ui.applyWhyLabel.visible = bool(reason)
+        notice(ui.applyWhyLabel, reason)
         ui.applyRunButton.enabled = not reason
         ui.applyRunButton.toolTip = reason or _("Apply the transform to what is checked.")
         count = len(job.nodes)
-        ui.applyRunButton.text = _("Apply to {count} nodes").format(count=count) if count > 1 else _("Apply to data")
+        ui.applyRunButton.text = _("Transform {count} nodes").format(count=count) if count > 1 else _("Transform data")
         ui.applyUndoButton.enabled = self._undo is not None
 
     def _whatText(self) -> str:
@@ -277,9 +276,7 @@ class ApplyPanel(Section):
             return ""
         if sides.source is None or sides.target is None:
             return _("The transform does not say which volumes it was made for.")
-        return _("What belongs to {source} comes to {target}.").format(
-            source=sides.source.GetName(), target=sides.target.GetName()
-        )
+        return _("From: {source}\nTo: {target}").format(source=sides.source.GetName(), target=sides.target.GetName())
 
     # --- running
 
@@ -298,7 +295,7 @@ class ApplyPanel(Section):
                 dependencies.ensure()
             running.start()
         except RegistrationError as error:
-            self._say(str(error))
+            self._say(str(error), "error")
             return
         self._runTask(running, lambda result: self._onDone(result, running), self._onFailed)
         self._showRunning()
@@ -311,7 +308,8 @@ class ApplyPanel(Section):
     def _onFailed(self, error: RegistrationError) -> None:
         self._finish()
         log = "" if isinstance(error, RegistrationCancelled) else error.log.strip()
-        self._say(str(error) + (f"\n{log}" if log and error.unexpected else ""))
+        kind = "" if isinstance(error, RegistrationCancelled) else "error"
+        self._say(str(error) + (f"\n{log}" if log and error.unexpected else ""), kind)
 
     def _onStatus(self, text: str, share: float) -> None:
         self.ui.applyProgressBar.value = round(1000 * share)
@@ -359,9 +357,8 @@ class ApplyPanel(Section):
         self._say("")
         self._check()
 
-    def _say(self, text: str) -> None:
-        self.ui.applyInfoLabel.text = text
-        self.ui.applyInfoLabel.visible = bool(text)
+    def _say(self, text: str, kind: str = "") -> None:
+        notice(self.ui.applyInfoLabel, text, kind)
 
 
 def _sceneEvents() -> tuple:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 COLORS = {"good": "#2e9e5b", "check": "#d9902f", "poor": "#d64545", "error": "#d64545"}
+
+_LONG_WORD, _PIECE = 29, 14  # letters
 
 
 def notice(label, text: str, kind: str = "") -> None:
@@ -12,8 +16,13 @@ def notice(label, text: str, kind: str = "") -> None:
     """
     color = COLORS.get(kind)
     label.styleSheet = f"QLabel {{ border-left: 4px solid {color}; padding-left: 6px; }}" if color and text else ""
-    label.text = text
+    label.text = breakable(text)
     label.visible = bool(text)
 
 
-__all__ = ["COLORS", "notice"]
+def breakable(text: str) -> str:
+    """A text whose long words, such as names of nodes, may be broken, so that they make no label wide."""
+    return re.sub(rf"\S{{{_LONG_WORD},}}", lambda word: re.sub(rf"(.{{{_PIECE}}})(?=.)", "\\1\u200b", word[0]), text)
+
+
+__all__ = ["COLORS", "breakable", "notice"]

@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
+from ..common.notices import notice
 from . import doubtful
 from .case import Case
 from .snapshot import crosshairNode, jumpTo
@@ -65,7 +66,7 @@ class DoubtfulControls:
                 return
             self._show(_MODES[measure])
         except RegistrationError as error:
-            self._say(str(error))
+            self._say(str(error), "error")
             return
         self._number = (self._number + 1) % len(self._places)
         place = self._places[self._number]
@@ -86,9 +87,8 @@ class DoubtfulControls:
         finally:
             slicer.app.restoreOverrideCursor()
 
-    def _say(self, text: str) -> None:
-        self._ui.doubtfulLabel.text = text
-        self._ui.doubtfulLabel.visible = bool(text)
+    def _say(self, text: str, kind: str = "") -> None:
+        notice(self._ui.doubtfulLabel, text, kind)
 
 
 __all__ = ["DoubtfulControls"]

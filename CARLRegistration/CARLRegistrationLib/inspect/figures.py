@@ -9,13 +9,12 @@ from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
 from ..common.files import removeFolder
+from ..common.notices import COLORS
 from ..common.section import Section
 from .case import Case
 from .evaluation import Evaluation, startEvaluation, startReport
 from .metrics import Figures, makeFigures, verdictOf
 from .tables import fillTable
-
-_COLORS = {"good": "#2e9e5b", "check": "#d9902f", "poor": "#d64545"}
 
 
 class FiguresSection(Section):
@@ -35,8 +34,8 @@ class FiguresSection(Section):
             removeFolder(self._reportFolder)
             self._reportFolder = None
 
-    def _say(self, text: str) -> None:
-        """What is wrong, in words; "" when nothing is."""
+    def _say(self, text: str, kind: str = "") -> None:
+        """What is wrong, in words; "" when nothing is. kind: see `common.notices`."""
         raise NotImplementedError
 
     def _check(self) -> None:
@@ -53,7 +52,7 @@ class FiguresSection(Section):
             self._case.check()
             task = startEvaluation(self._case, self._python())
         except RegistrationError as error:
-            self._say(str(error))
+            self._say(str(error), "error")
             return
         self._say("")
         self.ui.figuresButton.text = _("Stop")
@@ -68,7 +67,7 @@ class FiguresSection(Section):
             folder = self._result.report_folder if self._result is not None else None
             task = startReport(folder, self._python())
         except RegistrationError as error:
-            self._say(str(error))
+            self._say(str(error), "error")
             return
         self._say("")
         self.ui.figuresInfoLabel.text = _("Making the report ...")
@@ -94,7 +93,7 @@ class FiguresSection(Section):
     def _onFailed(self, error: RegistrationError) -> None:
         self._stopTask()
         self._showFigures(self.figures)
-        self._say(str(error))
+        self._say(str(error), "error")
 
     def _stopTask(self) -> None:
         self._endTask()
@@ -116,7 +115,7 @@ class FiguresSection(Section):
             ui.verdictLabel.text = titles.get(word, word)
             ui.verdictLabel.visible = bool(word)
             ui.verdictLabel.styleSheet = (
-                f"font-weight: bold; font-size: 15px; color: {_COLORS.get(word, '#888888')};" if word else ""
+                f"font-weight: bold; font-size: 15px; color: {COLORS.get(word, '#888888')};" if word else ""
             )
             ui.reasonsLabel.text = "\n".join(f"\u2022 {reason}" for reason in reasons)
             ui.reasonsLabel.visible = bool(reasons)

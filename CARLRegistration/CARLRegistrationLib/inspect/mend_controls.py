@@ -15,6 +15,7 @@ from slicer.util import VTKObservationMixin
 
 from ..common.errors import RegistrationError
 from ..common.files import removeFolder
+from ..common.notices import notice
 from ..common.polling import Poller
 from ..mrml import views
 from ..mrml.undo import Undo
@@ -184,7 +185,7 @@ class MendControls(VTKObservationMixin):
             self.viewsChanged(True)
             self._placing.begin(self._points)
         except RegistrationError as error:
-            self.say(str(error))
+            self.say(str(error), "error")
         self.refresh()
 
     def _onSide(self, side: str) -> None:
@@ -272,7 +273,7 @@ class MendControls(VTKObservationMixin):
         try:
             task = self._mender.start(self._case, everywhere, self._result(), self._whileFilling)
         except RegistrationError as error:
-            self.say(str(error))
+            self.say(str(error), "error")
             return
         self._poller.follow(task, self._onMended, self._onFailed, self._onRunning)
         self._onRunning(task)
@@ -323,7 +324,7 @@ class MendControls(VTKObservationMixin):
 
     def _onFailed(self, error: RegistrationError) -> None:
         self.refresh()
-        self.say(str(error))
+        self.say(str(error), "error")
 
     def onUndo(self) -> None:
         """Take the last mending back; the points stay."""
@@ -358,9 +359,8 @@ class MendControls(VTKObservationMixin):
         ui.mendUndoButton.enabled = bool(self._steps) and not self.running
         ui.mendTable.visible = ui.deletePointButton.visible = bool(self._pairs)
 
-    def say(self, text: str) -> None:
-        self._ui.mendInfoLabel.text = text
-        self._ui.mendInfoLabel.visible = bool(text)
+    def say(self, text: str, kind: str = "") -> None:
+        notice(self._ui.mendInfoLabel, text, kind)
 
 
 __all__ = ["MendControls", "Mended"]

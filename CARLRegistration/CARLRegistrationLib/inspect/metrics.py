@@ -45,10 +45,10 @@ def rowsOf(quality: dict, names: dict | None = None) -> list[tuple[str, str, str
     rows += _single(jacobian.get("fold_percent"), _("Folded, % of the body"), ".3g")
     rows += _single(jacobian.get("min"), _("Smallest Jacobian"), ".3g")
     rows += _single(jacobian.get("max"), _("Largest Jacobian"), ".3g")
-    rows += _single((quality.get("inverse_error_mm") or {}).get("mean"), _("Error of the inverse, mm"), ".2f")
+    rows += _single((quality.get("inverse_error_mm") or {}).get("mean"), _("Inverse consistency error, mm"), ".2f")
     uncertainty = quality.get("uncertainty") or {}
-    rows += _single(uncertainty.get("median_mm"), _("Uncertainty, median, mm"), ".2f")
-    rows += _single(uncertainty.get("p90_mm"), _("Uncertainty, 90 % below, mm"), ".2f")
+    rows += _single(uncertainty.get("median_mm"), _("Median uncertainty, mm"), ".2f")
+    rows += _single(uncertainty.get("p90_mm"), _("90 % uncertainty, mm"), ".2f")
     rows += _single(uncertainty.get("unknown_percent"), _("Uncertainty unknown, % of the body"), ".1f")
     labels = quality.get("labels") or {}
     if labels:

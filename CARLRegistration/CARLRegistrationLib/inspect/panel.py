@@ -6,6 +6,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
+from ..common.notices import breakable, notice
 from ..mrml import views
 from ..mrml.sizes import placed
 from .case import Case
@@ -184,13 +185,14 @@ class InspectPanel(FiguresSection):
             if node is None
         ]
         if missing:
-            ui.inspectWhatLabel.text = _("Choose {things} below 'What is compared', or register first.").format(
+            ui.inspectWhatLabel.text = _("Choose {things} at 'What is compared', or register first.").format(
                 things=", ".join(missing)
             )
         else:
-            ui.inspectWhatLabel.text = _("{moving} to {fixed} by {transform}").format(
-                moving=case.moving.GetName(), fixed=case.fixed.GetName(), transform=case.transform.GetName()
-            )
+            names = {what: getattr(case, what).GetName() for what in ("moving", "fixed", "transform")}
+            text = _("Fixed: {fixed}\nMoving: {moving}\nTransform: {transform}").format(**names)
+            ui.inspectWhatLabel.text = _("Last registration") if self._ofResult() else breakable(text)
+            ui.inspectWhatLabel.toolTip = text
         ui.uncertaintyModeButton.enabled = case.uncertainty is not None
         for name in (*BUTTONS.values(), "figuresButton"):
             if name != "uncertaintyModeButton":
@@ -300,11 +302,10 @@ class InspectPanel(FiguresSection):
             action()
         except RegistrationError as error:
             self.leave()
-            self._say(str(error))
+            self._say(str(error), "error")
 
-    def _say(self, text: str) -> None:
-        self.ui.inspectWhyLabel.text = text
-        self.ui.inspectWhyLabel.visible = bool(text)
+    def _say(self, text: str, kind: str = "") -> None:
+        notice(self.ui.inspectWhyLabel, text, kind)
 
     # --- the cursor
 
@@ -377,7 +378,7 @@ class InspectPanel(FiguresSection):
             if not self.views.active:
                 self._show(Mode.OVERLAY)
         except RegistrationError as error:
-            self._say(str(error))
+            self._say(str(error), "error")
             return
         if self.views.mode is Mode.SIDE_BY_SIDE:
             self._show(Mode.OVERLAY)

@@ -25,6 +25,7 @@ from ..mrml import views
 from ..mrml.preview import ViewPreview
 from ..transforms.panel import TransformsPanel
 from .estimate import learn, secondsHere, voxelsOf
+from .inputs import InputControls
 from .job import Job, problemOf
 from .kind import KindControls
 from .live import LiveControls
@@ -63,6 +64,7 @@ class Panel(ParameterView):
         self._sections = (self.inspect, self.transforms, self.apply)
         self.results = ResultControls(ui, logic.undo, self._sections, lambda: self._parameters)
         self.outputs = OutputControls(ui)
+        self.inputs = InputControls(ui, lambda: None if self._running else self._editable())
         self.kind = KindControls(ui)
         self.masks = MaskControls(ui, self._editable)
         self.machine = MachineControls(ui, self._editable, self._onParameters)
@@ -78,6 +80,10 @@ class Panel(ParameterView):
     def _connect(self) -> None:
         ui = self.ui
         ui.swapButton.connect("clicked(bool)", self.onSwap)
+        ui.presetResetButton.connect("clicked(bool)", lambda checked: applyPreset(self._parameters))
+        ui.rotationModelButton.connect(
+            "clicked(bool)", lambda checked: setattr(self._parameters, "model", Model.CARL_COMPACT_ROTATION)
+        )
         ui.demoButton.connect("clicked(bool)", self.onDemo)
         ui.applyButton.connect("clicked(bool)", self.onApply)
         ui.copyLogButton.connect("clicked(bool)", self.onCopyLog)
@@ -99,6 +105,7 @@ class Panel(ParameterView):
         self.logic.abort()
         self.start.clear()
         self.results.forget()
+        self.inputs.cleanup()
         for section in self._sections:
             section.cleanup()
         super().cleanup()
@@ -188,15 +195,19 @@ class Panel(ParameterView):
         exchangeSides(self._parameters)
 
     def onDemo(self) -> None:
-        """Load the sample pair and register it."""
+        """Load the sample pair and register it, instead of what is chosen."""
         from .sample_data import loadSamplePair
 
+        p = self._parameters
+        if p.fixedVolume is not None or p.movingVolume is not None:
+            question = _("The demo loads a generated pair and chooses it instead of your volumes. Go on?")
+            if not slicer.util.confirmYesNoDisplay(question, windowTitle=_("Try the demo")):
+                return
         slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             fixed, moving = loadSamplePair()
         finally:
             slicer.app.restoreOverrideCursor()
-        p = self._parameters
         with slicer.util.NodeModify(p):
             p.transformKind = TransformKind.DEFORMABLE
             p.preset = Preset.GENERAL
@@ -317,6 +328,7 @@ class Panel(ParameterView):
         return [
             ui.inputsCollapsibleButton,
             ui.registrationCollapsibleButton,
+            ui.masksCollapsibleButton,
             ui.outputsCollapsibleButton,
             ui.guidanceCollapsibleButton,
             ui.advancedCollapsibleButton,

@@ -29,6 +29,7 @@ class Preset(Choice):
     CT = "ct"
     MR = "mr"
     CT_TO_MR = "ct-mr"
+    MR_CONTRASTS = "mr-contrasts"
     LUNG_CT = "lung-ct"
     BRAIN_MR = "brain-mr"
 
@@ -38,6 +39,7 @@ class Preset(Choice):
             Preset.CT: _("CT"),
             Preset.MR: _("MR"),
             Preset.CT_TO_MR: _("CT to MR (or MR to CT)"),
+            Preset.MR_CONTRASTS: _("MR to MR, different contrast"),
             Preset.LUNG_CT: _("Lung CT"),
             Preset.BRAIN_MR: _("Brain MR"),
         }[self]
@@ -68,8 +70,8 @@ class Robustness(Choice):
 
     def label(self) -> str:
         return {
-            Robustness.TRANSLATION: _("Translation"),
-            Robustness.ROTATION: _("Rotation"),
+            Robustness.TRANSLATION: _("Similar pose, any shift"),
+            Robustness.ROTATION: _("Any rotation (slower)"),
         }[self]
 
 
@@ -91,7 +93,7 @@ class OptimizationMethod(Choice):
 
     def label(self) -> str:
         return {
-            OptimizationMethod.FIELD: _("Displacement field (fast)"),
+            OptimizationMethod.FIELD: _("Displacement field"),
             OptimizationMethod.NETWORK: _("Network weights (as published, slow)"),
             OptimizationMethod.FUNCTIONAL: _("Function of points (little memory)"),
         }[self]
@@ -104,7 +106,7 @@ class Similarity(Choice):
 
     def label(self) -> str:
         return {
-            Similarity.LNCC2: _("LNCC squared (same or inverted contrast)"),
+            Similarity.LNCC2: _("LNCC squared (default)"),
             Similarity.LNCC: _("LNCC (same contrast)"),
             Similarity.MIND: _("MIND (different contrasts)"),
         }[self]

@@ -1,4 +1,4 @@
-"""The presets of the panel: what each sets, and whether something was changed after it was chosen."""
+"""The presets of the panel: what each sets, and what was changed after it was chosen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import slicer
 from slicer.i18n import tr as _
 
+from ..common.choices import Choice
 from .parameters import Modality, Preset, Similarity
 
 
@@ -22,29 +23,30 @@ class PresetValues:
 
     def text(self, linear: bool = False) -> str:
         """The values in a line. linear: without those of a deformation."""
-        if self.fixedModality is self.movingModality:
-            modality = self.fixedModality.label()
-        else:
-            modality = f"{self.fixedModality.label()} / {self.movingModality.label()}"
-        if linear:
-            return _("Intensities: {modality}. Similarity: {similarity}.").format(
-                modality=modality, similarity=self.similarity.label()
-            )
-        return _(
-            "Intensities: {modality}. Similarity: {similarity}. {steps} IO steps, smoothness {smoothness:g}."
-        ).format(
-            modality=modality,
-            similarity=self.similarity.label(),
-            steps=self.ioSteps,
-            smoothness=self.smoothness,
-        )
+        modality = self.fixedModality.label()
+        if self.fixedModality is not self.movingModality:
+            modality += f" / {self.movingModality.label()}"
+        parts = [_("{modality} intensities").format(modality=modality), self.similarity.label()]
+        if not linear:
+            parts += [_NAMES[name].format(value=getattr(self, name)) for name in _DEFORMING]
+        return "; ".join(parts)
 
+
+_DEFORMING = ("ioSteps", "smoothness")
+_NAMES = {
+    "fixedModality": _("fixed intensities {value}"),
+    "movingModality": _("moving intensities {value}"),
+    "similarity": _("similarity {value}"),
+    "ioSteps": _("refinement steps {value}"),
+    "smoothness": _("smoothness {value:g}"),
+}
 
 PRESETS = {
     Preset.GENERAL: PresetValues(Modality.AUTO, Modality.AUTO, Similarity.LNCC2),
     Preset.CT: PresetValues(Modality.CT, Modality.CT, Similarity.LNCC2),
     Preset.MR: PresetValues(Modality.MR, Modality.MR, Similarity.LNCC2),
     Preset.CT_TO_MR: PresetValues(Modality.AUTO, Modality.AUTO, Similarity.MIND),
+    Preset.MR_CONTRASTS: PresetValues(Modality.MR, Modality.MR, Similarity.MIND),
     Preset.LUNG_CT: PresetValues(Modality.CT, Modality.CT, Similarity.LNCC2, ioSteps=150),
     Preset.BRAIN_MR: PresetValues(Modality.MR, Modality.MR, Similarity.LNCC2, ioSteps=150),
 }
@@ -58,7 +60,14 @@ def applyPreset(parameters) -> None:
             setattr(parameters, name, getattr(values, name))
 
 
-def presetChanged(parameters) -> bool:
-    """True when something that the preset sets was changed afterwards."""
-    values = PRESETS[parameters.preset]
-    return any(getattr(parameters, name) != getattr(values, name) for name in PresetValues.__dataclass_fields__)
+def presetText(parameters) -> tuple[str, bool]:
+    """What the preset sets, or what was changed after it was chosen; whether something was."""
+    values, linear = PRESETS[parameters.preset], parameters.transformKind.linear
+    changed = []
+    for name in PresetValues.__dataclass_fields__:
+        now = getattr(parameters, name)
+        if now != getattr(values, name) and not (linear and name in _DEFORMING):
+            changed.append(_NAMES[name].format(value=now.label() if isinstance(now, Choice) else now))
+    if not changed:
+        return values.text(linear), False
+    return _("{preset}, changed: {values}").format(preset=parameters.preset.label(), values="; ".join(changed)), True

@@ -77,7 +77,7 @@ class Result:
             parts.append(_("{count} voxels fold outside the body").format(count=outside) if outside else _("no folds"))
         inverse = (self.quality.get("inverse_error_mm") or {}).get("mean")
         if inverse is not None:
-            parts.append(_("inverse within {mm:.2f} mm").format(mm=inverse))
+            parts.append(_("inverse consistency error {mm:.2f} mm").format(mm=inverse))
         return ", ".join(parts) + "."
 
 

@@ -10,6 +10,7 @@ from carlreg.errors import CarlError
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
+from ..common.notices import notice
 from ..common.polling import Poller
 from ..engine import dependencies, words
 from ..engine.task import Task, preparing
@@ -78,7 +79,7 @@ class StartControls:
             self._of = self._job()
             task = startPreview(self._of)
         except (RegistrationError, CarlError) as error:
-            self._say(str(error))
+            self._say(str(error), "error")
             return
         self._say(_("Looking for the best start ..."))
         self._poller.follow(task, self._onFound, self._onFailed)
@@ -114,18 +115,20 @@ class StartControls:
     def _onFound(self, found: Start) -> None:
         verdict = found.told["verdict"]
         lines = [_("Start: {word}.").format(word=verdict["word"]) + " " + " ".join(verdict["reasons"])]
-        self._say("\n".join([*lines, *(_("Check: {text}").format(text=text) for text in found.told["warnings"])]))
+        self._say(
+            "\n".join([*lines, *(_("Check: {text}").format(text=text) for text in found.told["warnings"])]),
+            verdict["word"],
+        )
         if self._of is not None and self._mayShow():
             self._preview.show(self._of.fixedVolume, self._of.movingVolume, found.fromFixed)
         self.refresh()
 
     def _onFailed(self, error: RegistrationError) -> None:
-        self._say(str(error))
+        self._say(str(error), "error")
         self.refresh()
 
-    def _say(self, text: str) -> None:
-        self._ui.startLabel.text = text
-        self._ui.startLabel.visible = bool(text)
+    def _say(self, text: str, kind: str = "") -> None:
+        notice(self._ui.startLabel, text, kind)
 
 
 __all__ = ["StartControls", "startPreview"]

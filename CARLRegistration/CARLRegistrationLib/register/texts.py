@@ -9,14 +9,15 @@ from slicer.i18n import tr as _
 
 from .estimate import expected, voxelsOf
 from .models import describeChoices, modelText
-from .parameters import Robustness, settingsFrom
-from .presets import PRESETS, presetChanged
+from .parameters import Model, Robustness, settingsFrom
+from .presets import presetText
 
 
 def showTexts(ui, parameters, machine) -> None:
     """Say what is chosen, and how long it will take. machine: the controls of the device."""
-    text = PRESETS[parameters.preset].text(parameters.transformKind.linear)
-    ui.presetInfoLabel.text = text + (" " + _("(changed below)") if presetChanged(parameters) else "")
+    ui.presetInfoLabel.text, ui.presetResetButton.visible = presetText(parameters)
+    turned = parameters.robustness is Robustness.ROTATION and parameters.continueTransform is None
+    ui.rotationModelButton.visible = turned and parameters.model is Model.CARL_COMPACT
     ui.robustnessInfoLabel.text = {
         Robustness.TRANSLATION: _(
             "For scans in similar poses, however far apart and whatever part of the body each shows. Try it first."

@@ -77,9 +77,9 @@ class Which(Choice):
 
     def label(self) -> str:
         return {
-            Which.FORWARD: _("Forward: brings the moving image onto the fixed one"),
-            Which.INVERSE: _("Inverse: brings the fixed image onto the moving one"),
-            Which.WITH_INITIAL: _("Forward, with the initial transform composed"),
+            Which.FORWARD: _("Forward (moving onto fixed)"),
+            Which.INVERSE: _("Inverse (fixed onto moving)"),
+            Which.WITH_INITIAL: _("Forward after initial transform"),
         }[self]
 
 
@@ -125,8 +125,8 @@ class Direction(Choice):
     def label(self) -> str:
         return {
             Direction.FILE: _("As the file says, or ask"),
-            Direction.FORWARD: _("From fixed to moving points (usual)"),
-            Direction.INVERSE: _("From moving to fixed points"),
+            Direction.FORWARD: _("Fixed to moving points (usual)"),
+            Direction.INVERSE: _("Moving to fixed points"),
         }[self]
 
 

@@ -38,7 +38,7 @@ class ImportControls:
         """Lead the user to the choice of what the numbers mean; returns what to do."""
         self._ui.importCollapsibleButton.collapsed = False
         self._ui.importConventionComboBox.setFocus()
-        return _("Choose it under Numbers, and press Import again.")
+        return _("Choose them under Coordinates, and press Import again.")
 
     def onChooseFile(self) -> None:
         path = qt.QFileDialog.getOpenFileName(

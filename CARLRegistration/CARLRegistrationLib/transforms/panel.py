@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationCancelled, RegistrationError
+from ..common.notices import breakable, notice
 from ..common.section import Section
 from ..engine import dependencies
 from ..inspect.case import Case
@@ -149,7 +150,7 @@ class TransformsPanel(Section):
         subject = self.subject
         made = self._result.nodes.get("transform") if self._result is not None else None
         ui.transformsLastResultButton.visible = made is not None and subject.transform is not made
-        ui.transformsWhatLabel.text = self._whatText(subject)
+        ui.transformsWhatLabel.text = breakable(self._whatText(subject))
         self.exporting.update()
         self.tools.update()
         self._enable()
@@ -160,9 +161,11 @@ class TransformsPanel(Section):
         name = subject.transform.GetName()
         if subject.fixed is None or subject.moving is None:
             return _("{name}. Fixed and moving volume are only needed where this is said.").format(name=name)
-        text = _("{name} brings {moving} onto {fixed}.").format(
+        text = _("{name}\nbrings {moving}\nonto {fixed}.").format(
             name=name, moving=subject.moving.GetName(), fixed=subject.fixed.GetName()
         )
+        if self._result is not None and subject.transform is self._result.nodes.get("transform"):
+            text = _("Last registration.")
         hint = Case(subject.fixed, subject.moving, subject.transform).madeFor()
         above = [one for one in parents(subject.moving) if one is not subject.transform]
         below = subject.transform in parents(subject.moving)
@@ -175,7 +178,7 @@ class TransformsPanel(Section):
             hint += " " + _("{fixed} is placed under {parent}: files lead from where it is shown.").format(
                 fixed=subject.fixed.GetName(), parent=parents(subject.fixed)[0].GetName()
             )
-        return f"{text} {hint.strip()}".strip()
+        return f"{text}\n{hint.strip()}".strip()
 
     # --- one task at a time
 
@@ -245,13 +248,11 @@ class TransformsPanel(Section):
 
     def say(self, text: str) -> None:
         """What is wrong, in words; "" when nothing is."""
-        self.ui.transformsWhyLabel.text = text
-        self.ui.transformsWhyLabel.visible = bool(text)
+        notice(self.ui.transformsWhyLabel, text, "error")
 
     def show(self, text: str) -> None:
         """What came of the last action."""
-        self.ui.transformsResultLabel.text = text
-        self.ui.transformsResultLabel.visible = bool(text)
+        notice(self.ui.transformsResultLabel, text)
 
 
 __all__ = ["TransformsPanel"]

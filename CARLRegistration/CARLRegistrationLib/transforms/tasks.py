@@ -291,7 +291,7 @@ def startResample(subject: TransformSelection, spacing: float, python: str | Non
     """The transform with its field on nodes `spacing` mm apart, as a node; made.error is what that changes."""
     checkTransform(subject.transform)
     if not spacing > 0:
-        raise RegistrationError(_("Set the grid spacing that the field is to have."))
+        raise RegistrationError(_("Set the field spacing that the field is to have."))
     if subject.transform.IsTransformToWorldLinear():
         raise RegistrationError(
             _("{name} is linear: it has no field to resample.").format(name=subject.transform.GetName())

@@ -95,7 +95,7 @@ class ToolControls:
         subject, kind = self._section.subject, self._section.parameters.linearKind
 
         def shown(made: TaskResult) -> None:
-            text = _("Made '{name}'. It leaves: {error}.").format(
+            text = _("Made '{name}'. Residual: {error}.").format(
                 name=made.nodes[0].GetName(), error=errorText(made.figures.get("left_mm") or {})
             )
             made.notes = [note for note in made.notes if not note.startswith("the ")]  # the same in the engine's words
