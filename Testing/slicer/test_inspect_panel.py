@@ -355,7 +355,8 @@ def test_after_a_registration_it_is_what_is_inspected(host, panel, tmp_path, mon
         assert ui.inspectWhyLabel.text == "" and ui.uncertaintyModeButton.checked
     opened = []
     monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()) or True)
-    assert ui.reportButton.enabled
+    assert ui.reportButton.enabled and not ui.figuresButton.enabled  # it would add nothing
+    assert ui.inspectWhatLabel.text == "Last registration"
     ui.reportButton.click()
     host.process_events(until=lambda: section.task is None)
     assert ui.inspectWhyLabel.text == "" and len(opened) == 1

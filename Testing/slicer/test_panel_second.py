@@ -66,3 +66,40 @@ def test_an_error_is_marked_and_goes_when_something_else_is_chosen(host, panel, 
     assert "/nowhere/python is not there" in ui.warningLabel.text and "#d64545" in ui.warningLabel.styleSheet
     ui.enginePythonLineEdit.text = ""
     assert not isShown(ui.warningLabel) and ui.warningLabel.text == "" == ui.warningLabel.styleSheet
+
+
+def test_a_verdict_stands_beside_the_figures(host, panel, pair, replayedEngine):
+    """What the run said against its pair at its start is not forgotten when it ends."""
+    ui = panel.ui
+    ui.applyButton.click()
+    panel._doubts.append("Little in common.")
+    waitForEnd(host, panel)
+    result = panel.results.result
+    assert result.quality["verdict"]["word"] == "good"
+    assert ui.resultVerdictLabel.text == "Check" and "#d9902f" in ui.resultVerdictLabel.styleSheet
+    assert ui.warningLabel.text.splitlines()[0] == "Check: Little in common."
+    result.warnings = []
+    panel.results.say(result)
+    assert ui.resultVerdictLabel.text == "Good" and "#2e9e5b" in ui.resultVerdictLabel.styleSheet
+    assert not isShown(ui.warningLabel)
+
+
+def test_an_evaluation_adds_to_what_the_registration_knows(moduleWidget):
+    from CARLRegistrationLib.inspect.metrics import joined
+
+    def check(name, word):
+        return {"name": name, "word": word, "value": 1.0, "text": f"{name} is {word}"}
+
+    def quality(checks, **blocks):
+        return {"verdict": {"word": "", "reasons": [], "checks": checks, "thresholds": {}}, **blocks}
+
+    former = quality(
+        [check("uncertainty", "check"), check("folds", "good")], uncertainty={"median_mm": 2.0}, labels=None
+    )
+    found = quality([check("folds", "good"), check("dice", "poor")], uncertainty=None, labels={"after": {"mean": 0.1}})
+    made = joined(former, found)
+    assert made["uncertainty"] == {"median_mm": 2.0} and made["labels"] == {"after": {"mean": 0.1}}
+    assert made["verdict"]["word"] == "poor"
+    assert made["verdict"]["reasons"] == ["dice is poor", "uncertainty is check"]
+    fine = joined(quality([check("a", "good")]), quality([check("b", "good"), check("dice_change", "good")]))
+    assert fine["verdict"]["word"] == "good" and fine["verdict"]["reasons"] == ["a is good", "b is good"]

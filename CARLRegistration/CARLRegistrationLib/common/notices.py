@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import re
 
+from slicer.i18n import tr as _
+
 COLORS = {"good": "#2e9e5b", "check": "#d9902f", "poor": "#d64545", "error": "#d64545"}
 
 _LONG_WORD, _PIECE = 29, 14  # letters
+
+
+def showVerdict(label, word: str, size: int = 13) -> None:
+    """Show good, check or poor in its color; "" hides the label."""
+    label.text = {"good": _("Good"), "check": _("Check"), "poor": _("Poor")}.get(word, word)
+    color = COLORS.get(word, "#888888")
+    label.styleSheet = f"font-weight: bold; font-size: {size}px; color: {color};" if word else ""
+    label.visible = bool(word)
 
 
 def notice(label, text: str, kind: str = "") -> None:
@@ -25,4 +35,4 @@ def breakable(text: str) -> str:
     return re.sub(rf"\S{{{_LONG_WORD},}}", lambda word: re.sub(rf"(.{{{_PIECE}}})(?=.)", "\\1\u200b", word[0]), text)
 
 
-__all__ = ["COLORS", "breakable", "notice"]
+__all__ = ["COLORS", "breakable", "notice", "showVerdict"]

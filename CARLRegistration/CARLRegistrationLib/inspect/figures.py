@@ -9,11 +9,11 @@ from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
 from ..common.files import removeFolder
-from ..common.notices import COLORS
+from ..common.notices import showVerdict
 from ..common.section import Section
 from .case import Case
 from .evaluation import Evaluation, startEvaluation, startReport
-from .metrics import Figures, makeFigures, verdictOf
+from .metrics import Figures, joined, makeFigures, verdictOf
 from .tables import fillTable
 
 
@@ -38,9 +38,25 @@ class FiguresSection(Section):
         """What is wrong, in words; "" when nothing is. kind: see `common.notices`."""
         raise NotImplementedError
 
+    def _known(self) -> dict | None:
+        """The quality of what is compared, where a registration has told it and nothing was changed since."""
+        raise NotImplementedError
+
     def _check(self) -> None:
         """Say what is compared, or what is missing."""
         raise NotImplementedError
+
+    def _allowFigures(self, complete: bool) -> None:
+        """They can be computed where they add something. complete: there is something to compare."""
+        case = self._case
+        more = (case.fixedSegmentation, case.movingSegmentation, case.fixedPoints, case.movingPoints)
+        whole = self._known() is not None and more == (None,) * 4 and self.task is None
+        self.ui.figuresButton.enabled = complete and not whole
+        self.ui.figuresButton.toolTip = (
+            _("All figures of the last registration are shown; segments or points at 'What is compared' add more.")
+            if whole
+            else _("Judge the transform: similarity, folds, segments, landmarks, before and after, in the background.")
+        )
 
     def onFigures(self) -> None:
         """Judge what is compared, in the background."""
@@ -77,7 +93,8 @@ class FiguresSection(Section):
 
     def _onEvaluated(self, found: Evaluation) -> None:
         self._stopTask()
-        self._judge(found.quality, found.names)
+        former = self._known()
+        self._judge(found.quality if former is None else joined(former, found.quality), found.names)
         if found.notes:
             self._say(" ".join(found.notes))
 
@@ -111,12 +128,7 @@ class FiguresSection(Section):
         self.figures = figures
         if quality is not None or figures is None:
             word, reasons = verdictOf(quality or {})
-            titles = {"good": _("Good"), "check": _("Check"), "poor": _("Poor")}
-            ui.verdictLabel.text = titles.get(word, word)
-            ui.verdictLabel.visible = bool(word)
-            ui.verdictLabel.styleSheet = (
-                f"font-weight: bold; font-size: 15px; color: {COLORS.get(word, '#888888')};" if word else ""
-            )
+            showVerdict(ui.verdictLabel, word, 15)
             ui.reasonsLabel.text = "\n".join(f"\u2022 {reason}" for reason in reasons)
             ui.reasonsLabel.visible = bool(reasons)
         rows = figures.rows if figures is not None else []

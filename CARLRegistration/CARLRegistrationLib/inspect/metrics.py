@@ -14,6 +14,7 @@ import vtk
 from slicer.i18n import tr as _
 
 _KIND = "CARLRegistration.Figure"
+_WORDS = ("good", "check", "poor")
 BEFORE_COLOR, AFTER_COLOR = (0.62, 0.64, 0.68), (0.10, 0.45, 0.80)
 
 
@@ -30,6 +31,25 @@ def verdictOf(quality: dict) -> tuple[str, list[str]]:
     """("good", "check", "poor" or "", reasons)."""
     verdict = quality.get("verdict") or {}
     return str(verdict.get("word") or ""), [str(reason) for reason in verdict.get("reasons") or []]
+
+
+def joined(former: dict, found: dict) -> dict:
+    """The quality of a registration with what an evaluation adds; what only the registration knows stays."""
+    made = former | {name: block for name, block in found.items() if block}
+    checks = {
+        one["name"]: one for quality in (former, found) for one in (quality.get("verdict") or {}).get("checks", [])
+    }
+    bad = sorted((one for one in checks.values() if one["word"] != "good"), key=lambda one: -_WORDS.index(one["word"]))
+    said = bad or [one for one in checks.values() if not one["name"].endswith("_change")]
+    word = bad[0]["word"] if bad else "good"
+    reasons = [one["text"] for one in said]
+    made["verdict"] = {
+        **(found.get("verdict") or {}),
+        "word": word,
+        "reasons": reasons,
+        "checks": list(checks.values()),
+    }
+    return made
 
 
 def rowsOf(quality: dict, names: dict | None = None) -> list[tuple[str, str, str]]:
@@ -285,4 +305,4 @@ def showChart(chart, table) -> None:
     logic.PropagateTableSelection()
 
 
-__all__ = ["Figures", "makeFigures", "nameOf", "rowsOf", "showChart", "verdictOf"]
+__all__ = ["Figures", "joined", "makeFigures", "nameOf", "rowsOf", "showChart", "verdictOf"]

@@ -45,6 +45,7 @@ class InspectPanel(FiguresSection):
     def __init__(self, parent, python, mender) -> None:
         super().__init__(parent, "CARLRegistrationInspect.ui", python, _POLL_MS)
         self.views = InspectViews(self._keep)
+        self._changed = False  # the last result's transform, by somebody else
         self._unchecked = False  # what is compared did not make sense when it was last to be shown
         self._jacobian = MadeJacobian()
         self._folds = FoldsControls(self.ui)
@@ -107,7 +108,7 @@ class InspectPanel(FiguresSection):
         self.leave()
         self.mending.stop()
         self.mending.forget()
-        self._result = result
+        self._result, self._changed = result, False
         self._jacobian.forget()
         self._showFigures(None)
         self._folds.show(None, self._case.fixedSegmentation)
@@ -156,6 +157,7 @@ class InspectPanel(FiguresSection):
         self._jacobian.forget()
         if self.mending.filling:
             return
+        self._changed = True
         self.doubtful.forget()
         self.mending.forget()
         if self.views.active:
@@ -169,6 +171,9 @@ class InspectPanel(FiguresSection):
         made, job = self._result.nodes, self._result.job
         mine = (job.fixedVolume, job.movingVolume, made.get("transform"))
         return mine == (self._case.fixed, self._case.moving, self._case.transform) and mine[2] is not None
+
+    def _known(self) -> dict | None:
+        return self._result.quality if self._ofResult() and not self._changed else None
 
     def _check(self) -> None:
         """Say what is compared, or what is missing; cheap: positions are looked at when something is to be shown."""
@@ -194,9 +199,10 @@ class InspectPanel(FiguresSection):
             ui.inspectWhatLabel.text = _("Last registration") if self._ofResult() else breakable(text)
             ui.inspectWhatLabel.toolTip = text
         ui.uncertaintyModeButton.enabled = case.uncertainty is not None
-        for name in (*BUTTONS.values(), "figuresButton"):
+        for name in BUTTONS.values():
             if name != "uncertaintyModeButton":
                 getattr(ui, name).enabled = not missing
+        self._allowFigures(not missing)
 
     # --- views
 

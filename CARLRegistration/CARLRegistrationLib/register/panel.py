@@ -229,8 +229,7 @@ class Panel(ParameterView):
             self.ui.applyButton.text = _("Cancelling ...")
             self.logic.cancel()
             return
-        for label in (self.ui.warningLabel, self.ui.resultLabel):
-            notice(label, "")
+        self.results.silence()
         self._failed, self._doubts = None, []
         self.ui.logText.plainText = ""
         try:
@@ -272,7 +271,7 @@ class Panel(ParameterView):
         if result.job_folder is not None:
             self.ui.logText.appendPlainText(_("Job folder: {path}").format(path=result.job_folder))
         chooseOutputs(self._parameters, dict.fromkeys(OUTPUTS.values()))  # of the next run
-        self.results.add(result, self._formerViews)
+        self.results.add(result, self._formerViews, self._doubts)
         self._showIdle()
 
     def _onFailed(self, error) -> None:
@@ -304,7 +303,7 @@ class Panel(ParameterView):
         ui.progressLabel.text = _("Writing the volumes for the engine ...")
         ui.progressWidget.visible = True
         ui.startButton.visible = False
-        for widget in (ui.whyLabel, ui.resultLabel, ui.warningLabel, ui.resultWidget):
+        for widget in (ui.whyLabel, ui.overwriteLabel, ui.resultLabel, ui.warningLabel, ui.resultWidget):
             widget.visible = False
         for widget in self._inputWidgets():
             widget.enabled = False
@@ -343,8 +342,7 @@ class Panel(ParameterView):
         """The scene is gone, and with it all that a result refers to."""
         self.results.forget()
         self._formerViews = self._failed = None
-        for label in (self.ui.resultLabel, self.ui.warningLabel):
-            notice(label, "")
+        self.results.silence()
         self._showIdle()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from ..common.notices import notice
+from ..common.notices import notice, showVerdict
 from ..mrml import colors, views
 from .output_controls import chooseOutputs, chosenOutputs
 from .result import Result
@@ -46,8 +46,9 @@ class ResultControls:
         """The last registration that was not taken back."""
         return self._made[-1].result if self._made else None
 
-    def add(self, result: Result, formerViews) -> None:
-        """A registration was done: show it."""
+    def add(self, result: Result, formerViews, doubts: Sequence[str] = ()) -> None:
+        """A registration was done: show it. doubts: what it said against its pair before."""
+        result.warnings = [*doubts, *(text for text in result.warnings if text not in doubts)]
         self._made.append(_Made(result, formerViews))
         if len(self._made) > _MOST:
             self._made.pop(0).result.discard()
@@ -66,8 +67,21 @@ class ResultControls:
         """The key figures, and what must not be missed."""
         lines = [before, result.line()]
         notice(self._ui.resultLabel, "\n".join(filter(None, lines)))
-        warnings = [_("Check: {text}").format(text=text) for text in result.warnings]
-        notice(self._ui.warningLabel, "\n".join([*warnings, *result.notes]), "check" if warnings else "")
+        verdict = result.quality.get("verdict") or {}
+        word = str(verdict.get("word") or "")
+        if word == "good" and result.warnings:
+            word = "check"
+        showVerdict(self._ui.resultVerdictLabel, word)
+        reasons = [] if word == "good" else [str(one) for one in verdict.get("reasons") or []]
+        warnings = [*result.warnings, *(one for one in reasons if one not in result.warnings)]
+        warnings = [_("Check: {text}").format(text=text) for text in warnings]
+        notice(self._ui.warningLabel, "\n".join([*warnings, *result.notes]), word if warnings else "")
+
+    def silence(self) -> None:
+        """Nothing is said of any registration."""
+        showVerdict(self._ui.resultVerdictLabel, "")
+        for label in (self._ui.resultLabel, self._ui.warningLabel):
+            notice(label, "")
 
     def show(self) -> None:
         """What can be done with the last registration."""
@@ -108,8 +122,8 @@ class ResultControls:
         self._tell()
         done = _("Registration undone.")
         if self.result is None:
+            self.silence()
             notice(self._ui.resultLabel, done)
-            notice(self._ui.warningLabel, "")
         else:
             self.say(self.result, done + " " + _("The one before it:"))
         self.show()
