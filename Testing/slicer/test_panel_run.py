@@ -143,7 +143,30 @@ def test_an_error_of_the_engine_is_shown(host, panel, pair):
     slicer.util.updateVolumeFromArray(pair[1], np.full((20, 20, 20), 7, np.int16))
     panel.ui.applyButton.click()
     waitForEnd(host, panel)
-    assert "all voxels have the value 7" in panel.ui.warningLabel.text and panel.ui.applyButton.enabled
+    text = "CARLSampleMoving: all voxels have the value 7: there is nothing to register. Check the file."
+    assert panel.ui.warningLabel.text == text and panel.ui.applyButton.enabled
+
+
+def test_voxels_that_are_no_numbers_are_asked_about(host, panel, pair, replayedEngine, tmp_path):
+    import SimpleITK as sitk
+    import slicer
+
+    values = slicer.util.arrayFromVolume(pair[1]).astype(np.float32)
+    values[2, 3, 4], values[5, 6, 7] = np.nan, np.inf
+    slicer.util.updateVolumeFromArray(pair[1], values)
+    host.answers[:] = [False]
+    panel.ui.applyButton.click()
+    text = "CARLSampleMoving: 2 voxels are NaN or infinite. Nothing was done."
+    assert panel.ui.warningLabel.text == text and not panel.logic.isRunning
+    panel.ui.keepJobFolderCheckBox.click()
+    host.answers[:] = [True]
+    panel.ui.applyButton.click()
+    waitForEnd(host, panel)
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(panel.results.result.job_folder / "moving.mha")))
+    assert written[2, 3, 4] == written[5, 6, 7] == np.nanmin(values) and written[0, 0, 0] == values[0, 0, 0]
+    assert "2 voxels that are NaN or infinite were taken as background" in panel.ui.warningLabel.text
+    assert np.isnan(slicer.util.arrayFromVolume(pair[1])[2, 3, 4])  # the volume itself stays
+    panel.ui.keepJobFolderCheckBox.click()
 
 
 def test_a_crash_offers_the_log(host, panel, pair, tmp_path):

@@ -8,6 +8,17 @@ from collections.abc import Mapping
 from slicer.i18n import tr as _
 
 REGISTER = {
+    "Replace them by the background value, in Python: numpy.nan_to_num(array, nan=BACKGROUND, posinf=BACKGROUND, "
+    "neginf=BACKGROUND).": _("Apply in the panel offers to take them as background."),
+    " (fixed_ignore.mha)": "",
+    " (moving_ignore.mha)": "",
+    " (fixed_segments.seg.nrrd)": "",
+    " (moving_segments.seg.nrrd)": "",
+    " (rigid_segments.seg.nrrd)": "",
+    " (stiff_segments.seg.nrrd)": "",
+    " (initial.h5)": "",
+    " (continue.h5)": "",
+    " (guide.csv)": "",
     "--allow-untrained": "allow_untrained (from Python)",
     "--device": "Device",
     "--field-spacing": "Field spacing",

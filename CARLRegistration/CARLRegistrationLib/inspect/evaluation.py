@@ -77,10 +77,10 @@ def startReport(jobFolder: Path | None, python: str | None = None) -> Task:
 
 def writeEvaluation(case: Case, folder: Path) -> EvaluationInput:
     """Write what `carlreg evaluate` reads."""
-    fixedImage, note = writeVolume(case.fixed, folder / "fixed.mha", _("fixed volume"))
+    fixedImage, note = writeVolume(case.fixed, folder / "fixed.mha", _("fixed volume"), True)
     notes = [note] if note else []
     with withoutTransform(case.moving, case.transform) as moving:
-        movingImage, note = writeVolume(moving, folder / "moving.mha", _("moving volume"))
+        movingImage, note = writeVolume(moving, folder / "moving.mha", _("moving volume"), True)
     notes += [note] if note else []
     writeNode(case.transform, folder / "transform.h5", fixedImage, _FIELD_NODES)
     arguments = ["evaluate", "transform.h5", "fixed.mha", "moving.mha", "--out", "quality.json"]

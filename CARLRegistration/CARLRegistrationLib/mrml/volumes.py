@@ -173,12 +173,42 @@ def resliced(
     return _arrayOf(reslice.GetOutput()).copy()
 
 
-def writeVolume(node, path: Path, what: str) -> tuple[object, str]:
-    """Write the volume where the views show it; returns (its SimpleITK image, a note or "")."""
+def writeVolume(node, path: Path, what: str, replaceNotFinite: bool = False) -> tuple[object, str]:
+    """Write the volume where the views show it; returns (its SimpleITK image, a note or "").
+
+    replaceNotFinite: voxels that are NaN or infinite become background, the lowest value.
+    """
     checkVolume(node, what)
+    count = countNotFinite(node) if replaceNotFinite else 0
     image, note = worldImage(node, what)
+    if count:
+        image = _finite(image)
+        replaced = _("{name}: {count} voxels that are NaN or infinite were taken as background.").format(
+            name=node.GetName(), count=count
+        )
+        note = " ".join(filter(None, [note, replaced]))
     writeImage(image, path)
     return image, note
+
+
+def countNotFinite(node) -> int:
+    """Voxels of a volume node that are NaN or infinite."""
+    image = node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None:
+        return 0
+    values = _arrayOf(image)
+    return int(values.size - np.isfinite(values).sum()) if values.dtype.kind == "f" else 0
+
+
+def _finite(image):
+    import SimpleITK as sitk
+
+    values = sitk.GetArrayFromImage(image)
+    good = np.isfinite(values)
+    values[~good] = values[good].min() if good.any() else 0
+    made = sitk.GetImageFromArray(values)
+    made.CopyInformation(image)
+    return made
 
 
 def writeGrid(node, path: Path, what: str, own: bool = False):

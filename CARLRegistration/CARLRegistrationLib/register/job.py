@@ -27,6 +27,7 @@ class Job:
     enginePython: None for Slicer's own. create*: outputs to make; output*: nodes to fill, None for new ones.
     initialTransform: one more start to try; continueTransform: the map to go on from, instead of looking for one.
     rigid-, stiffSegmentation: of the fixed volume; *Segment: ID of the one motions are relative to.
+    replaceNotFinite: voxels that are NaN or infinite count as background; otherwise they are refused.
     showProgress: the map is told of while it is optimized (`Status.newMap`).
     keepForReport: the result's files stay until `Result.discard`.
     """
@@ -62,6 +63,7 @@ class Job:
     outputJacobian: Any = None
     outputUncertainty: Any = None
     placeMoving: bool = False
+    replaceNotFinite: bool = False
     enginePython: str | None = None
     keepJobFolder: bool = False
     showProgress: bool = False

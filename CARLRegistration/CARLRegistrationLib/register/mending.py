@@ -76,9 +76,9 @@ class Mender:
 def _write(case: Case, points, job: Job, task: Task) -> tuple[list[str], list[str]]:
     """What `carlreg mend` reads; (arguments, notes)."""
     folder = task.folder
-    fixedImage, fixedNote = writeVolume(case.fixed, folder / "fixed.mha", _("fixed volume"))
+    fixedImage, fixedNote = writeVolume(case.fixed, folder / "fixed.mha", _("fixed volume"), True)
     with withoutTransform(case.moving, case.transform) as moving:
-        movingImage, movingNote = writeVolume(moving, folder / "moving.mha", _("moving volume"))
+        movingImage, movingNote = writeVolume(moving, folder / "moving.mha", _("moving volume"), True)
     note = writeNode(case.transform, folder / "given.h5", fixedImage)
     (folder / "points.csv").write_text(points.text(), encoding="utf-8")
     settings = case.transform.GetAttribute(SETTINGS) or job.settings.to_json()

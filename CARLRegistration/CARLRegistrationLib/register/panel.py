@@ -25,6 +25,7 @@ from ..mrml import views
 from ..mrml.preview import ViewPreview
 from ..transforms.panel import TransformsPanel
 from .estimate import learn, secondsHere, voxelsOf
+from .finite import withLeave
 from .inputs import InputControls
 from .job import Job, problemOf
 from .kind import KindControls
@@ -234,7 +235,7 @@ class Panel(ParameterView):
         self.ui.logText.plainText = ""
         try:
             self._asked = jobFrom(self._parameters)
-            job = dataclasses.replace(self._asked, keepForReport=True)
+            job = dataclasses.replace(withLeave(self._asked), keepForReport=True)
             if job.enginePython is None:
                 dependencies.ensure()
             self.inspect.leave()

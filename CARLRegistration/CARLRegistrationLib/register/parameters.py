@@ -306,7 +306,7 @@ def exchangeSides(parameters) -> None:
 
 def jobFrom(parameters) -> Job:
     """The job that the panel describes."""
-    names = set(Job.__dataclass_fields__) - {"settings", "enginePython", "keepForReport"}
+    names = set(Job.__dataclass_fields__) - {"settings", "enginePython", "keepForReport", "replaceNotFinite"}
     values = {name: getattr(parameters, name) for name in names}
     return Job(settings=settingsFrom(parameters), enginePython=parameters.enginePython.strip() or None, **values)
 

@@ -94,7 +94,7 @@ class RegistrationRun:
                 self._launch()
 
     def _launch(self) -> None:
-        self.task.start(self._arguments, lambda task: self._load(), words.REGISTER, self._onReport)
+        self.task.start(self._arguments, lambda task: self._load(), panelWords(self.job), self._onReport)
 
     def poll(self) -> Result | None:
         """None while running. Raises RegistrationCancelled, RegistrationError; then nothing is left behind."""
@@ -203,6 +203,18 @@ class RegistrationRun:
         )
 
 
+def panelWords(job: Job) -> dict[str, str]:
+    """What the engine's messages about a job call its files, and what the panel does."""
+    nodes = {
+        "fixed image (fixed.mha)": job.fixedVolume,
+        "moving image (moving.mha)": job.movingVolume,
+        "fixed mask (fixed_mask.mha)": job.fixedMask,
+        "moving mask (moving_mask.mha)": job.movingMask,
+    }
+    names = {theirs: node.GetName() for theirs, node in nodes.items() if node is not None}
+    return {**names, **words.REGISTER}
+
+
 def writeInputs(job: Job, folder: Path) -> tuple[list[str], list[str]]:
     """Write what the engine reads, settings.json among it; (arguments that name it, notes in words)."""
     arguments, notes, images = writePair(job, folder)
@@ -213,8 +225,10 @@ def writeInputs(job: Job, folder: Path) -> tuple[list[str], list[str]]:
 
 def writePair(job: Job, folder: Path) -> tuple[list[str], list[str], tuple]:
     """The same without guidance and the map to continue from, and both images (SimpleITK) as they were written."""
-    fixedImage, fixedNote = writeVolume(job.fixedVolume, folder / "fixed.mha", _("fixed volume"))
-    movingImage, movingNote = writeVolume(job.movingVolume, folder / "moving.mha", _("moving volume"))
+    fixedImage, fixedNote = writeVolume(job.fixedVolume, folder / "fixed.mha", _("fixed volume"), job.replaceNotFinite)
+    movingImage, movingNote = writeVolume(
+        job.movingVolume, folder / "moving.mha", _("moving volume"), job.replaceNotFinite
+    )
     (folder / "settings.json").write_text(job.settings.to_json(), encoding="utf-8")
     arguments = ["fixed.mha", "moving.mha", "--settings", "settings.json"]
     arguments += writeMasks(job, folder, (fixedImage, movingImage))
@@ -237,4 +251,4 @@ def writeMasks(job: Job, folder: Path, images: tuple) -> list[str]:
     return arguments
 
 
-__all__ = ["RegistrationRun", "Status", "writeInputs", "writeMasks", "writePair"]
+__all__ = ["RegistrationRun", "Status", "panelWords", "writeInputs", "writeMasks", "writePair"]

@@ -12,12 +12,13 @@ from slicer.i18n import tr as _
 from ..common.errors import RegistrationError
 from ..common.notices import notice
 from ..common.polling import Poller
-from ..engine import dependencies, words
+from ..engine import dependencies
 from ..engine.task import Task, preparing
 from ..mrml.preview import ViewPreview
 from ..mrml.transforms import readTransform
+from .finite import withLeave
 from .job import Job, checkJob, withWholePaths
-from .run import writePair
+from .run import panelWords, writePair
 
 _POLL_MS = 100
 _START_FILE = "start.h5"
@@ -45,7 +46,7 @@ def startPreview(job: Job) -> Task:
         dependencies.ensure()
     with preparing(Task(job.enginePython)) as task:
         arguments, _notes, _images = writePair(job, task.folder)
-        return task.start(["check", *arguments, "--start", _START_FILE], _found, words.REGISTER)
+        return task.start(["check", *arguments, "--start", _START_FILE], _found, panelWords(job))
 
 
 def _found(task: Task) -> Start:
@@ -76,7 +77,7 @@ class StartControls:
             self.clear()
             return
         try:
-            self._of = self._job()
+            self._of = withLeave(self._job())
             task = startPreview(self._of)
         except (RegistrationError, CarlError) as error:
             self._say(str(error), "error")
