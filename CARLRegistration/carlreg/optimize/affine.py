@@ -42,7 +42,7 @@ class AffineProblem:
     The fixed image's structure (its windowed variance) weighs the voxels, so that air and blank background neither
     help nor hurt. similarity: a name of `losses.registry`; with 'mind' the squared local correlation serves too, which
     tells inverted contrast as well: an affine can minimize a descriptor's distance by collapsing onto a flat place.
-    bounds: within which affines are looked for.
+    bounds: within which affines are looked for. stride: windows stand around every so many voxels.
     """
 
     def __init__(
@@ -52,13 +52,18 @@ class AffineProblem:
         window_mm: float,
         similarity: str = "lncc2",
         bounds: Stretches | None = None,
+        stride: int = 1,
     ) -> None:
         self.images, self.similarity, self.bounds = images, similarity_named(similarity), bounds or Stretches()
         fixed = images.fixed_grid
         self.center_lps = _weighted_center(images.fixed_11dhw, fixed, images.fixed_weight_11dhw)
         widths = window_widths(fixed.spacing[::-1], window_mm)
-        self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=self.similarity.squared)
-        variance = self.correlation.variance - self.correlation.floor
+        squared = self.similarity.squared
+        everywhere = LocalCorrelation(images.fixed_11dhw, widths, squared=squared)
+        self.correlation = everywhere
+        if stride > 1:
+            self.correlation = LocalCorrelation(images.fixed_11dhw, widths, squared=squared, stride=stride)
+        variance = everywhere.variance - everywhere.floor
         structure = variance / (variance + 10 * self.correlation.floor)
         if images.fixed_weight_11dhw is not None:
             structure = structure * images.fixed_weight_11dhw

@@ -33,10 +33,6 @@ def patch_normal(one_nk: Tensor, other_nk: Tensor, slope_nkp: Tensor, counts_nk:
     a, b = (values - (share * values).sum(1, keepdim=True) for values in (one_nk, other_nk))
     variance_a, variance_b = ((share * x.square()).sum(1) + VARIANCE_FLOOR for x in (a, b))
     covariance = (share * a * b).sum(1)
-    weighted = share[..., None] * slope_nkp
-    centered = slope_nkp - weighted.sum(1, keepdim=True)
-    along = torch.einsum("nkp,nk->np", weighted, b)  # b has mean zero
-    across = centered - (b / variance_b[:, None])[..., None] * along[:, None]
     left = a - (covariance / variance_b)[:, None] * b
     coefficient = torch.rsqrt(variance_a * variance_b)
     if squared:
@@ -45,10 +41,16 @@ def patch_normal(one_nk: Tensor, other_nk: Tensor, slope_nkp: Tensor, counts_nk:
     else:
         value = covariance * coefficient
         curvature, pull = torch.ones_like(value) / variance_b, coefficient
-    root = (used * curvature)[:, None].mul(share).sqrt()[..., None] * across
+    curvature = used * curvature
+    # Sums of the slopes over each patch: their mean, their part along b (which has mean zero), what pulls.
+    sums = torch.stack([share, share * b, (used * pull)[:, None] * share * left], dim=1) @ slope_nkp
+    mean, along, pulled = sums.unbind(1)
+    # What is left of the slopes without their parts along 1 and b, squared, without making it.
+    root = (curvature[:, None] * share).sqrt()[..., None] * slope_nkp
     root = root.reshape(-1, root.shape[-1])
-    gradient = -torch.einsum("n,nk,nkp->p", used * pull, share * left, slope_nkp)
-    return float((used * (1 - value)).sum()), root.T @ root, gradient, float(used.sum())
+    of_b = curvature * (2 - (variance_b - VARIANCE_FLOOR) / variance_b) / variance_b
+    hessian = root.T @ root - (curvature[:, None] * mean).T @ mean - (of_b[:, None] * along).T @ along
+    return float((used * (1 - value)).sum()), hessian, -pulled.sum(0), float(used.sum())
 
 
 def of_increments(slope_nks: Tensor, points_nks: Tensor, dof: str, radius_mm: float) -> Tensor:

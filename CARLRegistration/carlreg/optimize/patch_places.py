@@ -15,8 +15,9 @@ from ..losses.similarity import VARIANCE_FLOOR, window_widths
 from ..spaces import VolumeGrid
 from .patches import PatchImage
 
-# Patches per direction, candidates they are chosen from, places along an axis of a patch, voxels along its edge.
-_PATCHES, _CANDIDATES, _PLACES, _WIDTH = 2000, 2**14, 5, 7.0
+# Patches per direction, candidates they are chosen from at most, so many at once, places along an axis of a patch,
+# voxels along its edge.
+_PATCHES, _CANDIDATES, _AT_ONCE, _PLACES, _WIDTH = 2000, 2**14, 2**11, 5, 7.0
 # Of descriptors, which are compared at single points.
 _POINTS = 20_000
 #: Share of a patch's places that must count.
@@ -51,10 +52,7 @@ def patch_places(
     """
     device = own.image_11s.device
     low, high = _box(own, other, other_from_own)
-    drawn = torch.quasirandom.SobolEngine(4, scramble=True, seed=seed).draw(_CANDIDATES).to(device)
-    normalized = low + (high - low) * drawn[:, :3]
     to_frame = torch.linalg.inv(own.matrix_ss.double()).float()
-    points = (normalized - own.shift_s) @ to_frame.T
     least = float(grid.spacing.min())
     widths = np.array(window_widths(grid.spacing, _WIDTH * least)) * grid.spacing
 
@@ -64,18 +62,28 @@ def patch_places(
         along = torch.tensor((grid.direction * widths).tolist(), device=device)  # columns
         return lattice @ along.T
 
-    around = points[:, None] + offsets(3)
-    values, counts = own.values(around)
     linear = torch.tensor(other_from_own.tolist(), device=device)
-    counts = counts * other.values(around @ linear[:3, :3].T + linear[:3, 3])[1]
-    share = counts / counts.sum(1, keepdim=True).clamp_min(1e-6)
-    mean = (share * values).sum(1, keepdim=True)
-    variance = (share * (values - mean).square()).sum(1)
-    structure = counts.mean(1) * variance / (variance + 10 * VARIANCE_FLOOR)
-    chosen = points[(structure > drawn[:, 3]) & (counts.mean(1) > LEAST_SHARE)]
-    if similarity.descriptors:
-        return chosen[: _POINTS if finest else _POINTS // 2, None]
-    return chosen[: _PATCHES if finest else _PATCHES // 2, None] + offsets(_PLACES if finest else _PLACES - 1)
+
+    def chosen_of(drawn: Tensor) -> Tensor:
+        points = (low + (high - low) * drawn[:, :3] - own.shift_s) @ to_frame.T
+        around = points[:, None] + offsets(3)
+        values, counts = own.values(around)
+        counts = counts * other.values(around @ linear[:3, :3].T + linear[:3, 3])[1]
+        share = counts / counts.sum(1, keepdim=True).clamp_min(1e-6)
+        mean = (share * values).sum(1, keepdim=True)
+        variance = (share * (values - mean).square()).sum(1)
+        structure = counts.mean(1) * variance / (variance + 10 * VARIANCE_FLOOR)
+        return points[(structure > drawn[:, 3]) & (counts.mean(1) > LEAST_SHARE)]
+
+    wanted = _POINTS if similarity.descriptors else _PATCHES
+    wanted = wanted if finest else wanted // 2
+    sequence, parts = torch.quasirandom.SobolEngine(4, scramble=True, seed=seed), []
+    for _ in range(_CANDIDATES // _AT_ONCE):  # no more of them than it takes
+        parts.append(chosen_of(sequence.draw(_AT_ONCE).to(device)))
+        if sum(map(len, parts)) >= wanted:
+            break
+    chosen = torch.cat(parts)[:wanted, None]
+    return chosen if similarity.descriptors else chosen + offsets(_PLACES if finest else _PLACES - 1)
 
 
 def _box(own: PatchImage, other: PatchImage, other_from_own: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ _DATA_SIZE = 128
 _CONTENT_MARGIN = 0.025
 # Fewest voxels along the longest content that a network is shown; coarser images are interpolated.
 _FEWEST_VOXELS = 32
+# Images up to this size are kept: searches and checks look at the same coarse ones.
+_KEPT_VOXELS = 1_000_000
 # Share of a face of the field of view that shows something, and slices that must remain; see `field_of_view`. Measured:
 # abdomen and chest scans 0.12 to 0.99, heads cut out of their background 0.00 to 0.02.
 _FLAT_FACE, _FEWEST_SLICES = 0.1, 4
@@ -51,6 +53,7 @@ class PreparedVolume:
     extended_dhw: Tensor | None = None
     cut_out: bool = False
     ignored_dhw: Tensor | None = None
+    _coarse: dict[tuple[float, float], tuple[Tensor, VolumeGrid]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def padding_is_missing(self) -> bool:
@@ -75,6 +78,9 @@ class PreparedVolume:
         content, not on the volume's faces, so that the same body gives the same samples in any field of view; it is
         grown by whole voxels up to `margin_mm` on each side, within the volume.
         """
+        known = self._coarse.get((spacing_mm, margin_mm))
+        if known is not None:
+            return known
         grid = level_grid(self.grid, self.content, spacing_mm)
         if margin_mm:
             offset = self.grid.direction.T @ (grid.origin_lps - self.grid.origin_lps)
@@ -83,7 +89,10 @@ class PreparedVolume:
             room = np.floor(np.clip(np.stack([low, high]), 0, margin_mm) / grid.spacing + 1e-6).astype(int)
             grid = grid.cropped(-room[0], np.asarray(grid.size_ijk) + room[1])
         voxels = self.voxels_dhw if self.extended_dhw is None else self.extended_dhw
-        return resample_on_axes(voxels, self.grid, grid), grid
+        found = resample_on_axes(voxels, self.grid, grid), grid
+        if grid.voxel_count <= _KEPT_VOXELS:
+            self._coarse[spacing_mm, margin_mm] = found
+        return found
 
     def weight_at(self, grid: VolumeGrid, *, padding_is_background: bool = False) -> Tensor | None:
         """Where this volume counts, 1 x 1 x D x H x W in 0..1 on a grid with its axes; None = everywhere.

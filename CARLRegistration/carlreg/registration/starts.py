@@ -24,7 +24,7 @@ from ..optimize.candidates import (
     robust_affine,
     translation,
 )
-from ..optimize.levels import level_images, search_spacing
+from ..optimize.levels import LevelImages, level_images, search_spacing
 from ..optimize.search import SearchImage, rotations, search, small_rotations
 from ..preprocess import PreparedVolume, resample_on_axes
 from ..progress import Progress
@@ -45,6 +45,8 @@ _LEADING, _LEADING_CONTRASTS = 0.9, 0.75
 # Shares of the fixed content's diagonal: how well correspondences agree at best, and candidates that are the same one.
 _AGREEING, ALIKE = 0.0125, 0.00125
 INITIAL = "initial transform"
+# Windows of a linear registration stand around every so many voxels: what follows finds the last digits.
+_STRIDE_LINEAR = 2
 # How starts that follow from what users give are called first.
 LANDMARKS, SEGMENTS = "landmarks", "segments"
 
@@ -159,14 +161,24 @@ def coarse_problem(pair: PreparedPair, settings: RegistrationSettings, device: t
     """The pair at the resolution of the search."""
     spacing = search_spacing(pair.fixed, pair.moving, COARSE_SIZE)
     images = level_images(pair.fixed, pair.moving, spacing, device)
-    return AffineProblem(images, window_mm=5 * spacing, similarity=settings.similarity, bounds=stretches_of(settings))
+    return _problem(images, 5 * spacing, settings)
 
 
 def fine_problem(pair: PreparedPair, settings: RegistrationSettings, device: torch.device) -> AffineProblem:
     """The pair at twice the resolution of the search, where the winner is chosen and maps are compared with it."""
     spacing = search_spacing(pair.fixed, pair.moving, 2 * COARSE_SIZE)
     images = level_images(pair.fixed, pair.moving, spacing, device)
-    return AffineProblem(images, window_mm=7 * spacing, similarity=settings.similarity, bounds=stretches_of(settings))
+    return _problem(images, 7 * spacing, settings)
+
+
+def _problem(images: LevelImages, window_mm: float, settings: RegistrationSettings) -> AffineProblem:
+    return AffineProblem(
+        images,
+        window_mm=window_mm,
+        similarity=settings.similarity,
+        bounds=stretches_of(settings),
+        stride=_STRIDE_LINEAR if settings.linear else 1,
+    )
 
 
 def winner(starts: list[AffineCandidate], problem: AffineProblem) -> AffineCandidate:
