@@ -159,6 +159,29 @@ def test_two_clicks_mend_the_place_and_undo_gives_it_back(host, planted):
     assert "taken back" in ui.mendInfoLabel.text and not ui.mendUndoButton.enabled and ui.mendButton.enabled
 
 
+@pytest.mark.whole
+def test_everywhere_goes_on_from_there_in_the_whole_volume(host, planted):
+    from carlreg.settings import RegistrationSettings
+
+    settings = RegistrationSettings(io_steps=8, landmarks_accuracy_mm=1.0)
+    planted.transform.SetAttribute("CARLRegistration.Settings", settings.to_json())
+    place(planted, planted.fixed, planted.moving, "1")
+    settle(host, planted)
+    before = bits(planted)
+    planted.ui.mendEverywhereButton.click()
+    wait(host, planted)
+    after = bits(planted)
+    assert missed(planted.transform, planted) < 3.0, planted.ui.mendInfoLabel.text
+    # Beyond the box of five times 15 mm to each side, where mending around the point changes nothing, and inside of it.
+    lattice = planted.fixed + np.random.default_rng(0).uniform(-150, 150, (200, 3))
+    beyond = np.abs(lattice - planted.fixed).max(1) > 80
+    changed = np.linalg.norm(after["transform"] - before["transform"], axis=1)
+    assert beyond.sum() > 100 and np.median(changed[beyond]) > 0.01 and after["jacobian"].min() > 0
+    planted.ui.mendUndoButton.click()
+    for kind, values in before.items():
+        np.testing.assert_array_equal(bits(planted)[kind], values, err_msg=kind)
+
+
 def slicer_array(node):
     import slicer
 
