@@ -381,5 +381,22 @@ def test_apply_says_why_it_is_disabled(panel):
     choose(ui.modelComboBox, "carl-compact (shipped)")
     ui.weightsFileLineEdit.text = ""
     assert why() == ""
+    ui.enginePythonLineEdit.text = "/nowhere/python"
+    assert why().startswith("Engine Python: /nowhere/python is not there.")
+    ui.enginePythonLineEdit.text = ""
+    ui.fixedMaskSelector.setCurrentNode(blank("nothing", "vtkMRMLLabelMapVolumeNode"))
+    assert why() == "nothing: the fixed mask is empty. Choose another, or none."
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
+    segmentation.GetSegmentation().AddEmptySegment("id", "liver")
+    ui.fixedMaskSelector.setCurrentNode(segmentation)
+    assert why() == "organs: the fixed mask is empty. Choose another, or none."
+    ui.fixedMaskSelector.setCurrentNode(None)
+    panel.machine.checked = {"devices": [{"name": "cpu"}]}  # as of a computer without a card
+    panel.machine._checkedPython = ""
+    choose(ui.deviceComboBox, "CUDA")
+    assert why().startswith("Device: the engine's Python finds no CUDA card here.")
+    choose(ui.deviceComboBox, "CPU")
+    assert why() == ""
+    panel.machine.checked = {}
     slicer.mrmlScene.RemoveNode(other)
     assert why() == "Choose a moving volume." or "same volume" in why()

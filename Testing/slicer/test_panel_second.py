@@ -58,12 +58,15 @@ def test_a_second_pair_makes_nodes_of_its_own(host, panel, pair, replayedEngine)
     assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == [*pair, other]
 
 
-def test_an_error_is_marked_and_goes_when_something_else_is_chosen(host, panel, pair, replayedEngine):
+def test_an_error_is_marked_and_goes_when_something_else_is_chosen(host, panel, pair, replayedEngine, tmp_path):
     ui = panel.ui
-    ui.enginePythonLineEdit.text = "/nowhere/python"
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nexit 1\n")
+    script.chmod(0o755)
+    ui.enginePythonLineEdit.text = str(script)
     ui.applyButton.click()
     waitForEnd(host, panel)
-    assert "/nowhere/python is not there" in ui.warningLabel.text and "#d64545" in ui.warningLabel.styleSheet
+    assert "no Python that can run" in ui.warningLabel.text and "#d64545" in ui.warningLabel.styleSheet
     ui.enginePythonLineEdit.text = ""
     assert not isShown(ui.warningLabel) and ui.warningLabel.text == "" == ui.warningLabel.styleSheet
 

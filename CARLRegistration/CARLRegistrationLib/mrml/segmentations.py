@@ -46,6 +46,27 @@ def writeMask(node, segmentId: str, path: Path, onto, what: str) -> None:
     writeImage(mask, path)
 
 
+def checkMask(node, segmentId: str, what: str) -> None:
+    """Raise RegistrationError for a mask that is seen to be empty without making an image of it; cheap."""
+    empty = RegistrationError(
+        _("{name}: the {what} is empty. Choose another, or none.").format(name=node.GetName(), what=what)
+    )
+    if not node.IsA("vtkMRMLSegmentationNode"):
+        image = node.GetImageData()
+        if image is None or (image.GetScalarRange()[1] <= 0 and image.GetScalarRange()[0] >= 0):  # kept by VTK
+            raise empty
+        return
+    segmentation = node.GetSegmentation()
+    chosen = [segmentId] if segmentId else list(segmentation.GetSegmentIDs())
+    segments = [segment for segment in map(segmentation.GetSegment, chosen) if segment is not None]
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    if segmentation.GetSourceRepresentationName() != name and segments:
+        return
+    shown = (segment.GetRepresentation(name) for segment in segments)
+    if not any(one is not None and min(one.GetDimensions()) > 0 for one in shown):
+        raise empty
+
+
 def segmentationImage(node, segmentId: str, what: str):
     """One segment or all of them, in the world, as a SimpleITK image of zeros and others."""
     segmentation = node.GetSegmentation()

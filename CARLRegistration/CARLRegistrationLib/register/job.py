@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 from ..common.errors import RegistrationError
 from ..common.files import typedPath
 from ..mrml.geometry import parents
+from ..mrml.segmentations import checkMask
 from ..mrml.sequences import checkNotSequence
 from ..mrml.volumes import checkVolume
 from .continuing import checkContinue
@@ -134,9 +135,29 @@ def checkJob(job: Job) -> None:
             )
     for what, node in ((_("fixed volume"), fixed), (_("moving volume"), moving)):
         checkNotSequence(node, what)
+    _checkMasks(job)
+    _checkPython(job.enginePython)
     checkContinue(job)
     checkGuidance(job)
     _checkWeights(job.settings)
+
+
+def _checkMasks(job: Job) -> None:
+    for what, node, segment in (
+        (_("fixed mask"), job.fixedMask, job.fixedMaskSegment),
+        (_("moving mask"), job.movingMask, job.movingMaskSegment),
+        (_("part to ignore in fixed"), job.fixedIgnore, job.fixedIgnoreSegment),
+        (_("part to ignore in moving"), job.movingIgnore, job.movingIgnoreSegment),
+    ):
+        if node is not None:
+            checkMask(node, segment, what)
+
+
+def _checkPython(path: str | None) -> None:
+    if path and not os.path.isfile(path):
+        raise RegistrationError(
+            _("Engine Python: {path} is not there. Choose another, or none for Slicer's own.").format(path=path)
+        )
 
 
 def _checkWeights(settings: RegistrationSettings) -> None:

@@ -29,12 +29,14 @@ class MachineControls:
         self._editable = editable
         self._onChecked = onChecked
         self.checked: dict = {}  # devices, and error where there is one
+        self._checkedPython = ""  # that this was found of
         self._poller = Poller(_CHECK_INTERVAL_MS)
         ui.weightsFileButton.connect("clicked(bool)", lambda checked: self.chooseWeights())
         ui.enginePythonButton.connect("clicked(bool)", lambda checked: self.choosePython())
         ui.checkPythonButton.connect("clicked(bool)", lambda checked: self.check())
         ui.weightsFileLineEdit.connect("textChanged(QString)", lambda text: self._write("weightsFile", text))
         ui.enginePythonLineEdit.connect("textChanged(QString)", lambda text: self._write("enginePython", text))
+        ui.enginePythonLineEdit.connect("editingFinished()", self._onPythonTyped)
         ui.deviceComboBox.connect("currentIndexChanged(int)", self._onDevice)
         ui.advancedCollapsibleButton.connect("contentsCollapsed(bool)", self._onAdvanced)
         self._fillDevices([])
@@ -50,6 +52,24 @@ class MachineControls:
             ui.deviceComboBox.addItem(parameters.device, parameters.device)
             index = ui.deviceComboBox.findData(parameters.device)
         ui.deviceComboBox.currentIndex = index
+
+    def problem(self, parameters) -> str:
+        """What is known to stand against the engine's Python and the device, in a line, or ""."""
+        if not self.checked or self._checkedPython != parameters.enginePython.strip():
+            return ""
+        if self.checked.get("error") and parameters.enginePython.strip():
+            return _("Engine Python: {problem} When that is mended, press Check under Advanced.").format(
+                problem=self.checked["error"]
+            )
+        names = [device["name"] for device in self.checked.get("devices", [])]
+        if names and parameters.device.startswith("cuda") and not any(name.startswith("cuda") for name in names):
+            return _("Device: the engine's Python finds no CUDA card here. Choose Automatic or CPU.")
+        return ""
+
+    def _onPythonTyped(self) -> None:
+        parameters = self._editable()
+        if parameters is not None and parameters.enginePython.strip() != self._checkedPython:
+            self.check()
 
     def text(self, need: str) -> str:
         """What is needed, what is wrong with the engine's Python, and the memory that is free, in a line."""
@@ -86,6 +106,7 @@ class MachineControls:
         if parameters is None:
             return
         python = typedPath(parameters.enginePython)
+        self._checkedPython = parameters.enginePython.strip()
         try:
             check = dependencies.PythonCheck(python)
         except RegistrationError as error:
@@ -127,6 +148,9 @@ class MachineControls:
     def _onDevice(self, index: int) -> None:
         if index >= 0:
             self._write("device", self._ui.deviceComboBox.itemData(index))
+            cuda = self._ui.deviceComboBox.itemData(index).startswith("cuda")
+            if cuda and self._editable() is not None and not self.checked and self._poller.task is None:
+                self.check()
 
     def _onAdvanced(self, collapsed: bool) -> None:
         """Asked when it comes into view, once."""

@@ -177,7 +177,7 @@ class Panel(ParameterView):
         job, reason = None, ""
         try:
             job = jobFrom(self._parameters)
-            reason = problemOf(job)
+            reason = problemOf(job) or self.machine.problem(self._parameters)
         except CarlError as error:
             reason = str(error)
         if job is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,12 +78,6 @@ class RegistrationRun:
         python = self.job.enginePython
         with preparing(Task(python)) as task:
             self._task = task
-            if python and not os.path.isfile(python):
-                raise RegistrationError(
-                    _("Engine Python: {path} is not there. Choose another, or none for Slicer's own.").format(
-                        path=python
-                    )
-                )
             inputs, self._notes = writeInputs(self.job, task.folder)
             shown = ["--preview", _MAP_FILE] if self.job.showProgress else []
             self._arguments = ["register", *inputs, "--out", "result", *shown]
