@@ -89,12 +89,13 @@ def test_the_list_follows_the_scene(host, section, case, scene):  # noqa: F811
         ["breathing", "Sequence", "3 frames"],
         ["labels", "Label map", "9x9x9"],
     ]
+    case.fixed.SetAttribute("CARLRegistration.Settings", "{}")  # as of what a registration made
     labels.SetName("lobes")
     tips.SetAndObserveTransformNodeID(None)
     slicer.mrmlScene.RemoveNode(organ)
     host.process_events(0.2)
-    assert [r[0] for r in rows(section)] == ["fixed", "moving", "tips", "breathing", "lobes"]
-    assert rows(section)[2][2] == "2 points"
+    assert [r[0] for r in rows(section)] == ["moving", "tips", "breathing", "lobes", "fixed"]
+    assert rows(section)[1][2] == "2 points"
     assert section.checked() == []
 
 
@@ -117,6 +118,8 @@ def test_checking_filtering_and_the_study(host, section, case, scene):  # noqa: 
     assert ticked(section) == ["moving", "organs", "tips"]  # what is not shown stays checked
     tick(section, "moving", False)
     assert ticked(section) == ["organs", "tips"]
+    section._fill()
+    assert [r[0] for r in rows(section)] == ["organs", "tips", "fixed", "moving"]  # what is checked is in sight
     ui.applyNoneButton.click()
     assert ticked(section) == [] and not ui.applyRunButton.enabled
 

@@ -268,6 +268,7 @@ def test_invert_linear_part_and_compose(host, section):
     ui.invertButton.click()
     finish(host, section)
     assert "Made 'field (inverse)'. There and back again: mean" in ui.transformsResultLabel.text
+    assert ui.transformsResultLabel.parentWidget() is ui.derivedCollapsibleButton  # under the buttons of its part
     import slicer
 
     inverse = slicer.util.getNode("field (inverse)")

@@ -22,6 +22,7 @@ _POLL_MS = 60
 # Of the parameter node's references: what is checked; saved with the scene.
 _CHECKED_ROLE = "CARLRegistration.ApplyTo"
 _NODE_ID = 256  # Qt.UserRole
+_NAMED = 8  # of the results, at most
 _NAME_SHARE = 0.5  # of the list's width, at most: the rest of a long name is in its tool tip
 _RESAMPLING = ("applyGridLabel", "applyGridComboBox", "applyInterpolationLabel", "applyInterpolationComboBox")
 _REFERENCE = ("applyReferenceLabel", "applyReferenceSelector")
@@ -167,8 +168,10 @@ class ApplyPanel(Section):
         self.setChecked(others + (shown if on else []))
 
     def _shown(self) -> list:
+        """What is checked first, what a registration made last."""
         wanted = self.ui.applyFilterLineEdit.text.strip().lower()
-        found = apply_nodes.candidates()
+        checked = {node.GetID() for node in self.checked()}
+        found = sorted(apply_nodes.candidates(), key=lambda node: (node.GetID() not in checked, _ofRegistration(node)))
         if not wanted:
             return found
         return [n for n in found if wanted in n.GetName().lower() or wanted in apply_nodes.kindName(n).lower()]
@@ -366,21 +369,26 @@ def _sceneEvents() -> tuple:
     return (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent, scene.EndBatchProcessEvent)
 
 
+def _ofRegistration(node) -> bool:
+    return node.GetAttribute("CARLRegistration.Settings") is not None
+
+
 def _isResult(node) -> bool:
     """True for what this module has made."""
-    return (
-        node.GetNodeReferenceID(SOURCE_ROLE) is not None or node.GetAttribute("CARLRegistration.Settings") is not None
-    )
+    return node.GetNodeReferenceID(SOURCE_ROLE) is not None or _ofRegistration(node)
 
 
 def _resultText(result) -> str:
     names = [made.GetName() for _source, made in result.made]
-    text = names[0] if len(names) == 1 else _("{count} nodes").format(count=len(names))
+    text = names[0]
+    if len(names) > 1:
+        text = "\n".join([_("{count} nodes").format(count=len(names)), *names[:_NAMED]])
+        text += "\n..." if len(names) > _NAMED else ""
     if result.job.method is ApplyMethod.PLACE:
-        return _("Placed: {what}.").format(what=text)
+        return _("Placed: {what}").format(what=text)
     if result.job.method is ApplyMethod.HARDEN:
-        return _("Hardened: {what}.").format(what=text)
-    return _("Done in {seconds:.0f} s: {what}.").format(seconds=result.seconds, what=text)
+        return _("Hardened: {what}").format(what=text)
+    return _("Done in {seconds:.0f} s: {what}").format(seconds=result.seconds, what=text)
 
 
 __all__ = ["ApplyPanel"]

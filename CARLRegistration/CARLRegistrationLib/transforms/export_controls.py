@@ -12,6 +12,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ..common.notices import notice
 from . import tasks
 from .choices import Which
 from .tasks import Export, TaskResult
@@ -70,6 +71,7 @@ class ExportControls:
 
     def onPreview(self) -> None:
         """Compute sizes and error; nothing is saved."""
+        self._section.at("export")
         self._computePreview(lambda: None)
 
     def _computePreview(self, then: Callable[[], None]) -> None:
@@ -87,6 +89,7 @@ class ExportControls:
 
     def onSave(self) -> None:
         """Ask for the file, once sizes and error are shown."""
+        self._section.at("export")
         if self._preview is None or self._preview[0] != self._key():
             self._computePreview(self._askAndSave)
         else:
@@ -152,8 +155,7 @@ class ExportControls:
             lines = [made.sizes(), _("Error: {error}").format(error=errorText(made.error))]
             lines.append(_LEADS[made.sidecar.get("maps", "").startswith("moving")])
             text = "\n".join([*lines, *made.notes])
-        ui.exportNumbersLabel.text = text
-        ui.exportNumbersLabel.visible = bool(text)
+        notice(ui.exportNumbersLabel, text)
         self._showCommand(made)
 
     def _showCommand(self, made: TaskResult | None) -> None:

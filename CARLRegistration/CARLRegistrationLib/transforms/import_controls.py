@@ -60,6 +60,7 @@ class ImportControls:
 
     def onImport(self) -> None:
         """Make a transform node of the file."""
+        self._section.at("import")
         if not self._ui.importFileLineEdit.text.strip():
             self.onChooseFile()
         text = typedPath(self._ui.importFileLineEdit.text)

@@ -246,6 +246,12 @@ class TransformsPanel(Section):
             getattr(ui, name).enabled = idle and chosen
         ui.importButton.enabled = idle
 
+    def at(self, part: str) -> None:
+        """What is said and shown from now on stands under a part: export, import or derived."""
+        layout = getattr(self.ui, f"{part}CollapsibleButton").layout()
+        for name in ("BusyWidget", "WhyLabel", "ResultLabel"):
+            layout.addWidget(getattr(self.ui, f"transforms{name}"))
+
     def say(self, text: str) -> None:
         """What is wrong, in words; "" when nothing is."""
         notice(self.ui.transformsWhyLabel, text, "error")

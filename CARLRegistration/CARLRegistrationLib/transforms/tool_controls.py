@@ -32,7 +32,7 @@ class ToolControls:
             (ui.composeButton, self.onCompose),
             (ui.clearChainButton, self.onClearChain),
         ):
-            button.connect("clicked(bool)", lambda checked, do=action: do())
+            button.connect("clicked(bool)", lambda checked, do=action: (section.at("derived"), do()))
 
     def forgetChain(self) -> None:
         """Another transform is worked on."""
