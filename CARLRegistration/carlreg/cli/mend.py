@@ -78,6 +78,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         settings,
         everywhere=args.everywhere,
         uncertainty=_uncertainty(args, images["fixed"]),
+        former=None if args.everywhere else outputs.recorded_inverse(args.result, transform),
         progress=progress,
         **masks,
     )

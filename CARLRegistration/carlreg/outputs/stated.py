@@ -1,4 +1,4 @@
-"""What a written result says of its own uncertainty, for those who go on from it."""
+"""What a written result says of its own uncertainty and its inverse, for those who go on from it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import contextlib
 import json
 import os
 
+import SimpleITK as sitk
+
+from ..errors import CarlError
 from ..paths import given_path
-from ..physical import StatedBound
+from ..physical import FormerInverse, PhysicalTransform, StatedBound
 from ..physical.uncertainty import QUANTITIES
 from ..quality.measure import read_uncertainty
 from ..spaces import VolumeGrid
-from .write import UNCERTAINTY
+from ..volumes import read_transform
+from .write import INVERSE, UNCERTAINTY
 
 
 def recorded_uncertainty(
@@ -29,3 +33,18 @@ def recorded_uncertainty(
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # the words alone
         meaning = json.loads((place / "quality.json").read_text(encoding="utf-8"))["uncertainty"]["meaning"]
     return StatedBound(fixed_grid, read_uncertainty(inside if file is None else file, fixed_grid), str(meaning))
+
+
+def recorded_inverse(result: str | os.PathLike, transform: sitk.Transform) -> FormerInverse | None:
+    """The inverse of a result folder, whose transform is given; None for a file, or where it is not whole.
+
+    What it is worth is left to `physical.invert`, which takes nothing from the inverse of another map.
+    """
+    place = given_path(result, "result")
+    try:
+        known = read_transform(place / INVERSE)
+        quality = json.loads((place / "quality.json").read_text(encoding="utf-8"))
+        lost = int(quality["notes"]["inverse_nodes_without_inverse"])
+        return FormerInverse(PhysicalTransform.from_sitk(transform), PhysicalTransform.from_sitk(known), lost)
+    except (CarlError, OSError, ValueError, LookupError, TypeError):
+        return None

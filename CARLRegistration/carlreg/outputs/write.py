@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from ..registration.result import Finished, RegistrationResult
 
 log = logging.getLogger(__name__)
+INVERSE = "inverse_transform.h5"
 UNCERTAINTY = "uncertainty.nii.gz"
 GUIDE = "guide.csv"
 MOTIONS = "motions.csv"
 FILES = {
     "transform.h5": "fixed points to moving points, LPS mm: affine after displacement field, or one linear transform",
-    "inverse_transform.h5": "moving points to fixed points, LPS mm, built the same way",
+    INVERSE: "moving points to fixed points, LPS mm, built the same way",
     "warped.nii.gz": "the moving volume on the fixed grid",
     "jacobian.nii.gz": "determinant of the whole map on the fixed grid, 12 significant bits",
     UNCERTAINTY: "how far the transform may be off on the fixed grid, mm: 90 % bound, NaN where unknown",
@@ -129,7 +130,7 @@ def _write_all(
         with progress.stage("write"):
             begin = time.perf_counter()
             _write_transform(result.transform, folder / "transform.h5")
-            _write_transform(finished.inverse, folder / "inverse_transform.h5")
+            _write_transform(finished.inverse, folder / INVERSE)
             progress.check()
             write_nifti_gz(folder / "warped.nii.gz", measured.warped, grid)
             progress.check()

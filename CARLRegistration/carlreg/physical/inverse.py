@@ -5,7 +5,8 @@ y = A(x + d(x)). With z = A^-1 y and v the solution of v = -d(z + v): x = z + v 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ _OWN_TOLERANCE = 0.03  # of it: up to which a map's own inverse is taken as it i
 _STEPS = 40
 _FILL_NODES = 12  # as far into a hole as its surroundings are heard
 _ALIKE = 1.3  # images of about the same size
+# Of a part of a map that changed: nodes around it, and the share of the inverse above which all of it is solved anew.
+_AROUND, _MOST_RENEWED = 4, 0.7
 
 
 def invert(
@@ -35,6 +38,7 @@ def invert(
     *,
     spacing_mm: float | None = None,
     own: Callable[[np.ndarray], np.ndarray] | None = None,
+    former: FormerInverse | None = None,
 ) -> tuple[PhysicalTransform, dict]:
     """The inverse of a forward map on the moving volume plus at least 10 %, fading to zero at the field's edge.
 
@@ -45,6 +49,8 @@ def invert(
         spacing_mm: of the inverse field; None = the forward field's.
         own: what the map itself says of its inverse: n x 3 points z = A^-1 y (LPS mm) -> v. It is taken where the
             forward map leads back from z + v to z within a few hundredths of a node, and elsewhere is the start.
+        former: of a map that is the same but in a part: only what that part can reach is solved anew. The result is
+            the same bit by bit (`residual_max_mm` is then that of this part).
     Returns: the inverse (moving points to fixed points) and a report: `nodes`, `without_inverse` (nodes where no
         point maps to within tolerance: there the field is filled from the neighbors and decays to zero),
         `residual_max_mm` over all others (in fixed space); with `own`, `own_percent` of the nodes within the moving
@@ -69,11 +75,7 @@ def invert(
     inner = np.stack([low - spacing, high + spacing], axis=1)
     phase = 0.5 * (low + high)
 
-    # The forward field in its own index units, as rows for scattered reading.
-    to_index = transform.grid.ijk_from_lps[:3, :3]
-    linear = torch.tensor(to_index.T.tolist(), dtype=torch.float32)
-    rows = tensor_from_array(transform.displacement_lps).reshape(-1, 3) @ linear
-    solver = _Solver(rows, transform.grid.shape_dhw)
+    solver = _Solver(_in_indices(transform), transform.grid.shape_dhw)
     index_from_moving = transform.grid.ijk_from_lps @ inverse_affine
 
     coarse_fade = Fade(moving_grid, spacing * _COARSE, inner, default_margins(moving_grid, spacing), phase)
@@ -87,7 +89,12 @@ def invert(
     if own is not None:
         solver.own = torch.zeros(fade.grid.shape_dhw, dtype=torch.bool)
         start = _own_start(own, inverse_affine @ fade.grid.lps_from_ijk, transform.grid.ijk_from_lps, fade.grid)
-    v, failed = solver.solve(index_from_moving @ fade.grid.lps_from_ijk, fade.grid, start)
+    index_from_ijk = index_from_moving @ fade.grid.lps_from_ijk
+    if former is not None and own is None and not coarse_failed.any():
+        renewed = _renewed(former, transform, solver, index_from_ijk, fade, start, e_from_v)
+        if renewed is not None:
+            return renewed
+    v, failed = solver.solve(index_from_ijk, fade.grid, start)
     v = _filled(v, failed)
     e = _linear(e_from_v, v) * fade.weight_dhw
     report = {
@@ -99,6 +106,75 @@ def invert(
         inside = _nodes_inside(fade.grid, moving_grid)
         report["own_percent"] = round(100.0 * float(solver.own[inside].float().mean()), 1)
     return PhysicalTransform(inverse_affine, array_from_tensor(e.permute(1, 2, 3, 0)), fade.grid), report
+
+
+@dataclass(frozen=True, eq=False)
+class FormerInverse:
+    """A map whose inverse is known. without_inverse: nodes of the inverse to which no point maps."""
+
+    transform: PhysicalTransform
+    inverse: PhysicalTransform
+    without_inverse: int
+
+
+def _renewed(
+    former: FormerInverse,
+    transform: PhysicalTransform,
+    solver: _Solver,
+    index_from_ijk: np.ndarray,
+    fade: Fade,
+    start: _Start,
+    e_from_v: np.ndarray,
+) -> tuple[PhysicalTransform, dict] | None:
+    """The former inverse, solved anew where the change of the map reaches; None where that is not enough."""
+    before, known = former.transform, former.inverse
+    if former.without_inverse or not _same(before.grid, transform.grid) or not _same(known.grid, fade.grid):
+        return None
+    inverse_affine = np.linalg.inv(transform.affine_lps)
+    if not np.array_equal(before.affine_lps, transform.affine_lps) or not np.allclose(known.affine_lps, inverse_affine):
+        return None
+    changed = np.argwhere((before.displacement_lps != transform.displacement_lps).any(axis=-1))
+    if not torch.equal(solver.reach, _in_indices(before).abs().amax(dim=0)):  # which nodes are solved hangs on it
+        return None
+    report = {"nodes": fade.grid.voxel_count, "without_inverse": 0, "residual_max_mm": 0.0}
+    if not len(changed):
+        return replace(known, affine_lps=inverse_affine), report
+    # All that leads to the changed cells, and to some around them, which the way to a solution may cross.
+    low, high = changed.min(0) - _AROUND, changed.max(0) + 1 + _AROUND
+    box = tuple(slice(max(int(a), 0), int(b)) for a, b in zip(low, high, strict=True))
+    to_index = transform.grid.ijk_from_lps[:3, :3].T
+    fields = (each.displacement_lps[box].reshape(-1, 3) @ to_index for each in (before, transform))
+    reach = np.max([np.abs(field).max(0) for field in fields], axis=0)
+    ends = np.stack([low[::-1] - reach, high[::-1] - 1 + reach])
+    corners = np.array([[ends[c >> axis & 1, axis] for axis in range(3)] for c in range(8)])
+    nodes = apply_affine(np.linalg.inv(index_from_ijk), corners)
+    # Starts are interpolated between nodes so far apart.
+    first = np.clip(np.floor(nodes.min(0)).astype(int) - _COARSE - 1, 0, fade.grid.size_ijk)
+    last = np.clip(np.ceil(nodes.max(0)).astype(int) + _COARSE + 2, first, fade.grid.size_ijk)
+    part = [(int(a), int(b)) for a, b in zip(first, last, strict=True)]
+    if np.prod(last - first) > _MOST_RENEWED * fade.grid.voxel_count:
+        return None
+    field = known.displacement_lps
+    if np.prod(last - first):
+        v, failed = solver.solve(index_from_ijk, fade.grid, start, part)
+        if failed.any():
+            return None
+        where = tuple(slice(a, b) for a, b in part[::-1])
+        e = _linear(e_from_v, v) * fade.weight_dhw[where]
+        field = field.copy()
+        field[where] = array_from_tensor(e.permute(1, 2, 3, 0))
+        report["residual_max_mm"] = float(solver.worst * transform.grid.spacing.max())
+    return PhysicalTransform(inverse_affine, field, fade.grid), report
+
+
+def _in_indices(transform: PhysicalTransform) -> Tensor:
+    """A map's field in its own index units, as rows for scattered reading."""
+    linear = torch.tensor(transform.grid.ijk_from_lps[:3, :3].T.tolist(), dtype=torch.float32)
+    return tensor_from_array(transform.displacement_lps).reshape(-1, 3) @ linear
+
+
+def _same(one: VolumeGrid, other: VolumeGrid) -> bool:
+    return one.size_ijk == other.size_ijk and np.array_equal(one.lps_from_ijk, other.lps_from_ijk)
 
 
 #: First and last plane of a slab -> 3 k j i, where to begin: f - target in the forward field's indices.
@@ -135,16 +211,29 @@ class _Solver:
         self.worst = 0.0
         self.own: Tensor | None = None  # k j i: where the start was good enough; None = it never is
 
-    def solve(self, index_from_ijk: np.ndarray, grid: VolumeGrid, start: _Start | None) -> tuple[Tensor, Tensor]:
-        """(f - target as 3 k j i, failed as k j i) for all nodes of a lattice."""
-        depth, height, width = grid.shape_dhw
+    def solve(
+        self,
+        index_from_ijk: np.ndarray,
+        grid: VolumeGrid,
+        start: _Start | None,
+        part: Sequence[tuple[int, int]] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(f - target as 3 k j i, failed as k j i) for all nodes of a lattice, or those of a part (i, j, k)."""
+        along_i, along_j, (plane, stop) = part or [(0, n) for n in grid.size_ijk]
+        depth, height, width = stop - plane, along_j[1] - along_j[0], along_i[1] - along_i[0]
         out = torch.empty((3, depth, height, width))
         failed = torch.zeros((depth, height, width), dtype=torch.bool)
 
+        def begun(begin: int, end: int) -> Tensor:
+            found = torch.zeros(1).expand(3, *failed.shape)[:, begin:end]
+            if start is not None:
+                found = start(begin + plane, end + plane)[:, :, slice(*along_j), slice(*along_i)]
+            return found.reshape(3, -1).T
+
         def work(begin: int, end: int) -> float:
-            target = lattice_affine(index_from_ijk, [(0, width), (0, height), (begin, end)]).reshape(3, -1).T
-            first = torch.zeros_like(target) if start is None else start(begin, end).reshape(3, -1).T
-            target, first = target.contiguous(), first.contiguous()
+            ranges = [along_i, along_j, (begin + plane, end + plane)]
+            target = lattice_affine(index_from_ijk, ranges).reshape(3, -1).T
+            target, first = target.contiguous(), begun(begin, end).contiguous()
             good = None
             if self.own is not None:
                 good = self._residual(first, target)[0].abs().amax(dim=1) <= _OWN_TOLERANCE
@@ -154,7 +243,8 @@ class _Solver:
             failed[begin:end] = bad.reshape(end - begin, height, width)
             return worst
 
-        self.worst = max(in_threads(work, slab_ranges(grid)))
+        low, high = zip(along_i, along_j, (plane, stop), strict=True)
+        self.worst = max(in_threads(work, slab_ranges(grid.cropped(low, high))))
         return out, failed
 
     def _solve_points(self, target: Tensor, start: Tensor, good: Tensor | None) -> tuple[Tensor, Tensor, float]:

@@ -42,7 +42,9 @@ def finish(
         inverse, inverse_report = result.finished.inverse, result.finished.inverse_report
     else:
         with progress.stage("inverse"):
-            inverse, inverse_report = invert(result.transform, result.moving.grid, own=result.own_inverse)
+            inverse, inverse_report = invert(
+                result.transform, result.moving.grid, own=result.own_inverse, former=result.former
+            )
     with progress.stage("measure"):
         measured = measure(
             result.transform,

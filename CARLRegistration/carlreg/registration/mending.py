@@ -19,7 +19,7 @@ from ..optimize.field import FieldResult, LevelLoss, descend
 from ..optimize.guide import spline_at
 from ..optimize.levels import FieldLevel, LevelImages, level_images, schedule
 from ..optimize.onward import Known, informed
-from ..physical import PhysicalTransform, repair_folds
+from ..physical import FormerInverse, PhysicalTransform, repair_folds
 from ..physical.exact import through_points
 from ..preprocess import PreparedVolume, prepare
 from ..preprocess.normalize import guess_modality
@@ -161,12 +161,14 @@ def mended_pair(
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
     uncertainty: KnownUncertainty | None = None,
+    former: FormerInverse | None = None,
     progress: Progress | None = None,
 ) -> RegistrationResult:
     """A result with a mended map, to be finished and written as any other; arguments and errors as of `mend`.
 
     everywhere: then go on from it in the whole volume, by `settings.steps` steps, with the points as landmarks.
-    uncertainty: of the map that is given, where it is no result that has its own.
+    uncertainty: of the map that is given, where it is no result that has its own. former: likewise its inverse, of
+    which what does not change is kept.
     """
     settings = replace(settings or RegistrationSettings(), transform="deformable")  # also of a linear result
     progress = progress or Progress()
@@ -189,6 +191,9 @@ def mended_pair(
         return replace(result, start=START, info={**result.info, "mended": mended.info})
     if isinstance(given, RegistrationResult):
         uncertainty = uncertainty or given.uncertainty
+        if given.finished is not None:
+            lost = int(given.finished.inverse_report.get("without_inverse", 0))
+            former = FormerInverse(given.transform, given.finished.inverse, lost)
     with progress.stage("uncertainty", "how far the map may be off"):
         changed, reason = uncertainty_of_mended(
             uncertainty, known, mended.transform, looks, fixed.grid, moving.grid, settings, device
@@ -215,6 +220,7 @@ def mended_pair(
         timings=list(progress.timings),
         uncertainty=changed,
         uncertainty_reason=reason,
+        former=former,
     )
 
 

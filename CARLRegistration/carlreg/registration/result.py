@@ -9,7 +9,7 @@ import numpy as np
 
 from ..io.guide_points import GuidePoints
 from ..optimize.segments import SegmentPair
-from ..physical import PhysicalTransform, StatedBound
+from ..physical import FormerInverse, PhysicalTransform, StatedBound
 from ..progress import StageTiming, Step
 from ..quality.measure import Measured
 from ..settings import RegistrationSettings
@@ -47,6 +47,7 @@ class RegistrationResult:
     uncertainty: how far the map may be off, mm (see `uncertainty.Uncertainty`); None with the reason in
         `uncertainty_reason`.
     steps: of instance optimization that were taken; fewer than the settings say where it was stopped.
+    former: the map before it was mended, with its inverse; what did not change needs not be solved again.
     own_inverse: what the optimized map itself says of its inverse, see `physical.invert`; None where it says nothing.
     finished: inverse and quality; None until `finish` computes them.
     """
@@ -69,4 +70,5 @@ class RegistrationResult:
     uncertainty: KnownUncertainty | None = None
     uncertainty_reason: str | None = None
     own_inverse: Callable[[np.ndarray], np.ndarray] | None = None
+    former: FormerInverse | None = None
     finished: Finished | None = None

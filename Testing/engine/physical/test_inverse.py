@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import carlreg.physical.inverse as inverse_module
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from carlreg.physical import PhysicalTransform, invert, to_fixed_grid
+from carlreg.physical import FormerInverse, PhysicalTransform, invert, to_fixed_grid
 from carlreg.spaces import VolumeGrid
 from support.geometry import index_at
 
@@ -43,6 +46,34 @@ def test_there_and_back(grid, make, degrees):
     np.testing.assert_allclose(inverse.affine_lps, np.linalg.inv(transform.affine_lps))
     for axis in range(3):
         assert (np.take(inverse.displacement_lps, [0, -1], axis) == 0.0).all()
+
+
+def test_of_a_map_that_changed_in_a_part_only_that_is_solved_anew(make, monkeypatch):
+    grid = VolumeGrid((60, 54, 48), (1.5, 1.5, 1.5), (-20.0, 10.0, 5.0), np.diag([-1.0, -1, 1]))
+    working = grid.padded(9.0).with_spacing(3.0)
+    residual = make.waves(make.centers(working), grid.center_lps, amplitude=4.0).astype(np.float32)
+    before = to_fixed_grid(make.affine(20.0, about=grid.center_lps), residual, working, grid)
+    away = np.linalg.norm(make.centers(before.grid) - grid.center_lps - [12.0, 0, 0], axis=-1)
+    push = np.where(away < 9, 1.5 * np.cos(np.pi * away / 18) ** 2, 0.0)[..., None] * [0.7, 0.6, -0.4]
+    after = dataclasses.replace(before, displacement_lps=before.displacement_lps + push.astype(np.float32))
+    direction = np.linalg.qr(grid.direction + 0.1)[0]
+    moving = moving_grid_of(before, grid, direction)
+    known, report = invert(before, moving)
+    assert report["without_inverse"] == 0
+    whole, _ = invert(after, moving)
+    assert (whole.displacement_lps != known.displacement_lps).any(-1).sum() > 50
+    solved = []
+    newton = inverse_module._Solver._newton
+    monkeypatch.setattr(
+        inverse_module._Solver, "_newton", lambda *given: (solved.append(len(given[1])), newton(*given))[1]
+    )
+    again, report = invert(after, moving, former=FormerInverse(before, known, 0))
+    np.testing.assert_array_equal(again.displacement_lps, whole.displacement_lps)
+    assert report["nodes"] == whole.grid.voxel_count and sum(solved) < 0.6 * whole.grid.voxel_count
+    # Nothing is taken from the inverse of another map.
+    other = dataclasses.replace(before, affine_lps=make.affine(21.0, about=grid.center_lps))
+    again, _ = invert(after, moving, former=FormerInverse(other, known, 0))
+    np.testing.assert_array_equal(again.displacement_lps, whole.displacement_lps)
 
 
 def test_nodes_are_exact(make, oblique):
