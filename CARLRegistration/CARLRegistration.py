@@ -19,6 +19,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+HOMEPAGE = "https://github.com/CARLRegistration/SlicerCARLRegistration"
 POLL_INTERVAL_MS = 100
 MOST_UNDONE = 5  # each keeps what it overwrote
 
@@ -38,6 +39,9 @@ class CARLRegistration(ScriptedLoadableModule):
             "its inverse, the warped volume and the Jacobian are made. Computing goes on in a process of its own and "
             "can be cancelled at any time; nothing leaves the computer. Not for diagnostic use."
         )
+        parent.helpText += f'<p><a href="{HOMEPAGE}/blob/main/docs/slicer.md">{_("Documentation of the panel")}</a>, '
+        parent.helpText += f'<a href="{HOMEPAGE}/blob/main/README.md#in-3d-slicer">{_("first registration")}</a>, '
+        parent.helpText += f'<a href="{HOMEPAGE}/issues">{_("report a problem")}</a> ({_("with the log, please")}).</p>'
         parent.acknowledgementText = _(
             "The method is CARL: H. Greer, L. Tian, F.-X. Vialard, R. Kwitt, R. San Jose Estepar, M. Niethammer, "
             "CARL: A Framework for Equivariant Image Registration, CVPR 2025. GradICON and uniGradICON networks: "

@@ -137,7 +137,7 @@ def inspect_picture(studio: Studio) -> Image.Image:
     ui.overlayModeButton.click()
     ui.deformationComboBox.currentIndex = 1
     take("Deformation")
-    picture = studio.shot(1300)
+    picture = studio.shot(1620)
     section.leave()
     rows = [beside(tiles[n : n + 2]) for n in range(0, len(tiles), 2)]
     return beside([picture, below(rows)], 16)

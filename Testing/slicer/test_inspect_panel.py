@@ -119,6 +119,7 @@ def test_options_change_the_view(host, section, tmp_path):
         change()
         pictures.append(picture())
         assert section.ui.inspectWhyLabel.text == ""
+    assert ui.deformationInfoLabel.text == "Displacement: gray 1 mm, green 2 mm, yellow 5 mm, red 10 mm"
     # the affine is all there is to this transform: without it, the grid is straight and still there
     assert all(a != b for a, b in itertools.pairwise(pictures))
     ui.linkCheckBox.click()
@@ -362,6 +363,10 @@ def test_after_a_registration_it_is_what_is_inspected(host, panel, tmp_path, mon
     assert ui.inspectWhyLabel.text == "" and len(opened) == 1
     with open(opened[0], encoding="utf-8") as file:
         assert "<html" in file.read(5000).lower()
+    host.answers[:] = [str(tmp_path / "mine.html")]
+    ui.reportSaveButton.click()
+    host.process_events(until=lambda: section.task is None)
+    assert len(opened) == 1 and "<html" in (tmp_path / "mine.html").read_text(encoding="utf-8")[:5000].lower()
     panel.ui.undoButton.click()
     assert not ui.reportButton.enabled and not section.views.active
     assert "Choose" in ui.inspectWhatLabel.text

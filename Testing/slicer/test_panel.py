@@ -341,6 +341,45 @@ def test_every_section_fits_into_a_narrow_panel(host, panel):
     assert 200 < widths[0] < widths[1] <= 360
 
 
+def test_the_choices_can_be_run_without_the_panel(panel, pair):
+    """The command is read by the command line's own parser, the lines by Python."""
+    import shlex
+
+    import slicer
+    from carlreg.cli.main import build_parser
+    from carlreg.cli.options import settings_from
+
+    for name in CONTROLS:
+        if name not in ("transform", "io_method"):
+            CONTROLS[name](panel.ui)
+    mask = blank("mask", "vtkMRMLLabelMapVolumeNode")
+    panel.ui.fixedMaskSelector.setCurrentNode(mask)
+    panel.ui.copyCommandLineButton.click()
+    words = shlex.split(slicer.app.clipboard().text())
+    assert words[:6] == ["carlreg", "register", "FIXED", "MOVING", "--out", "RESULT"]
+    assert settings_from(build_parser().parse_args(words[1:])) == settingsNow(panel)
+    panel.ui.copyPythonButton.click()
+    lines = slicer.app.clipboard().text().replace("slicer.modules.CARLRegistrationWidget.logic", "Told()")
+    told = {}
+
+    class Told:
+        def register(self, *nodes, **options):
+            told.update(options, nodes=nodes)
+
+    exec(lines, {"slicer": slicer, "Told": Told})
+    assert told["nodes"] == pair and told["fixedMask"] is mask and told["settings"] == settingsNow(panel)
+
+
+def test_labels_lead_to_their_controls(moduleWidget, panel):
+    """With the keyboard or a screen reader: each label of a form has its control."""
+    from PySide6 import QtWidgets
+
+    widgets = [one for part in (panel, panel.inspect, panel.transforms, panel.apply) for one in vars(part.ui).values()]
+    labels = [one for one in widgets if isinstance(one, QtWidgets.QLabel) and one.text.endswith(":")]
+    assert len(labels) > 40 and [one.objectName for one in labels if one.buddy() is None] == []
+    assert panel.ui.ioStepsLabel.buddy() is panel.ui.ioStepsSlider
+
+
 # --- why Apply is disabled
 
 

@@ -54,6 +54,18 @@ class Deformation:
         display.SetVisibility2D(True)
         display.EndModify(modified)
 
+    def legend(self) -> str:
+        """What the colors mean, in words: mm by which a place is displaced."""
+        colors = self._temporary.GetDisplayNode().GetColorNode() if self._temporary is not None else None
+        function = colors.GetColorTransferFunction() if colors is not None else None
+        if function is None:
+            return ""
+        values = [[0.0] * 6 for _n in range(function.GetSize())]
+        for n, value in enumerate(values):
+            function.GetNodeValue(n, value)
+        steps = [_("{color} {mm:g} mm").format(color=_colorName(value[1:4]), mm=value[0]) for value in values]
+        return _("Displacement: {steps}").format(steps=", ".join(steps)) if steps else ""
+
     def hide(self) -> None:
         """What was made here is removed."""
         made, temporary = self._made, self._temporary
@@ -61,6 +73,21 @@ class Deformation:
         for node in (*made, temporary):
             if node is not None and slicer.mrmlScene.IsNodePresent(node):
                 slicer.mrmlScene.RemoveNode(node)
+
+
+def _colorName(rgb) -> str:
+    named = {
+        _("gray"): (0.2, 0.2, 0.2),
+        _("black"): (0, 0, 0),
+        _("white"): (1, 1, 1),
+        _("red"): (1, 0, 0),
+        _("green"): (0, 1, 0),
+        _("blue"): (0, 0, 1),
+        _("yellow"): (1, 1, 0),
+        _("cyan"): (0, 1, 1),
+        _("magenta"): (1, 0, 1),
+    }
+    return min(named, key=lambda name: float(np.abs(np.subtract(named[name], rgb)).sum()))
 
 
 def _addDisplay(transform) -> list:

@@ -56,12 +56,15 @@ def startEvaluation(case: Case, python: str | None = None) -> Task:
         return task.start(given.arguments, finish)
 
 
-def startReport(jobFolder: Path | None, python: str | None = None) -> Task:
-    """Make the report of a run whose folder is still there; the task gives the path of the file, which stays."""
+def startReport(jobFolder: Path | None, python: str | None = None, saveAs: Path | None = None) -> Task:
+    """Make the report of a run whose folder is still there; the task gives the path of the file, which stays.
+
+    saveAs: the user's file, which is replaced; None for one in the task's own folder.
+    """
     if jobFolder is None or not (Path(jobFolder) / "result").is_dir():
         raise RegistrationError(_("There is no result of a registration in this session. Press Apply first."))
     with preparing(Task(python, _GRACE_SECONDS)) as task:
-        out = task.folder / "report.html"
+        out = saveAs or task.folder / "report.html"
         arguments = ["report", str(Path(jobFolder) / "result"), "--out", str(out)]
         for side in ("fixed", "moving"):
             path = Path(jobFolder) / f"{side}.mha"
@@ -69,7 +72,7 @@ def startReport(jobFolder: Path | None, python: str | None = None) -> Task:
                 arguments += [f"--{side}", str(path)]
 
         def finish(ended: Task) -> Path:
-            ended.keepFolder = True
+            ended.keepFolder = saveAs is None
             return out
 
         return task.start(arguments, finish)

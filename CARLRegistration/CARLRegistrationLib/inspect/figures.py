@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
@@ -26,7 +27,9 @@ class FiguresSection(Section):
         self._case = Case()
         self._reportFolder: Path | None = None
         self.ui.figuresButton.connect("clicked(bool)", lambda checked: self.onFigures())
+        self._saveAs: Path | None = None  # where the report that is being made goes; None: into the browser
         self.ui.reportButton.connect("clicked(bool)", lambda checked: self.onReport())
+        self.ui.reportSaveButton.connect("clicked(bool)", lambda checked: self.onSaveReport())
 
     def cleanup(self) -> None:
         super().cleanup()
@@ -76,19 +79,28 @@ class FiguresSection(Section):
         self.ui.figuresInfoLabel.visible = True
         self._runTask(task, self._onEvaluated, self._onFailed)
 
-    def onReport(self) -> None:
-        """Make the report of the last registration and open it."""
+    def onSaveReport(self) -> None:
+        """Make the report of the last registration, as a file of the user's."""
+        path = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(), _("Save report"), str(Path.home() / "report.html"), _("Web page (*.html)")
+        )
+        if path:
+            self.onReport(Path(path))
+
+    def onReport(self, saveAs: Path | None = None) -> None:
+        """Make the report of the last registration, and open it where it is not to be saved."""
         self._stopTask()
+        self._saveAs = saveAs
         try:
             folder = self._result.report_folder if self._result is not None else None
-            task = startReport(folder, self._python())
+            task = startReport(folder, self._python(), saveAs)
         except RegistrationError as error:
             self._say(str(error), "error")
             return
         self._say("")
         self.ui.figuresInfoLabel.text = _("Making the report ...")
         self.ui.figuresInfoLabel.visible = True
-        self.ui.reportButton.enabled = False
+        self.ui.reportButton.enabled = self.ui.reportSaveButton.enabled = False
         self._runTask(task, self._onReportMade, self._onFailed)
 
     def _onEvaluated(self, found: Evaluation) -> None:
@@ -99,11 +111,14 @@ class FiguresSection(Section):
             self._say(" ".join(found.notes))
 
     def _onReportMade(self, path: Path) -> None:
+        self._stopTask()
+        self._showFigures(self.figures)
+        if self._saveAs is not None:
+            self._say(_("The report was saved as {path}.").format(path=path))
+            return
         if self._reportFolder is not None:
             removeFolder(self._reportFolder)
         self._reportFolder = path.parent  # the browser reads it
-        self._stopTask()
-        self._showFigures(self.figures)
         if not qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path))):
             self._say(_("The report is {path}; no browser could be opened.").format(path=path))
 

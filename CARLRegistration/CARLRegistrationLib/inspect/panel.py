@@ -179,7 +179,8 @@ class InspectPanel(FiguresSection):
         """Say what is compared, or what is missing; cheap: positions are looked at when something is to be shown."""
         case, ui = self._case, self.ui
         ui.lastResultButton.visible = self._result is not None and not self._ofResult()
-        ui.reportButton.enabled = self._result is not None and self._result.report_folder is not None
+        reported = self._result is not None and self._result.report_folder is not None
+        ui.reportButton.enabled = ui.reportSaveButton.enabled = reported
         missing = [
             text
             for node, text in (
@@ -251,6 +252,7 @@ class InspectPanel(FiguresSection):
         ui = self.ui
         if ui.deformationComboBox.currentIndex == 0:
             self.views.deformation.hide()
+            notice(ui.deformationInfoLabel, "")
             return
         if self._case.transform is None:
             raise RegistrationError(_("Choose a transform, or register first."))
@@ -263,10 +265,12 @@ class InspectPanel(FiguresSection):
             ui.deformationSpacingSpinBox.blockSignals(was)
         arrows = ui.deformationComboBox.currentIndex == 2
         self.views.deform(arrows, ui.deformationSpacingSpinBox.value, ui.deformationLocalCheckBox.checked)
+        notice(ui.deformationInfoLabel, self.views.deformation.legend())
 
     def leave(self) -> None:
         """The views as they were before this section used them."""
         self._cursor.end()
+        notice(self.ui.deformationInfoLabel, "")
         if self.views.active:
             self.views.leave()
         combo = self.ui.deformationComboBox

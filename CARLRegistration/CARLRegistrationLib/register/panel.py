@@ -6,7 +6,9 @@ rest (masks with their segments, device, files) is bound here.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
 
 import qt
 import slicer
@@ -37,6 +39,7 @@ from .output_controls import OUTPUTS, OutputControls, chooseOutputs
 from .parameters import Model, Preset, Robustness, TransformKind, exchangeSides, jobFrom
 from .presets import applyPreset
 from .progress import RunLog, TimeLeft, statusText
+from .recipe import commandLine, pythonLines
 from .result import Result
 from .result_controls import ResultControls
 from .run import Status
@@ -88,6 +91,9 @@ class Panel(ParameterView):
         ui.demoButton.connect("clicked(bool)", self.onDemo)
         ui.applyButton.connect("clicked(bool)", self.onApply)
         ui.copyLogButton.connect("clicked(bool)", self.onCopyLog)
+        ui.showFolderButton.connect("clicked(bool)", self.onShowFolder)
+        ui.copyCommandLineButton.connect("clicked(bool)", lambda checked: self._copy(commandLine))
+        ui.copyPythonButton.connect("clicked(bool)", lambda checked: self._copy(pythonLines))
 
     def _follow(self) -> None:
         self._preset = None
@@ -338,6 +344,16 @@ class Panel(ParameterView):
 
     def onCopyLog(self) -> None:
         slicer.app.clipboard().setText(self.ui.logText.plainText)
+
+    def onShowFolder(self) -> None:
+        result = self.results.result
+        if result is not None and result.job_folder is not None:
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(result.job_folder)))
+
+    def _copy(self, text: Callable[[Job], str]) -> None:
+        """Copy the present choices in some form; what is not allowed is said beside Apply already."""
+        with contextlib.suppress(CarlError):
+            slicer.app.clipboard().setText(text(jobFrom(self._parameters)))
 
     def forgetResult(self) -> None:
         """The scene is gone, and with it all that a result refers to."""

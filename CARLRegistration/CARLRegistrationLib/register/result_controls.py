@@ -88,6 +88,7 @@ class ResultControls:
         ui, made = self._ui, self._made
         ui.resultWidget.visible = bool(made)
         ui.undoButton.enabled = bool(made)
+        ui.showFolderButton.enabled = bool(made) and made[-1].result.job_folder is not None
         ui.restoreViewsButton.enabled = bool(made) and made[-1].formerViews is not None
         ui.showJacobianCheckBox.enabled = bool(made) and "jacobian" in made[-1].result.nodes
 
