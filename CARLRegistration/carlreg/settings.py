@@ -36,7 +36,8 @@ def _stretches(name: str, value) -> tuple[float, float, float]:
         raise InputError(f"{name}: expected three numbers, such as 0.4 2.5 1.6; got {shown(value)}.")
     for what, entry, low, high in zip(("least", "most", "uneven"), value, (0.05, 1, 1), (1, 20, 400), strict=True):
         _number(f"{name}, {what}", entry, low, high)
-    return tuple(float(entry) for entry in value)
+    least, most, uneven = (float(entry) for entry in value)
+    return least, most, uneven
 
 
 def _number(name: str, value, low: float, high: float, unit: str = "", whole: bool = False) -> None:

@@ -110,6 +110,24 @@ class LocalCorrelation:
         """The coefficient (or its square) at each voxel, without gradient and with every voxel in the windows."""
         return _local_statistics(warped_11dhw - 0.5, self, self._everywhere)[0]
 
+    def curvature(self, warped_11dhw: Tensor, slopes_1cdhw: Tensor) -> tuple[Tensor, Tensor]:
+        """For Gauss-Newton on 1 - coefficient (or its square), where windows stand, with all voxels in them.
+
+        slopes: derivatives of the warped image. Returns how curved the loss is in a voxel's residual, 1 1 d h w, and
+        the slopes, c 1 d h w, less what the offset and scale of the window around each voxel take up: of each window
+        its middle stands for the whole, which is half to all of the curvature.
+        Source: Kaufman, BIT 15, 1975 (the linear unknowns eliminated).
+        """
+        moving = warped_11dhw - 0.5
+        value, mean, variance, _ = _local_statistics(moving, self, self._everywhere)
+        slopes = slopes_1cdhw.transpose(0, 1)
+        count = len(slopes)
+        means = self.window(torch.cat([slopes, slopes * moving]))
+        slopes, moving = self.window.centers(slopes), self.window.centers(moving)
+        along = (means[count:] - means[:count] * mean) / variance
+        curved = 2 * value if self.squared else value.clamp_min(0)
+        return curved / variance, slopes - means[:count] - along * (moving - mean)
+
     def statistics(self, data_11dhw: Tensor | None) -> _FixedStatistics:
         """The fixed image's over the voxels that count."""
         if data_11dhw is None:

@@ -19,12 +19,27 @@ from ..maps import sample
 from ..maps.exchange import array_from_tensor, tensor_from_array
 from ..progress import Progress
 from ..spaces import Stretches, VolumeGrid, apply_affine, nearest_sound
+from .increments import inverse_of, of_increments, stepped, updated_inverse
 from .levels import LevelImages
 
 #: How much a smaller overlap costs in the score: similarity * overlap_share ** OVERLAP_POWER.
 OVERLAP_POWER = 0.5
-# Of Adam, which is written out for these few numbers: PyTorch's optimizers take seconds to be imported.
-_BETAS = (0.8, 0.95)
+# Steps lead at most as far as this share of the body's radius, and are shortened so where they gain nothing.
+_REACH, _SHORTER = 0.3, 0.35
+# Losses jump by as much where voxels come into view: not to be taken for a loss.
+_NOISE = 2e-4
+
+
+@dataclass(frozen=True)
+class Settled:
+    """When to stop: a step that leads no corner farther than so many voxels, or two in turn that gain less."""
+
+    voxels: float
+    gain: float
+
+
+#: What is refined on, and what is only to be compared or refined further.
+FINE, ROUGH = Settled(0.003, 1e-6), Settled(0.1, 1e-4)
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,7 @@ class AffineProblem:
         stride: int = 1,
     ) -> None:
         self.images, self.similarity, self.bounds = images, similarity_named(similarity), bounds or Stretches()
+        self.stride = stride
         fixed = images.fixed_grid
         self.center_lps = _weighted_center(images.fixed_11dhw, fixed, images.fixed_weight_11dhw)
         widths = window_widths(fixed.spacing[::-1], window_mm)
@@ -102,6 +118,33 @@ class AffineProblem:
         overlap = float(weight.sum()) / max(self.total, 1e-6)
         value = self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight)
         return value, overlap
+
+    @torch.no_grad()
+    def curvature(self, matrix: np.ndarray, about_lps: np.ndarray, radius_mm: float, dof: str) -> np.ndarray:
+        """p x p, of the loss in the increments about a moving point: Gauss-Newton, at an eighth of the voxels.
+
+        Letters as in `increments`.
+        """
+        map_13dhw = self.map(tensor_from_array(matrix))
+        weight, grid = self._weight(map_13dhw), self.images.moving_grid
+        with torch.enable_grad():
+            where = map_13dhw.detach().requires_grad_()
+            warped = sample(self.images.moving_11dhw, where)
+            (slopes,) = torch.autograd.grad(warped.sum(), where)
+        curved, slopes = self.correlation.curvature(warped.detach(), slopes)
+        weight, map_13dhw = (self.correlation.window.centers(one) for one in (weight, map_13dhw))
+        every = 1 if self.stride > 1 else 2
+        some = (Ellipsis, *(slice((n - 1) % every // 2, None, every) for n in map_13dhw.shape[2:]))
+        curved = (curved * weight)[some].flatten()
+        used = torch.nonzero(curved > 0)[:, 0]
+        curved = curved[used] / weight[some].sum().clamp_min(1e-6)
+        lps_from_normalized = tensor_from_array(grid.lps_from_normalized)
+        points = map_13dhw[some].reshape(3, -1)[:, used].T.double() @ lps_from_normalized[:3, :3].T.to(curved.device)
+        points = points + lps_from_normalized[:3, 3].to(points.device) - tensor_from_array(about_lps).to(points.device)
+        by_lps = tensor_from_array(grid.normalized_from_lps[:3, :3]).float().to(curved.device)
+        slopes = slopes[some].reshape(3, -1)[:, used].T @ by_lps
+        by_increments = of_increments(slopes[:, None], points.float()[:, None], dof, radius_mm)[:, 0]
+        return array_from_tensor((by_increments.T @ (curved[:, None] * by_increments)).double())
 
     @torch.no_grad()
     def score(self, matrix: np.ndarray) -> AffineScore:
@@ -154,61 +197,72 @@ def refine_affine(
     start: np.ndarray,
     *,
     steps: int,
-    rate: float,
     dof: str = "affine",
+    settled: Settled = FINE,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Adam on the matrix around the fixed body's center, all parameters in units of the body's radius.
+    """The matrix with the best similarity near to a start, 4x4 LPS: Gauss-Newton, whose curvature BFGS corrects.
 
-    rate: the first step, as a share of that radius. dof: what may change, 'translation' or a kind of linear map.
+    steps: maps that are looked at, at most. dof: what may change, 'translation' or a kind of linear map.
     The matrix never mirrors, and its stretches stay within the problem's bounds: a step beyond goes back to the
-    nearest there.
-    Returns the matrix with the best similarity seen, 4x4 LPS; steps that lose a fifth of the overlap do not count.
+    nearest there. No step leads farther than a third of the body's radius, or loses a fifth of the start's overlap.
     """
-    start = nearest_sound(np.array(start, dtype=np.float64), problem.center_lps)
-    bounds, from_start = Stretches.around(start, problem.bounds), np.linalg.inv(start[:3, :3])
-    center = tensor_from_array((start @ [*problem.center_lps, 1.0])[:3])
-    radius = float(np.linalg.norm(problem.images.fixed_grid.extent_mm)) / 4
-    start_matrix = tensor_from_array(start)
-    parameters = torch.zeros(12, dtype=torch.float64, requires_grad=True)
-    mean, square = torch.zeros_like(parameters), torch.zeros_like(parameters)
+    matrix = nearest_sound(np.array(start, dtype=np.float64), problem.center_lps)
+    bounds = Stretches.around(matrix, problem.bounds)
+    grid = problem.images.fixed_grid
+    radius, corners = float(np.linalg.norm(grid.extent_mm)) / 4, grid.corners_lps()
+    about, voxel = apply_affine(matrix, problem.center_lps), float(grid.spacing.min())
 
-    def matrix_of(p: Tensor) -> Tensor:
-        linear = p[3:].reshape(3, 3)
-        if dof in ("rigid", "similarity"):
-            turned = torch.linalg.matrix_exp(0.5 * (linear - linear.T))
-            linear = turned * torch.exp(linear.diagonal().mean()) if dof == "similarity" else turned
-        elif dof == "translation":
-            linear = torch.eye(3, dtype=torch.float64)
-        else:
-            linear = torch.eye(3, dtype=torch.float64) + linear
-        shift = center - linear @ center + radius * p[:3]
-        top = torch.cat([linear, shift[:, None]], dim=1)
-        return torch.cat([top, top.new_tensor([[0.0, 0, 0, 1]])]) @ start_matrix
+    def after(step: np.ndarray) -> tuple[np.ndarray, float]:
+        trial = stepped(matrix, step, dof, radius, about_lps=about, fixed_center_lps=problem.center_lps, bounds=bounds)
+        apart = apply_affine(trial, corners) - apply_affine(matrix, corners)
+        return trial, float(np.linalg.norm(apart, axis=1).max())
 
-    best, best_value, least_overlap = start, math.inf, 0.0
-    for step in range(steps + 1):
-        matrix = matrix_of(parameters)
-        loss, overlap = problem.loss(matrix)
-        value = float(loss.detach())
-        if step == 0:
-            least_overlap = 0.8 * overlap
-        if value < best_value and overlap >= least_overlap:
-            best, best_value = array_from_tensor(matrix), value
-        if step < steps:
-            (slope,) = torch.autograd.grad(loss, parameters)
-            mean, square = mean.lerp(slope, 1 - _BETAS[0]), square.lerp(slope.square(), 1 - _BETAS[1])
-            unbiased = (1 - _BETAS[0] ** (step + 1), 1 - _BETAS[1] ** (step + 1))
-            size = rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-            parameters.data -= size * (mean / unbiased[0]) / ((square / unbiased[1]).sqrt() + 1e-8)
-            if dof == "similarity":
-                beyond = parameters.data[3::4].mean() + math.log(float(np.linalg.det(start[:3, :3]))) / 3
-                parameters.data[3::4] += beyond.clamp(math.log(bounds.low), math.log(bounds.high)) - beyond
-            if dof == "affine":
-                linear = (np.eye(3) + array_from_tensor(parameters[3:].detach()).reshape(3, 3)) @ start[:3, :3]
-                if not bounds.hold(linear):
-                    update = bounds.nearest(linear) @ from_start - np.eye(3)
-                    parameters.data[3:] = tensor_from_array(update.reshape(9))
-        if progress is not None:
-            progress.check()
-    return best
+    def curved() -> np.ndarray:
+        return inverse_of(problem.curvature(matrix, about, radius, dof))
+
+    loss, overlap, gradient = _with_gradient(problem, matrix, about, radius, dof)
+    least, inverse, count, idle, fresh = 0.8 * overlap, curved(), 1, 0, True
+    while count < steps and idle < 2:
+        step, better, moved = -inverse @ gradient, False, math.inf
+        step = step / max(1.0, float(np.linalg.norm(step)))
+        step = step * min(1.0, _REACH * radius / max(after(step)[1], 1e-9))
+        while count < steps and not better and moved > settled.voxels * voxel:
+            trial, moved = after(step)
+            found, overlap, slope = _with_gradient(problem, trial, about, radius, dof)
+            count += 1
+            better = found < loss + _NOISE and overlap >= least
+            if better:
+                idle = idle + 1 if loss - found < settled.gain else 0
+                inverse = updated_inverse(inverse, step, slope - gradient)
+                matrix, loss, gradient = trial, found, slope
+            step = step * _SHORTER
+            if progress is not None:
+                progress.check()
+        if moved <= settled.voxels * voxel or (fresh and not better):
+            break
+        fresh = not better
+        if fresh and count < steps:
+            inverse = curved()
+    return matrix
+
+
+def _with_gradient(
+    problem: AffineProblem, matrix: np.ndarray, about_lps: np.ndarray, radius_mm: float, dof: str
+) -> tuple[float, float, np.ndarray]:
+    """(loss, overlap, gradient in the increments of `increments.increment` about a moving point)."""
+    varied = tensor_from_array(matrix).requires_grad_()
+    loss, overlap = problem.loss(varied)
+    (slope,) = torch.autograd.grad(loss, varied)
+    about, back = np.eye(4), np.eye(4)
+    about[:3, 3], back[:3, 3] = about_lps, -about_lps
+    by_map = about.T @ array_from_tensor(slope) @ (back @ matrix).T
+    linear = by_map[:3, :3]
+    parts = [radius_mm * by_map[:3, 3]]
+    if dof in ("rigid", "similarity"):
+        parts.append(np.array([linear[2, 1] - linear[1, 2], linear[0, 2] - linear[2, 0], linear[1, 0] - linear[0, 1]]))
+    if dof == "similarity":
+        parts.append(np.array([np.trace(linear)]))
+    if dof == "affine":
+        parts.append(linear.reshape(9))
+    return float(loss.detach()), overlap, np.concatenate(parts)

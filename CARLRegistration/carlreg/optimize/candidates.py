@@ -15,8 +15,10 @@ import numpy as np
 
 from ..progress import Progress
 from ..spaces import apply_affine, fit_linear
-from .affine import AffineProblem, refine_affine
+from .affine import ROUGH, AffineProblem, refine_affine
 
+# Maps looked at in a short descent, with what may change first and then.
+_FIRST_STEPS, _STEPS = 10, 12
 # How strongly fits of affine maps are drawn to the rigid ones.
 TOWARD_RIGID = 1e-2
 
@@ -122,8 +124,7 @@ def refine_candidates(
     scored.sort(key=lambda candidate: -candidate.score)
     refined = []
     for count, candidate in enumerate(scored[:keep]):
-        matrix = refine_affine(coarse, candidate.matrix, steps=16, rate=0.03, dof=first_dof, progress=progress)
-        matrix = refine_affine(coarse, matrix, steps=24, rate=0.02, dof=dof, progress=progress)
+        matrix = roughly_refined(coarse, candidate.matrix, first_dof, dof, progress)
         result = coarse.score(matrix)
         refined.append(AffineCandidate(candidate.name, matrix, result.score, result.overlap))
         log.info("start %s refined: score %.3f, overlap %.2f", candidate.name, result.score, result.overlap)
@@ -131,3 +132,12 @@ def refine_candidates(
             progress.update((count + 1) / min(keep, len(scored)), f"start {candidate.name}")
     refined.sort(key=lambda candidate: -candidate.score)
     return refined
+
+
+def roughly_refined(
+    coarse: AffineProblem, matrix: np.ndarray, first_dof: str, dof: str, progress: Progress | None = None
+) -> np.ndarray:
+    """A matrix after a short descent on coarse images: what may change first, and then."""
+    for may_change, steps in ((first_dof, _FIRST_STEPS), (dof, _STEPS)):
+        matrix = refine_affine(coarse, matrix, steps=steps, dof=may_change, settled=ROUGH, progress=progress)
+    return matrix

@@ -1,7 +1,7 @@
 """Increments of a linear map: what they do to points, and the normal equations of patches in them.
 
-An increment acts on points about a center: a shift, a turn (rotation vector), the logarithm of a scale, or the nine
-numbers of a linear map, each in units of a length.
+An increment acts on points about a center: a shift, a turn (rotation vector), the logarithm of a scale, or that of a
+linear map (nine numbers: turn, scales and shears), each in units of a length. So no increment mirrors or flattens.
 
 Letters: n patches, k places of a patch, s spatial axes, p parameters.
 Source: Evangelidis & Psarakis, IEEE TPAMI 30(10), 2008 (Gauss-Newton on a correlation coefficient); Golub & Pereyra,
@@ -18,7 +18,11 @@ from torch import Tensor
 
 from ..losses.similarity import VARIANCE_FLOOR
 from ..maps.exchange import array_from_tensor, tensor_from_array
+from ..spaces import Stretches, apply_affine
 from .patch_places import LEAST_SHARE
+
+# Of a normal equation's diagonal, added to it.
+_DAMPING = 1e-3
 
 
 def patch_normal(one_nk: Tensor, other_nk: Tensor, slope_nkp: Tensor, counts_nk: Tensor, squared: bool):
@@ -77,11 +81,53 @@ def increment(step: np.ndarray, dof: str, radius_mm: float) -> np.ndarray:
     if dof == "similarity":
         out[:3, :3] *= math.exp(float(np.clip(step[6], -0.3, 0.3)))
     if dof == "affine":
-        out[:3, :3] += step[3:].reshape(3, 3)
+        out[:3, :3] = _exponential(step[3:].reshape(3, 3))
     return out
+
+
+def stepped(
+    matrix: np.ndarray,
+    step: np.ndarray,
+    dof: str,
+    radius_mm: float,
+    *,
+    about_lps: np.ndarray,
+    fixed_center_lps: np.ndarray,
+    bounds: Stretches,
+) -> np.ndarray:
+    """The 4x4 after an increment about a moving point, within the bounds; the fixed center goes where it went."""
+    about, back = np.eye(4), np.eye(4)
+    about[:3, 3], back[:3, 3] = about_lps, -about_lps
+    trial = about @ increment(step, dof, radius_mm) @ back @ matrix
+    if dof in ("similarity", "affine") and not bounds.hold(trial):
+        place = apply_affine(trial, fixed_center_lps)
+        trial[:3, :3] = bounds.nearest(trial[:3, :3])
+        trial[:3, 3] = place - trial[:3, :3] @ fixed_center_lps
+    return trial
+
+
+def inverse_of(hessian: np.ndarray) -> np.ndarray:
+    """Of the normal equations, with parameters that the images say next to nothing about held."""
+    scale = np.diag(hessian)
+    return np.linalg.inv(hessian + np.diag(_DAMPING * scale + 1e-6 * max(float(scale.max()), 1e-12)))
+
+
+def updated_inverse(inverse: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """What a step and the gradient's change along it tell of the curvature: the update of BFGS.
+
+    Where the images differ, the normal equations see too much of it, and their steps alone are too short.
+    """
+    along = float(step @ change)
+    if along <= 1e-6 * float(np.linalg.norm(step) * np.linalg.norm(change)):
+        return inverse
+    left = np.eye(len(step)) - np.outer(step, change) / along
+    return left @ inverse @ left.T + np.outer(step, step) / along
 
 
 def rotation_of(vector: np.ndarray) -> np.ndarray:
     """3x3: the turn about an axis by the vector's length (radians)."""
-    turned = tensor_from_array(np.cross(np.eye(3), vector))
-    return array_from_tensor(torch.linalg.matrix_exp(turned.double()))
+    return _exponential(np.cross(np.eye(3), vector))
+
+
+def _exponential(matrix: np.ndarray) -> np.ndarray:
+    return array_from_tensor(torch.linalg.matrix_exp(tensor_from_array(matrix).double()))

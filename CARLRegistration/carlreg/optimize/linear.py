@@ -6,8 +6,8 @@ voxels: neither image is interpolated less than the other, which would draw the 
 
 Steps are those of BFGS, which starts from the normal equations of least squares (Gauss-Newton).
 
-What is found are increments about the center: a shift, a turn (rotation vector), the logarithm of a scale, or nine
-numbers of a linear map, each in units of a length. Matrices are 4x4, moving_from_fixed, LPS mm.
+What is found are increments about the center: a shift, a turn (rotation vector), the logarithm of a scale, or that of
+a linear map, each in units of a length. Matrices are 4x4, moving_from_fixed, LPS mm.
 
 Letters: n patches, k places of a patch, s spatial axes, p parameters.
 """
@@ -28,7 +28,7 @@ from ..losses.similarity import mind_descriptor
 from ..maps.exchange import array_from_tensor
 from ..progress import Progress, Step
 from ..spaces import Stretches, apply_affine, nearest_linear, nearest_sound
-from .increments import increment, of_increments, patch_normal
+from .increments import inverse_of, of_increments, patch_normal, stepped, updated_inverse
 from .levels import LevelImages
 from .linear_guides import LinearGuide
 from .patch_places import patch_places, views
@@ -39,7 +39,7 @@ DOFS = ("translation", "rigid", "similarity", "affine")
 _ITERATIONS, _CONVERGED, _COARSELY_CONVERGED = 30, 0.005, 0.03
 # Of the loss: two steps in turn that gain less than this are the last ones; images that differ have no sharp optimum.
 _NO_GAIN = 2e-5
-_DAMPING, _SHORTER, _HALVINGS = 1e-3, 0.35, 6
+_SHORTER, _HALVINGS = 0.35, 6
 # A step that loses more of what both images show than this is none: the mean over the rest says little.
 _LEAST_OVERLAP = 0.8
 
@@ -268,7 +268,7 @@ def _descended(
     enough = _CONVERGED if told.level + 1 == told.levels else _COARSELY_CONVERGED
     if not current.overlap:
         return matrix, 0, current.loss, 0.0
-    inverse = _inverse(current.hessian)
+    inverse = inverse_of(current.hessian)
     fresh, count, idle = True, 0, 0
     while count < _ITERATIONS and not told.stopping:
         if not math.isfinite(current.loss):
@@ -279,7 +279,15 @@ def _descended(
         step = -inverse @ current.gradient
         for _ in range(_HALVINGS):
             count += 1
-            trial = _moved(problem, matrix, step, bounds)
+            trial = stepped(
+                matrix,
+                step,
+                problem.dof,
+                problem.radius_mm,
+                about_lps=problem.center["moving"],
+                fixed_center_lps=problem.center["fixed"],
+                bounds=bounds,
+            )
             moved = _farthest(problem, matrix, trial)
             found = problem.normal(trial)
             better = found.loss < current.loss and found.overlap >= least
@@ -289,46 +297,16 @@ def _descended(
             step = step * _SHORTER
         if better:
             idle = idle + 1 if current.loss - found.loss < _NO_GAIN else 0
-            inverse = _updated(inverse, step, found.gradient - current.gradient)
+            inverse = updated_inverse(inverse, step, found.gradient - current.gradient)
             matrix, current = trial, found
         if moved < enough or idle == 2:
             break
         if not better:
             if fresh:
                 break
-            inverse = _inverse(current.hessian)
+            inverse = inverse_of(current.hessian)
         fresh = not better
     return matrix, count, current.loss, moved
-
-
-def _inverse(hessian: np.ndarray) -> np.ndarray:
-    """Of the normal equations, with parameters that the images say next to nothing about held."""
-    scale = np.diag(hessian)
-    return np.linalg.inv(hessian + np.diag(_DAMPING * scale + 1e-6 * max(float(scale.max()), 1e-12)))
-
-
-def _updated(inverse: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """What a step and the gradient's change along it tell of the curvature: the update of BFGS.
-
-    Where the images differ, the normal equations see too much of it, and their steps alone are too short.
-    """
-    along = float(step @ change)
-    if along <= 1e-6 * float(np.linalg.norm(step) * np.linalg.norm(change)):
-        return inverse
-    left = np.eye(len(step)) - np.outer(step, change) / along
-    return left @ inverse @ left.T + np.outer(step, step) / along
-
-
-def _moved(problem: LinearProblem, matrix: np.ndarray, step: np.ndarray, bounds: Stretches) -> np.ndarray:
-    """The matrix after a step about the center, within the bounds."""
-    about, back = np.eye(4), np.eye(4)
-    about[:3, 3], back[:3, 3] = problem.center["moving"], -problem.center["moving"]
-    trial = about @ increment(step, problem.dof, problem.radius_mm) @ back @ matrix
-    if problem.dof in ("similarity", "affine") and not bounds.hold(trial):
-        place = apply_affine(trial, problem.center["fixed"])
-        trial[:3, :3] = bounds.nearest(trial[:3, :3])
-        trial[:3, 3] = place - trial[:3, :3] @ problem.center["fixed"]
-    return trial
 
 
 def _farthest(problem: LinearProblem, one: np.ndarray, other: np.ndarray) -> float:

@@ -16,21 +16,20 @@ from torch import Tensor
 
 from ..optimize.affine import AffineProblem, AffineScore, refine_affine
 from ..optimize.candidates import AffineCandidate, distinct, refine_candidates, translation
-from ..optimize.levels import search_spacing
-from ..optimize.search import rotations, search
+from ..optimize.search import rotations
 from ..preprocess import PreparedVolume
 from ..progress import Progress
 from ..quality.limits import LIMITS
 from ..settings import RegistrationSettings
 from .pair import PreparedPair
-from .starts import ALIKE, ROTATION_SIZE, coarse_problem, fine_problem, search_image
+from .starts import ALIKE, coarse_problem, fine_problem, search_poses
 
 log = logging.getLogger(__name__)
 
 # Poses tried in rotation mode, and how many candidates are refined there and otherwise.
 _ROTATIONS, _KEPT_TURNED, _KEPT = 160, 4, 1
-# Steps on the finer images. Linear maps, of few numbers, are where they end up after 15 (ratios within 0.001).
-_FINE_STEPS, _FINE_STEPS_LINEAR = 30, 15
+# Steps on the finer images.
+_FINE_STEPS = 12
 # A likeness that no mirrored volume can exceed by much; how near to the start's one on coarse images is looked at
 # closely; by how much local correlation must differ, and what the mirrored volume must reach, to mean anything: of a
 # pair that was not found at all, one way may be more alike by chance (a chest turned by 180 degrees: 0.23 and 0.33).
@@ -62,8 +61,7 @@ def orientation_of(
     compared = coarse_problem(pair, settings, device).score(start.matrix)
     if reached.score > _NEAR * compared.score:
         fine = fine_problem(other, settings, device)
-        steps = _FINE_STEPS_LINEAR if settings.linear else _FINE_STEPS
-        reached = fine.score(refine_affine(fine, matrix, steps=steps, rate=0.01, dof=settings.dof, progress=progress))
+        reached = fine.score(refine_affine(fine, matrix, steps=_FINE_STEPS, dof=settings.dof, progress=progress))
         compared = given
     return _told(compared, reached)
 
@@ -147,9 +145,9 @@ def _candidates(pair: PreparedPair, settings: RegistrationSettings, progress: Pr
     """Starts for the mirrored volume: by the headers, by its middle, and from a search."""
     fixed, moving = pair.fixed, pair.moving
     turned = settings.robustness == "rotation"
-    spacing = search_spacing(fixed, moving, ROTATION_SIZE)
-    one, other = (search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving))
-    poses = search(one, other, rotations(_ROTATIONS if turned else 1), keep=8 if turned else 1, progress=progress)
+    poses = search_poses(
+        fixed, moving, rotations(_ROTATIONS if turned else 1), keep=8 if turned else 1, progress=progress
+    )
     found = [
         AffineCandidate("mirrored, header", np.eye(4)),
         AffineCandidate("mirrored, centers", translation(moving.content.center_lps - fixed.content.center_lps)),

@@ -17,8 +17,8 @@ import SimpleITK as sitk
 import torch
 
 from ..io.itk_transform import affine_to_sitk
-from ..optimize.affine import AffineProblem, refine_affine
-from ..optimize.candidates import AffineCandidate
+from ..optimize.affine import AffineProblem
+from ..optimize.candidates import AffineCandidate, roughly_refined
 from ..optimize.levels import level_images
 from ..optimize.search import rotations, search
 from ..preprocess import PreparedVolume
@@ -29,7 +29,7 @@ from ..volumes import Volume
 from .cutouts import CutOut, content_mm3
 from .landmarks import Landmarks
 from .pair import PreparedPair
-from .starts import ROTATION_SIZE, ROTATIONS, search_image, stretches_of
+from .starts import ROTATIONS, search_image, search_poses, stretches_of
 
 log = logging.getLogger(__name__)
 
@@ -177,9 +177,11 @@ def found_size(
             enough = max(_BETTER * score_as_it_is, _MORE + score_as_it_is, least)
             if score > max(best[0], enough) and (resized.is_even or score > _BETTER * best_before):
                 best = score, resized, matrix
-    _, resized, matrix = best
+    score, resized, matrix = best
     factors = _with_rest(resized.factors, np.linalg.inv(matrix[:3, :3]), grid.direction)
     if factors is None or np.abs(np.log(factors)).max() < np.log(_ORDINARY):
+        return None
+    if np.ptp(factors) > 0 and score < _LEAST_OF_ONE_AXIS:
         return None
     return Resized(factors, grid)
 
@@ -240,10 +242,15 @@ def _tried(
 ) -> list[tuple[float, Resized, np.ndarray]]:
     """(score, size, 4x4 matrix) of one size at its best shift, or at its best poses."""
     one = resized.of_pair(pair)
-    smaller, larger = sorted(float(volume.content.extent_mm.max()) for volume in (one.fixed, one.moving))
-    spacing = larger / ROTATION_SIZE if turned else max(smaller / _SMALLER, larger / _LARGER)
-    fixed, moving = (search_image(volume, spacing, not volume.padding_is_missing) for volume in (one.fixed, one.moving))
-    poses = search(fixed, moving, rotations(ROTATIONS if turned else 1), keep=8 if turned else 1)
+    sides = one.fixed, one.moving
+    paddings = not one.fixed.padding_is_missing, not one.moving.padding_is_missing
+    if turned:
+        poses = search_poses(*sides, rotations(ROTATIONS), keep=8, padding_is_background=paddings)
+    else:
+        smaller, larger = sorted(float(volume.content.extent_mm.max()) for volume in sides)
+        spacing = max(smaller / _SMALLER, larger / _LARGER)
+        fixed, moving = (search_image(volume, spacing, pad) for volume, pad in zip(sides, paddings, strict=True))
+        poses = search(fixed, moving, rotations(1))
     problem = _problem(one, settings, device)
     scored = [(problem.score(pose.matrix).score, resized, pose.matrix) for pose in poses]
     log.info("size %s: score %.3f", resized.factors, scored[0][0])
@@ -267,6 +274,5 @@ def _refined(
     """A matrix after a short descent, and its score."""
     problem = _problem(pair, settings, device)
     first = "rigid" if settings.robustness == "rotation" else "translation"
-    matrix = refine_affine(problem, matrix, steps=16, rate=0.03, dof=first, progress=progress)
-    matrix = refine_affine(problem, matrix, steps=24, rate=0.02, progress=progress)
+    matrix = roughly_refined(problem, matrix, first, "affine", progress)
     return matrix, problem.score(matrix).score

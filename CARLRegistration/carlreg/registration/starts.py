@@ -6,6 +6,7 @@ Matrices are 4x4, moving_from_fixed, LPS mm; the algorithms are in `optimize.can
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ from ..optimize.candidates import (
     translation,
 )
 from ..optimize.levels import LevelImages, level_images, search_spacing
-from ..optimize.search import SearchImage, rotations, search, small_rotations
+from ..optimize.search import LEAST_OVERLAP, Found, SearchImage, rotations, search, small_rotations
 from ..preprocess import PreparedVolume, resample_on_axes
 from ..progress import Progress
 from ..settings import RegistrationSettings
@@ -37,11 +38,18 @@ log = logging.getLogger(__name__)
 
 # Poses tried in rotation mode, and voxels along the longer image there; below, where shifts alone are searched.
 ROTATIONS, ROTATION_SIZE = 800, 26
+# Voxels along the shorter image with which all poses are tried first, and how many times as many as are kept are tried
+# again with more.
+_FIRST_SIZE, _AGAIN = 12, 3
 #: Degrees up to which poses are tried where similar ones are expected.
 SMALL_TURN = 40.0
 COARSE_SIZE = 40
+# Maps looked at when the winner is refined, at most: twice as many as any pair that was measured needs.
+_STEPS = 20
 # Share of the best start's score from which others are looked at more closely; different contrasts score alike.
 _LEADING, _LEADING_CONTRASTS = 0.9, 0.75
+# Share of the best score from which an initial transform is taken all the same: starts often lead to one place.
+_AS_GOOD = 0.99
 # Shares of the fixed content's diagonal: how well correspondences agree at best, and candidates that are the same one.
 _AGREEING, ALIKE = 0.0125, 0.00125
 INITIAL = "initial transform"
@@ -93,14 +101,10 @@ def affine_candidates(
         one, other = (search_image(volume, spacing, padding_is_background) for volume in (fixed, moving))
         found += [AffineCandidate("translation search", entry.matrix) for entry in search(one, other, rotations(1))]
     if settings.robustness == "rotation":
-        spacing = search_spacing(fixed, moving, ROTATION_SIZE)
-        one, other = (search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving))
-        poses = search(one, other, rotations(ROTATIONS), keep=16, progress=progress)
+        poses = search_poses(fixed, moving, rotations(ROTATIONS), keep=16, progress=progress)
         found += [AffineCandidate("rotation search", entry.matrix) for entry in poses]
     elif settings.linear:  # no network says how far the scans are turned; that costs more than trying
-        spacing = search_spacing(fixed, moving, ROTATION_SIZE)
-        one, other = (search_image(volume, spacing, padding_is_background=False) for volume in (fixed, moving))
-        poses = search(one, other, small_rotations(ROTATIONS, SMALL_TURN), keep=2, progress=progress)
+        poses = search_poses(fixed, moving, small_rotations(ROTATIONS, SMALL_TURN), keep=2, progress=progress)
         found += [AffineCandidate("pose search", entry.matrix) for entry in poses]
     if settings.linear:
         center = fixed.content.center_lps
@@ -115,18 +119,23 @@ def searched(
 
     shares: how much of the part must lie in the moving image; one search each.
     """
-
-    def images(size: int) -> tuple[SearchImage, SearchImage]:
-        spacing = search_spacing(pair.fixed, pair.moving, size)
-        return search_image(pair.fixed, spacing, False), search_image(pair.moving, spacing, True)
-
+    spacing = search_spacing(pair.fixed, pair.moving, COARSE_SIZE)
+    one, other = search_image(pair.fixed, spacing, False), search_image(pair.moving, spacing, True)
     found = [
         AffineCandidate("translation search", entry.matrix)
         for share in shares
-        for entry in search(*images(COARSE_SIZE), rotations(1), least_overlap=share)
+        for entry in search(one, other, rotations(1), least_overlap=share)
     ]
     if settings.robustness == "rotation":
-        poses = search(*images(ROTATION_SIZE), rotations(ROTATIONS), keep=16, least_overlap=0.9, progress=progress)
+        poses = search_poses(
+            pair.fixed,
+            pair.moving,
+            rotations(ROTATIONS),
+            keep=16,
+            least_overlap=0.9,
+            padding_is_background=(False, True),
+            progress=progress,
+        )
         found += [AffineCandidate("rotation search", entry.matrix) for entry in poses]
     return found
 
@@ -137,6 +146,35 @@ def search_image(prepared: PreparedVolume, spacing_mm: float, padding_is_backgro
     values = resample_on_axes(prepared.voxels_dhw, prepared.grid, grid)[0, 0]
     weight = prepared.weight_at(grid, padding_is_background=padding_is_background)
     return SearchImage(values, torch.ones_like(values) if weight is None else weight[0, 0], grid)
+
+
+def search_poses(
+    fixed: PreparedVolume,
+    moving: PreparedVolume,
+    rotation_matrices: np.ndarray,
+    *,
+    keep: int,
+    least_overlap: float = LEAST_OVERLAP,
+    padding_is_background: tuple[bool, bool] = (False, False),
+    progress: Progress | None = None,
+) -> list[Found]:
+    """The `keep` best of many poses, best first: all are tried on coarse images, and the better ones on finer ones.
+
+    rotation_matrices: n x 3 x 3, of the moving image about its center, fixed_from_moving.
+    """
+    tried, found = rotation_matrices, []
+    longest = [float(volume.content.extent_mm.max()) for volume in (fixed, moving)]
+    first = min(ROTATION_SIZE, math.ceil(_FIRST_SIZE * max(longest) / min(longest)))
+    for size in (first, ROTATION_SIZE) if len(tried) > _AGAIN * keep and first < ROTATION_SIZE else (ROTATION_SIZE,):
+        spacing = search_spacing(fixed, moving, size)
+        one, other = (
+            search_image(volume, spacing, padding)
+            for volume, padding in zip((fixed, moving), padding_is_background, strict=True)
+        )
+        count = _AGAIN * keep if size < ROTATION_SIZE else keep
+        found = search(one, other, tried, keep=count, least_overlap=least_overlap, progress=progress)
+        tried = np.array([pose.matrix[:3, :3].T for pose in found])
+    return found
 
 
 def best_candidates(
@@ -192,7 +230,8 @@ def winner(starts: list[AffineCandidate], problem: AffineProblem) -> AffineCandi
     if contrasts:
         # Between modalities anything smooth correlates somewhat: starts that are all wrong come close to the right one.
         return min(leading, key=lambda start: problem.descriptor_distance(affine_map(start.matrix), start.matrix))
-    return max(leading, key=lambda start: start.score)
+    best = max(leading, key=lambda start: start.score)
+    return next((start for start in leading if start.name == INITIAL and start.score > _AS_GOOD * best.score), best)
 
 
 def refined_winner(
@@ -202,7 +241,7 @@ def refined_winner(
     best = winner(starts, problem)
     if settings.steps == 0 and best.name == INITIAL and not settings.linear:
         return best
-    matrix = refine_affine(problem, best.matrix, steps=30, rate=0.01, dof=settings.dof, progress=progress)
+    matrix = refine_affine(problem, best.matrix, steps=_STEPS, dof=settings.dof, progress=progress)
     return AffineCandidate(best.name, matrix, problem.score(matrix).score, best.overlap)
 
 

@@ -143,7 +143,7 @@ def test_the_hint_at_a_size_does_not_depend_on_a_turn(pair, factor):
 def test_a_wrong_voxel_size_of_a_turned_volume_is_found(pair, factor, monkeypatch):
     """By the contents' volumes: a turned body's box says little about its size."""
     monkeypatch.setattr("carlreg.registration.sizes.ROTATIONS", 60)
-    monkeypatch.setattr("carlreg.registration.sizes.ROTATION_SIZE", 18)
+    monkeypatch.setattr("carlreg.registration.starts.ROTATION_SIZE", 18)
     monkeypatch.setattr("carlreg.registration.sizes._STEPS", 1)
     settings = dataclasses.replace(SETTINGS, robustness="rotation")
     moving = wrong_header(turned(pair, 12.0, 120, (2, -1, 2))[0], (factor,) * 3)
