@@ -39,7 +39,7 @@ class Studio:
 
     def shot(self, height: int | None = None) -> Image.Image:
         window = self.panel.ui.applyButton.window()
-        window.resize(460, height or 1180)
+        window.resize(460, max(height or 1180, window.heightForWidth(460)))
         return Image.open(self.host.grab(window, self.folder / "panel.png")).convert("RGB")
 
     def register(self, spacing_mm: float) -> Image.Image:

@@ -326,6 +326,9 @@ def test_every_section_fits_into_a_narrow_panel(host, panel):
             for node in nodes:
                 part.setCurrentNode(node)
     closed = [part for part in parts if type(part).__name__ == "ctkCollapsibleButton" and part.collapsed]
+    for n in (1, 2):
+        panel.live._curve.add({"done": n, "total": 2, "similarity": 0.1 * n, "level": 0})
+    panel.ui.progressWidget.visible = True
     was, widths = QtWidgets.QApplication.font(), []
     try:
         for part in closed:
@@ -336,6 +339,8 @@ def test_every_section_fits_into_a_narrow_panel(host, panel):
             widths.append(panel.ui.inputsCollapsibleButton.parentWidget().minimumSizeHint.width())
     finally:
         QtWidgets.QApplication.setFont(was)
+        panel.live.end()
+        panel.ui.progressWidget.visible = False
         for part in closed:
             part.collapsed = True
     assert 200 < widths[0] < widths[1] <= 360
@@ -378,6 +383,22 @@ def test_labels_lead_to_their_controls(moduleWidget, panel):
     labels = [one for one in widgets if isinstance(one, QtWidgets.QLabel) and one.text.endswith(":")]
     assert len(labels) > 40 and [one.objectName for one in labels if one.buddy() is None] == []
     assert panel.ui.ioStepsLabel.buddy() is panel.ui.ioStepsSlider
+    # Tab leads from one section to the next, as they stand.
+    ui = panel.ui
+    sections = [ui.inputsCollapsibleButton, ui.registrationCollapsibleButton, ui.masksCollapsibleButton]
+    sections += [
+        ui.guidanceCollapsibleButton,
+        ui.outputsCollapsibleButton,
+        ui.advancedCollapsibleButton,
+        ui.applyButton,
+    ]
+    sections += [panel.inspect.ui.inspectCollapsibleButton, panel.transforms.ui.transformsCollapsibleButton]
+    sections += [panel.apply.ui.applyCollapsibleButton, ui.logCollapsibleButton]
+    chain, one = [], sections[0]
+    while one not in chain:
+        chain.append(one)
+        one = one.nextInFocusChain()
+    assert [one for one in chain if one in sections] == sections
 
 
 # --- why Apply is disabled

@@ -25,7 +25,9 @@ def notice(label, text: str, kind: str = "") -> None:
     kind: good, check, poor or error; "" for news, without a bar.
     """
     color = COLORS.get(kind)
-    label.styleSheet = f"QLabel {{ border-left: 4px solid {color}; padding-left: 6px; }}" if color and text else ""
+    # Qt paints a border on one side alone only where all four have a style.
+    bar = f"QLabel {{ border: 0px solid {color}; border-left-width: 4px; padding-left: 6px; }}"
+    label.styleSheet = bar if color and text else ""
     label.text = breakable(text)
     label.visible = bool(text)
 

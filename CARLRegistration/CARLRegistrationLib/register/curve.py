@@ -7,7 +7,7 @@ import time
 import qt
 from slicer.i18n import tr as _
 
-_WIDTH, _HEIGHT, _MARGIN = 400, 64, 3
+_WIDTH, _HEIGHT, _MARGIN = 300, 64, 3  # a panel may be 360 wide
 _LINE, _SOFT = "#2f7fd6", "#9a9a9a"
 _EVERY_SECONDS = 0.2
 

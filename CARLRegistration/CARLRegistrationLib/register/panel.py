@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import qt
@@ -94,6 +95,11 @@ class Panel(ParameterView):
         ui.showFolderButton.connect("clicked(bool)", self.onShowFolder)
         ui.copyCommandLineButton.connect("clicked(bool)", lambda checked: self._copy(commandLine))
         ui.copyPythonButton.connect("clicked(bool)", lambda checked: self._copy(pythonLines))
+
+        # The sections came after the log, which stands below them.
+        chain = (self.apply.ui.applyUndoButton, ui.logCollapsibleButton, ui.logText, ui.copyLogButton)
+        for one, following in itertools.pairwise(chain):
+            qt.QWidget.setTabOrder(one, following)
 
     def _follow(self) -> None:
         self._preset = None

@@ -69,10 +69,10 @@ class ResultControls:
         notice(self._ui.resultLabel, "\n".join(filter(None, lines)))
         verdict = result.quality.get("verdict") or {}
         word = str(verdict.get("word") or "")
+        reasons = [] if word in ("", "good") else [str(one) for one in verdict.get("reasons") or []]
         if word == "good" and result.warnings:
             word = "check"
         showVerdict(self._ui.resultVerdictLabel, word)
-        reasons = [] if word == "good" else [str(one) for one in verdict.get("reasons") or []]
         warnings = [*result.warnings, *(one for one in reasons if one not in result.warnings)]
         warnings = [_("Check: {text}").format(text=text) for text in warnings]
         notice(self._ui.warningLabel, "\n".join([*warnings, *result.notes]), word if warnings else "")
