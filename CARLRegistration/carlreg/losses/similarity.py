@@ -311,11 +311,13 @@ def mind_descriptor(image_11dhw: Tensor, *, dilation: int = 2, radius: int = 2, 
 
     window = WindowMean(shape, [2 * radius + 1] * n, device=image_11dhw.device, dtype=image_11dhw.dtype)
     distance = torch.cat([window((shifted(a) - shifted(b)).square()) for a, b in pairs], dim=1)
-    distance = distance - distance.amin(1, keepdim=True)
-    noise = distance.mean(1, keepdim=True)
+    least = distance.amin(1, keepdim=True)
+    noise = distance.mean(1, keepdim=True) - least
     average = noise.mean()
     noise = noise.clamp(average * 1e-3, average * 1e3).clamp_min(1e-8)
-    return torch.exp(-distance / noise)
+    closeness = least - distance
+    del distance  # twelve numbers a voxel: in place from here on, for at most two of them at a time
+    return closeness.div_(noise).exp_()
 
 
 def _moved_along(image_11dhw: Tensor, steps_dhw) -> Tensor:

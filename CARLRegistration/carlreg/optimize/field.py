@@ -29,7 +29,7 @@ from ..progress import Progress, Step
 from ..spaces import VolumeGrid
 from . import bspline
 from .adam import Adam
-from .levels import FieldLevel, LevelImages
+from .levels import SMALL, FieldLevel, LevelImages, thinned_places
 
 
 @dataclass
@@ -133,7 +133,8 @@ class LevelLoss:
     """Similarity of one level as a function of the spline's coefficients.
 
     What counts (where both images have data) is found anew at every `WEIGHT_EVERY`th call: it changes little from step
-    to step, and window statistics hang on it.
+    to step, and window statistics hang on it. Where the level is thinned out (`Course.every`), each call looks at the
+    next part of the lattice, and at what counts there.
     """
 
     def __init__(self, images: LevelImages, affine_lps, box: VolumeGrid, level: FieldLevel, similarity: str) -> None:
@@ -147,24 +148,38 @@ class LevelLoss:
         self.voxel_mm = float(fixed.spacing.min())
         self._weight = torch.zeros(0)  # found at the first call
         self.matrices = [m.to(device) for m in axis_matrices(fixed, box, level.spacing_mm)]
+        self._parts = thinned_places(fixed, level.every if fixed.voxel_count > SMALL else 1)
         moving_from_fixed_normalized = moving.normalized_from_lps @ affine_lps @ fixed.lps_from_normalized
         self.base_map = affine_map(moving_from_fixed_normalized, fixed.shape_dhw).to(device)
         normalized_from_mm = (moving.normalized_from_lps @ affine_lps)[:3, :3] @ box.direction[:, ::-1]
         self.normalized_from_mm = _tensor(normalized_from_mm, device)
         if self.similarity.descriptors:
-            self.fixed_descriptor = mind_descriptor(images.fixed_11dhw)
+            descriptor = mind_descriptor(images.fixed_11dhw)
+            self.fixed_descriptors = [descriptor[(..., *part)].contiguous() for part in self._parts]
             axes = images.steps_in_moving(affine_lps)
             self.moving_descriptor = mind_descriptor(images.moving_11dhw, axes_33=axes)
         else:
-            widths = window_widths(fixed.spacing[::-1], level.window_mm)
-            self.correlation = LocalCorrelation(
-                images.fixed_11dhw, widths, squared=self.similarity.squared, stride=WINDOW_STRIDE
-            )
+            whole = len(self._parts) == 1
+            steps = [part.step or 1 for part in self._parts[0]]
+            widths = window_widths(fixed.spacing[::-1] * steps, level.window_mm)
+            self.correlations = [
+                LocalCorrelation(
+                    images.fixed_11dhw[(..., *part)],
+                    widths,
+                    squared=self.similarity.squared,
+                    stride=WINDOW_STRIDE if whole else 1,
+                )
+                for part in self._parts
+            ]
 
-    def map(self, coefficients_13dhw: Tensor) -> Tensor:
-        """1 x 3 x D x H x W moving normalized coordinates of the fixed level grid's voxels."""
+    def _map(self, coefficients_13dhw: Tensor, part: tuple[slice, slice, slice]) -> Tensor:
+        """1 x 3 x d x h x w moving normalized coordinates of the fixed level grid's voxels at those places."""
         in_normalized = torch.einsum("uc,bcdhw->budhw", self.normalized_from_mm, coefficients_13dhw)
-        return self.base_map + self._shared(along_axes(in_normalized, *self.matrices))
+        matrices = (m[places] for m, places in zip(self.matrices, part, strict=True))
+        moved = along_axes(in_normalized, *matrices)
+        if self.share_11dhw is not None:
+            moved = moved * self.share_11dhw[(..., *part)]
+        return self.base_map[(..., *part)] + moved
 
     fixed_stays = True
 
@@ -172,26 +187,19 @@ class LevelLoss:
         """1 3 d h w normalized coordinates of the fixed and of the moving image in a part of the fixed level grid."""
         shape = self.images.fixed_grid.shape_dhw
         axes = [axis_coordinates(n, device=self.base_map.device)[s] for n, s in zip(shape, part, strict=True)]
-        in_normalized = torch.einsum("uc,bcdhw->budhw", self.normalized_from_mm, coefficients_13dhw)
-        moved = along_axes(in_normalized, *(m[s] for m, s in zip(self.matrices, part, strict=True)))
         fixed = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
-        return [fixed, self.base_map[(slice(None), slice(None), *part)] + self._shared(moved, part)]
-
-    def _shared(self, moved_13dhw: Tensor, part: tuple[slice, ...] = ()) -> Tensor:
-        if self.share_11dhw is None:
-            return moved_13dhw
-        return moved_13dhw * self.share_11dhw[(slice(None), slice(None), *part)]
+        return [fixed, self._map(coefficients_13dhw, part)]
 
     def displace(self, displacement_13dhw: Tensor) -> None:
         """Begin with a displacement on the fixed level grid that the spline adds to; mm along the box's d, h, w."""
         shift = torch.einsum("uc,bcdhw->budhw", self.normalized_from_mm, displacement_13dhw.to(self.base_map.device))
         self.base_map = self.base_map + shift
 
-    def weight(self, map_13dhw: Tensor) -> Tensor:
+    def _weight_of(self, map_13dhw: Tensor, part: tuple[slice, slice, slice]) -> Tensor:
         """1 where both images have data, times both given weights."""
         inside = ((map_13dhw > 0) & (map_13dhw < 1)).all(1, keepdim=True).float()
         if self.images.fixed_weight_11dhw is not None:
-            inside = inside * self.images.fixed_weight_11dhw
+            inside = inside * self.images.fixed_weight_11dhw[(..., *part)]
         if self.images.moving_weight_11dhw is not None:
             inside = inside * sample(self.images.moving_weight_11dhw, map_13dhw)
         return inside
@@ -200,20 +208,26 @@ class LevelLoss:
         return bspline.fold_penalty(coefficients_13dhw, spacing_dhw_mm)
 
     def __call__(self, coefficients_13dhw: Tensor) -> Tensor:
-        map_13dhw = self.map(coefficients_13dhw)
-        if self._calls % WEIGHT_EVERY == 0:
-            with torch.no_grad():
-                self._weight = self.weight(map_13dhw)
+        at = self._calls % len(self._parts)
+        part = self._parts[at]
+        map_13dhw = self._map(coefficients_13dhw, part)
+        again = self._calls % WEIGHT_EVERY == 0
+        self._calls += 1
+        with torch.no_grad():
+            if again or len(self._parts) > 1:
+                self._weight = self._weight_of(map_13dhw, part)
+            if again:
                 ignored = ignored_under([map_13dhw], [self.images.moving_ignored_11dhw])
                 here = self.images.fixed_ignored_11dhw
                 if here is not None:
+                    here = here[(..., *part)]
                     ignored = here if ignored is None else torch.maximum(here, ignored)
-                self.stiffness = stiffness(self._weight, self.matrices, ignored)
-        self._calls += 1
+                matrices = [m[places] for m, places in zip(self.matrices, part, strict=True)]
+                self.stiffness = stiffness(self._weight, matrices, ignored)
         weight = self._weight
         if self.similarity.descriptors:
-            return mind_distance(sample(self.moving_descriptor, map_13dhw), self.fixed_descriptor, weight)
-        return self.correlation(sample(self.images.moving_11dhw, map_13dhw), weight, weight)
+            return mind_distance(sample(self.moving_descriptor, map_13dhw), self.fixed_descriptors[at], weight)
+        return self.correlations[at](sample(self.images.moving_11dhw, map_13dhw), weight, weight)
 
 
 def _itself(coefficients_13dhw: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ _FACTORS = (8, 4, 2, 1)
 #: Control spacing, LNCC window (mm per finest spacing) and first Adam step (share of the control spacing).
 _CONTROL, _WINDOW, _RATE = 3.0, 7.0, 0.09
 _DIFFUSION, _FOLD = 0.1, 100.0
+#: Voxels up to which a lattice is looked at whole in each step: it takes no time, and a part of few is too few.
+SMALL = 300_000
 # Axes whose voxels are longer than this many shortest edges are looked at whole where others are thinned out.
 _LONG = 1.2
 # From one thinned-out lattice to the next: each is used once before any is used again, neighbors not in a row.
@@ -44,8 +46,10 @@ class Course:
     finest_diffusion: float = 1.0
 
 
-#: From the fixed image, whose statistics are those of all its voxels.
-FROM_FIXED = Course((0.12, 0.18, 0.35, 0.35), (1, 1, 1, 1), 2_600_000)
+#: From the fixed image: descriptors, which are compared voxel by voxel, and what is known in that image alone.
+FROM_FIXED = Course((0.12, 0.18, 0.35, 0.35), (1, 1, 2, 2), 2_600_000)
+#: Down to the voxels; see `HALFWAY_FINE`.
+FROM_FIXED_FINE = Course((0.12, 0.18, 0.35, 0.35), (1, 1, 2, 2), 8_000_000, finest_diffusion=0.5)
 #: Half-way between both images. Large motion gains by coarse steps, which cost next to nothing.
 HALFWAY = Course((0.28, 0.28, 0.21, 0.23), (1, 1, 1, 2), 2_600_000)
 #: Down to the voxels, for images whose structures are as fine; where they are not (CT of lungs), it follows noise.
@@ -91,23 +95,44 @@ class FieldLevel:
     every: int = 1
 
 
-def thinned_out(lattice: VolumeGrid, every: int) -> list[VolumeGrid]:
-    """The lattices of every so many voxels along each axis, all of one size, that together are a lattice (but for a
-    remainder at its far faces), in the order in which an optimization is to look at them.
+def _turns(lattice: VolumeGrid, every: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """Steps i, j, k between the voxels that are looked at together, and each group's first voxel, in order of use.
 
     Along axes of longer voxels, as across thick slices, all voxels stay.
     """
     steps = np.where(lattice.spacing > _LONG * lattice.spacing.min(), 1, np.minimum(every, lattice.size_ijk))
-    i, j, k = (int(n) for n in np.asarray(lattice.size_ijk) // steps)
     offsets = list(np.ndindex(*(int(n) for n in steps)))
+    return steps, [offsets[_TURN * number % len(offsets)] for number in range(len(offsets))]
+
+
+def thinned_out(lattice: VolumeGrid, every: int) -> list[VolumeGrid]:
+    """The lattices of every so many voxels along each axis, all of one size, that together are a lattice (but for a
+    remainder at its far faces), in the order in which an optimization is to look at them.
+    """
+    steps, firsts = _turns(lattice, every)
+    i, j, k = (int(n) for n in np.asarray(lattice.size_ijk) // steps)
     return [
         VolumeGrid(
             (i, j, k),
             lattice.spacing * steps,
-            lattice.origin_lps + lattice.direction @ (lattice.spacing * offsets[_TURN * number % len(offsets)]),
+            lattice.origin_lps + lattice.direction @ (lattice.spacing * first),
             lattice.direction,
         )
-        for number in range(len(offsets))
+        for first in firsts
+    ]
+
+
+def thinned_places(lattice: VolumeGrid, every: int) -> list[tuple[slice, slice, slice]]:
+    """`thinned_out` as places along d, h, w of the lattice's tensors."""
+    steps, firsts = _turns(lattice, every)
+    ends = np.asarray(lattice.size_ijk) // steps * steps
+    return [
+        (
+            slice(c, int(ends[2]), int(steps[2])),
+            slice(b, int(ends[1]), int(steps[1])),
+            slice(a, int(ends[0]), int(steps[0])),
+        )
+        for a, b, c in firsts
     ]
 
 

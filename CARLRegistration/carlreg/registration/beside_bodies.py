@@ -27,6 +27,7 @@ from ..physical.rigid_parts import RigidPart, changed_beside, share_beside
 from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine
+from .field import course_for
 from .landmarks import Landmarks
 from .live import LiveMap
 from .onward import planned_onward, residual_before
@@ -97,7 +98,9 @@ def optimized_beside(
     if not steps or progress.stopping:
         return transform
     affine, box, live = transform.affine_lps, pair.fixed.content, LiveMap(progress)
-    levels, spacings = planned_onward(box, _COARSEST_MM, replace(settings, io_steps=steps))
+    levels, spacings = planned_onward(
+        box, _COARSEST_MM, replace(settings, io_steps=steps), course_for(settings, pair, halfway=False)
+    )
     known = Known(residual_before(transform), box, share_11dhw=lambda lattice: held.share_at(lattice.centers()))
 
     def loss_for(images: LevelImages, level: FieldLevel) -> LevelLoss:

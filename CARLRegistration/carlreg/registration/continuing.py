@@ -35,7 +35,7 @@ from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
 from .beside_bodies import parted
 from .bodies import Bodies, GivenRigid, GivenStiff, checked_bodies, with_bodies
-from .field import REMOVING_FOLDS, check_field_spacing, delivered, delivered_from, working_grid
+from .field import REMOVING_FOLDS, check_field_spacing, course_for, delivered, delivered_from, working_grid
 from .finishing import stop_note
 from .landmarks import GivenLandmarks, Landmarks, as_guide, checked_landmarks, reached
 from .live import LiveMap
@@ -187,7 +187,7 @@ def _plain(
     landmarks, segments = guides
     box, live = pair.fixed.content, LiveMap(progress)
     missed = 0.0 if landmarks is None else float(landmarks.missed_mm(known.apply).max())
-    levels, spacings = planned_onward(box, missed, settings)
+    levels, spacings = planned_onward(box, missed, settings, course_for(settings, pair, halfway=False))
     start = Known(residual_before(known), box)
 
     def loss_for(images: LevelImages, level: FieldLevel) -> LevelLoss:

@@ -16,6 +16,9 @@ from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, LevelLoss, coefficients_from, descend
 from ..optimize.levels import (
     FROM_FIXED,
+    FROM_FIXED_FINE,
+    HALFWAY,
+    HALFWAY_FINE,
     Course,
     FieldLevel,
     LevelImages,
@@ -67,12 +70,18 @@ class Plan:
     start_13dhw: Tensor | None
 
 
-def planned(
-    box: VolumeGrid,
-    displacement: PointMap | None,
-    settings: RegistrationSettings,
-    course: Course = FROM_FIXED,
-) -> Plan:
+def course_for(settings: RegistrationSettings, pair: PreparedPair, *, halfway: bool) -> Course:
+    """How the optimization of a pair goes over its levels. halfway: between both images, not from the fixed one.
+
+    Down to the voxels where most is asked and the structures are as fine as they; those in CT are not.
+    """
+    fine = settings.effort == "best" and "ct" not in (pair.fixed.modality, pair.moving.modality)
+    if halfway:
+        return HALFWAY_FINE if fine else HALFWAY
+    return FROM_FIXED_FINE if fine else FROM_FIXED
+
+
+def planned(box: VolumeGrid, displacement: PointMap | None, settings: RegistrationSettings, course: Course) -> Plan:
     """How a spline over a box is optimized.
 
     box: its voxels are the finer image's. displacement: what is known, n x 3 points of the box's space -> LPS mm.
@@ -109,7 +118,7 @@ def optimized_field(
     if progress.stopping:  # before the first step: the start itself, as without optimization
         settings = replace(settings, io_steps=0)
     box = pair.fixed.content
-    plan = planned(box, residual, settings)
+    plan = planned(box, residual, settings, course_for(settings, pair, halfway=False))
 
     def loss_for(images: LevelImages, level: FieldLevel) -> LevelLoss:
         return LevelLoss(images, start.matrix, box, level, settings.similarity)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..optimize.field import FieldResult
-from ..optimize.levels import FieldLevel, finest_spacing, level_spacings, schedule, split_steps
+from ..optimize.levels import FROM_FIXED, Course, FieldLevel, finest_spacing, level_spacings, schedule, split_steps
 from ..optimize.onward import Known
 from ..physical import PhysicalTransform
 from ..settings import RegistrationSettings
@@ -42,13 +42,15 @@ def residual_before(known: PhysicalTransform) -> PointMap:
     return lambda points: apply_affine(back, known.apply(points)) - points
 
 
-def planned_onward(box: VolumeGrid, missed_mm: float, settings: RegistrationSettings) -> tuple[list[FieldLevel], list]:
+def planned_onward(
+    box: VolumeGrid, missed_mm: float, settings: RegistrationSettings, course: Course = FROM_FIXED
+) -> tuple[list[FieldLevel], list]:
     """The levels of a change over a box, coarse to fine, and the spacings of their images, mm.
 
     missed_mm: how far off the map is known to be; levels whose controls are farther apart are left out.
     """
-    finest = finest_spacing(box)
-    levels, spacings = schedule(0, finest, settings.smoothness), level_spacings(finest)
+    finest = finest_spacing(box, course)
+    levels, spacings = schedule(0, finest, settings.smoothness, course), level_spacings(finest)
     first = next((n for n, level in enumerate(levels[:-1]) if level.spacing_mm <= missed_mm), len(levels) - 1)
     steps = split_steps(settings.steps, len(levels) - first)
     return [replace(level, steps=n) for level, n in zip(levels[first:], steps, strict=True)], spacings[first:]

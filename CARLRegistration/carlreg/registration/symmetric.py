@@ -22,7 +22,7 @@ from ..models.catalog import model_info
 from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, descend
 from ..optimize.halfway import HalfwayLoss, HalfwaySpace, displacement_on, halfway_box, halfway_displacement
-from ..optimize.levels import HALFWAY, HALFWAY_FINE, FieldLevel, LevelImages, level_images, thinned_out
+from ..optimize.levels import SMALL, FieldLevel, LevelImages, level_images, thinned_out
 from ..optimize.onward import informed
 from ..optimize.segments import SegmentPair
 from ..physical import PhysicalTransform
@@ -33,7 +33,7 @@ from ..spaces import VolumeGrid, apply_affine, fit_linear
 from ..uncertainty import NetworkAnswer
 from ..volumes import Volume
 from .bodies import Bodies
-from .field import REMOVING_FOLDS, delivered_from, planned, working_grid
+from .field import REMOVING_FOLDS, course_for, delivered_from, planned, working_grid
 from .landmarks import Landmarks
 from .live import LiveMap
 from .pair import PreparedPair
@@ -44,8 +44,6 @@ from .starts import INITIAL, lattice_points
 _LINEAR = 1e-5
 # Of the fixed content's edges: how far beyond its faces the known displacement is looked at, not held.
 _CONTINUED = 0.35
-# Voxels up to which a lattice is looked at whole in each step: it takes no time, and a part of few is too few.
-_SMALL = 300_000
 
 
 def _key(volume: Volume) -> tuple:
@@ -196,12 +194,11 @@ def _optimized(
     space = HalfwaySpace.between(start.matrix, fixed.content.center_lps)
     box = halfway_box(space, fixed, moving)
     known = None if residual is None else halfway_displacement(_held_beyond(residual, fixed.content), space)
-    fine = settings.effort == "best" and "ct" not in (fixed.modality, moving.modality)
-    plan = planned(box, known, settings, HALFWAY_FINE if fine else HALFWAY)
+    plan = planned(box, known, settings, course_for(settings, pair, halfway=True))
     lattices = {}
     for level, spacing in zip(plan.levels, plan.spacings, strict=True):
         whole = level_grid(box, box, spacing)
-        lattices[level.spacing_mm] = thinned_out(whole, level.every if whole.voxel_count > _SMALL else 1)
+        lattices[level.spacing_mm] = thinned_out(whole, level.every if whole.voxel_count > SMALL else 1)
 
     def loss_for(images: LevelImages, level: FieldLevel) -> HalfwayLoss:
         return HalfwayLoss(images, lattices[level.spacing_mm], space, box, level, settings.similarity)

@@ -1,11 +1,14 @@
 """Instance optimization of the field recovers a known smooth deformation, and its map is what it says it is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 from carlreg.errors import Cancelled, OptimizationDiverged
-from carlreg.optimize.field import LevelLoss, coefficients_from, optimize_field
+from carlreg.optimize import field
+from carlreg.optimize.field import LevelLoss, coefficients_from, optimize_field, start_coefficients
 from carlreg.optimize.levels import FieldLevel, LevelImages, schedule, split_steps
 from carlreg.progress import Progress
 from carlreg.spaces import VolumeGrid
@@ -73,10 +76,28 @@ def test_map_is_affine_after_displacement():
     affine[:3, 3] = [3, -4, 5]
     loss = LevelLoss(images, affine, GRID, levels()[0], "lncc2")
     constant = coefficients_from(lambda p: np.broadcast_to([1.0, -2.0, 3.0], p.shape), GRID, 16.0)
-    unit = loss.map(constant)[0, :, 5, 7, 9].double().numpy()
+    unit = loss.maps_in(constant, (slice(None),) * 3)[1][0, :, 5, 7, 9].double().numpy()
     point = GRID.lps_from_ijk @ [9, 7, 5, 1]
     moved = affine @ (point + np.append(GRID.direction @ [3.0, -2.0, 1.0], 0))
     assert np.abs((GRID.lps_from_normalized @ [*unit, 1])[:3] - moved[:3]).max() < 1e-3
+
+
+def test_thinned_out_descriptors_are_all_of_them_in_turn(monkeypatch):
+    """Steps at every second voxel along the axes of short ones: the mean of their losses and gradients is that of
+    all voxels, each of which counts."""
+    images, _ = pair()
+    monkeypatch.setattr(field, "SMALL", 0)
+    losses, gradients = [], []
+    for every in (1, 2):
+        level = replace(levels()[0], every=every)
+        loss_of = LevelLoss(images, np.diag([0.6, 0.6, 0.6, 1]), GRID, level, "mind")
+        coefficients = start_coefficients(GRID, level.spacing_mm).requires_grad_()
+        values = torch.stack([loss_of(coefficients) for _ in range(every**3)])
+        assert (values.max() - values.min() > 1e-5) == (every > 1)
+        losses.append(values.mean())
+        gradients.append(torch.autograd.grad(values.mean(), coefficients)[0])
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-8)
 
 
 def test_coefficients_reproduce_a_smooth_field():
