@@ -310,14 +310,16 @@ def mind_descriptor(image_11dhw: Tensor, *, dilation: int = 2, radius: int = 2, 
         return neighbors[offset]
 
     window = WindowMean(shape, [2 * radius + 1] * n, device=image_11dhw.device, dtype=image_11dhw.dtype)
-    distance = torch.cat([window((shifted(a) - shifted(b)).square()) for a, b in pairs], dim=1)
+    distance = image_11dhw.new_empty(len(image_11dhw), len(pairs), *shape)
+    for number, (a, b) in enumerate(pairs):
+        distance[:, number : number + 1] = window((shifted(a) - shifted(b)).square())
     least = distance.amin(1, keepdim=True)
     noise = distance.mean(1, keepdim=True) - least
     average = noise.mean()
     noise = noise.clamp(average * 1e-3, average * 1e3).clamp_min(1e-8)
-    closeness = least - distance
-    del distance  # twelve numbers a voxel: in place from here on, for at most two of them at a time
-    return closeness.div_(noise).exp_()
+    if distance.requires_grad:
+        return torch.exp((least - distance) / noise)
+    return torch.sub(least, distance, out=distance).div_(noise).exp_()  # twelve numbers a voxel, of which one copy
 
 
 def _moved_along(image_11dhw: Tensor, steps_dhw) -> Tensor:

@@ -48,8 +48,8 @@ class Course:
 
 #: From the fixed image: descriptors, which are compared voxel by voxel, and what is known in that image alone.
 FROM_FIXED = Course((0.12, 0.18, 0.35, 0.35), (1, 1, 2, 2), 2_600_000)
-#: Down to the voxels; see `HALFWAY_FINE`.
-FROM_FIXED_FINE = Course((0.12, 0.18, 0.35, 0.35), (1, 1, 2, 2), 8_000_000, finest_diffusion=0.5)
+#: As `HALFWAY_FINE`, as far as the memory of descriptors allows: twelve numbers a voxel of either image.
+FROM_FIXED_FINE = Course((0.12, 0.18, 0.35, 0.35), (1, 1, 2, 2), 4_500_000, finest_diffusion=0.5)
 #: Half-way between both images. Large motion gains by coarse steps, which cost next to nothing.
 HALFWAY = Course((0.28, 0.28, 0.21, 0.23), (1, 1, 1, 2), 2_600_000)
 #: Down to the voxels, for images whose structures are as fine; where they are not (CT of lungs), it follows noise.

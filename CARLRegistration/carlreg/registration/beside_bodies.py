@@ -27,7 +27,7 @@ from ..physical.rigid_parts import RigidPart, changed_beside, share_beside
 from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, apply_affine
-from .field import course_for
+from .course import course_for
 from .landmarks import Landmarks
 from .live import LiveMap
 from .onward import planned_onward, residual_before

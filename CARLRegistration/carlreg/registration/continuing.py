@@ -35,7 +35,8 @@ from ..volumes import Volume, pair_warnings, require_comparable
 from . import machine
 from .beside_bodies import parted
 from .bodies import Bodies, GivenRigid, GivenStiff, checked_bodies, with_bodies
-from .field import REMOVING_FOLDS, check_field_spacing, course_for, delivered, delivered_from, working_grid
+from .course import course_for
+from .field import REMOVING_FOLDS, check_field_spacing, delivered, delivered_from, working_grid
 from .finishing import stop_note
 from .landmarks import GivenLandmarks, Landmarks, as_guide, checked_landmarks, reached
 from .live import LiveMap

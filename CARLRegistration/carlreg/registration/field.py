@@ -15,10 +15,6 @@ from ..errors import InputError, OptimizationDiverged
 from ..optimize.candidates import AffineCandidate
 from ..optimize.field import FieldResult, LevelLoss, coefficients_from, descend
 from ..optimize.levels import (
-    FROM_FIXED,
-    FROM_FIXED_FINE,
-    HALFWAY,
-    HALFWAY_FINE,
     Course,
     FieldLevel,
     LevelImages,
@@ -35,6 +31,7 @@ from ..progress import Progress
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid, check_sound
 from .bodies import Bodies
+from .course import course_for
 from .landmarks import Landmarks
 from .live import LiveMap
 from .pair import PreparedPair
@@ -68,17 +65,6 @@ class Plan:
     levels: list[FieldLevel]
     spacings: list[float]
     start_13dhw: Tensor | None
-
-
-def course_for(settings: RegistrationSettings, pair: PreparedPair, *, halfway: bool) -> Course:
-    """How the optimization of a pair goes over its levels. halfway: between both images, not from the fixed one.
-
-    Down to the voxels where most is asked and the structures are as fine as they; those in CT are not.
-    """
-    fine = settings.effort == "best" and "ct" not in (pair.fixed.modality, pair.moving.modality)
-    if halfway:
-        return HALFWAY_FINE if fine else HALFWAY
-    return FROM_FIXED_FINE if fine else FROM_FIXED
 
 
 def planned(box: VolumeGrid, displacement: PointMap | None, settings: RegistrationSettings, course: Course) -> Plan:

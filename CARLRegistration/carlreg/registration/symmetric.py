@@ -33,7 +33,8 @@ from ..spaces import VolumeGrid, apply_affine, fit_linear
 from ..uncertainty import NetworkAnswer
 from ..volumes import Volume
 from .bodies import Bodies
-from .field import REMOVING_FOLDS, course_for, delivered_from, planned, working_grid
+from .course import course_for
+from .field import REMOVING_FOLDS, delivered_from, planned, working_grid
 from .landmarks import Landmarks
 from .live import LiveMap
 from .pair import PreparedPair
