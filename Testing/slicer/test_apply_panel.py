@@ -186,7 +186,7 @@ def test_run_and_undo(host, section, case, scene):  # noqa: F811
     made = slicer.mrmlScene.GetFirstNodeByName("tips in fixed")
     assert np.linalg.norm(points(made) - fixed, axis=1).max() < 0.01
     assert slicer.util.arrayFromVolume(slicer.mrmlScene.GetFirstNodeByName("moving in fixed")).std() > 10
-    assert [r[0] for r in rows(section)] == ["fixed", "moving", "tips", "moving in fixed", "tips in fixed"]
+    assert [r[0] for r in rows(section)] == ["moving", "tips", "fixed", "moving in fixed", "tips in fixed"]
     assert ticked(section) == ["moving", "tips"]
     ui.applyUndoButton.click()
     host.process_events(0.2)
