@@ -84,6 +84,9 @@ def test_a_verdict_stands_beside_the_figures(host, panel, pair, replayedEngine):
     assert result.quality["verdict"]["word"] == "good"
     assert ui.resultVerdictLabel.text == "Check" and "#d9902f" in ui.resultVerdictLabel.styleSheet
     assert ui.warningLabel.text == "Check: Little in common."  # what is good is no reason
+    result.warnings = ["Try the robustness Rotation (--robustness rotation)."]
+    panel.results.say(result)
+    assert ui.warningLabel.text == "Check: Try 'Any rotation' at Difference in pose."  # what the panel calls it
     result.warnings = []
     panel.results.say(result)
     assert ui.resultVerdictLabel.text == "Good" and "#2e9e5b" in ui.resultVerdictLabel.styleSheet

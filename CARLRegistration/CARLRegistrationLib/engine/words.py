@@ -30,6 +30,19 @@ REGISTER = {
     "--weights FILE": "the Weights file",
     "--weights": "Weights file",
 }
+# Of verdicts and warnings.
+RESULT = {
+    " (--smoothness 2)": "",
+    " (--field-spacing)": "",
+    "the robustness Rotation (--robustness rotation)": _("'Any rotation' at Difference in pose"),
+    "--robustness rotation, --initial-transform": _("'Any rotation' at Difference in pose, or Start from"),
+    "--initial-transform": _("Start from, under Advanced"),
+    " (--similarity mind)": "",
+    "--symmetric": _("Symmetric"),
+    "--everywhere": _("Everywhere"),
+    "--fixed-mask": _("the fixed mask"),
+    "--landmarks-accuracy": _("Accuracy"),
+}
 MEND = {
     "landmarks guide: ": "",
     "Landmarks that guide the registration contradict": _("The points contradict"),
@@ -85,4 +98,4 @@ def loadProblem(written: str) -> str:
     ).format(reason=found[0].split(": ", 1)[-1].strip().rstrip("."))
 
 
-__all__ = ["MEND", "REGISTER", "TRANSFORMS", "inPanelWords", "loadProblem"]
+__all__ = ["MEND", "REGISTER", "RESULT", "TRANSFORMS", "inPanelWords", "loadProblem"]

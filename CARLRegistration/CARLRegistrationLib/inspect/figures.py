@@ -12,6 +12,7 @@ from ..common.errors import RegistrationError
 from ..common.files import removeFolder
 from ..common.notices import showVerdict
 from ..common.section import Section
+from ..engine.words import RESULT, inPanelWords
 from .case import Case
 from .evaluation import Evaluation, startEvaluation, startReport
 from .metrics import Figures, joined, makeFigures, verdictOf
@@ -144,7 +145,7 @@ class FiguresSection(Section):
         if quality is not None or figures is None:
             word, reasons = verdictOf(quality or {})
             showVerdict(ui.verdictLabel, word, 15)
-            ui.reasonsLabel.text = "\n".join(f"\u2022 {reason}" for reason in reasons)
+            ui.reasonsLabel.text = "\n".join(f"\u2022 {inPanelWords(reason, RESULT)}" for reason in reasons)
             ui.reasonsLabel.visible = bool(reasons)
         rows = figures.rows if figures is not None else []
         fillTable(ui.figuresTable, [_("Figure"), _("Before"), _("After")], [list(row) for row in rows])

@@ -13,6 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..common.notices import notice, showVerdict
+from ..engine.words import RESULT, inPanelWords
 from ..mrml import colors, views
 from .output_controls import chooseOutputs, chosenOutputs
 from .result import Result
@@ -74,7 +75,7 @@ class ResultControls:
             word = "check"
         showVerdict(self._ui.resultVerdictLabel, word)
         warnings = [*result.warnings, *(one for one in reasons if one not in result.warnings)]
-        warnings = [_("Check: {text}").format(text=text) for text in warnings]
+        warnings = [_("Check: {text}").format(text=inPanelWords(text, RESULT)) for text in warnings]
         notice(self._ui.warningLabel, "\n".join([*warnings, *result.notes]), word if warnings else "")
 
     def silence(self) -> None:

@@ -14,6 +14,7 @@ from ..common.notices import notice
 from ..common.polling import Poller
 from ..engine import dependencies
 from ..engine.task import Task, preparing
+from ..engine.words import RESULT, inPanelWords
 from ..mrml.preview import ViewPreview
 from ..mrml.transforms import readTransform
 from .finite import withLeave
@@ -116,10 +117,8 @@ class StartControls:
     def _onFound(self, found: Start) -> None:
         verdict = found.told["verdict"]
         lines = [_("Start: {word}.").format(word=verdict["word"]) + " " + " ".join(verdict["reasons"])]
-        self._say(
-            "\n".join([*lines, *(_("Check: {text}").format(text=text) for text in found.told["warnings"])]),
-            verdict["word"],
-        )
+        lines += [_("Check: {text}").format(text=text) for text in found.told["warnings"]]
+        self._say("\n".join(inPanelWords(line, RESULT) for line in lines), verdict["word"])
         if self._of is not None and self._mayShow():
             self._preview.show(self._of.fixedVolume, self._of.movingVolume, found.fromFixed)
         self.refresh()
