@@ -245,6 +245,7 @@ def mend_picture(studio: Studio, spacing_mm: float) -> Image.Image:
     studio.host.close_scene()
     section, main, host = studio.panel.inspect, studio.panel.ui, studio.host
     ui, ras = section.ui, np.array([-1.0, -1.0, 1.0])
+    studio.panel.apply.ui.applyCollapsibleButton.collapsed = True
     made = make_pair(seed=0, spacing_mm=spacing_mm)
     wrong, center = planted(made, volume_from_image(made.fixed, "fixed").grid)
     fixed, moving = loadSamplePair(spacing_mm)

@@ -119,7 +119,7 @@ def test_options_change_the_view(host, section, tmp_path):
         change()
         pictures.append(picture())
         assert section.ui.inspectWhyLabel.text == ""
-    assert ui.deformationInfoLabel.text == "Displacement: gray 1 mm, green 2 mm, yellow 5 mm, red 10 mm"
+    assert ui.deformationInfoLabel.text == "Displacement: gray 1, green 2, yellow 5, red 10 mm"
     # the affine is all there is to this transform: without it, the grid is straight and still there
     assert all(a != b for a, b in itertools.pairwise(pictures))
     ui.linkCheckBox.click()

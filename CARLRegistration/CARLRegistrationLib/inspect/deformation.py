@@ -63,8 +63,8 @@ class Deformation:
         values = [[0.0] * 6 for _n in range(function.GetSize())]
         for n, value in enumerate(values):
             function.GetNodeValue(n, value)
-        steps = [_("{color} {mm:g} mm").format(color=_colorName(value[1:4]), mm=value[0]) for value in values]
-        return _("Displacement: {steps}").format(steps=", ".join(steps)) if steps else ""
+        steps = [_("{color} {mm:g}").format(color=_colorName(value[1:4]), mm=value[0]) for value in values]
+        return _("Displacement: {steps} mm").format(steps=", ".join(steps)) if steps else ""
 
     def hide(self) -> None:
         """What was made here is removed."""
