@@ -57,7 +57,7 @@ def orientation_of(
     given = problem.score(start.matrix)
     if given.similarity >= _ENOUGH:
         return _told(given, None)
-    reached, matrix, other = _best_flip(pair, settings, device, progress)
+    reached, matrix, other = _best_flip(start.matrix, pair, settings, device, progress)
     compared = coarse_problem(pair, settings, device).score(start.matrix)
     if reached.score > _NEAR * compared.score:
         fine = fine_problem(other, settings, device)
@@ -77,17 +77,20 @@ def coarse_orientation_of(
     given = coarse_problem(pair, settings, device).score(start.matrix)
     if given.similarity >= _ENOUGH:
         return _told(given, None)
-    return _told(given, _best_flip(pair, settings, device, progress)[0])
+    return _told(given, _best_flip(start.matrix, pair, settings, device, progress)[0])
 
 
 def _best_flip(
-    pair: PreparedPair, settings: RegistrationSettings, device: torch.device, progress: Progress
+    start: np.ndarray, pair: PreparedPair, settings: RegistrationSettings, device: torch.device, progress: Progress
 ) -> tuple[AffineScore, np.ndarray, PreparedPair]:
     """The mirrored pair that is most alike on coarse images: its score, its matrix, and the pair."""
     turned = settings.robustness == "rotation"
     # Where poses are searched, mirroring along one axis and turning is mirroring along any.
-    flips = (replace(pair, moving=mirrored_volume(pair.moving, axis)) for axis in ((0,) if turned else range(3)))
-    tried = [(flip, coarse_problem(flip, settings, device), _candidates(flip, settings, progress)) for flip in flips]
+    tried = []
+    for axis in (0,) if turned else range(3):
+        flip = replace(pair, moving=mirrored_volume(pair.moving, axis))
+        same = AffineCandidate("mirrored, both", both_mirrored(start, pair, axis))
+        tried.append((flip, coarse_problem(flip, settings, device), _candidates(flip, same, settings, progress)))
     if settings.linear:  # where little time is spent, the most promising one is aligned
         tried = [max(tried, key=lambda one: max(one[1].score(start.matrix).score for start in one[2]))]
     return max((_aligned(*one, settings) for one in tried), key=lambda found: found[0].score)
@@ -109,6 +112,26 @@ def _ratio(ratio: float, pairs: tuple[tuple[float, float], ...]) -> float:
     mirrored_similarity = pairs[1][1]
     credible = min(other - one for one, other in pairs) > _LEAST_GAIN and mirrored_similarity > _CREDIBLE
     return ratio if credible else min(ratio, 1.0)
+
+
+def both_mirrored(start: np.ndarray, pair: PreparedPair, ijk_axis: int) -> np.ndarray:
+    """4x4: what a map of the fixed to the moving volume is for a symmetric body, once the moving volume is mirrored.
+
+    However the bodies are turned against each other, it is right where the fixed one's plane of symmetry lies along its
+    voxels.
+    """
+    moving, fixed = pair.moving.grid, pair.fixed.content
+    normal = moving.direction[:, ijk_axis]
+    along = fixed.direction.T @ np.linalg.solve(start[:3, :3], normal)
+    nearest = fixed.direction[:, int(np.abs(along).argmax())]
+    return _reflection(normal, moving.center_lps) @ start @ _reflection(nearest, fixed.center_lps)
+
+
+def _reflection(normal: np.ndarray, point: np.ndarray) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] -= 2 * np.outer(normal, normal)
+    matrix[:3, 3] = 2 * normal * (normal @ point)
+    return matrix
 
 
 def mirrored_volume(volume: PreparedVolume, ijk_axis: int) -> PreparedVolume:
@@ -141,14 +164,17 @@ def _aligned(
     return coarse.score(best.matrix), best.matrix, pair
 
 
-def _candidates(pair: PreparedPair, settings: RegistrationSettings, progress: Progress) -> list[AffineCandidate]:
-    """Starts for the mirrored volume: by the headers, by its middle, and from a search."""
+def _candidates(
+    pair: PreparedPair, same: AffineCandidate, settings: RegistrationSettings, progress: Progress
+) -> list[AffineCandidate]:
+    """Starts for the mirrored volume: by the map of the other one, by the headers, by its middle, and from a search."""
     fixed, moving = pair.fixed, pair.moving
     turned = settings.robustness == "rotation"
     poses = search_poses(
         fixed, moving, rotations(_ROTATIONS if turned else 1), keep=8 if turned else 1, progress=progress
     )
     found = [
+        same,
         AffineCandidate("mirrored, header", np.eye(4)),
         AffineCandidate("mirrored, centers", translation(moving.content.center_lps - fixed.content.center_lps)),
         *(AffineCandidate("mirrored, search", pose.matrix) for pose in poses),
