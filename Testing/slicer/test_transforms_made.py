@@ -99,7 +99,7 @@ def test_resampling_and_composing(engine, subject):
     made = done(engine.startResample(subject, 12.0))
     expected = throughNode(subject.transform)
     assert far(throughNode(made.nodes[0]), expected) < 0.5 and 0.005 < made.error["mean"] < 0.3
-    refuses(engine, lambda: engine.startResample(subject, 0.0), "grid spacing")
+    refuses(engine, lambda: engine.startResample(subject, 0.0), "field spacing")
     second, third = addLinear(affine(), "second"), addField(bump, reach=120, nodes=61)
     made = done(engine.startCompose(subject, [second, third]))
     expected = throughNode(third, throughNode(second, expected))

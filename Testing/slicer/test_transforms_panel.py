@@ -148,7 +148,7 @@ def test_files_that_are_there_are_asked_about(host, section, tmp_path):
     (out / "x0GenericAffine.mat").write_text("precious")
     ui.previewButton.click()
     finish(host, section)
-    assert "moving_onto_fixed0GenericAffine.mat: " in ui.exportNumbersLabel.text
+    assert "moving_onto_fixed0GenericAffine.mat: " in ui.exportNumbersLabel.text.replace("\u200b", "")
     assert "Error: none" in ui.exportNumbersLabel.text
     for answer, content in ((False, b"precious"), (True, b"")):
         host.answers[:] = [str(out / "x.nii.gz"), answer]
