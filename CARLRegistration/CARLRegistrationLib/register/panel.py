@@ -87,7 +87,7 @@ class Panel(ParameterView):
         ui.swapButton.connect("clicked(bool)", self.onSwap)
         ui.presetResetButton.connect("clicked(bool)", lambda checked: applyPreset(self._parameters))
         ui.rotationModelButton.connect(
-            "clicked(bool)", lambda checked: setattr(self._parameters, "model", Model.CARL_COMPACT_ROTATION)
+            "clicked(bool)", lambda checked: setattr(self._parameters, "model", Model("carl-compact-rotation"))
         )
         ui.demoButton.connect("clicked(bool)", self.onDemo)
         ui.applyButton.connect("clicked(bool)", self.onApply)

@@ -17,7 +17,7 @@ def showTexts(ui, parameters, machine) -> None:
     """Say what is chosen, and how long it will take. machine: the controls of the device."""
     ui.presetInfoLabel.text, ui.presetResetButton.visible = presetText(parameters)
     turned = parameters.robustness is Robustness.ROTATION and parameters.continueTransform is None
-    ui.rotationModelButton.visible = turned and parameters.model is Model.CARL_COMPACT
+    ui.rotationModelButton.visible = turned and parameters.model is Model("carl-compact")
     ui.robustnessInfoLabel.text = {
         Robustness.TRANSLATION: _(
             "For scans in similar poses, however far apart and whatever part of the body each shows. Try it first."

@@ -151,8 +151,8 @@ class MatchEncoder(_Halving):
             nn.Sequential(convolution(wide, wide, 3, 1, 1), nn.LeakyReLU(_SLOPE)) for _ in range(2)
         )
         self.local = convolution(wide, f.local_channels, 1)
-        nn.init.zeros_(self.local.weight)
-        nn.init.zeros_(self.local.get_parameter("bias"))
+        for name in ("weight", "bias"):
+            nn.init.zeros_(self.local.get_parameter(name))
         self.last = nn.Sequential(nn.Linear(s.channels[-1], 64), nn.LeakyReLU(_SLOPE), nn.Linear(64, f.global_channels))
 
     def lattice(self, fixed_shape: Sequence[int]) -> tuple[int, ...]:

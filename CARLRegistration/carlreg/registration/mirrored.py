@@ -93,7 +93,9 @@ def _best_flip(
         tried.append((flip, coarse_problem(flip, settings, device), _candidates(flip, same, settings, progress)))
     if settings.linear:  # where little time is spent, the most promising one is aligned
         tried = [max(tried, key=lambda one: max(one[1].score(start.matrix).score for start in one[2]))]
-    return max((_aligned(*one, settings) for one in tried), key=lambda found: found[0].score)
+    return max(
+        (_aligned(flip, problem, found, settings) for flip, problem, found in tried), key=lambda one: one[0].score
+    )
 
 
 def _told(given: AffineScore, mirrored: AffineScore | None) -> dict:
