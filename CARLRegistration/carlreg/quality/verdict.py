@@ -203,6 +203,18 @@ _AGAINST_FOLDS = (
 _OTHER_KIND = " They look like different kinds of scans, which are less alike than others."
 _CHECKS = (
     _Check(
+        "similarity_gain",
+        _similarity_gain,
+        f"The volumes are no more alike than before: {_SIMILARITY}.",
+        f"The volumes are more alike than before: {_SIMILARITY}.",
+    ),
+    _Check(
+        "mutual_information",
+        _weak_similarity,
+        "The volumes have little in common after registration: correlation {ncc}, mutual information {mi_after} nats.",
+        "Correlation is low ({ncc}), but the volumes share {mi_after} nats of information, as other kinds of scans do.",
+    ),
+    _Check(
         "fold_percent",
         lambda q: _block(q, "jacobian", "fold_percent"),
         f"The map folds in {{value:.3g}} % of the body{{fold_voxels}}; look where. {_AGAINST_FOLDS}",
@@ -257,18 +269,6 @@ _CHECKS = (
         lambda q: _block(q, "overlap_percent"),
         "Only {value:.1f} % of the fixed body lies in the moving volume; the map is a guess elsewhere.",
         "{value:.0f} % of the fixed body lies in the moving volume.",
-    ),
-    _Check(
-        "similarity_gain",
-        _similarity_gain,
-        f"The volumes are no more alike than before: {_SIMILARITY}.",
-        f"The volumes are more alike than before: {_SIMILARITY}.",
-    ),
-    _Check(
-        "mutual_information",
-        _weak_similarity,
-        "The volumes have little in common after registration: correlation {ncc}, mutual information {mi_after} nats.",
-        "Correlation is low ({ncc}), but the volumes share {mi_after} nats of information, as other kinds of scans do.",
     ),
     _Check(
         "inverse_error_voxels",
