@@ -10,7 +10,7 @@ import pytest
 
 from .test_continue import TURN, through, truthNode
 from .test_panel import pair, panel  # noqa: F401
-from .volumes import addLinear, addVolume
+from .volumes import addVolume
 
 WIDTH_MM, PUSH, LANDMARK = 25.0, np.array([9.0, -9.0, 8.0]), 6
 
@@ -382,27 +382,3 @@ def test_the_engine_is_asked_for_what_the_buttons_say(host, planted, monkeypatch
     file = sitk.ReadTransform(str(tmp_path / "truth.h5"))
     np.testing.assert_allclose(there, file.TransformPoint(planted.fixed.tolist()), atol=1e-4)
     assert '"smoothness": 3.0' in settings
-
-
-@pytest.mark.whole
-def test_a_linear_transform_is_mended_as_a_new_node(host, planted):
-    pose = planted.pair.moving_from_fixed.pose
-    linear = addLinear(np.linalg.inv(np.diag([-1.0, -1, 1, 1]) @ pose @ np.diag([-1.0, -1, 1, 1])), "pose")
-    planted.ui.inspectTransformSelector.setCurrentNode(linear)
-    assert planted.ui.mendTable.rowCount == 0
-    place(planted, planted.fixed, planted.moving, "1")
-    settle(host, planted)
-    before = missed(linear, planted)
-    assert before > 1.0
-    planted.ui.mendButton.click()
-    wait(host, planted)
-    made = planted.section._case.transform
-    assert made is not linear and missed(linear, planted) == before, planted.ui.mendInfoLabel.text
-    assert missed(made, planted) < before and settle(host, planted)[0][0] == "1"
-    planted.ui.mendUndoButton.click()
-    assert planted.section._case.transform is linear and settle(host, planted)[0][0] == "1"
-    import slicer
-
-    assert (
-        not slicer.mrmlScene.IsNodePresent(made) and len(slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")) == 2
-    )

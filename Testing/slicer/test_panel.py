@@ -260,96 +260,6 @@ def test_segments_are_offered(panel, pair):
     assert jobFrom(panel.parameters).movingMaskSegment == ""
 
 
-def test_presets_say_what_they_set(panel):
-    from CARLRegistrationLib.register.parameters import Preset
-    from CARLRegistrationLib.register.presets import PRESETS
-
-    ui = panel.ui
-    assert ui.presetComboBox.count == len(Preset) == len(PRESETS)
-    choose(ui.presetComboBox, "CT to MR (or MR to CT)")
-    assert settingsNow(panel).similarity == "mind" and "MIND" in ui.presetInfoLabel.text
-    choose(ui.presetComboBox, "Lung CT")
-    now = settingsNow(panel)
-    assert (now.similarity, now.fixed_modality, now.moving_modality, now.io_steps) == ("lncc2", "ct", "ct", 150)
-    text = "CT intensities; LNCC squared (default); refinement steps 150; smoothness 1"
-    assert ui.presetInfoLabel.text == text and not isShown(ui.presetResetButton)
-    ui.ioStepsSlider.value = 60
-    assert settingsNow(panel).io_steps == 60
-    assert ui.presetInfoLabel.text == "Lung CT, changed: refinement steps 60"
-    ui.presetResetButton.click()
-    assert settingsNow(panel).io_steps == 150 and ui.presetInfoLabel.text == text
-    choose(ui.presetComboBox, "MR to MR, different contrast")
-    now = settingsNow(panel)
-    assert (now.similarity, now.fixed_modality, now.moving_modality) == ("mind", "mr", "mr")
-
-
-def test_for_turned_scans_a_model_is_offered(panel):
-    ui = panel.ui
-    assert not isShown(ui.rotationModelButton)
-    choose(ui.robustnessComboBox, "Any rotation (slower)")
-    ui.rotationModelButton.click()
-    assert settingsNow(panel).model == "carl-compact-rotation" and not isShown(ui.rotationModelButton)
-
-
-def test_volumes_that_are_loaded_later_are_chosen(host, scene, panel):
-    ui = panel.ui
-    host.process_events(0.1)
-    assert isShown(ui.demoButton) and ui.inputsInfoLabel.text == "No volumes yet: load two, or try the demo."
-    one, result = blank("one"), blank("result")
-    result.SetAttribute("CARLRegistration.Settings", "{}")
-    host.process_events(0.1)
-    assert panel.parameters.fixedVolume is one and not isShown(ui.demoButton) and not isShown(ui.inputsInfoLabel)
-    two = blank("two")
-    blank("three")
-    host.process_events(0.1)
-    assert panel.parameters.fixedVolume is one and panel.parameters.movingVolume is two
-    host.answers[:] = [False]
-    ui.demoButton.click()  # as a script may; it asks
-    assert not panel.logic.isRunning and panel.parameters.movingVolume is two
-
-
-def test_every_section_fits_into_a_narrow_panel(host, panel):
-    """With all open, names of 60 letters, and both sizes of letters."""
-    import slicer
-    from PySide6 import QtGui, QtWidgets
-
-    long = "a_name_of_sixty_letters_as_those_of_liver_mr_eth19_exh_fixed"
-    assert len(long) == 60
-    kinds = ("Transform", "Segmentation", "MarkupsFiducial")
-    nodes = [blank(long), *(slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}Node", long) for kind in kinds)]
-    nodes[2].GetSegmentation().AddEmptySegment("id", long)
-    parts = [
-        one for section in (panel, panel.inspect, panel.transforms, panel.apply) for one in vars(section.ui).values()
-    ]
-    for part in parts:
-        if type(part).__name__ == "qMRMLNodeComboBox":
-            for node in nodes:
-                part.setCurrentNode(node)
-    closed = [part for part in parts if type(part).__name__ == "ctkCollapsibleButton" and part.collapsed]
-    for n in (1, 2):
-        panel.live._curve.add({"done": n, "total": 2, "similarity": 0.1 * n, "level": 0})
-    # What only some modes and results show counts, too.
-    unseen = [part for part in parts if isinstance(part, QtWidgets.QWidget) and part.isHidden()]
-    was, widths = QtWidgets.QApplication.font(), []
-    try:
-        for part in unseen:
-            part.visible = True
-        for part in closed:
-            part.collapsed = False
-        for points in (9, 11):
-            QtWidgets.QApplication.setFont(QtGui.QFont(was.family(), points))
-            host.process_events(0.05)
-            widths.append(panel.ui.inputsCollapsibleButton.parentWidget().minimumSizeHint.width())
-    finally:
-        QtWidgets.QApplication.setFont(was)
-        panel.live.end()
-        for part in unseen:
-            part.visible = False
-        for part in closed:
-            part.collapsed = True
-    assert 200 < widths[0] < widths[1] <= 360
-
-
 def test_the_choices_can_be_run_without_the_panel(panel, pair):
     """The command is read by the command line's own parser, the lines by Python."""
     import shlex
@@ -377,35 +287,6 @@ def test_the_choices_can_be_run_without_the_panel(panel, pair):
 
     exec(lines, {"slicer": slicer, "Told": Told})
     assert told["nodes"] == pair and told["fixedMask"] is mask and told["settings"] == settingsNow(panel)
-
-
-def test_labels_lead_to_their_controls(moduleWidget, panel):
-    """With the keyboard or a screen reader: each label of a form has its control."""
-    from PySide6 import QtWidgets
-
-    widgets = [one for part in (panel, panel.inspect, panel.transforms, panel.apply) for one in vars(part.ui).values()]
-    labels = [one for one in widgets if isinstance(one, QtWidgets.QLabel) and one.text.endswith(":")]
-    assert len(labels) > 40 and [one.objectName for one in labels if one.buddy() is None] == []
-    assert panel.ui.ioStepsLabel.buddy() is panel.ui.ioStepsSlider
-    # Tab leads from one section to the next, as they stand.
-    ui = panel.ui
-    sections = [ui.inputsCollapsibleButton, ui.registrationCollapsibleButton, ui.masksCollapsibleButton]
-    sections += [
-        ui.guidanceCollapsibleButton,
-        ui.outputsCollapsibleButton,
-        ui.advancedCollapsibleButton,
-        ui.applyButton,
-    ]
-    sections += [panel.inspect.ui.inspectCollapsibleButton, panel.transforms.ui.transformsCollapsibleButton]
-    sections += [panel.apply.ui.applyCollapsibleButton, ui.logCollapsibleButton]
-    chain, one = [], sections[0]
-    while one not in chain:
-        chain.append(one)
-        one = one.nextInFocusChain()
-    assert [one for one in chain if one in sections] == sections
-
-
-# --- why Apply is disabled
 
 
 def test_apply_says_why_it_is_disabled(panel):

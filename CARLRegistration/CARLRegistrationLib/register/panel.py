@@ -364,7 +364,7 @@ class Panel(ParameterView):
     def forgetResult(self) -> None:
         """The scene is gone, and with it all that a result refers to."""
         self.results.forget()
-        self._formerViews = self._failed = None
+        self._formerViews, self._failed, self._doubts = None, None, []
         self.results.silence()
         self._showIdle()
 
