@@ -28,8 +28,8 @@ CPU_WHEELS := https://download.pytorch.org/whl/cpu
 demo: $(ENGINE)
 	$(BIN)/python -m carlreg demo --out demo_output $(if $(FIXED),--fixed "$(FIXED)") $(if $(MOVING),--moving "$(MOVING)")
 
-# One process for each core and one thread in each (Testing/conftest.py).
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+# One process for each core and one thread in each; which tests share one: Testing/support/scheduling.py.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope
 
 test: $(TESTS)
 	$(PYTEST) $(ARGS)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from data_folder import MISSING, find_data_folder
 from support.computing_time import computing_seconds
+from support.scheduling import GroupScheduling, rank
 from support.warm_engine import COLD_START
 
 # Every core has a process of its own (pytest -n auto), so one thread is enough in each. Threads that sleep while they
@@ -28,10 +29,6 @@ LIMIT_VARIABLE = "CARLREG_TEST_SECONDS"
 LIMIT_SECONDS = float(os.environ.get(LIMIT_VARIABLE, "5"))
 WHOLE_FACTOR = 4
 _USED = pytest.StashKey[dict[str, float]]()
-# Folders whose tests share one application, which is started once.
-_ONE_APPLICATION = ("slicer", "host_tests")
-# Fixtures of a whole session that cost nothing: tests that share no other may run anywhere.
-_CHEAP = {"data_folder"}
 
 
 def _stand_in_for_itk() -> None:
@@ -67,29 +64,17 @@ def _cold_start(request, monkeypatch):
         monkeypatch.setenv(COLD_START, "1")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share an expensive fixture run in one process (`--dist loadgroup`), so that it is made once."""
-    for item in items:
-        group = None if item.get_closest_marker("xdist_group") else _group(item)
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several processes, what takes longest begins first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: rank(item.nodeid))
 
 
-def _group(item: pytest.Item) -> str | None:
-    folder = item.path.relative_to(Path(__file__).parent)
-    if folder.parts[0] in _ONE_APPLICATION:
-        return "panel"
-    here = str(Path(__file__).parent)
-    definitions = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-    scopes = {
-        found[-1].scope
-        for name, found in definitions.items()
-        if name not in _CHEAP and found[-1].func.__code__.co_filename.startswith(here)
-    }
-    if scopes & {"package", "session"}:
-        return str(folder.parent)
-    return str(folder) if "module" in scopes else None
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Tests that share an expensive fixture run in one process, so that it is made once (`--dist loadscope`)."""
+    return GroupScheduling(config, log) if config.getoption("dist") in ("loadscope", "loadgroup") else None
 
 
 def _measured(item: pytest.Item, phase: str):

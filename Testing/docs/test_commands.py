@@ -16,7 +16,6 @@ ALL = [block for page in PAGES for block in blocks(page)]
 BASH = [block for block in ALL if block.language == "bash"]
 PYTHON = [block for block in ALL if block.language == "python"]
 SLICER_NAMES = {"slicer", "CARLRegistrationLib", "logic"}
-ONE_FOLDER = pytest.mark.xdist_group("documents")
 
 
 def in_slicer(block: Block) -> bool:
@@ -33,7 +32,6 @@ def test_every_block_has_a_language_that_is_known():
     assert len(BASH) >= 20 and len(PYTHON) >= 4
 
 
-@ONE_FOLDER
 @each(BASH)
 def test_commands(block, runner, earlier):
     lines = command_lines(block)
@@ -42,7 +40,6 @@ def test_commands(block, runner, earlier):
         runner.run(words)
 
 
-@ONE_FOLDER
 @each([block for block in PYTHON if not in_slicer(block)])
 def test_python(block, runner, earlier):
     exec(compile(block.text, block.name, "exec"), {"__name__": block.name})

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from carlreg.spaces import VolumeGrid
+from support import scheduling
 from support.geometry import DIRECTIONS, assert_close, index_at, points_at, positions, random_points, rotation, to_image
+
+_RAN = []
+
+
+@pytest.fixture(autouse=True)
+def _remember(request):
+    _RAN.append(request.node.name)
 
 
 def test_a_rotation_turns_counterclockwise():
@@ -39,3 +49,17 @@ def test_closeness_knows_the_type():
     with pytest.raises(AssertionError):
         assert_close(np.zeros(2), np.full(2, 1e-8))
     assert_close(np.zeros(2), np.full(2, 1e-8), scale=100)
+
+
+def test_groups_of_tests():
+    assert scheduling.group_of("Testing/slicer/test_panel.py::test_a[b::c]") == "panel"
+    assert scheduling.group_of("Testing/engine/cli/test_cancel.py::test_a") == "cancel"
+    assert scheduling.group_of("Testing/engine/io/test_guarded.py::test_a") == "engine/io/test_guarded.py"
+    testing = Path(scheduling.__file__).parents[1]
+    assert all((testing / place).exists() for place in scheduling._TOGETHER)
+    assert scheduling.rank("Testing/host_tests/test_a.py::test_a") == 0 < scheduling.rank("Testing/rules/test_a.py::t")
+
+
+def test_tests_of_a_file_run_in_one_process(request):
+    """All before this one have run here, however many processes there are."""
+    assert [item.name for item in request.session.items if item.path == request.node.path] == _RAN

@@ -16,11 +16,11 @@ _CLOCK = re.compile(r"^([\d.]+)s (setup|call|teardown) +(\S.*)$")
 
 
 def seconds_by_test(log: str) -> Counter[str]:
-    """Test -> seconds; the group that pytest-xdist adds to a name is left out."""
+    """Test -> seconds."""
     for pattern in (_COMPUTED, _CLOCK):
         found = Counter()
         for match in filter(None, map(pattern.match, log.splitlines())):
-            found[match[3].strip().partition("@")[0]] += float(match[1])
+            found[match[3].strip()] += float(match[1])
         if found:
             return found
     raise ValueError("no durations in it: run pytest with --durations=0")

@@ -16,10 +16,7 @@ import pytest
 
 from .command import finish, names, start
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals"),
-    pytest.mark.xdist_group("serial"),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 GENEROUS_SECONDS = 10.0
 
 # Where the run is when the cancel comes: fake code for the registration or the output writer.

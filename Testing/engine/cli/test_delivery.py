@@ -11,10 +11,7 @@ import pytest
 
 from .command import carlreg, finish, names, start
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and devices"),
-    pytest.mark.xdist_group("serial"),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and devices")
 RESULT = ["quality.json", "warped.nii.gz"]
 FULL = "/dev/full"
 _WAITING = """
