@@ -92,7 +92,7 @@ $(ENGINE): pyproject.toml constraints.txt
 # only their file handling needs. Slicer's code comes as wheels for some platforms only; elsewhere its tests are skipped.
 $(TESTS): $(ENGINE)
 	@echo "Installing what the tests need, with Slicer's own code, VTK and Qt (0.5 GB to download, 1.5 GB on disk) ..."
-	@$(PIP) install --quiet -c $(PINS) -e ".[test,train,report,formats]"
+	@$(PIP) install --quiet -c $(PINS) -e ".[test,train,report,formats,cohort]"
 	@$(PIP) install --quiet --no-deps icon_registration==1.1.9 unigradicon==1.0.6 footsteps==0.1.9 monai==1.6.1 \
 	    || echo "The peers of the parity tests could not be installed: those tests will be skipped." >&2
 	@$(PIP) install --quiet -c $(PINS) -e ".[slicer-test]" \

@@ -48,7 +48,8 @@ MAY_IMPORT = {
     "formats": RESULTS | {"outputs"},
     "registration": RUN | {"resources", "waiting"},
     "training": RUN | {"registration"},
-    "cli": RUN | {"resources", "outputs", "formats", "registration", "phantom", "training"},
+    "cohort": FILES | {"leftovers", "resources"},
+    "cli": RUN | {"resources", "outputs", "formats", "registration", "phantom", "training", "cohort"},
     "__main__": {"cli"},
     "__init__": set(),
 }

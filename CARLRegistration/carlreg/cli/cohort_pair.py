@@ -1,0 +1,90 @@
+"""One pair of a cohort, as `carlreg register` runs it: on a worker of the cluster, or by itself (`--pair`)."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ..atomic import RUN_VARIABLE, claim_folder
+from ..cohort.running import MEMORY, STOP, Outcome
+from ..cohort.study import DONE, FAILED, PAIR, Study, fingerprint, inputs_of, write_json
+from ..errors import Cancelled, CarlError, NotEnoughMemory, ResourceError
+from ..progress import Progress, peak_memory_mb
+
+
+def run_on_worker(folder: str, name: str) -> Outcome:
+    """What the cluster calls: `run_pair` in a process that stays. Each such process tidies up for itself."""
+    os.environ.pop(RUN_VARIABLE, None)
+    study = _study(folder, os.stat(Path(folder) / "study.json").st_mtime_ns)
+    return run_pair(study, name, Progress())
+
+
+@functools.lru_cache(maxsize=1)
+def _study(folder: str, changed: int) -> Study:
+    """Read once per worker, as long as it is the same."""
+    return Study.read(folder)
+
+
+def run_pair(study: Study, name: str, progress: Progress) -> Outcome:
+    """Register one pair into its folder; whatever goes wrong is in what is returned, but for a cancel, which is raised.
+
+    An earlier result of other inputs or settings is replaced after success.
+    """
+    from .worker import resource_error
+
+    begin, cpu = time.monotonic(), time.process_time()
+    figures: dict[str, Any] = {}
+    word, reason, details = DONE, "", ""
+    try:
+        figures = _registered(study, name, progress)
+    except Cancelled:
+        raise
+    except ResourceError as error:
+        word, reason = STOP, str(error)
+    except NotEnoughMemory as error:
+        word, reason = MEMORY, str(error)
+    except CarlError as error:
+        word, reason = FAILED, str(error)
+    except Exception as error:
+        known = resource_error(error)
+        if known is None:
+            word, reason, details = FAILED, f"an unexpected {type(error).__name__}: {error}", traceback.format_exc()
+        else:
+            word, reason = STOP if "disk" in str(known) else MEMORY, str(known)
+    values = {
+        "seconds": round(time.monotonic() - begin, 3),
+        "cpu_seconds": round(time.process_time() - cpu, 3),
+        "peak_mb": round(peak_memory_mb(), 1),
+    }
+    return Outcome(word, reason, values | figures | ({"details": details} if details else {}))
+
+
+def _registered(study: Study, name: str, progress: Progress) -> dict[str, Any]:
+    """Read, register, write; returns the figures for the table."""
+    from ..cohort.figures import figures_of
+    from .main import build_parser
+    from .register import read_inputs, register_and_write
+
+    pair, settings = study.pair(name), study.settings[name]
+    known = inputs_of(pair, None)
+    record = {"fingerprint": fingerprint(settings, known), "inputs": known, "files": pair.files}
+    files = {column: path for column, path in pair.files.items() if column not in ("fixed", "moving", "settings")}
+    arguments = [pair.files["fixed"], pair.files["moving"], "--out", str(study.result(name))]
+    options = [word for column, path in files.items() for word in (f"--{column.replace('_', '-')}", path)]
+    args = build_parser(["register"]).parse_args(["register", *arguments, *options])
+    inputs = read_inputs(args, progress)
+    claim = claim_folder(study.result(name), overwrite=True)
+    quality = register_and_write(
+        inputs,
+        settings,
+        claim,
+        progress,
+        sheet=True,
+        report=study.report,
+        extra=lambda folder, _: write_json(folder / PAIR, record),
+    )
+    return {"figures": figures_of(quality)}

@@ -1,0 +1,76 @@
+"""`carlreg cohort`: many pairs in one go, and going on."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from .command import carlreg, names
+
+FAST = ("--transform", "rigid", "--threads", "1")
+
+
+def parameters(folder):
+    return np.array(sitk.ReadTransform(str(folder / "transform.h5")).GetParameters())
+
+
+@pytest.mark.whole  # two workers and a run to compare with load PyTorch, each in a process of its own
+def test_a_cohort_is_registered_and_gone_on_with(pair, tmp_path):
+    fixed, moving = pair
+    (tmp_path / "broken.nii.gz").write_text("no image")
+    plan, study = tmp_path / "plan.csv", tmp_path / "study"
+    lines = ["name,fixed,moving", f"there,{fixed},{moving}", f"bad,{fixed},broken.nii.gz", f"back,{moving},{fixed}"]
+    plan.write_text("\n".join(lines), encoding="utf-8")
+    first = carlreg("cohort", plan, "--out", study, "--workers", "1", *FAST)
+    assert first.code == 1, first.err
+    assert "1 of 3 pairs failed: bad" in first.err
+    assert names(study) == ["failed", "manifest.jsonl", "pairs", "study.json", "summary.csv", "summary.html"]
+    assert names(study / "pairs") == ["back", "there"]
+    with open(study / "summary.csv", encoding="utf-8") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert [rows[name]["state"] for name in ("there", "bad", "back")] == ["done", "failed", "done"]
+    assert "broken.nii.gz" in rows["bad"]["reason"]
+    assert float(rows["there"]["lncc_after"]) > float(rows["there"]["lncc_before"])
+
+    alone = carlreg("register", fixed, moving, "--out", tmp_path / "alone", *FAST)
+    assert alone.code == 0
+    assert np.array_equal(parameters(study / "pairs" / "there"), parameters(tmp_path / "alone"))  # to the bit
+
+    before = (study / "manifest.jsonl").read_text()
+    again = carlreg("cohort", study, "--resume")  # a failure is not tried again unless asked for
+    assert again.code == 1
+    assert (study / "manifest.jsonl").read_text() == before
+
+    sitk.WriteImage(sitk.ReadImage(str(moving)), str(tmp_path / "broken.nii.gz"))  # mended: another input
+    one = carlreg("cohort", study, "--pair", "bad")
+    assert one.code == 0, one.err
+    done = carlreg("cohort", study, "--summary", "--export", "slurm-array")
+    assert done.code == 0
+    assert "--array=0-2" in (study / "cohort.sbatch").read_text()
+    assert np.array_equal(parameters(study / "pairs" / "bad"), parameters(study / "pairs" / "there"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "one of PLAN.csv"),
+        (["{plan}"], "--out STUDY"),
+        (["{plan}", "--bids", "."], "several"),
+        (["{plan}", "--out", "x", "--resume"], "is none"),
+        (["{plan}", "--out", "x", "--retry-failed"], "--resume with it"),
+        (["{plan}", "--out", "x", "--workers", "0"], "workers"),
+        (["--moving", "{plan}", "--out", "x"], "--fixed too"),
+        (["{folder}"], "study.json"),
+        (["{plan}", "--out", "x", "--scheduler", "tcp://127.0.0.1:9"], "none answers"),
+    ],
+)
+def test_bad_input(pair, tmp_path, arguments, words):
+    plan = tmp_path / "plan.csv"
+    plan.write_text(f"fixed,moving\n{pair[0]},{pair[1]}\n", encoding="utf-8")
+    given = [text.format(plan=plan, folder=tmp_path) for text in arguments]
+    outcome = carlreg("cohort", *given, cwd=tmp_path)
+    assert outcome.code == 2, outcome.err
+    assert words in outcome.err
