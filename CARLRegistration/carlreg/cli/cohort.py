@@ -205,6 +205,7 @@ def _run_pairs(study: Study, args: argparse.Namespace, progress: Progress, displ
     from .cohort_pair import run_on_worker
 
     study.require_files()
+    study.note_what_was_done()
     states = {name: state.word for name, state in study.states().items()}
     skipped = {DONE} if args.retry_failed else {DONE, FAILED}
     names = [name for name, word in states.items() if word not in skipped]

@@ -156,6 +156,15 @@ class Study:
         except OSError as error:
             raise ResourceError(f"{self.folder / MANIFEST} could not be written ({error.strerror}).") from error
 
+    def note_what_was_done(self) -> None:
+        """Add to the manifest the pairs that are done and whose line a kill has prevented."""
+        last: dict[str, str] = {}
+        for event in self.events():
+            last[str(event.get("name"))] = str(event.get("event"))
+        for name, word in last.items():
+            if word == "running" and (self.result(name) / PAIR).is_file():
+                self.log(DONE, name=name, noted_later=True)
+
     def events(self) -> list[dict[str, Any]]:
         """The manifest's lines; what a kill has cut off is left out."""
         found = []

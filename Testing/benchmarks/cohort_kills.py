@@ -1,0 +1,181 @@
+"""Kill a cohort's processes at random moments and go on until it is done: every pair ends once, to the bit as if alone.
+
+    python Testing/benchmarks/cohort_kills.py [--kills 20] [--workers 2 4] [--seed 0]
+
+Pairs are the generated torso at 12 mm, shifted in ways of their own, registered rigidly. A kill (SIGKILL) hits one
+worker, the process that feeds them, or all of them. Prints one line per kill and one per number of workers; exits with
+1 when a pair is missing, differs, was done twice, or something is left over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "CARLRegistration"))
+
+from carlreg.phantom import make_pair  # noqa: E402
+
+PAIRS, SPACING_MM = 6, 12.0
+VOLUMES = ("warped.nii.gz", "jacobian.nii.gz")
+
+
+def carlreg(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "carlreg", *map(str, arguments)]
+
+
+def make_plan(folder: Path) -> Path:
+    pair = make_pair(spacing_mm=SPACING_MM)
+    sitk.WriteImage(pair.fixed, str(folder / "fixed.nii.gz"))
+    lines = ["name,fixed,moving"]
+    for number in range(PAIRS):
+        moving = sitk.Image(pair.moving)
+        origin = np.array(moving.GetOrigin()) + np.random.default_rng(number).uniform(-30, 30, 3)
+        moving.SetOrigin(origin.tolist())
+        sitk.WriteImage(moving, str(folder / f"moving_{number}.nii.gz"))
+        lines.append(f"pair_{number},fixed.nii.gz,moving_{number}.nii.gz")
+    (folder / "plan.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "plan.csv"
+
+
+def children(pid: int) -> list[int]:
+    """All processes below one, the nearest first."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            near = [int(word) for word in task.read_text().split()]
+        except OSError:
+            continue
+        for child in near:
+            found += [child, *children(child)]
+    return found
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def kill(process: subprocess.Popen, what: str) -> str:
+    """Kill what is named; returns what was hit."""
+    below = children(process.pid)
+    feeder = [pid for pid in below if "carlreg.cli.worker" in command_of(pid)][:1]
+    workers = [pid for pid in below if "spawn_main" in command_of(pid)]
+    hit = {"worker": random.sample(workers, 1) if workers else feeder, "feeder": feeder, "all": [process.pid, *below]}[
+        what
+    ]
+    for pid in hit:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return f"{what} ({len(hit)} of {1 + len(below)} processes)"
+
+
+def run_killed(study: Path, first: list[str], kills: int, longest: float) -> None:
+    """Start, kill at a random moment, go on, until so many kills have hit."""
+    command, hits = first, 0
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if hits < kills:
+            wait = random.uniform(0.3, longest)
+            try:
+                process.wait(wait)
+            except subprocess.TimeoutExpired:
+                hits += 1
+                print(
+                    f"  kill {hits} after {wait:.1f} s: {kill(process, random.choice(('worker', 'feeder', 'all')))}",
+                    flush=True,
+                )
+        code = process.wait()
+        if code == 0 and hits < kills:  # done before enough were hit: begin one pair anew
+            victim = study / "pairs" / f"pair_{random.randrange(PAIRS)}"
+            subprocess.run(["rm", "-rf", str(victim)], check=True)
+            (study / "removed.txt").open("a").write(victim.name + "\n")
+        elif code == 0:
+            return
+        command = carlreg("cohort", study, "--resume", "--retry-failed") if (study / "study.json").exists() else first
+
+
+def problems(study: Path, alone: Path) -> list[str]:
+    found = []
+    for number in range(PAIRS):
+        name = f"pair_{number}"
+        there, expected = study / "pairs" / name, alone / "pairs" / name
+        if not (there / "pair.json").is_file():
+            found.append(f"{name} is missing")
+            continue
+        ours, theirs = (sitk.ReadTransform(str(each / "transform.h5")) for each in (there, expected))
+        if ours.GetParameters() != theirs.GetParameters():
+            found.append(f"{name}: another transform")
+        found += [
+            f"{name}: another {file}"
+            for file in VOLUMES
+            if (there / file).read_bytes() != (expected / file).read_bytes()
+        ]
+    removed = Counter((study / "removed.txt").read_text().split()) if (study / "removed.txt").exists() else Counter()
+    events = [json.loads(line) for line in (study / "manifest.jsonl").read_text().splitlines() if line.endswith("}")]
+    done = Counter(event["name"] for event in events if event["event"] == "done")
+    found += [
+        f"{name} was done {count} times, not {1 + removed[name]}"
+        for name, count in done.items()
+        if count != 1 + removed[name]
+    ]
+    known = {f"pair_{number}" for number in range(PAIRS)}
+    found += [f"left over: {path.name}" for path in (study / "pairs").iterdir() if path.name not in known]
+    found += [f"left over: {path.name}" for path in study.iterdir() if path.name.startswith(".")]
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    random.seed(given.seed)
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(ROOT / "CARLRegistration"), os.environ.get("PYTHONPATH")])
+    )
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="cohort_") as name:
+        folder = Path(name)
+        plan = make_plan(folder)
+        options = ("--transform", "rigid", "--threads", 1, "--progress", "none")
+        begin = time.monotonic()
+        subprocess.run(
+            carlreg("cohort", plan, "--out", folder / "alone", "--workers", 1, *options),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        longest = time.monotonic() - begin
+        for workers in given.workers:
+            study = folder / f"with_{workers}"
+            run_killed(
+                study, carlreg("cohort", plan, "--out", study, "--workers", workers, *options), given.kills, longest
+            )
+            found = problems(study, folder / "alone")
+            failed |= bool(found)
+            print(
+                f"{workers} workers, {given.kills} kills: {'; '.join(found) or f'all {PAIRS} pairs once, to the bit'}",
+                flush=True,
+            )
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
