@@ -11,9 +11,8 @@ from typing import Any
 
 from ..atomic import RUN_VARIABLE, claim_folder
 from ..cohort.running import MEMORY, STOP, Outcome
-from ..cohort.study import DONE, FAILED, PAIR, Study, fingerprint, inputs_of, write_json
+from ..cohort.study import DONE, FAILED, PAIR, Study, fingerprint, inputs_of, remove_second, write_json
 from ..errors import Cancelled, CarlError, NotEnoughMemory, ResourceError
-from ..leftovers import remove
 from ..progress import Progress, peak_memory_mb
 
 
@@ -88,6 +87,5 @@ def _registered(study: Study, name: str, progress: Progress) -> dict[str, Any]:
         report=study.report,
         extra=lambda folder, _: write_json(folder / PAIR, record),
     )
-    if claim.written not in (None, claim.path):  # the same pair, finished meanwhile by a worker whose loop was killed
-        remove(claim.written)
+    remove_second(claim)
     return {"figures": figures_of(quality)}

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..atomic import check_folder, staged_file
+from ..atomic import FolderClaim, check_folder, staged_file
 from ..errors import InputError, ResourceError
-from ..leftovers import sweep
+from ..leftovers import remove, sweep
 from ..paths import given_path
 from ..processes import is_running, own_mark
 from ..settings import RegistrationSettings
@@ -240,6 +240,12 @@ def fingerprint(settings: RegistrationSettings, inputs: dict[str, dict[str, Any]
     """What a result is of: the contents of the inputs, wherever they lie, and the settings."""
     content = {"settings": asdict(settings), "inputs": {name: each["sha256"] for name, each in sorted(inputs.items())}}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def remove_second(claim: FolderClaim) -> None:
+    """Remove a result that found its place taken: by the same pair, from a worker that outlived its killed command."""
+    if claim.written is not None and claim.written != claim.path:
+        remove(claim.written)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
