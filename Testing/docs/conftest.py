@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.documents import README, ROOT, blocks
+from support.mirrored import right_way_round
 
 from .commands import Runner, command_lines
 
@@ -89,7 +91,7 @@ def _write_training_inputs(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory) -> Runner:
+def workspace(tmp_path_factory) -> Iterator[Runner]:
     """The runner, with all inputs; nothing was run yet. Libraries are loaded, so that no test counts that."""
     import carlreg.outputs.report
     import carlreg.registration.run  # noqa: F401
@@ -97,7 +99,8 @@ def workspace(tmp_path_factory) -> Runner:
     folder = tmp_path_factory.mktemp("documents")
     _write_inputs(folder)
     _write_training_inputs(folder)
-    return Runner(folder, {"CONFIGS": str(folder / "configs")})
+    with right_way_round():
+        yield Runner(folder, {"CONFIGS": str(folder / "configs")})
 
 
 @pytest.fixture

@@ -310,18 +310,19 @@ class Host:
             self.layout.set_size(name, size)
         else:
             self.layout.resize(name, size or self.layout.size_in_layout(name))
-        view.set_render_blocked(False)
+        view.set_render_blocked(False)  # renders
         try:
-            view.render()
             to_image = vtk.vtkWindowToImageFilter()
             to_image.SetInput(window)
             to_image.ReadFrontBufferOff()
+            to_image.ShouldRerenderOff()
             to_image.Update()
         finally:
             view.set_render_blocked(True)
         self.layout.resize(name, self.layout.size_in_layout(name))
         writer = vtk.vtkPNGWriter()
         writer.SetFileName(str(path))
+        writer.SetCompressionLevel(1)
         writer.SetInputConnection(to_image.GetOutputPort())
         writer.Write()
         return Path(path)

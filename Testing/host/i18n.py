@@ -1,5 +1,6 @@
 """The contents of ``slicer.i18n``: translations as Base/Python/slicer/i18n.py gives them."""
 
+import functools
 import inspect
 import logging
 import os
@@ -30,10 +31,16 @@ def getContext(sourceFile):
     return context
 
 
+@functools.cache
+def _context_of(code):
+    """Of the file that the code is in, which is looked up once: panels translate thousands of texts."""
+    return getContext(inspect.getsourcefile(code) or inspect.getfile(code))
+
+
 def tr(text):
     """A translation that lost or changed a placeholder is not used."""
     caller = inspect.currentframe().f_back
-    context = getContext(inspect.getsourcefile(caller) or inspect.getfile(caller))
+    context = _context_of(caller.f_code)
     translated = translate(context, text)
     if _placeholders(text) != _placeholders(translated):
         logging.warning("Translation of '%s' to '%s' in '%s' does not keep its placeholders", text, translated, context)

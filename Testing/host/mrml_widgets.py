@@ -131,7 +131,10 @@ class qMRMLNodeComboBox(NodeList, PythonQtObject, QtWidgets.QWidget):
     def setNodeTypes(self, node_types):
         if isinstance(node_types, str):
             raise TypeError("nodeTypes takes a list of class names")
-        self._node_types = [node_type for node_type in node_types if node_type]
+        wanted = [node_type for node_type in node_types if node_type]
+        if wanted == self._node_types:
+            return
+        self._node_types = wanted
         self._filter_again()
         self._update_default_text()
         self._update_action_items()

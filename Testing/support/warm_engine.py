@@ -3,7 +3,8 @@
 The first use starts a server that imports torch, SimpleITK and carlreg once; from then on a start takes some
 milliseconds instead of seconds. The server forks a middle process that forks the job and ends, so that the job's
 parent becomes this process (a "child subreaper"): it is waited for, signalled and killed as any child. Elsewhere than
-on Linux, with CARLREG_COLD_START set, or when the environment asks for another engine, the start is cold.
+on Linux, with CARLREG_COLD_START set, or when the environment asks for another engine, the start is cold. A warm
+engine takes no look at the mirrored volume (support/mirrored.py).
 """
 
 from __future__ import annotations
@@ -139,4 +140,7 @@ def _import_everything() -> None:
 
 if __name__ == "__main__":
     _import_everything()
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    from support.mirrored import right_way_round
+
+    with right_way_round():
+        serve(socket.socket(fileno=int(sys.argv[1])))

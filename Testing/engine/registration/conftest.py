@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+
 import carlreg
 import numpy as np
 import pytest
@@ -10,19 +13,26 @@ from carlreg.phantom import make_pair
 from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
 from support.geometry import index_at, points_at
+from support.mirrored import right_way_round
 
 QUICK = RegistrationSettings(io_steps=40)
 SPACING_MM, WIDE_SPACING_MM = 10.0, 6.0
 
 
-@pytest.fixture(scope="module")
+@functools.cache
+def pair_at(spacing_mm: float, seed: int = 0):
+    """The generated pair, painted once for all files; nothing writes into its images (test_run.py)."""
+    return make_pair(seed=seed, spacing_mm=spacing_mm)
+
+
+@pytest.fixture(scope="session")
 def pair():
-    return make_pair(seed=0, spacing_mm=SPACING_MM)
+    return pair_at(SPACING_MM)
 
 
 @pytest.fixture(scope="session")
 def wide_pair():
-    return make_pair(seed=0, spacing_mm=WIDE_SPACING_MM)
+    return pair_at(WIDE_SPACING_MM)
 
 
 @pytest.fixture(scope="session")
@@ -30,15 +40,15 @@ def wide_result(wide_pair):
     return carlreg.register(wide_pair.fixed, wide_pair.moving, QUICK)
 
 
-@pytest.fixture
-def right_way_round(request, monkeypatch):
-    """No look at the mirrored volume, a quarter of a small registration: for tests of other things (test_mirrored.py).
-
-    The slow tests do without nothing.
-    """
-    if not request.node.get_closest_marker("slow"):
-        known = {"as_given": 1.0, "mirrored": None, "ratio": None}
-        monkeypatch.setattr("carlreg.registration.run.orientation_of", lambda *_: known)
+@pytest.fixture(scope="module", autouse=True)
+def _right_way_round(request):
+    """No look at the mirrored volume but in the tests of it, and where the slow tests run too."""
+    plain = (
+        request.path.name not in ("test_mirrored.py", "test_preview.py")
+        and request.config.option.markexpr == "not slow"
+    )
+    with right_way_round() if plain else contextlib.nullcontext():
+        yield
 
 
 def body_points(pair) -> np.ndarray:

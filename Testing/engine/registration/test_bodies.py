@@ -36,7 +36,6 @@ def turned_between(one, other):
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
-@pytest.mark.usefixtures("right_way_round")
 @pytest.mark.whole
 def test_known_motions_are_found_and_delivered_exactly(bodies, tmp_path):
     given = carlreg.RigidSegments(bodies.labels, NAMES, reference="left")
@@ -78,7 +77,6 @@ def test_known_motions_are_found_and_delivered_exactly(bodies, tmp_path):
     assert settings["info"]["rigid_segments"] == ["left", "right"] and "motions.csv" in settings["files"]
 
 
-@pytest.mark.usefixtures("right_way_round")
 @pytest.mark.slow
 def test_single_motions_within_a_fifth_of_a_degree_and_stiff_segments_keep_their_shape(bodies):
     """Three whole registrations: rigid, stiff and plain."""

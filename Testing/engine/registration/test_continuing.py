@@ -22,7 +22,6 @@ def short(pair):
     return carlreg.register(pair.fixed, pair.moving, dataclasses.replace(QUICK, io_steps=6))
 
 
-@pytest.mark.usefixtures("right_way_round")
 def test_more_steps_make_it_better_and_nothing_else_is_done(pair, short):
     progress = Progress()
     longer = carlreg.register(pair.fixed, pair.moving, MORE, continue_from=short, progress=progress)
@@ -86,7 +85,6 @@ def test_goes_on_from_any_kind_of_transform(pair):
     np.testing.assert_allclose(found.transform.apply(points), itk, atol=0.01)
 
 
-@pytest.mark.usefixtures("right_way_round")
 def test_landmarks_that_the_map_misses_by_far_are_reached(pair, short):
     shifted = short.transform.affine_lps.copy()
     shifted[:3, 3] += [0, 0, 2 * SPACING_MM]

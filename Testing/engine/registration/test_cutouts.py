@@ -17,7 +17,6 @@ from scipy.spatial.transform import Rotation
 from .conftest import QUICK, body_points, error_mm
 from .test_rotation import fewer_rotations
 
-pytestmark = pytest.mark.usefixtures("right_way_round")
 SETTINGS = dataclasses.replace(QUICK, io_steps=0, grid=32)
 SPACING_MM = 4.0
 TURN = 1.04 * Rotation.from_euler("xyz", [7, -5, 9], degrees=True).as_matrix()

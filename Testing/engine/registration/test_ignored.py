@@ -33,7 +33,6 @@ def scans(pair):
     return with_metal(pair.fixed, center), with_metal(pair.moving, there)
 
 
-@pytest.mark.usefixtures("right_way_round")
 @pytest.mark.whole
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_the_map_goes_on_as_its_surroundings_do(pair, scans, symmetric):

@@ -49,7 +49,6 @@ def guided(pair):
     return carlreg.register(pair.fixed, pair.moving, settings, landmarks_guide=[p[::5] for p in pair.landmarks])
 
 
-@pytest.mark.usefixtures("right_way_round")
 def test_exact_landmarks_are_met_and_the_rest_is_no_worse(pair, guided):
     fixed, moving = (points[::5] for points in pair.landmarks)
     assert np.linalg.norm(guided.transform.apply(fixed) - moving, axis=1).max() < 0.03 * SPACING_MM
@@ -74,7 +73,6 @@ def test_contradictions_are_those_that_no_map_without_folds_meets():
     assert turned.contradictions(HALF_TURN) == [] != turned.contradictions(np.eye(4))
 
 
-@pytest.mark.usefixtures("right_way_round")
 @pytest.mark.whole
 def test_contradicting_landmarks_are_named_and_nothing_folds(pair):
     fixed, moving = (np.array(points[:3]) for points in pair.landmarks)

@@ -8,23 +8,21 @@ import carlreg
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from carlreg.phantom import make_pair
 from carlreg.progress import Progress
 from carlreg.registration.finishing import finish
 from carlreg.registration.live import coarse_grid
 from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
 
-from .conftest import body_points
+from .conftest import body_points, pair_at
 
-pytestmark = pytest.mark.usefixtures("right_way_round")
 SPACING_MM = 12.0
 SETTINGS = RegistrationSettings(grid=64, io_steps=12)
 
 
 @pytest.fixture(scope="module")
 def pair():
-    return make_pair(seed=0, spacing_mm=SPACING_MM)
+    return pair_at(SPACING_MM)
 
 
 class Watcher(Progress):

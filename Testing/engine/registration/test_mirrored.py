@@ -8,7 +8,6 @@ import pytest
 import SimpleITK as sitk
 from carlreg.errors import InputError, OptimizationDiverged
 from carlreg.optimize.field import FieldResult, start_coefficients
-from carlreg.phantom import make_pair
 from carlreg.preprocess import prepare
 from carlreg.registration.field import delivered
 from carlreg.registration.finishing import finish
@@ -17,12 +16,14 @@ from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid
 from carlreg.volumes import volume_from_image
 
+from .conftest import pair_at
+
 SETTINGS = RegistrationSettings(grid=64, io_steps=8)
 
 
 @pytest.fixture(scope="module")
 def pair():
-    return make_pair(seed=0, spacing_mm=12.0)
+    return pair_at(12.0)
 
 
 def flipped(image: sitk.Image, axis: int) -> sitk.Image:

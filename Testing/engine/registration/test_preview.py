@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg.errors import Cancelled, InputError
-from carlreg.phantom import make_pair
 from carlreg.progress import Progress
 from carlreg.registration import preview_start
 from carlreg.settings import RegistrationSettings
 from carlreg.spaces import apply_affine, fit_linear
 from scipy.ndimage import gaussian_filter
 
-from .conftest import body_points
+from .conftest import body_points, pair_at
 from .test_mirrored import flipped
 
 SPACING_MM = 12.0
@@ -24,7 +23,7 @@ SPACING_MM = 12.0
 
 @pytest.fixture(scope="module")
 def pair():
-    return make_pair(seed=0, spacing_mm=SPACING_MM)
+    return pair_at(SPACING_MM)
 
 
 def test_the_start_of_a_pair_is_near_its_map(pair):

@@ -15,7 +15,6 @@ from scipy.spatial.transform import Rotation
 
 from .conftest import QUICK, SPACING_MM, WIDE_SPACING_MM, body_points, error_mm
 
-pytestmark = pytest.mark.usefixtures("right_way_round")
 ROTATION = dataclasses.replace(QUICK, robustness="rotation")
 TURN = Rotation.from_euler("xyz", [25, -15, 40], degrees=True).as_matrix()
 SHIFT_MM = np.array([700.0, -900.0, 400.0])

@@ -23,9 +23,8 @@ from carlreg.spaces import VolumeGrid
 from carlreg.volumes import Volume, volume_from_image
 from support.geometry import index_at, points_at
 
-from .conftest import QUICK, SPACING_MM, WIDE_SPACING_MM, body_points, error_mm
+from .conftest import QUICK, SPACING_MM, WIDE_SPACING_MM, body_points, error_mm, pair_at
 
-pytestmark = pytest.mark.usefixtures("right_way_round")
 NO_STEPS = dataclasses.replace(QUICK, io_steps=0)
 
 
@@ -79,7 +78,7 @@ def test_result_says_how_it_was_made(result):
     assert len(result.info["weights_sha256"]) == 64
     assert {t.name for t in result.timings} >= {"prepare", "predict", "starts", "affine", "optimize"}
     json.dumps(result.info)
-    assert result.info["orientation"]["ratio"] < 1.0 and result.info["folded_nodes"] == 0
+    assert result.info["folded_nodes"] == 0
 
 
 def test_same_seed_same_result(pair, result):
@@ -162,7 +161,7 @@ MIND = dataclasses.replace(QUICK, similarity="mind")
 @pytest.fixture(scope="module")
 def between_contrasts():
     """A pair of two contrasts, with voxels of 7 mm, and its registration with MIND."""
-    pair = make_pair(seed=0, spacing_mm=7.0)
+    pair = pair_at(7.0)
     return pair, carlreg.register(pair.fixed, repainted(pair.moving), MIND)
 
 
@@ -250,7 +249,7 @@ def test_mask_limits_what_counts(pair):
     ("spacing_mm", "limit_mm", "margin_mm"), [(SPACING_MM, 3.2, -0.5), (WIDE_SPACING_MM, 5.0, 0.2)]
 )
 def test_mask_limits_what_counts_compared_with_none(spacing_mm, limit_mm, margin_mm):
-    masked, error = check_mask(make_pair(seed=0, spacing_mm=spacing_mm), limit_mm)
+    masked, error = check_mask(pair_at(spacing_mm), limit_mm)
     assert masked < error() + margin_mm
 
 
@@ -288,7 +287,7 @@ def test_a_tilted_field_of_view_is_not_stretched(spacing_mm):
     Where filling looks like data the edge is pulled over the fixed volume: 8 mm in the mean, up to 50 mm. By the size
     of the box half-way alone, 0.2 to 0.25 of what is common, the mean here goes from 3.3 to 4.6 mm; voxels have 10.
     """
-    pair = make_pair(seed=0, spacing_mm=spacing_mm)
+    pair = pair_at(spacing_mm)
     turn = sitk.Euler3DTransform([0, 0, 0], 0.12, -0.1, 0.05)
     grid = VolumeGrid.of(pair.moving)
     corners = np.array(np.meshgrid(*[[-5, n + 5] for n in grid.size_ijk], indexing="ij")).reshape(3, -1).T

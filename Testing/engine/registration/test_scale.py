@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from carlreg.errors import InputError
-from carlreg.phantom import make_pair
 from carlreg.registration.finishing import finish
 from carlreg.settings import RegistrationSettings
 
-from .conftest import body_points
+from .conftest import body_points, pair_at
 
 SETTINGS = RegistrationSettings(grid=64, io_steps=8)
 SPACING_MM = 12.0
@@ -29,7 +28,7 @@ def scaled(image: sitk.Image, factor: float) -> sitk.Image:
 
 @pytest.fixture(scope="module")
 def pair():
-    return make_pair(seed=0, spacing_mm=SPACING_MM)
+    return pair_at(SPACING_MM)
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,6 @@ def dice(result, pair, label):
     return 2 * (one & other).sum() / (one.sum() + other.sum())
 
 
-@pytest.mark.usefixtures("right_way_round")
 @pytest.mark.whole
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_overlap_of_guided_segments_grows(pair, symmetric):

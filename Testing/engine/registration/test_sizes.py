@@ -10,7 +10,6 @@ import pytest
 import SimpleITK as sitk
 import torch
 from carlreg.optimize.candidates import AffineCandidate
-from carlreg.phantom import make_pair
 from carlreg.progress import Progress
 from carlreg.registration.finishing import finish
 from carlreg.registration.pair import prepare_pair
@@ -20,16 +19,15 @@ from carlreg.spaces import VolumeGrid, apply_affine
 from carlreg.volumes import volume_from_image
 from support.geometry import OBLIQUE
 
-from .conftest import body_points
+from .conftest import body_points, pair_at
 from .test_rotation import turned
 
-pytestmark = pytest.mark.usefixtures("right_way_round")
 SETTINGS = RegistrationSettings(grid=64, io_steps=8)
 
 
 @pytest.fixture(scope="module")
 def pair():
-    return make_pair(seed=0, spacing_mm=12.0)
+    return pair_at(12.0)
 
 
 def wrong_header(image: sitk.Image, factors) -> sitk.Image:
