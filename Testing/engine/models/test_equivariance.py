@@ -182,9 +182,6 @@ def test_background_has_no_place():
     assert float(found[1].certainty_b1dhw[0, 0, -3:].max()) < 0.01  # far from the fixed content
 
 
-WIDTHS = pytest.mark.parametrize("width", ["narrow", pytest.param("wide", marks=pytest.mark.slow)])
-
-
 @dataclass(frozen=True)
 class Canvases:
     """edge: of the content, voxels. here, moved: shape and place of moving and fixed content."""
@@ -271,8 +268,15 @@ def test_whole_compact_network_moves_with_its_stride(there, width, record_proper
     assert float(apart.max()) < 0.2
 
 
-@MOVED
-@pytest.mark.parametrize("name", SHIPPED_LIMITS)
+@pytest.mark.parametrize(
+    ("name", "there", "width"),
+    [
+        pytest.param(name, there, width, marks=() if (there, width) == ("both", "narrow") else pytest.mark.slow)
+        for name in SHIPPED_LIMITS
+        for width, canvases in CANVASES.items()
+        for there in canvases.moved
+    ],
+)
 def test_shipped_network_moves_with_its_stride(name, there, width, record_property):
     """Where the rotation model's attention finds nothing certain it extrapolates, which depends on the canvas."""
     apart = apart_in(name, width, there)
@@ -328,6 +332,15 @@ PUBLISHED = {
     "final": lambda xi, psi: Two(Half(Half(xi)), Two(Half(psi), psi)),
     "final_final_psi3": lambda xi, psi: Two(Two(Half(Two(Half(xi), psi)), psi), psi),
 }
+# By default the two that are not a part of another: `final_final` is all but the last step of `final_final_psi3`.
+EACH = pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        pytest.param(name, width, marks=() if width == "narrow" and name != "final_final" else pytest.mark.slow)
+        for name in PUBLISHED
+        for width in CANVASES
+    ],
+)
 UNETS = {
     "narrow": UNetSettings(down_channels=(2, 4, 8, 16, 32, 64), up_channels=(4, 8, 16, 32, 32)),
     "wide": HALF_WIDTH,
@@ -340,8 +353,7 @@ def published(name, width, fill_sigma_cells=None):
     return live(assemble(PUBLISHED[name](attention, Refinement(UNETS[width]))))
 
 
-@WIDTHS
-@pytest.mark.parametrize("name", PUBLISHED)
+@EACH
 def test_whole_published_network_moves_with_the_moving_image(name, width, record_property):
     """Voxel-centered; where the attention's answer is taken as it is, background spoils the refinements."""
     edge = CANVASES[width].edge
@@ -356,8 +368,7 @@ def test_whole_published_network_moves_with_the_moving_image(name, width, record
     assert means[None] < 0.01 < means[0.0]
 
 
-@WIDTHS
-@pytest.mark.parametrize("name", PUBLISHED)
+@EACH
 def test_whole_published_network_moves_with_the_fixed_image_by_the_stride_of_its_unets(name, width, record_property):
     """By 64 voxels, away from the border: a U-Net at half resolution sees zero padding some 90 voxels off."""
     edge = CANVASES[width].edge

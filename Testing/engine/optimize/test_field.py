@@ -52,10 +52,11 @@ def levels(steps=40):
     ]
 
 
-@pytest.mark.parametrize("axes", [None, "LPS", "SAR"])
-@pytest.mark.parametrize("similarity", ["lncc2", "lncc", "mind"])
+@pytest.mark.parametrize(
+    ("similarity", "axes"), [("lncc2", None), ("lncc2", "LPS"), ("lncc", "SAR"), ("mind", None), ("mind", "SAR")]
+)
 def test_known_deformation_is_recovered(similarity, axes):
-    """However the moving image is stored."""
+    """However the moving image is stored, which is no matter of the similarity; MIND's descriptors know directions."""
     images, truth = pair()
     if axes:
         images = LevelImages(images.fixed_11dhw, GRID, *stored(images.moving_11dhw, GRID, axes))

@@ -24,6 +24,7 @@ from support.geometry import positions, to_image
 
 from .conftest import FIXED, write
 
+_SIZE = pictures.SIZE
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)> & <b>.nii.gz'
 VOID = {"meta", "link", "img", "br", "input", "path", "use", "rect", "circle", "line", "polyline", "polygon"}
 
@@ -92,6 +93,12 @@ def page(folder) -> tuple[str, Page]:
     return text, Page(text)
 
 
+@pytest.fixture(autouse=True)
+def _small_pictures(monkeypatch):
+    """In the reports that single tests write; `page` has them as they are."""
+    monkeypatch.setattr(pictures, "SIZE", 40)
+
+
 def test_tags_close_and_every_part_is_there(page):
     text, parsed = page
     assert text.startswith("<!DOCTYPE html>") and parsed.wrong == [] and parsed.open == []
@@ -141,7 +148,7 @@ def test_pictures_are_images_of_several_gray_values(page, tmp_path):
         path = tmp_path / f"{n}.{kind}"
         path.write_bytes(base64.b64decode(data))
         values = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-        assert values.shape[2] == 3 and max(values.shape) == pictures.SIZE
+        assert values.shape[2] == 3 and max(values.shape) == _SIZE
         spread.append(values.std())
     assert min(spread) > 0.5 and np.median(spread) > 20  # differences after a known map are nearly white
 

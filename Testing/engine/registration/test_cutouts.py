@@ -96,7 +96,11 @@ def test_a_brain_and_a_whole_head_are_aligned(fixed_stripped):
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("fixed_stripped", [True, False], ids=["brain to head", "head to brain"])
+@pytest.mark.parametrize(
+    "fixed_stripped",
+    [pytest.param(True, marks=pytest.mark.slow), False],  # both ways without the rotation: the test before
+    ids=["brain to head", "head to brain"],
+)
 def test_a_brain_and_a_turned_head_are_aligned_in_rotation_mode(fixed_stripped, monkeypatch):
     fewer_rotations(monkeypatch, 200)
     turn = Rotation.from_rotvec(np.radians(95) * np.array([2.0, 3.0, 6.0]) / 7).as_matrix()

@@ -89,7 +89,7 @@ def dice(result, pair, label):
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("symmetric", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_overlap_of_guided_segments_grows(pair, symmetric):
     """Images too noisy to be aligned finely: the boundaries say what they do not."""
     noise = np.random.default_rng(4)
