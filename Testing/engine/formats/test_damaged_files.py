@@ -14,6 +14,7 @@ from carlreg.cli.register import read_label_names
 from carlreg.errors import InputError
 from carlreg.formats.elastix import is_parameter_file
 from carlreg.formats.surfaces import map_surface
+from carlreg.io import points
 from carlreg.io.points import map_points_file, read_landmarks
 
 AFFINE = '(Transform "AffineTransform")\n(TransformParameters 1 0 0 0 1 0 0 0 1 4 5 6)\n(CenterOfRotationPoint 0 0 0)\n'
@@ -137,12 +138,21 @@ def test_markups_that_are_refused(tmp_path, text, message):
         (HEADER + "1e308,2,3,4,5,6\n", "more than ten kilometers"),
         (HEADER + "1_0,2,3,4,5,6\n", "a number in mm, got '1_0'"),
         (HEADER.replace("moving_z", "moving_z,fixed_x") + "1,2,3,4,5,6,7\n", "fixed_x is there twice"),
-        (HEADER + "1,2,3,4,5,6\n" * 1_000_001, "at most 1000000 points"),
     ],
 )
 def test_landmarks_that_are_refused(tmp_path, text, message):
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(InputError, match=message):
+        read_landmarks(tmp_path / "p.csv")
+
+
+def test_too_many_landmarks_are_refused(tmp_path, monkeypatch):
+    assert points._MOST_POINTS == 1_000_000
+    monkeypatch.setattr(points, "_MOST_POINTS", 1000)
+    (tmp_path / "p.csv").write_text(HEADER + "1,2,3,4,5,6\n" * 1000)
+    assert len(read_landmarks(tmp_path / "p.csv")[0]) == 1000
+    (tmp_path / "p.csv").write_text(HEADER + "1,2,3,4,5,6\n" * 1001)
+    with pytest.raises(InputError, match="at most 1000 points"):
         read_landmarks(tmp_path / "p.csv")
 
 

@@ -27,6 +27,7 @@ def mapped(transform, case) -> np.ndarray:
     return np.array([transform.TransformPoint(point) for point in case.points.tolist()])
 
 
+@pytest.mark.parametrize("each_case", ["LAS", "oblique"], indirect=True)
 @pytest.mark.parametrize("to", [*FIELDS, "itk"])
 def test_round_trips_at_full_resolution(each_case, tmp_path, to):
     """A step loses at most 0.001 mm: written on the voxels' own grid, read, written on it again, read."""

@@ -1,5 +1,6 @@
 """Synthetic views: the known map is right, the same seed gives the same views, images look like normalized scans."""
 
+import functools
 import math
 
 import numpy as np
@@ -17,6 +18,14 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
 SMALL = SyntheticSettings(size=32, views=2)
+
+
+@functools.cache
+def small_views(seed):
+    """For the tests that look at them only."""
+    return make_views(seed, SMALL)
+
+
 TURNED = SyntheticSettings(size=48, views=2, rotation_degrees=180.0)
 HARDEST = SyntheticSettings(
     size=48, views=2, rotation_degrees=180.0, zoom=1.25, coarse_voxels=10.0, fine_voxels=3.0, sliding_voxels=6.0
@@ -185,7 +194,7 @@ def test_overlap_of_fields_covers_the_range_from_less_than_half_to_nearly_all(se
     points = identity_map((16,) * 3)
     overlaps = []
     for seed in range(seeds):
-        views = make_views(seed, SMALL)
+        views = small_views(seed)
         match = views.moving_from_fixed(1, 0, points)
         own = _nearest(views.inside_k1dhw[0, 0], points)
         seen = _nearest(views.inside_k1dhw[1, 0], match)
@@ -245,7 +254,7 @@ def test_global_random_state_is_neither_used_nor_changed():
 def test_images_are_normalized_and_never_empty(kind):
     settings = SMALL if not kind else SyntheticSettings(size=32, views=2, **{k: float(k == kind) for k in PAINTERS})
     for seed in range(8):
-        views = make_views(seed, settings)
+        views = make_views(seed, settings) if kind else small_views(seed)
         assert views.kind == kind or not kind
         assert views.images_k1dhw.shape == (2, 1, 32, 32, 32)
         assert torch.isfinite(views.images_k1dhw).all() and torch.isfinite(views.structure_k1dhw).all()
