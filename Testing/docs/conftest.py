@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def _write_training_inputs(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory) -> Runner:
+def workspace(tmp_path_factory) -> Iterator[Runner]:
     """The runner, with all inputs; nothing was run yet. Libraries are loaded, so that no test counts that."""
     import carlreg.outputs.report
     import carlreg.registration.run  # noqa: F401
@@ -98,7 +99,8 @@ def workspace(tmp_path_factory) -> Runner:
     folder = tmp_path_factory.mktemp("documents")
     _write_inputs(folder)
     _write_training_inputs(folder)
-    return Runner(folder, {"CONFIGS": str(folder / "configs")})
+    with right_way_round():
+        yield Runner(folder, {"CONFIGS": str(folder / "configs")})
 
 
 @pytest.fixture
@@ -108,8 +110,7 @@ def runner(workspace, monkeypatch) -> Runner:
     loggers = [logging.getLogger(name) for name in (None, "carlreg")]
     before = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    with right_way_round():
-        yield workspace
+    yield workspace
     signal.signal(signal.SIGTERM, on_sigterm)
     for logger, level, propagate, handlers in before:
         logger.setLevel(level)

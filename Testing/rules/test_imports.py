@@ -48,8 +48,9 @@ MAY_IMPORT = {
     "formats": RESULTS | {"outputs"},
     "registration": RUN | {"resources", "waiting"},
     "training": RUN | {"registration"},
+    "series": RESULTS | {"registration"},
     "cohort": FILES | {"leftovers", "resources"},
-    "cli": RUN | {"resources", "outputs", "formats", "registration", "phantom", "training", "cohort"},
+    "cli": RUN | {"resources", "outputs", "formats", "registration", "phantom", "training", "cohort", "series"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,9 +135,12 @@ def _image(plan: Applying, file: Path, out: Path) -> str:
         )
     else:
         result = mapped(image)
+        segments = file.name.lower().endswith(".seg.nrrd")
         for key in image.GetMetaDataKeys():
-            if image.GetNumberOfComponentsPerPixel() > 1 and not key.startswith(("NRRD_", "ITK_")):
+            if (segments or image.GetNumberOfComponentsPerPixel() > 1) and not key.startswith(("NRRD_", "ITK_")):
                 result.SetMetaData(key, image.GetMetaData(key))
+        if segments:
+            _unbounded(result)
     write_image(result, out)
     if file.name.lower().endswith(".seq.nrrd"):
         _mark_as_list(out)
@@ -144,6 +148,16 @@ def _image(plan: Applying, file: Path, out: Path) -> str:
     what = f"{frames} frames, " if frames > 1 else ""
     scaled = ", times the Jacobian" if factor is not None else ""
     return f"{what}{size} voxels, {plan.interpolation}{scaled}"
+
+
+def _unbounded(image: sitk.Image) -> None:
+    """A segmentation file says in which voxels each segment lies; moved, it may be anywhere."""
+    everywhere = " ".join(f"0 {n - 1}" for n in image.GetSize()[:3])
+    for key in image.GetMetaDataKeys():
+        if re.fullmatch(r"Segment\d+_Extent", key):
+            image.SetMetaData(key, everywhere)
+        elif key == "Segmentation_ReferenceImageExtentOffset":
+            image.SetMetaData(key, "0 0 0")
 
 
 def _output_grid(plan: Applying, image: sitk.Image) -> VolumeGrid:

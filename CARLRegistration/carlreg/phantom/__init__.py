@@ -2,10 +2,12 @@
 
 The anatomy is painted from simple shapes in its own frame (`canvas`, `torso`), then seen twice (`scan`, `pair`): the
 fixed volume from the shoulders to the kidneys, the moving one from the heart to the pelvis, turned, shifted, deformed
-and on an unrelated grid. NumPy and SimpleITK only. All points are LPS mm: x to the left, y to the back, z up.
+and on an unrelated grid. `breathing` scans one chest in the phases of
+a breath. NumPy and SimpleITK only. All points are LPS mm: x to the left, y to the back, z up.
 """
 
+from .breathing import Breathing, make_breathing
 from .pair import PhantomPair, PosedDeformation, make_pair
 from .torso import LABELS
 
-__all__ = ["LABELS", "PhantomPair", "PosedDeformation", "make_pair"]
+__all__ = ["LABELS", "Breathing", "PhantomPair", "PosedDeformation", "make_breathing", "make_pair"]

@@ -87,11 +87,11 @@ def make_pair(seed: int = 0, spacing_mm: float = 3.0) -> PhantomPair:
     spacing = spacing_mm * np.array([0.95, 0.95, 1.1])
     moving_grid = grid_around(center, (378.0, 282.0, 318.0), spacing, np.diag([-1.0, -1.0, 1.0]))
 
-    to_anatomy = _inverse_as_transform(truth, moving_grid)
+    to_anatomy = inverse_as_transform(truth, moving_grid)
     fixed, fixed_labels = scan(canvas, fixed_grid, None, random)
     moving, moving_labels = scan(canvas, moving_grid, to_anatomy, random)
     body = sitk.Resample(canvas.grid.image(canvas.body), fixed, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    common = _common(landmarks, truth, fixed_grid, moving_grid)
+    common = landmarks_in_both(landmarks, truth, fixed_grid, moving_grid)
     return PhantomPair(fixed, moving, fixed_labels, moving_labels, common, truth, body)
 
 
@@ -114,7 +114,7 @@ def _pose_and_deformation(random: np.random.Generator) -> PosedDeformation:
     )
 
 
-def _inverse_as_transform(truth: PosedDeformation, grid: VolumeGrid) -> sitk.DisplacementFieldTransform:
+def inverse_as_transform(truth: PosedDeformation, grid: VolumeGrid) -> sitk.DisplacementFieldTransform:
     """The inverse map over a grid: exact every 8 mm and linear between, which stays within some 0.05 mm."""
     coarse = grid.padded(16.0).with_spacing(8.0)
     points = coarse.centers().reshape(-1, 3)
@@ -122,7 +122,7 @@ def _inverse_as_transform(truth: PosedDeformation, grid: VolumeGrid) -> sitk.Dis
     return sitk.DisplacementFieldTransform(coarse.image(field))
 
 
-def _common(landmarks: np.ndarray, truth: PosedDeformation, fixed_grid: VolumeGrid, moving_grid: VolumeGrid):
+def landmarks_in_both(landmarks: np.ndarray, truth: PosedDeformation, fixed_grid: VolumeGrid, moving_grid: VolumeGrid):
     """The landmarks that both fields of view hold, as (fixed, moving)."""
     moving = truth(landmarks)
     keep = np.ones(len(landmarks), dtype=bool)

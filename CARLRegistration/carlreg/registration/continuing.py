@@ -51,6 +51,7 @@ from .uncertain import uncertainty_afterwards
 #: Landmarks and segments.
 Guides = tuple[Landmarks | None, list[SegmentPair]]
 START = "continued"
+NOT_ASKED = "No uncertainty: it was not asked for."
 
 
 def as_known(given: RegistrationResult | PhysicalTransform | sitk.Transform, fixed: VolumeGrid) -> PhysicalTransform:
@@ -79,11 +80,12 @@ def continued_pair(
     rigid_segments: GivenRigid = None,
     stiff_segments: GivenStiff = None,
     ignored: tuple[Volume | None, Volume | None] = (None, None),
+    uncertain: bool = True,
     progress: Progress,
 ) -> RegistrationResult:
     """The registration that goes on from a map; arguments, result and errors as of `run.register_pair`.
 
-    ignored: fixed and moving, which the masks leave out.
+    ignored: fixed and moving, which the masks leave out. uncertain: whether a network is asked how far it may be off.
     """
     if settings.io_method != "field" and settings.steps:
         raise InputError(
@@ -134,8 +136,10 @@ def continued_pair(
         transform, about_guide, notes = reached(transform, landmarks, known.affine_lps, float(fixed.grid.spacing.min()))
     steps = progress.steps[earlier:]
     notes += stop_note(steps, settings.steps) if progress.stopping else []
-    with progress.stage("uncertainty", "how far the map may be off"):
-        uncertainty, reason = uncertainty_afterwards(transform, pair, fixed.grid, settings, device)
+    uncertainty, reason = None, NOT_ASKED
+    if uncertain:
+        with progress.stage("uncertainty", "how far the map may be off"):
+            uncertainty, reason = uncertainty_afterwards(transform, pair, fixed.grid, settings, device)
     return RegistrationResult(
         transform=transform,
         fixed=fixed,
