@@ -223,7 +223,7 @@ def test_the_node_is_the_engines_file(logic, pair):
 
     result = logic.register(
         *pair,
-        settings=settings(field_spacing_mm=2.0, io_steps=4),
+        settings=settings(field_spacing_mm=2.5, io_steps=4, smoothness=3.0),
         createInverse=False,
         createWarped=False,
         createJacobian=False,
