@@ -109,7 +109,7 @@ def data_uri(picture: np.ndarray, flat: bool) -> str:
     kind = "png" if flat else "jpeg"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"picture.{kind}"
-        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=9 if flat else 88)
+        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=6 if flat else 88)
         return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
