@@ -49,8 +49,10 @@ MAY_IMPORT = {
     "registration": RUN | {"resources", "waiting"},
     "training": RUN | {"registration"},
     "series": RESULTS | {"registration"},
+    "template": RESULTS | {"registration", "series"},
     "cohort": FILES | {"leftovers", "resources"},
-    "cli": RUN | {"resources", "outputs", "formats", "registration", "phantom", "training", "cohort", "series"},
+    "cli": RUN
+    | {"resources", "outputs", "formats", "registration", "phantom", "training", "cohort", "series", "template"},
     "__main__": {"cli"},
     "__init__": set(),
 }

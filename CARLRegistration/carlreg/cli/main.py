@@ -20,7 +20,7 @@ class _Commands(Mapping[str, ModuleType]):
 
     _names = (
         *("register", "mend", "apply", "export", "convert", "invert", "compose", "linear", "evaluate", "report"),
-        *("models", "check", "demo", "train", "cohort", "series"),
+        *("models", "check", "demo", "train", "cohort", "series", "template"),
     )
 
     def __getitem__(self, name: str) -> ModuleType:

@@ -19,6 +19,7 @@ from ..settings import RegistrationSettings
 from ..volumes import Volume
 from .averaging import mean_image, recentered
 from .frames import Series
+from .parts import part_of
 from .temporal import composed, jumps, smoothed
 
 CHAINS = ("reference", "frames")
@@ -146,7 +147,7 @@ class _Run:
     def pair(self, fixed: Volume, number: int, known: PhysicalTransform | None, what: str) -> _Found:
         """One frame, beginning with a known map where there is one."""
         moving, begin = self.series.frames[number], time.process_time()
-        inner = self._inner(f"frame {number}")
+        inner = part_of(self.progress, f"frame {number}", self._done / self._jobs, 1 / self._jobs)
         if known is not None and self._went_on:
             result = continued_pair(
                 fixed,
@@ -166,21 +167,6 @@ class _Run:
             )
         self._done += 1
         return _Found(result.transform, what, result, time.process_time() - begin)
-
-    def _inner(self, what: str) -> Progress:
-        """The progress of one part, told as a part of the whole; a cancel and a stop go through."""
-        done, whole = self._done, self.progress
-
-        def told(record: ProgressRecord) -> None:
-            whole.check()
-            if whole.stopping:
-                inner.stop_here()
-            fraction = min((done + record.fraction) / self._jobs, 1.0)
-            message = f"{what}: {record.message or record.stage}"
-            whole.report(ProgressRecord("frames", fraction, None, message, record.step, record.warning))
-
-        inner = Progress(on_record=told)
-        return inner
 
     def _identity(self) -> PhysicalTransform:
         return PhysicalTransform.from_affine(np.eye(4), "rigid")
