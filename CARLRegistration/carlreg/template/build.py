@@ -130,7 +130,8 @@ def build(
             what = f"round {number} of {how.rounds}: {member.name}"
             progress.report(ProgressRecord("rounds", done / jobs, None, what))
             if not is_file(file):
-                inner = part_of(progress, what, done / jobs, 1 / jobs)
+                # The first mean is a blur: what it has in common with an image says nothing.
+                inner = part_of(progress, what, done / jobs, 1 / jobs, warned=number > 1)
                 initial = None if number == 1 else known.to_sitk()
                 result = register_pair(image, member.volume, settings, initial_transform=initial, progress=inner)
                 _write_map(result, file, image.grid, bound=number == how.rounds)
