@@ -1,0 +1,108 @@
+"""The engine's result folder of a series, as sequences that the Sequence Browser plays together."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from ..common.errors import RegistrationError
+from .transforms import transformNodeOf
+from .volumes import fillVolume
+
+
+@dataclass(frozen=True)
+class SeriesNodes:
+    """browser: plays all. transforms, inverses: sequences of transform nodes. warped, ventilation: of volumes."""
+
+    browser: object
+    transforms: object
+    inverses: object
+    warped: object
+    ventilation: object
+
+
+def loadSeries(folder, name: str = "") -> SeriesNodes:
+    """New sequences and their browser from a folder that `carlreg series` has written; name: begins their names.
+
+    A frame's transform places that frame where the reference is, as after a registration of two volumes.
+    Raises: RegistrationError for another folder; the scene is unchanged then.
+    """
+    place = Path(folder)
+    name = name or place.name
+    times = _times(place)
+    kinds = {
+        "warped": _volumes(place / "warped.seq.nrrd", len(times)),
+        "ventilation": _volumes(place / "ventilation.seq.nrrd", len(times)),
+        "transforms": _transforms(place / "transforms", len(times)),
+        "inverses": _transforms(place / "inverse", len(times)),
+    }
+    browser = slicer.mrmlScene.AddNewNodeByClass(
+        "vtkMRMLSequenceBrowserNode", slicer.mrmlScene.GenerateUniqueName(name)
+    )
+    made = {}
+    for kind, frames in kinds.items():
+        sequence = slicer.mrmlScene.AddNewNodeByClass(
+            "vtkMRMLSequenceNode", slicer.mrmlScene.GenerateUniqueName(f"{name} {kind}")
+        )
+        sequence.SetIndexName("time")
+        sequence.SetIndexType(slicer.vtkMRMLSequenceNode.NumericIndex)
+        for frame, time in zip(frames, times, strict=True):
+            frame.SetName(f"{name} {kind}")
+            sequence.SetDataNodeAtValue(frame, time)
+        if kind == "warped":
+            browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+        else:
+            browser.AddSynchronizedSequenceNode(sequence)
+        made[kind] = sequence
+    return SeriesNodes(browser, **made)
+
+
+def _times(place: Path) -> list[str]:
+    try:
+        with open(place / "frames.csv", encoding="utf-8", newline="") as file:
+            times = [row["time"] for row in csv.DictReader(file)]
+    except (OSError, KeyError, UnicodeError) as error:
+        raise _noSeries(place) from error
+    if not times:
+        raise _noSeries(place)
+    return times
+
+
+def _transforms(place: Path, count: int) -> list:
+    files = sorted(place.glob("*.h5"))
+    if len(files) != count:
+        raise _noSeries(place.parent)
+    return [transformNodeOf(file) for file in files]
+
+
+def _volumes(file: Path, count: int) -> list:
+    import SimpleITK as sitk
+
+    try:
+        image = sitk.ReadImage(str(file))
+    except RuntimeError as error:
+        raise _noSeries(file.parent) from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != count:
+        raise _noSeries(file.parent)
+    frames = []
+    for n in range(count):
+        node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
+        node.UnRegister(None)
+        fillVolume(sitk.VectorIndexSelectionCast(image, n), node)
+        frames.append(node)
+    return frames
+
+
+def _noSeries(place: Path) -> RegistrationError:
+    return RegistrationError(
+        _("{folder}: expected the whole result of a series, with frames.csv and its files; it is not.").format(
+            folder=place
+        )
+    )
+
+
+__all__ = ["SeriesNodes", "loadSeries"]
