@@ -43,8 +43,11 @@ from .starts import INITIAL, lattice_points
 
 # Of the fixed volume's diagonal: how far a linear transform may be from the linear map fitted to it.
 _LINEAR = 1e-5
-# Of the fixed content's edges: how far beyond its faces the known displacement is looked at, not held.
-_CONTINUED = 0.35
+# Of the fixed content's edges: how far beyond its faces the known displacement is looked at, not held. Large motion
+# gains by the first; where the network is wrong out there the images say so on the coarsest level.
+_CONTINUED = (0.35, 0.0)
+# By so much more alike a later one must make them there.
+_CLEARLY = 0.005
 
 
 def _key(volume: Volume) -> tuple:
@@ -165,18 +168,33 @@ def halfway_transform(
     return transform, folds, spline.spacing_mm
 
 
-def _held_beyond(displacement: PointMap, box: VolumeGrid) -> PointMap:
-    """The displacement, and far beyond a box that of the nearest point within reach.
+def _held_beyond(displacement: PointMap, box: VolumeGrid, share: float) -> PointMap:
+    """The displacement, and beyond a box with so large a share of its edges around it that of the nearest point in it.
 
     A network says nothing there: of a turned pair half-way space reaches far beyond the fixed content. Next to it the
     continued displacement is worth having: large motion leads half the way out of it.
     """
 
     def held(points: np.ndarray) -> np.ndarray:
-        inside = np.clip(apply_affine(box.normalized_from_lps, points), -_CONTINUED, 1.0 + _CONTINUED)
+        inside = np.clip(apply_affine(box.normalized_from_lps, points), -share, 1.0 + share)
         return displacement(apply_affine(box.lps_from_normalized, inside))
 
     return held
+
+
+def better_start(
+    starts: Sequence[torch.Tensor | None], likeness: Callable[[torch.Tensor | None], float]
+) -> torch.Tensor | None:
+    """The first of the starts, or a later one after which the images are clearly more alike."""
+    best, *others = starts
+    if not others:
+        return best
+    highest = likeness(best)
+    for start in others:
+        found = likeness(start)
+        if found > highest + _CLEARLY:
+            best, highest = start, found
+    return best
 
 
 def _optimized(
@@ -194,8 +212,13 @@ def _optimized(
     fixed, moving = pair.fixed, pair.moving
     space = HalfwaySpace.between(start.matrix, fixed.content.center_lps)
     box = halfway_box(space, fixed, moving)
-    known = None if residual is None else halfway_displacement(_held_beyond(residual, fixed.content), space)
-    plan = planned(box, known, settings, course_for(settings, pair, halfway=True))
+    course = course_for(settings, pair, halfway=True)
+    known = [
+        None if residual is None else halfway_displacement(_held_beyond(residual, fixed.content, share), space)
+        for share in (_CONTINUED if residual is not None and settings.steps else _CONTINUED[:1])
+    ]
+    plans = [planned(box, each, settings, course) for each in known]
+    plan = plans[0]
     lattices = {}
     for level, spacing in zip(plan.levels, plan.spacings, strict=True):
         whole = level_grid(box, box, spacing)
@@ -205,19 +228,30 @@ def _optimized(
         return HalfwayLoss(images, lattices[level.spacing_mm], space, box, level, settings.similarity)
 
     guide = None if landmarks is None else landmarks.halfway_guide(space)
+    loss = informed(
+        loss_for,
+        lambda _, level: lattices[level.spacing_mm][0],
+        box,
+        guide=guide,
+        segments=segments,
+        lattice_from_fixed=np.linalg.inv(space.fixed_from_half),
+    )
+
+    def images_at(spacing: float) -> LevelImages:
+        return level_images(fixed, moving, spacing, device, fixed_margin=True)
+
+    def after_one_level(start_13dhw: torch.Tensor | None) -> float:
+        progress.check()
+        alone = Progress()
+        descend([images_at(plan.spacings[0])], plan.levels[:1], box, loss, start_13dhw=start_13dhw, progress=alone)
+        return alone.steps[-1].similarity
+
     spline = descend(
-        (level_images(fixed, moving, spacing, device, fixed_margin=True) for spacing in plan.spacings),
+        map(images_at, plan.spacings),
         plan.levels,
         box,
-        informed(
-            loss_for,
-            lambda _, level: lattices[level.spacing_mm][0],
-            box,
-            guide=guide,
-            segments=segments,
-            lattice_from_fixed=np.linalg.inv(space.fixed_from_half),
-        ),
-        start_13dhw=plan.start_13dhw,
+        loss,
+        start_13dhw=better_start([each.start_13dhw for each in plans], after_one_level),
         progress=progress,
         watch=lambda found: watch(space, found),
     )
