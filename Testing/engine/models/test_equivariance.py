@@ -213,6 +213,7 @@ CANVASES = {
         },
     ),
 }
+FIRST = ("both", "narrow")  # what is tested by default
 # One image on another canvas, and both: what moves one alone is in the slow tier.
 BY_DEFAULT = {("moving, other shape", "narrow"), ("both", "narrow")}
 MOVED = pytest.mark.parametrize(
@@ -268,15 +269,11 @@ def test_whole_compact_network_moves_with_its_stride(there, width, record_proper
     assert float(apart.max()) < 0.2
 
 
-@pytest.mark.parametrize(
-    ("name", "there", "width"),
-    [
-        pytest.param(name, there, width, marks=() if (there, width) == ("both", "narrow") else pytest.mark.slow)
-        for name in SHIPPED_LIMITS
-        for width, canvases in CANVASES.items()
-        for there in canvases.moved
-    ],
-)
+CASES = [(there, width) for width, canvases in CANVASES.items() for there in canvases.moved if (there, width) != FIRST]
+
+
+@pytest.mark.parametrize(("there", "width"), [FIRST, *(pytest.param(*one, marks=pytest.mark.slow) for one in CASES)])
+@pytest.mark.parametrize("name", SHIPPED_LIMITS)
 def test_shipped_network_moves_with_its_stride(name, there, width, record_property):
     """Where the rotation model's attention finds nothing certain it extrapolates, which depends on the canvas."""
     apart = apart_in(name, width, there)
@@ -333,13 +330,10 @@ PUBLISHED = {
     "final_final_psi3": lambda xi, psi: Two(Two(Half(Two(Half(xi), psi)), psi), psi),
 }
 # By default the two that are not a part of another: `final_final` is all but the last step of `final_final_psi3`.
+FAST = [("final", "narrow"), ("final_final_psi3", "narrow")]
+ALL = [(name, width) for name in PUBLISHED for width in CANVASES]
 EACH = pytest.mark.parametrize(
-    ("name", "width"),
-    [
-        pytest.param(name, width, marks=() if width == "narrow" and name != "final_final" else pytest.mark.slow)
-        for name in PUBLISHED
-        for width in CANVASES
-    ],
+    ("name", "width"), [*FAST, *(pytest.param(*one, marks=pytest.mark.slow) for one in ALL if one not in FAST)]
 )
 UNETS = {
     "narrow": UNetSettings(down_channels=(2, 4, 8, 16, 32, 64), up_channels=(4, 8, 16, 32, 32)),
