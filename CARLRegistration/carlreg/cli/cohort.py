@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mean", action="store_true", help="also mean.nii.gz and mean_jacobian.nii.gz of all")
     group.add_argument("--derivatives", action="store_true", help="also a folder of BIDS derivatives")
     group.add_argument("--summary", action="store_true", help="of STUDY: run nothing; write the summary anew")
-    group.add_argument("--pair", metavar="NAME", help="of STUDY: run this pair alone (or its number, from 0)")
+    group.add_argument("--pair", metavar="NAME", help="of STUDY: run this pair alone (or #N, the plan's, from #0)")
     add_registration_options(parser)
     add_control_options(parser)
 
@@ -108,6 +108,8 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         return
     study = _planned_study(args) if folder is None else Study.read(folder)
     with study.locked():
+        if folder is None:  # not before the lock: the workers of another command read this file
+            study.save()
         if args.export is not None:
             written = write_export(study, args.export, _largest_need(study))
             display.result(f"wrote {written}")
@@ -174,9 +176,7 @@ def _planned_study(args: argparse.Namespace) -> Study:
     earlier = Study.read(out) if is_file(out / STUDY) else None
     if earlier is not None:
         filled = {name: replace(each, threads=each.threads or earlier.threads) for name, each in settings.items()}
-        study = Study(out, tuple(pairs), filled, args.report or earlier.report)
-        study.save()
-        return study
+        return Study(out, tuple(pairs), filled, args.report or earlier.report)
     draft = Study(out, tuple(pairs), settings)
     most = args.workers or workers_that_fit(1, _largest_need(draft), available_memory_mb(), len(cuda_devices()))
     threads = max(1, cores() // min(most, len(pairs)))
@@ -259,8 +259,11 @@ def _one_pair(study: Study, which: str, progress: Progress, display: Display) ->
     from ..cohort.running import MEMORY, STOP
     from .cohort_pair import run_pair
 
-    name = study.pairs[int(which)].name if which.isdigit() and int(which) < len(study.pairs) else which
-    pair = study.pair(name)
+    # Patients are often called by numbers: only # makes a place in the plan of one, which no name has.
+    place = which[1:] if which.startswith("#") else ""
+    known = place.isdecimal() and int(place) < len(study.pairs)
+    pair = study.pairs[int(place)] if known else study.pair(which)
+    name = pair.name
     if study.state(pair).word == DONE:
         display.result(f"{name} is done already")
         return

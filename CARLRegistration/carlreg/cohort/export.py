@@ -74,5 +74,5 @@ def _array_job(study: Study, memory_mb: float) -> str:
 #SBATCH --time=01:00:00
 #SBATCH --output={shlex.quote(os.path.join(str(study.folder), "slurm-%A_%a.log"))}
 set -euo pipefail
-exec {_command(study)} --pair "$SLURM_ARRAY_TASK_ID" --progress none
+exec {_command(study)} --pair "#$SLURM_ARRAY_TASK_ID" --progress none
 """

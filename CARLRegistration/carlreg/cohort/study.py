@@ -118,13 +118,14 @@ class Study:
         kept = _record(self.result(pair.name) / PAIR)
         if kept is not None:
             now = fingerprint(self.settings[pair.name], inputs_of(pair, kept.get("inputs")))
-            return PairState(DONE if now == kept.get("fingerprint") else CHANGED, kept)
+            if now == kept.get("fingerprint"):
+                return PairState(DONE, kept)
         failure = _record(self.folder / "failed" / f"{pair.name}.json")
         if failure is not None:
             now = fingerprint(self.settings[pair.name], inputs_of(pair, failure.get("inputs")))
             if now == failure.get("fingerprint"):
                 return PairState(FAILED, failure)
-        return PairState(PLANNED, failure or {})
+        return PairState(PLANNED, failure or {}) if kept is None else PairState(CHANGED, kept)
 
     def states(self) -> dict[str, PairState]:
         return {pair.name: self.state(pair) for pair in self.pairs}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from carlreg.cli import cohort, cohort_pair
+from carlreg.cohort import Study
+from carlreg.cohort.running import Outcome
+from carlreg.errors import InputError
+from carlreg.progress import Progress
 
 from .command import carlreg, names
 
@@ -74,3 +80,34 @@ def test_bad_input(pair, tmp_path, arguments, words):
     outcome = carlreg("cohort", *given, cwd=tmp_path)
     assert outcome.code == 2, outcome.err
     assert words in outcome.err
+
+
+@pytest.fixture
+def numbered(pair, tmp_path):
+    """A study of pairs that are called by numbers; nothing is registered. Also the parser, and its plan."""
+    parser = argparse.ArgumentParser()
+    cohort.add_arguments(parser)
+    plan = tmp_path / "plan.csv"
+    plan.write_text("name,fixed,moving\n" + "".join(f"{name},{pair[0]},{pair[1]}\n" for name in ("2", "0", "1")))
+    given = parser.parse_args([str(plan), "--out", str(tmp_path / "study"), "--threads", "1"])
+    return cohort._planned_study(given), parser, plan
+
+
+def test_a_pair_called_by_a_number_is_not_another_ones_place(numbered, monkeypatch):
+    study, begun = numbered[0], []
+    monkeypatch.setattr(cohort_pair, "run_pair", lambda study, name, _: begun.append(name) or Outcome("done"))
+    display = argparse.Namespace(result=lambda _: None)
+    for which in ("0", "1", "2", "#0", "#1", "#2"):
+        cohort._one_pair(study, which, Progress(), display)
+    assert begun == ["0", "1", "2", "2", "0", "1"]
+    for which in ("3", "#3", "#-1", "#"):
+        with pytest.raises(InputError, match="none called so"):
+            cohort._one_pair(study, which, Progress(), display)
+
+
+def test_a_command_that_is_refused_leaves_the_study_of_the_other_alone(numbered):
+    study, parser, plan = numbered
+    other = parser.parse_args([str(plan), "--out", str(study.folder), "--resume", "--transform", "affine"])
+    with study.locked(), pytest.raises(InputError, match="another command"):
+        cohort.run(other, Progress(), argparse.Namespace())
+    assert Study.read(study.folder) == study

@@ -64,6 +64,9 @@ def test_what_changed_is_to_be_done_again(study, tmp_path):
     assert words(study) == ["done", "done", "planned"]
     other = replace(study, settings=study.settings | {"a": RegistrationSettings(io_steps=4)})
     assert words(other) == ["changed", "done", "planned"]
+    other = replace(study, settings=study.settings | {"b": RegistrationSettings(io_steps=5)})
+    other.failed(other.pair("b"), "diverged", {})  # the older result does not hide it
+    assert words(other) == ["done", "failed", "planned"]
     (study.result("a") / PAIR).write_text("{")  # damaged: no proof of anything
     assert words(study)[0] == "planned"
 
