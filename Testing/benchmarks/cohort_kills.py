@@ -72,8 +72,8 @@ def command_of(pid: int) -> str:
         return ""
 
 
-def kill(process: subprocess.Popen, what: str) -> str:
-    """Kill what is named; returns what was hit."""
+def kill(process: subprocess.Popen, what: str) -> tuple[int, str]:
+    """Kill what is named; returns how many processes were hit, and which."""
     below = children(process.pid)
     feeder = [pid for pid in below if "carlreg.cli.worker" in command_of(pid)][:1]
     workers = [pid for pid in below if "spawn_main" in command_of(pid)]
@@ -83,12 +83,13 @@ def kill(process: subprocess.Popen, what: str) -> str:
     for pid in hit:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return f"{what} ({len(hit)} of {1 + len(below)} processes)"
+    return len(hit), f"{what} ({len(hit)} of {1 + len(below)} processes)"
 
 
-def run_killed(study: Path, first: list[str], kills: int, longest: float) -> None:
-    """Start, kill at a random moment, go on, until so many kills have hit."""
+def run_killed(study: Path, first: list[str], workers: int, kills: int, longest: float) -> None:
+    """Start, kill at a random moment, go on, until so many kills have hit; done before that, all begins anew."""
     command, hits = first, 0
+    again = [*carlreg("cohort", study, "--resume", "--retry-failed"), "--workers", str(workers)]
     while True:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if hits < kills:
@@ -96,19 +97,18 @@ def run_killed(study: Path, first: list[str], kills: int, longest: float) -> Non
             try:
                 process.wait(wait)
             except subprocess.TimeoutExpired:
-                hits += 1
-                print(
-                    f"  kill {hits} after {wait:.1f} s: {kill(process, random.choice(('worker', 'feeder', 'all')))}",
-                    flush=True,
-                )
+                number, said = kill(process, random.choice(("worker", "feeder", "all")))
+                hits += number > 0
+                print(f"  kill {hits} after {wait:.1f} s: {said}", flush=True)
         code = process.wait()
-        if code == 0 and hits < kills:  # done before enough were hit: begin one pair anew
-            victim = study / "pairs" / f"pair_{random.randrange(PAIRS)}"
-            subprocess.run(["rm", "-rf", str(victim)], check=True)
-            (study / "removed.txt").open("a").write(victim.name + "\n")
+        if code == 0 and hits < kills:
+            for victim in (study / "pairs").glob("pair_*"):
+                subprocess.run(["rm", "-rf", str(victim)], check=True)
+                with (study / "removed.txt").open("a") as file:
+                    file.write(victim.name + "\n")
         elif code == 0:
             return
-        command = carlreg("cohort", study, "--resume", "--retry-failed") if (study / "study.json").exists() else first
+        command = again if (study / "study.json").exists() else first
 
 
 def problems(study: Path, alone: Path) -> list[str]:
@@ -165,9 +165,8 @@ def main() -> int:
         longest = time.monotonic() - begin
         for workers in given.workers:
             study = folder / f"with_{workers}"
-            run_killed(
-                study, carlreg("cohort", plan, "--out", study, "--workers", workers, *options), given.kills, longest
-            )
+            first = carlreg("cohort", plan, "--out", study, "--workers", workers, *options)
+            run_killed(study, first, workers, given.kills, longest)
             found = problems(study, folder / "alone")
             failed |= bool(found)
             print(

@@ -50,7 +50,7 @@ def from_bids(folder: str, suffix: str, to: str, template: str | None = None) ->
         return checked(pairs, "bids")
     first: dict[tuple, str] = {}
     pairs = []
-    for path, entities in found:  # sorted: the first session comes first
+    for path, entities in sorted(found, key=lambda one: _natural(one[1].get("ses", ""))):
         series = tuple(sorted((key, value) for key, value in entities.items() if key != "ses"))
         if "ses" not in entities:
             continue
@@ -61,6 +61,11 @@ def from_bids(folder: str, suffix: str, to: str, template: str | None = None) ->
     if not pairs:
         raise InputError("bids: expected subjects with two sessions (ses-...) or more; found none. See --to template.")
     return checked(pairs, "bids")
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """For sorting: numbers in it by their size, so that session 2 comes before session 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text) if part]
 
 
 def _pair(fixed: str, moving: str, entities: dict[str, str]) -> PlannedPair:

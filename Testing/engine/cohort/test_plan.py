@@ -84,6 +84,12 @@ def test_bids(tmp_path):
         str(tmp_path / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"),
         "sub-01_ses-2_T1w",
     )
+    for session in ("10", "9"):
+        file = tmp_path / f"sub-03/ses-{session}/anat/sub-03_ses-{session}_T1w.nii.gz"
+        file.parent.mkdir(parents=True)
+        file.touch()
+    last = from_bids(str(tmp_path), "T1w", "session")[-1]
+    assert (last.name, "ses-9_" in last.files["fixed"]) == ("sub-03_ses-10_T1w", True)
     with pytest.raises(InputError, match="FLAIR"):
         from_bids(str(tmp_path), "FLAIR", "session")
     with pytest.raises(InputError, match="--fixed TEMPLATE"):
