@@ -47,7 +47,7 @@ _LINEAR = 1e-5
 # gains by the first; where the network is wrong out there the images say so on the coarsest level.
 _CONTINUED = (0.35, 0.0)
 # By so much more alike a later one must make them there.
-_CLEARLY = 0.005
+_CLEARLY = 0.02
 
 
 def _key(volume: Volume) -> tuple:
