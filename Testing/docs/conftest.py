@@ -91,7 +91,7 @@ def _write_training_inputs(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory) -> Iterator[Runner]:
+def workspace(tmp_path_factory) -> Runner:
     """The runner, with all inputs; nothing was run yet. Libraries are loaded, so that no test counts that."""
     import carlreg.outputs.report
     import carlreg.registration.run  # noqa: F401
@@ -99,8 +99,7 @@ def workspace(tmp_path_factory) -> Iterator[Runner]:
     folder = tmp_path_factory.mktemp("documents")
     _write_inputs(folder)
     _write_training_inputs(folder)
-    with right_way_round():
-        yield Runner(folder, {"CONFIGS": str(folder / "configs")})
+    return Runner(folder, {"CONFIGS": str(folder / "configs")})
 
 
 @pytest.fixture
@@ -110,7 +109,8 @@ def runner(workspace, monkeypatch) -> Runner:
     loggers = [logging.getLogger(name) for name in (None, "carlreg")]
     before = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    yield workspace
+    with right_way_round():
+        yield workspace
     signal.signal(signal.SIGTERM, on_sigterm)
     for logger, level, propagate, handlers in before:
         logger.setLevel(level)

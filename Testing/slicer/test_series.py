@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from carlreg import RegistrationSettings
-from carlreg.physical import PhysicalTransform
-from carlreg.series import SeriesSettings, series_of, write_series
-from carlreg.series.register import FrameResult, SeriesResult
 
 SHIFTS = np.array([[0.0, 0.0, 0.0], [3.0, -2.0, 1.0], [5.0, 0.0, -4.0]])
 
 
 def series_folder(folder):
+    # Here: whoever starts the host imports this file, too (slicer/__init__.py), and must not load PyTorch.
+    from carlreg import RegistrationSettings
+    from carlreg.physical import PhysicalTransform
+    from carlreg.series import SeriesSettings, series_of, write_series
+    from carlreg.series.register import FrameResult, SeriesResult
+
     random = np.random.default_rng(0)
     images = []
     for _ in SHIFTS:
