@@ -107,7 +107,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     if args.landmarks is not None:
         points, names = read_point_list(given_path(args.landmarks, "landmarks"), "landmarks")
     result = register_series(series, settings, how, mask=mask, progress=progress)
-    carry = _carrier(args.labels, series, reference) if labels is not None else None
+    carry = _carrier(args.labels, series, reference) if args.labels is not None else None
     rows = write_series(
         result, claim, carried=Carried(labels, points, names), carry=carry, overwrite=args.overwrite, progress=progress
     )

@@ -50,7 +50,7 @@ def open_pool(study: Study, scheduler: str | None, workers: int | None, needs_mb
     Raises InputError when no scheduler answers.
     """
     require_dask()
-    import dask
+    from dask.config import set as set_dask
 
     logging.getLogger("distributed").setLevel(_SILENT)
     from distributed import Client, Nanny, Scheduler, SpecCluster
@@ -73,9 +73,7 @@ def open_pool(study: Study, scheduler: str | None, workers: int | None, needs_mb
     gpus = cuda_devices()
     most = workers or workers_that_fit(study.threads, needs_mb, free, len(gpus))
     most = max(1, min(most, pairs))
-    dask.config.set(
-        {"distributed.scheduler.allowed-failures": 0, "distributed.admin.system-monitor.gil.enabled": False}
-    )
+    set_dask({"distributed.scheduler.allowed-failures": 0, "distributed.admin.system-monitor.gil.enabled": False})
     specification = {
         number: {
             "cls": Nanny,
@@ -92,7 +90,9 @@ def open_pool(study: Study, scheduler: str | None, workers: int | None, needs_mb
     options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "port": 0}
     with (
         SpecCluster(
-            workers=specification, scheduler={"cls": Scheduler, "options": options}, silence_logs=_SILENT
+            workers=specification,
+            scheduler={"cls": Scheduler, "options": options},
+            silence_logs=_SILENT,  # pyright: ignore[reportArgumentType] - a level, whatever it says
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

@@ -89,10 +89,10 @@ def jumps(maps: Sequence[PhysicalTransform], grid: VolumeGrid, inside: np.ndarra
     spread = float(np.median(np.abs(moved - middle))) / 0.6745
     far = moved - middle > max(_JUMP_Z * spread, float(grid.spacing.min()))
     found = []
-    for n in np.flatnonzero(far) + 1:
+    for n in map(int, np.flatnonzero(far) + 1):
         back = n - 1 in found and far[n - 2] and _apart(places, n, n - 2) <= 0.5 * _apart(places, n, n - 1)
         if not back:
-            found.append(int(n))
+            found.append(n)
     return found
 
 

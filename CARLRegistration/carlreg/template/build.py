@@ -158,7 +158,8 @@ def _first_mean(members: Sequence[Member], how: TemplateSettings) -> Volume:
     extent = np.max([np.abs(grid.direction) @ grid.extent_mm for grid in grids], axis=0)
     size = np.maximum(np.ceil(extent / spacing - 1e-6).astype(int), 4)
     origin = center - 0.5 * (size - 1) * spacing
-    grid = VolumeGrid(tuple(int(n) for n in size), np.full(3, spacing), origin, np.eye(3))
+    i, j, k = (int(n) for n in size)
+    grid = VolumeGrid((i, j, k), np.full(3, spacing), origin, np.eye(3))
     maps = []
     for each in grids:
         shift = np.eye(4)
