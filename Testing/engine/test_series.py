@@ -54,6 +54,12 @@ def test_recentered_maps_have_no_mean():
     found = recentered([shifted(4, 0, 0), shifted(-1, 3, 0), shifted(0, 0, 6)], GRID)
     places = np.mean([each.apply(np.ones((1, 3))) for each in found], axis=0)
     assert np.allclose(places, 1.0)
+    turn = np.eye(4)
+    turn[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
+    rigid = [PhysicalTransform.from_affine(each, "rigid") for each in (turn, turn.T, np.eye(4))]
+    for given, each in zip(rigid, recentered(rigid, GRID), strict=True):  # turned to both sides alike: no size changes
+        assert each.kind == "rigid"
+        assert np.allclose(each.affine_lps[:3, :3], given.affine_lps[:3, :3])
 
 
 @pytest.mark.whole  # two registrations: the first neighbor is searched, the next begins with its map
@@ -87,12 +93,14 @@ def test_what_is_no_series_is_refused(breath, tmp_path):
     other = sitk.Image(breath.frames[1])
     other.SetSpacing((7.0, 8.0, 8.0))
     (tmp_path / "broken.nii.gz").write_text("no image")
+    rigid, smooth = RegistrationSettings(transform="rigid"), SeriesSettings(temporal_smoothness=0.1)
     for call, words in (
         (lambda: read_series([one]), "several frames, got one volume"),
         (lambda: series_of(breath.frames[:1]), "at least two frames, got 1"),
         (lambda: series_of([breath.frames[0], other]), "frame 1"),
         (lambda: read_series([one, tmp_path / "broken.nii.gz"]), "frame 1"),
         (lambda: register_series(series_of(breath.frames), FAST, SeriesSettings(reference=7)), "from 0 to 2"),
+        (lambda: register_series(series_of(breath.frames), rigid, smooth), "got rigid"),
         (lambda: SeriesSettings(chain="frames", reference="mean"), "reference mean"),
     ):
         with pytest.raises(CarlError, match=words) as caught:

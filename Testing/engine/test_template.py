@@ -9,6 +9,7 @@ from carlreg import CarlError, RegistrationSettings
 from carlreg.phantom import make_breathing
 from carlreg.spaces import VolumeGrid
 from carlreg.template import TemplateSettings, build, change_rows, members_of
+from carlreg.template.build import _names
 from carlreg.volumes import volume_from_image
 
 RIGID = RegistrationSettings(transform="rigid", threads=1)
@@ -57,6 +58,11 @@ def test_order_changes_nothing_and_what_is_done_stays(scans, tmp_path):
         with pytest.raises(CarlError, match=words) as caught:
             wrong()
         assert caught.value.exit_code == 2
+
+
+def test_images_are_named_by_what_tells_them_apart():
+    assert _names(["s/one.nii.gz", "s/two.nii.gz"]) == ["one", "two"]
+    assert _names(["s/1/T1w.nii.gz", "s/2/T1w.nii.gz"]) == ["1_T1w", "2_T1w"]
 
 
 def test_how_sure_a_change_is():

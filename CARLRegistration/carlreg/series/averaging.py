@@ -15,16 +15,18 @@ from ..volumes import Volume, volume_from_image
 from .temporal import composed, displacements, from_displacement
 
 _PERCENTILES = (1.0, 99.0)
+_WIDER = ("rigid", "similarity", "affine")
 
 
 def recentered(maps: Sequence[PhysicalTransform], grid: VolumeGrid) -> list[PhysicalTransform]:
     """The maps from the space in which they have no displacement on average: each after the inverse of their mean.
 
-    maps: from points of one space (grid: its image's) to each image's, LPS mm.
+    maps: from points of one space (grid: its image's) to each image's, LPS mm. Linear maps' turns and stretches are
+    averaged apart, and stay of their kind: a mean of turned points lies nearer to the axis than the points do, so that
+    rigid maps would change volumes.
     """
     if all(each.kind is not None for each in maps):
-        back = np.linalg.inv(np.mean([each.affine_lps for each in maps], axis=0))
-        return [PhysicalTransform.from_affine(each.affine_lps @ back) for each in maps]
+        return _linear_recentered(maps, grid.center_lps)
     on = next(each.grid for each in maps if each.kind is None)
     total = np.zeros((*on.shape_dhw, 3))
     for each in maps:
@@ -32,6 +34,25 @@ def recentered(maps: Sequence[PhysicalTransform], grid: VolumeGrid) -> list[Phys
     mean = from_displacement((total / len(maps)).astype(np.float32), on, grid)
     back, _ = invert(mean, grid)
     return [composed(back, each, grid) for each in maps]
+
+
+def _linear_recentered(maps: Sequence[PhysicalTransform], center: np.ndarray) -> list[PhysicalTransform]:
+    linears = np.array([each.affine_lps[:3, :3] for each in maps])
+    turns = [_turn(linear) for linear in linears]
+    stretch = np.mean([turn.T @ linear for turn, linear in zip(turns, linears, strict=True)], axis=0)
+    back = np.eye(4)
+    back[:3, :3] = np.linalg.inv(_turn(np.mean(turns, axis=0)) @ stretch)
+    # The center is where it is on average of all maps.
+    shift = np.mean([each.affine_lps[:3, 3] for each in maps], axis=0)
+    back[:3, 3] = np.linalg.solve(linears.mean(axis=0), center - shift) - back[:3, :3] @ center
+    kind = max((str(each.kind) for each in maps), key=_WIDER.index)
+    return [PhysicalTransform.from_affine(each.affine_lps @ back, kind) for each in maps]
+
+
+def _turn(linear: np.ndarray) -> np.ndarray:
+    """The rotation nearest to a 3 x 3 matrix."""
+    u, _, vt = np.linalg.svd(linear)
+    return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
 
 
 def warped(volume: Volume, transform: PhysicalTransform, grid: VolumeGrid) -> tuple[np.ndarray, np.ndarray]:

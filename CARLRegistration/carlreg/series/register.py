@@ -110,10 +110,16 @@ def register_series(
 
     Args:
         settings: of each pair. how: of the series. mask: on the frames' grid; only this part of the reference counts.
-    Raises: InputError (a reference that is none of the frames) and whatever a registration raises; Cancelled.
+    Raises: InputError (a reference that is none of the frames, smoothness of linear maps) and whatever a registration
+        raises; Cancelled.
     """
     settings, how, progress = settings or RegistrationSettings(), how or SeriesSettings(), progress or Progress()
     how.check_reference(len(series))
+    if how.temporal_smoothness and settings.linear:
+        raise InputError(
+            "temporal smoothness: expected transform deformable with it; "
+            f"got {settings.transform}. Leave one of both out."
+        )
     run = _Run(series, settings, how, mask, progress)
     if how.reference == MEAN:
         reference, found = run.to_the_mean()
@@ -237,10 +243,8 @@ class _Run:
         kept = None if how.reference == MEAN else int(how.reference)
         maps = [each.transform for each in found]
         leaps = jumps(maps, grid, body_of(reference.array), how.cyclic)
-        if how.temporal_smoothness and not self.settings.linear:
+        if how.temporal_smoothness:
             maps = smoothed(maps, grid, how.temporal_smoothness, kept=kept, cyclic=how.cyclic)
-        elif how.temporal_smoothness:
-            raise InputError("temporal smoothness: expected transform deformable with it; got a linear one.")
         frames = []
         for number, (each, transform) in enumerate(zip(found, maps, strict=True)):
             self.progress.report(ProgressRecord("measure", 0.97, None, f"frame {number}: inverse and quality"))

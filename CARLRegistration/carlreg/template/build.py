@@ -95,11 +95,14 @@ def members_of(volumes: Sequence[Volume], names: Sequence[str]) -> tuple[Member,
 
 
 def read_members(paths: Sequence[str | Path]) -> tuple[Member, ...]:
-    """Read the images; their names are those of their files. Raises InputError (all that are missing named at once)."""
+    """Read the images; they are named after their files, with so many folders as tell them apart.
+
+    Raises InputError (all that are missing named at once) and as `members_of`.
+    """
     missing = [str(path) for path in paths if not given_path(path, "image").exists()]
     if missing:
         raise InputError(f"template: {len(missing)} of {len(paths)} images are not there: {', '.join(missing)}.")
-    names = _names([Path(path).name.split(".")[0] or "image" for path in paths])
+    names = _names(paths)
     return members_of([read_volume(path, name) for path, name in zip(paths, names, strict=True)], names)
 
 
@@ -233,13 +236,12 @@ def _digest(volume: Volume) -> str:
     return found.hexdigest()
 
 
-def _names(given: Sequence[str]) -> list[str]:
-    """Names that are each there once."""
-    out: list[str] = []
-    for name in given:
-        number, free = 1, name
-        while free in out:
-            number += 1
-            free = f"{name}_{number}"
-        out.append(free)
-    return out
+def _names(paths: Sequence[str | Path]) -> list[str]:
+    """Names that are each there once; those of sub-1/T1w.nii and sub-2/T1w.nii are sub-1_T1w and sub-2_T1w."""
+    parts = [Path(path).absolute().parts[1:] for path in paths]
+    stems = [(*each[:-1], each[-1].split(".")[0] or "image") for each in parts]
+    for depth in range(1, max(map(len, stems)) + 1):
+        names = ["_".join(each[-depth:]) for each in stems]
+        if len({name.lower() for name in names}) == len(names):
+            return names
+    return [f"{each[-1]}_{number}" for number, each in enumerate(stems, 1)]
