@@ -53,6 +53,11 @@ def test_volumes_that_are_loaded_later_are_chosen(host, scene, panel):
     assert not panel.logic.isRunning and panel.parameters.movingVolume is two
 
 
+def widgetsOf(panel):
+    sections = (panel, panel.inspect, panel.transforms, panel.apply, panel.cohort)
+    return [one for section in sections for one in vars(section.ui).values()]
+
+
 def test_every_section_fits_into_a_narrow_panel(host, panel):
     """With all open, names of 60 letters, and both sizes of letters."""
     import slicer
@@ -63,9 +68,7 @@ def test_every_section_fits_into_a_narrow_panel(host, panel):
     kinds = ("Transform", "Segmentation", "MarkupsFiducial")
     nodes = [blank(long), *(slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}Node", long) for kind in kinds)]
     nodes[2].GetSegmentation().AddEmptySegment("id", long)
-    parts = [
-        one for section in (panel, panel.inspect, panel.transforms, panel.apply) for one in vars(section.ui).values()
-    ]
+    parts = widgetsOf(panel)
     for part in parts:
         if type(part).__name__ == "qMRMLNodeComboBox":
             for node in nodes:
@@ -99,7 +102,7 @@ def test_labels_lead_to_their_controls(moduleWidget, panel):
     """With the keyboard or a screen reader: each label of a form has its control."""
     from PySide6 import QtWidgets
 
-    widgets = [one for part in (panel, panel.inspect, panel.transforms, panel.apply) for one in vars(part.ui).values()]
+    widgets = widgetsOf(panel)
     labels = [one for one in widgets if isinstance(one, QtWidgets.QLabel) and one.text.endswith(":")]
     assert len(labels) > 40 and [one.objectName for one in labels if one.buddy() is None] == []
     assert panel.ui.ioStepsLabel.buddy() is panel.ui.ioStepsSlider
@@ -113,7 +116,11 @@ def test_labels_lead_to_their_controls(moduleWidget, panel):
         ui.applyButton,
     ]
     sections += [panel.inspect.ui.inspectCollapsibleButton, panel.transforms.ui.transformsCollapsibleButton]
-    sections += [panel.apply.ui.applyCollapsibleButton, ui.logCollapsibleButton]
+    sections += [
+        panel.apply.ui.applyCollapsibleButton,
+        panel.cohort.ui.cohortCollapsibleButton,
+        ui.logCollapsibleButton,
+    ]
     chain, one = [], sections[0]
     while one not in chain:
         chain.append(one)

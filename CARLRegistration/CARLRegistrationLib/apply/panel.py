@@ -11,6 +11,7 @@ from ..common.errors import RegistrationCancelled, RegistrationError
 from ..common.notices import notice
 from ..common.section import Section
 from ..engine import dependencies
+from ..mrml.references import refer, referencedIds
 from . import nodes as apply_nodes
 from .choices import ApplyDirection, ApplyGrid, ApplyMethod
 from .job import ApplyJob, ApplyResult, needsEngine, problemOf
@@ -131,20 +132,14 @@ class ApplyPanel(Section):
         """The nodes that are checked and still there, in the order of the list."""
         if self._parameters is None:
             return []
-        node = self._parameters.parameterNode
-        ids = {
-            node.GetNthNodeReferenceID(_CHECKED_ROLE, n) for n in range(node.GetNumberOfNodeReferences(_CHECKED_ROLE))
-        }
+        ids = referencedIds(self._parameters.parameterNode, _CHECKED_ROLE)
         return [one for one in apply_nodes.candidates() if one.GetID() in ids]
 
     def setChecked(self, nodes) -> None:
         """Check these nodes and no others."""
         if self._parameters is None:
             return
-        node = self._parameters.parameterNode
-        node.RemoveNodeReferenceIDs(_CHECKED_ROLE)
-        for one in nodes:
-            node.AddNodeReferenceID(_CHECKED_ROLE, one.GetID())
+        refer(self._parameters.parameterNode, _CHECKED_ROLE, nodes)
         self._fill()
 
     def checkStudy(self) -> None:
@@ -217,12 +212,9 @@ class ApplyPanel(Section):
         if node is None:
             return
         checked = [one for one in self.checked() if one is not node]
-        parameters = self._parameters.parameterNode
-        parameters.RemoveNodeReferenceIDs(_CHECKED_ROLE)
         if item.checkState() == qt.Qt.Checked:
             checked.append(node)
-        for one in checked:
-            parameters.AddNodeReferenceID(_CHECKED_ROLE, one.GetID())
+        refer(self._parameters.parameterNode, _CHECKED_ROLE, checked)
         self._check()
 
     # --- what would be done

@@ -21,7 +21,7 @@ from .words import loadProblem
 
 REQUIREMENTS_FILE = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 # What a download takes, roughly: torch for the CPU alone, and with CUDA.
-_SIZES = {"torch": "200 MB to 3 GB", "safetensors": "1 MB", "pydicom": "2 MB"}
+_SIZES = {"torch": "200 MB to 3 GB", "safetensors": "1 MB", "pydicom": "2 MB", "dask[distributed]": "5 MB"}
 _CHECK_SECONDS = 600.0  # that a Python may take to say what it has, on a busy computer with a cold disk
 
 
@@ -31,19 +31,21 @@ def requirements() -> list[str]:
     return [line for line in lines if line]
 
 
-def missing() -> list[str]:
-    """Names of the packages that Slicer's Python lacks; only looked up, nothing is imported."""
-    names = ["torch", *(_name(line) for line in requirements())]
-    return [name for name in names if not _installed(name)]
+def missing(*more: str) -> list[str]:
+    """Names of the packages that Slicer's Python lacks; only looked up, nothing is imported.
+
+    more: lines as in requirements.txt of what is needed besides.
+    """
+    return [_name(line) for line in ["torch", *requirements(), *more] if not _isThere(line)]
 
 
-def ensure() -> None:
-    """Install what is missing, after one question.
+def ensure(*more: str) -> None:
+    """Install what is missing, after one question. more: as of `missing`.
 
     Raises: RegistrationCancelled when the user declines (nothing is changed then); RegistrationError when something
     cannot be installed.
     """
-    lacking = missing()
+    lacking = missing(*more)
     if not lacking:
         return
     if slicer.app.testingEnabled():  # every question is answered by "Ok" there, and gigabytes would be downloaded
@@ -61,7 +63,7 @@ def ensure() -> None:
     try:
         if pytorch is not None:
             _installTorch(pytorch)
-        rest = [line for line in requirements() if not _installed(_name(line))]
+        rest = [line for line in [*requirements(), *more] if not _isThere(line)]
         if rest:
             _pipInstall(rest)
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
@@ -71,7 +73,7 @@ def ensure() -> None:
             ),
             log=str(error),
         ) from error
-    still = missing()
+    still = missing(*more)
     if still:
         raise RegistrationError(_("Still missing after the installation: {names}.").format(names=", ".join(still)))
 
@@ -129,10 +131,16 @@ def _installed(name: str) -> bool:
 
 
 def _name(requirement: str) -> str:
+    """With its extra, without its version."""
     for end, letter in enumerate(requirement):
-        if not (letter.isalnum() or letter in "-_."):
+        if not (letter.isalnum() or letter in "-_.[]"):
             return requirement[:end]
     return requirement
+
+
+def _isThere(requirement: str) -> bool:
+    """True when a package is installed, and that of its extra, which is called as the extra: dask[distributed]."""
+    return all(_installed(name) for name in _name(requirement).rstrip("]").split("["))
 
 
 class PythonCheck:

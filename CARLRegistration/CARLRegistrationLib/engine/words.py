@@ -43,6 +43,14 @@ RESULT = {
     "--fixed-mask": _("the fixed mask"),
     "--landmarks-accuracy": _("Accuracy"),
 }
+COHORT = {
+    "summary.html in ": _("the summary in "),
+    "--resume --retry-failed tries them again": _("Resume with Retry failed tries them again"),
+    "go on with --resume": _("go on with Resume"),
+    "Go on with --resume": _("Go on with Resume"),
+    "Choose fewer --workers, or a smaller --grid": _("Choose a smaller Network size under Advanced"),
+    "Choose a smaller --grid": _("Choose a smaller Network size under Advanced"),
+}
 MEND = {
     "landmarks guide: ": "",
     "Landmarks that guide the registration contradict": _("The points contradict"),
@@ -98,4 +106,4 @@ def loadProblem(written: str) -> str:
     ).format(reason=found[0].split(": ", 1)[-1].strip().rstrip("."))
 
 
-__all__ = ["MEND", "REGISTER", "RESULT", "TRANSFORMS", "inPanelWords", "loadProblem"]
+__all__ = ["COHORT", "MEND", "REGISTER", "RESULT", "TRANSFORMS", "inPanelWords", "loadProblem"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import slicer
 from slicer.i18n import tr as _
+
+from .volumes import notANumber
 
 _COLORS = 256
 FOLD_COLOR = (1.0, 0.0, 1.0)
@@ -227,6 +230,14 @@ def uncertaintyRange(node) -> float:
     thinned = values[::2, ::2, ::2]
     known = thinned[thinned >= 0]
     return niceAbove(float(np.percentile(known, 90))) if known.size else 1.0
+
+
+def showUncertainty(node, path: Path) -> None:
+    """Color a volume node that was read from the engine's file; voxels where nothing is known get their own value."""
+    values = slicer.util.arrayFromVolume(node).astype("float32")
+    values[notANumber(path)] = UNKNOWN
+    slicer.util.updateVolumeFromArray(node, knownUncertainty(values))
+    style(node, uncertaintyScale(uncertaintyRange(node)))
 
 
 def striped(values_mm: np.ndarray, scale: Scale, width: int = 3) -> np.ndarray:

@@ -40,6 +40,21 @@ def placeBeside(node, other) -> None:
         tree.SetItemParent(item, parent)
 
 
+def placeInFolder(nodes, name: str) -> None:
+    """Put nodes of the scene into the folder of this name at the top; a new one where there is none."""
+    tree = _tree()
+    if tree is None:
+        return
+    top = tree.GetSceneItemID()
+    folder = tree.GetItemChildWithName(top, name) or tree.CreateFolderItem(top, name)
+    for node in nodes:
+        item = itemOf(node)
+        if item:
+            tree.SetItemParent(item, folder)
+        else:
+            tree.CreateItem(folder, node)
+
+
 def forget(node) -> None:
     """Take a node's item away; what stands below it moves up. To be called before the node is removed."""
     tree, item = _tree(), itemOf(node)
@@ -131,4 +146,5 @@ __all__ = [
     "keepModality",
     "neighbors",
     "placeBeside",
+    "placeInFolder",
 ]

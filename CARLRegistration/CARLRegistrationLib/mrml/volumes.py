@@ -28,7 +28,19 @@ from .geometry import (
     worldFromNode,
 )
 
+SETTINGS = "CARLRegistration.Settings"  # attribute of what a run made
 _LARGEST_RESAMPLED_VOXELS = 600e6
+
+
+def inputVolumes() -> list:
+    """Scalar volumes that may be inputs, in the order of the scene; label maps and results aside."""
+    return [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetHideFromEditors()
+        and node.GetAttribute(SETTINGS) is None
+    ]
 
 
 def checkVolume(node, what: str) -> None:

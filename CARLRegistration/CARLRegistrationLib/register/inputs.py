@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from .result import SETTINGS
+from ..mrml.volumes import inputVolumes
 
 _QUIET_MS = 60  # a volume that is loaded gets its name and its contents after it is added
 
@@ -20,23 +20,12 @@ def chooseInputs(parameters) -> None:
     fixed, moving = parameters.fixedVolume, parameters.movingVolume
     if fixed is not None and moving is not None and fixed is not moving:
         return
-    others = [node for node in volumes() if node is not fixed and node is not moving]
+    others = [node for node in inputVolumes() if node is not fixed and node is not moving]
     with slicer.util.NodeModify(parameters):
         if fixed is None and others:
             fixed = parameters.fixedVolume = others.pop(0)
         if (moving is None or moving is fixed) and others:
             parameters.movingVolume = others.pop(0)
-
-
-def volumes() -> list:
-    """Scalar volumes that may be inputs, in the order of the scene; label maps and results aside."""
-    return [
-        node
-        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
-        and not node.GetHideFromEditors()
-        and node.GetAttribute(SETTINGS) is None
-    ]
 
 
 class InputControls(VTKObservationMixin):
@@ -70,10 +59,10 @@ class InputControls(VTKObservationMixin):
 
     def show(self) -> None:
         """Lead on where there is nothing to choose."""
-        empty = not volumes()
+        empty = not inputVolumes()
         self._ui.inputsInfoLabel.text = _("No volumes yet: load two, or try the demo.") if empty else ""
         self._ui.inputsInfoLabel.visible = self._ui.demoButton.visible = empty
         self._ui.swapButton.visible = not empty
 
 
-__all__ = ["InputControls", "chooseInputs", "volumes"]
+__all__ = ["InputControls", "chooseInputs"]

@@ -139,7 +139,7 @@ def checkJob(job: Job) -> None:
     _checkPython(job.enginePython)
     checkContinue(job)
     checkGuidance(job)
-    _checkWeights(job.settings)
+    checkWeights(job.settings)
 
 
 def _checkMasks(job: Job) -> None:
@@ -160,7 +160,8 @@ def _checkPython(path: str | None) -> None:
         )
 
 
-def _checkWeights(settings: RegistrationSettings) -> None:
+def checkWeights(settings: RegistrationSettings) -> None:
+    """Raise RegistrationError where the network's weights are not there."""
     if settings.weights and not os.path.isfile(settings.weights):
         raise RegistrationError(_("Weights file: {path} is not there. Choose another.").format(path=settings.weights))
     try:

@@ -20,10 +20,10 @@ from ..inspect.points import Points
 from ..mrml.copies import withoutTransform
 from ..mrml.transforms import checkTransform, outputsOf, writeNode
 from ..mrml.undo import Undo
-from ..mrml.volumes import worldImage, writeImage, writeVolume
+from ..mrml.volumes import SETTINGS, worldImage, writeImage, writeVolume
 from .job import Job
 from .parameters import jobFrom
-from .result import FILES, SETTINGS, loadResult, warningsOf
+from .result import FILES, loadResult, warningsOf
 from .run import writeMasks
 
 _FILLED = ("vtkMRMLTransformNode", "vtkMRMLGridTransformNode")

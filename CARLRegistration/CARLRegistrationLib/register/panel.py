@@ -18,10 +18,12 @@ from carlreg.settings import RegistrationSettings
 from slicer.i18n import tr as _
 
 from ..apply.panel import ApplyPanel
+from ..cohort.panel import CohortPanel
 from ..common.errors import RegistrationCancelled, RegistrationError
 from ..common.notices import notice
 from ..common.section import ParameterView
 from ..engine import dependencies
+from ..inspect.opening import showCase
 from ..inspect.panel import InspectPanel
 from ..inspect.snapshot import Snapshot, forget
 from ..mrml import views
@@ -37,7 +39,7 @@ from .machine import MachineControls
 from .masks import MaskControls
 from .mending import Mender
 from .output_controls import OUTPUTS, OutputControls, chooseOutputs
-from .parameters import Model, Preset, Robustness, TransformKind, exchangeSides, jobFrom
+from .parameters import Model, Preset, Robustness, TransformKind, checkedSettings, exchangeSides, jobFrom
 from .presets import applyPreset
 from .progress import RunLog, TimeLeft, statusText
 from .recipe import commandLine, pythonLines
@@ -66,7 +68,13 @@ class Panel(ParameterView):
         self.inspect = InspectPanel(ui.inspectWidget, self._enginePython, Mender(lambda: self._parameters))
         self.transforms = TransformsPanel(ui.transformsWidget, self._enginePython)
         self.apply = ApplyPanel(ui.applyWidget, self._enginePython)
-        self._sections = (self.inspect, self.transforms, self.apply)
+        self.cohort = CohortPanel(
+            ui.cohortWidget,
+            self._enginePython,
+            lambda: checkedSettings(self._parameters),
+            lambda case: showCase(self.inspect, case),
+        )
+        self._sections = (self.inspect, self.transforms, self.apply, self.cohort)
         self.results = ResultControls(ui, logic.undo, self._sections, lambda: self._parameters)
         self.outputs = OutputControls(ui)
         self.inputs = InputControls(ui, lambda: None if self._running else self._editable())
@@ -97,7 +105,7 @@ class Panel(ParameterView):
         ui.copyPythonButton.connect("clicked(bool)", lambda checked: self._copy(pythonLines))
 
         # The sections came after the log, which stands below them.
-        chain = (self.apply.ui.applyUndoButton, ui.logCollapsibleButton, ui.logText, ui.copyLogButton)
+        chain = (self.cohort.ui.cohortSummaryButton, ui.logCollapsibleButton, ui.logText, ui.copyLogButton)
         for one, following in itertools.pairwise(chain):
             qt.QWidget.setTabOrder(one, following)
 

@@ -19,9 +19,10 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from ..apply.choices import ApplyDirection, ApplyGrid, ApplyInterpolation, ApplyMethod
+from ..cohort.choices import CohortSource
 from ..common.choices import Choice
 from ..transforms.choices import Convention, Direction, ExportFormat, LinearKind, Precision, Which
-from .job import Job
+from .job import Job, checkWeights, withWholePaths
 
 
 class Preset(Choice):
@@ -143,8 +144,8 @@ class CARLRegistrationParameterNode:
     output*: the node that receives it, None for a new one. ioSteps: 0 = no instance optimization. fieldSpacing: mm,
     0 = automatic. smoothness: a factor. device: auto, cpu, cuda:N. enginePython: empty for Slicer's own.
     inspect*: what the Inspect section compares. transforms*, export*, import*: of the Transforms section;
-    exportSpacing, toolSpacing: mm, 0 = the field's own. apply*: of the Apply section; the nodes that are checked there
-    are references of the node.
+    exportSpacing, toolSpacing: mm, 0 = the field's own. apply*, cohort*: of the Apply and Cohort sections;
+    the nodes that are checked there are references of the node.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -235,6 +236,11 @@ class CARLRegistrationParameterNode:
     applyMassPreserving: bool = False
     applyInPlace: bool = False
 
+    cohortSource: CohortSource = CohortSource.PLAN
+    cohortPlan: str = ""
+    cohortFolder: str = ""
+    cohortRetryFailed: bool = False
+
 
 def dropUnknown(node) -> list[str]:
     """Let go of values that a parameter node holds of another version and that this one cannot read.
@@ -289,6 +295,16 @@ def settingsFrom(parameters) -> RegistrationSettings:
     )
 
 
+def checkedSettings(parameters) -> RegistrationSettings:
+    """The same, with whole paths, for another computation than that of the panel's two volumes.
+
+    Raises InputError, and RegistrationError where the network's weights are not there.
+    """
+    settings = withWholePaths(Job(None, None, settingsFrom(parameters))).settings
+    checkWeights(settings)
+    return settings
+
+
 _OF_SIDES = ("Volume", "Mask", "MaskSegment", "Landmarks", "Segmentation", "Ignore", "IgnoreSegment", "Modality")
 
 
@@ -320,6 +336,7 @@ __all__ = [
     "Robustness",
     "Similarity",
     "TransformKind",
+    "checkedSettings",
     "dropUnknown",
     "exchangeSides",
     "jobFrom",

@@ -18,7 +18,7 @@ from ..mrml.display import copyDisplay
 from ..mrml.geometry import parents, swapRasLps
 from ..mrml.transforms import readMatrix, readTransform, setOutputs
 from ..mrml.undo import Undo
-from ..mrml.volumes import notANumber, readVolumeInto
+from ..mrml.volumes import SETTINGS, readVolumeInto
 from .job import Job
 
 FILES = {
@@ -28,7 +28,6 @@ FILES = {
     "jacobian": "jacobian.nii.gz",
     "uncertainty": "uncertainty.nii.gz",
 }
-SETTINGS = "CARLRegistration.Settings"  # attribute of what a run made
 _NAME = "CARLRegistration.Name"  # likewise: the name that it was given
 _OPTIONAL = ("uncertainty",)  # the engine says in its notes why it made none
 _TRANSFORMS = ("transform", "inverse_transform")
@@ -144,7 +143,7 @@ def _load(job: Job, kind: str, node, path: Path, undo: Undo):
     if kind == "warped":
         copyDisplay(moving, node)
     elif kind == "uncertainty":
-        _showUncertainty(node, path)
+        colors.showUncertainty(node, path)
     hierarchy.addImage(node, moving if kind == "warped" else fixed, fixed)
     return node
 
@@ -180,14 +179,6 @@ def _motionsTable(job: Job, motions: list[dict], undo: Undo):
     node.SetLocked(True)
     hierarchy.placeBeside(node, job.fixedVolume)
     return node
-
-
-def _showUncertainty(node, path: Path) -> None:
-    """Give voxels without a known uncertainty their own value and color: views cannot show NaN."""
-    values = slicer.util.arrayFromVolume(node).astype("float32")
-    values[notANumber(path)] = colors.UNKNOWN
-    slicer.util.updateVolumeFromArray(node, colors.knownUncertainty(values))
-    colors.style(node, colors.uncertaintyScale(colors.uncertaintyRange(node)))
 
 
 def _placeMoving(job: Job, transform, undo: Undo) -> str:

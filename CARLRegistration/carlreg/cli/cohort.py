@@ -8,11 +8,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from ..atomic import check_folder, cleaner
+from ..atomic import cleaner
 from ..cohort import PlannedPair, Study, read_plan, to_one_fixed
 from ..cohort.bids import TARGETS, from_bids
 from ..cohort.export import KINDS, write_export
-from ..cohort.study import CHANGED, DONE, FAILED, STUDY, new_study
+from ..cohort.study import CHANGED, DONE, FAILED, STUDY, check_place, new_study
 from ..errors import CarlError, InputError
 from ..paths import given_path
 from ..progress import Progress, ProgressRecord
@@ -97,7 +97,7 @@ def check(args: argparse.Namespace):
     elif args.resume:
         raise InputError(f"resume: expected the folder of a cohort; {out} is none. Leave --resume out to begin one.")
     else:
-        check_folder(out, False)
+        check_place(out)
     return cleaner(out / "pairs", out / "failed")
 
 

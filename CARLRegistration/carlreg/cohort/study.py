@@ -5,6 +5,7 @@ pairs/NAME/       the result of one pair, moved there complete; pair.json in it 
 failed/NAME.json  why a pair failed
 manifest.jsonl    what happened, line by line: a log for people and programs; nothing is decided by it
 summary.csv, summary.html
+inputs/           may hold files of the pairs, written there before the study is begun; 3D Slicer does
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ..settings import RegistrationSettings
 from ..text_files import is_file, read_json_object
 from .plan import FILE_COLUMNS, PlannedPair, checked
 
-STUDY, MANIFEST, PAIR, LOCK = "study.json", "manifest.jsonl", "pair.json", ".running"
+STUDY, MANIFEST, PAIR, LOCK, INPUTS = "study.json", "manifest.jsonl", "pair.json", ".running", "inputs"
 _FORMAT = 1
 _BLOCK = 2**22
 PLANNED, DONE, FAILED, CHANGED = "planned", "done", "failed", "changed"
@@ -205,6 +206,15 @@ class Study:
                 lock.unlink()
 
 
+def check_place(out: str | os.PathLike) -> Path:
+    """The absolute path of a new study: a new or empty folder, or one with `inputs` alone. Raises InputError."""
+    folder = given_path(out, "--out").resolve()
+    with suppress(OSError):
+        if [each.name for each in folder.iterdir()] == [INPUTS]:
+            return folder
+    return check_folder(out, False)
+
+
 def new_study(
     out: str | os.PathLike,
     pairs: Sequence[PlannedPair],
@@ -212,8 +222,8 @@ def new_study(
     threads: int,
     report: bool,
 ) -> Study:
-    """A study in a folder that is new or empty. Raises InputError, ResourceError."""
-    folder = check_folder(out, False)
+    """A study in a folder as `check_place` allows. Raises InputError, ResourceError."""
+    folder = check_place(out)
     with_threads = {name: replace(each, threads=each.threads or threads) for name, each in settings.items()}
     study = Study(folder, tuple(pairs), with_threads, report)
     (folder / "pairs").mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,17 @@ from carlreg.cohort.figures import FIGURES, Row
 from carlreg.cohort.plan import PlannedPair
 from carlreg.cohort.pool import Pool, workers_that_fit
 from carlreg.cohort.running import MEMORY, STOP, Outcome, run_pairs
-from carlreg.cohort.study import LOCK, MANIFEST, PAIR, fingerprint, inputs_of, new_study, write_json
+from carlreg.cohort.study import (
+    INPUTS,
+    LOCK,
+    MANIFEST,
+    PAIR,
+    check_place,
+    fingerprint,
+    inputs_of,
+    new_study,
+    write_json,
+)
 from carlreg.cohort.summary import mark_outliers, robust_z, rows_of
 from carlreg.errors import InputError, ResourceError
 from carlreg.processes import own_mark
@@ -50,6 +60,15 @@ def test_a_study_is_read_as_it_was_written(study):
     again = Study.read(study.folder)
     assert again == study
     assert again.threads == 2
+
+
+def test_the_inputs_of_a_study_may_lie_in_its_folder(tmp_path):
+    (tmp_path / INPUTS).mkdir()
+    (tmp_path / INPUTS / "a.mha").write_text("a")
+    assert check_place(tmp_path) == tmp_path
+    (tmp_path / "other").write_text("b")
+    with pytest.raises(InputError, match="not empty"):
+        check_place(tmp_path)
 
 
 def test_what_changed_is_to_be_done_again(study, tmp_path):
