@@ -1,7 +1,7 @@
 """Pictures for the documents: registers the generated pair in the panel, looks at it. `python Testing/screenshots.py`.
 
-Writes panel.png, views.png, inspect.png, transforms.png, apply.png and mend.png into Resources/Screenshots (or the
-folder that is named); `--only mend` makes the last one alone, without the registration.
+Writes panel.png, views.png, inspect.png, transforms.png, apply.png, mend.png and cohort.png into Resources/Screenshots
+(or the folder that is named); `--only` makes one of the last two alone, without the registration.
 """
 
 from __future__ import annotations
@@ -291,11 +291,58 @@ def mend_picture(studio: Studio, spacing_mm: float) -> Image.Image:
     return beside([picture, below([beside(tiles[n : n + 2]) for n in (0, 2)])], 16)
 
 
+def cohort_picture(studio: Studio) -> Image.Image:
+    """Three scans of the scene brought onto another, and one of them opened in Inspect."""
+    import SimpleITK as sitk
+    import slicer
+    from carlreg.phantom import make_pair
+    from CARLRegistrationLib.cohort.choices import CohortSource
+    from CARLRegistrationLib.mrml.volumes import fillVolume
+    from CARLRegistrationLib.register.parameters import Effort
+
+    studio.host.close_scene()
+    section, main, host = studio.panel.cohort, studio.panel.ui, studio.host
+    ui = section.ui
+    pairs = [make_pair(seed=seed, spacing_mm=6.0) for seed in range(3)]
+    empty = sitk.Image(pairs[0].moving) * 0 + 5  # what fails is told, and the others go on
+    scans = {"Atlas": pairs[0].fixed, **{f"Scan {n + 1}": pair.moving for n, pair in enumerate(pairs)}, "Scan 4": empty}
+    nodes = []
+    for name, image in scans.items():
+        nodes.append(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name))
+        fillVolume(image, nodes[-1])
+        nodes[-1].CreateDefaultDisplayNodes()
+    studio.widget.initializeParameterNode()
+    for button in (main.inputsCollapsibleButton, main.registrationCollapsibleButton, main.outputsCollapsibleButton):
+        button.collapsed = True
+    studio.panel.inspect.ui.inspectCollapsibleButton.collapsed = True
+    parameters = studio.panel.parameters
+    parameters.fixedVolume, parameters.effort = nodes[0], Effort.FAST
+    parameters.cohortSource = CohortSource.VOLUMES
+    ui.cohortCollapsibleButton.collapsed = False
+    with tempfile.TemporaryDirectory() as folder:
+        parameters.cohortFolder = str(Path(folder) / "study")
+        host.process_events(0.3)
+        ui.cohortAllButton.click()
+        ui.cohortRunButton.click()
+        table = ui.cohortPairsTable
+        done = lambda: table.rowCount > 1 and table.item(1, 1).text() == "done"  # noqa: E731
+        host.process_events(until=lambda: section.task is None or done(), timeout=600)
+        running = studio.shot(760)
+        host.process_events(until=lambda: section.task is None, timeout=600)
+        ended = studio.shot(760)
+        section.onPair(0)
+        if studio.panel.inspect.ui.inspectWhyLabel.text:
+            raise SystemExit(studio.panel.inspect.ui.inspectWhyLabel.text)
+        tile = titled(studio.view(), "Scan 1 over Atlas, after a double click")
+        studio.panel.inspect.leave()
+    return beside([running, ended, tile], 16)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "Resources" / "Screenshots")
     parser.add_argument("--spacing", type=float, default=4.0, help="of the generated pair, mm (%(default)s)")
-    parser.add_argument("--only", choices=("mend",), help="this picture alone")
+    parser.add_argument("--only", choices=("mend", "cohort"), help="this picture alone")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -307,7 +354,10 @@ def main() -> None:
             inspect_picture(studio).save(args.folder / "inspect.png", optimize=True)
             transforms_picture(studio).save(args.folder / "transforms.png", optimize=True)
             apply_picture(studio, args.spacing).save(args.folder / "apply.png", optimize=True)
-        mend_picture(studio, args.spacing).save(args.folder / "mend.png", optimize=True)
+        if args.only != "cohort":
+            mend_picture(studio, args.spacing).save(args.folder / "mend.png", optimize=True)
+        if args.only != "mend":
+            cohort_picture(studio).save(args.folder / "cohort.png", optimize=True)
         studio.host.quit()
 
 

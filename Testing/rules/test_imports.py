@@ -148,6 +148,7 @@ def test_the_engine_knows_no_slicer(path):
         ("import carlreg.spaces", {"torch", "SimpleITK"}),
         ("import carlreg.training.settings", {"torch", "SimpleITK", "numpy"}),
         ("import carlreg.volumes, carlreg.phantom, carlreg.io.nifti_field, carlreg.io.points", {"torch"}),
+        ("import carlreg.cohort.study, carlreg.cohort.figures", {"torch", "SimpleITK", "numpy", "dask"}),
         ("from carlreg import RegistrationSettings, Progress, CarlError", {"torch", "SimpleITK", "numpy"}),
     ],
 )

@@ -73,6 +73,8 @@ ALLOWED = {
     "CARLRegistrationLib/common/files.py": {"touch": "marks a folder as kept, or as to be removed"},
     "CARLRegistrationLib/engine/process.py": {"open": "the engine's messages"},
     "CARLRegistrationLib/engine/task.py": {"mkdtemp": "the folder of a job"},
+    "CARLRegistrationLib/cohort/job.py": {"write_text": STAGED},
+    "CARLRegistrationLib/cohort/run.py": {"write_text": TEMPORARY},
     "CARLRegistrationLib/register/guidance.py": {"write_text": TEMPORARY},
     "CARLRegistrationLib/register/mending.py": {"write_text": TEMPORARY},
     "CARLRegistrationLib/register/run.py": {"write_text": TEMPORARY},

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carlreg.atomic import staged_file
 from carlreg.cohort import read_plan
 from carlreg.cohort.study import INPUTS, STUDY
 from carlreg.errors import CarlError
@@ -138,10 +138,9 @@ def writeInputs(job: CohortJob) -> tuple[Path, dict[Path, Any]]:
         writeVolume(node, path, what)
         nodes[path] = node
     fixed, *others = nodes
-    with open(folder / PLAN_FILE, "w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(("name", "fixed", "moving"))
-        table.writerows((path.stem, fixed.name, path.name) for path in others)
+    lines = ["name,fixed,moving", *(f"{path.stem},{fixed.name},{path.name}" for path in others)]
+    with staged_file(folder / PLAN_FILE, final=False) as written:
+        written.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return folder / PLAN_FILE, nodes
 
 

@@ -124,7 +124,7 @@ class CohortPanel(Section):
             for name in names:
                 getattr(ui, name).visible = shown
         fixed = p.fixedVolume.GetName() if p.fixedVolume is not None else _("the fixed volume")
-        ui.cohortOntoLabel.text = breakable(_("All that are checked onto {fixed}:").format(fixed=fixed))
+        ui.cohortOntoLabel.text = breakable(_("Each that is checked is brought onto {fixed}.").format(fixed=fixed))
         try:
             reason = problemOf(self.job())
         except (RegistrationError, CarlError) as error:
