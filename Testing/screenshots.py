@@ -319,6 +319,13 @@ def cohort_picture(studio: Studio) -> Image.Image:
     parameters.fixedVolume, parameters.effort = nodes[0], Effort.FAST
     parameters.cohortSource = CohortSource.VOLUMES
     ui.cohortCollapsibleButton.collapsed = False
+
+    def parted() -> Image.Image:
+        """The section without those above it."""
+        shot = studio.shot(760)
+        top = ui.cohortCollapsibleButton.y + section.widget.y + section.widget.parentWidget().y
+        return shot.crop((0, top - 2, shot.width, top + ui.cohortCollapsibleButton.height + 16))
+
     with tempfile.TemporaryDirectory() as folder:
         parameters.cohortFolder = str(Path(folder) / "study")
         host.process_events(0.3)
@@ -327,9 +334,9 @@ def cohort_picture(studio: Studio) -> Image.Image:
         table = ui.cohortPairsTable
         done = lambda: table.rowCount > 1 and table.item(1, 1).text() == "done"  # noqa: E731
         host.process_events(until=lambda: section.task is None or done(), timeout=600)
-        running = studio.shot(760)
+        running = parted()
         host.process_events(until=lambda: section.task is None, timeout=600)
-        ended = studio.shot(760)
+        ended = parted()
         section.onPair(0)
         if studio.panel.inspect.ui.inspectWhyLabel.text:
             raise SystemExit(studio.panel.inspect.ui.inspectWhyLabel.text)

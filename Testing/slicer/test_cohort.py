@@ -161,6 +161,10 @@ def test_the_table_follows_a_run_and_a_stop(host, section, study, monkeypatch):
     assert ui.cohortInfoLabel.text == "Stopped. 2 of 4 pairs done, 1 failed. Resume goes on."
     assert [row[1] for row in table(section)] == ["done", "failed", "planned", "done"]
     assert ui.cohortResumeButton.enabled and not isShown(ui.cohortBusyWidget)
+    held.cancelling = False
+    ui.cohortResumeButton.click()
+    host.close_scene()
+    assert held.ended and section.task is None and table(section) == []
 
 
 def test_a_double_click_opens_a_pair_once(host, section, panel, study, scene):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import qt
 import slicer
@@ -37,15 +38,15 @@ class CohortPanel(Section):
     """Wires the section.
 
     Args: parent: widget whose layout takes it. python: called for the engine's Python, None for Slicer's own.
-        settings: called for those of the Registration section; raises what is wrong with them. inspect: called to
-        show a case in the Inspect section.
+        settings: called for those that the parameters hold; raises what is wrong with them. inspect: called to show a
+        case in the Inspect section.
     """
 
     def __init__(
         self,
         parent,
         python: Callable[[], str | None],
-        settings: Callable[[], RegistrationSettings],
+        settings: Callable[[Any], RegistrationSettings],
         inspect: Callable[[Case], None],
     ) -> None:
         super().__init__(parent, "CARLRegistrationCohort.ui", python, _POLL_MS)
@@ -75,6 +76,7 @@ class CohortPanel(Section):
     def _follow(self) -> None:
         self._volumes.follow(self._parameters is not None)
         self._written = WrittenNodes()
+        self._showIdle()
         self._onOpened()
 
     def setResult(self, result) -> None:
@@ -110,7 +112,7 @@ class CohortPanel(Section):
             p.cohortPlan,
             p.fixedVolume,
             volumes,
-            self._settings(),
+            self._settings(p),
             self._python(),
         )
 
@@ -247,7 +249,6 @@ class CohortPanel(Section):
         super()._letGo()
         self._rows = None
         self._table.clear()
-        self._showIdle()
 
     def onSummary(self) -> None:
         """Show the engine's summary in the browser."""

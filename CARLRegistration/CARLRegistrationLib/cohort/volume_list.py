@@ -38,10 +38,10 @@ class VolumeList(VTKObservationMixin):
         """Follow the scene, or let go of it."""
         scene = slicer.mrmlScene
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent):
+            if self.hasObserver(scene, event, self._onScene):
+                self.removeObserver(scene, event, self._onScene)
             if on:
                 self.addObserver(scene, event, self._onScene)
-            elif self.hasObserver(scene, event, self._onScene):
-                self.removeObserver(scene, event, self._onScene)
         self._later.start() if on else self._later.stop()
 
     def _onScene(self, caller, event) -> None:

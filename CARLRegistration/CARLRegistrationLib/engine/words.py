@@ -44,7 +44,7 @@ RESULT = {
     "--landmarks-accuracy": _("Accuracy"),
 }
 COHORT = {
-    "summary.html in ": _("the summary in "),
+    "summary.html in ": _("The summary in "),
     "--resume --retry-failed tries them again": _("Resume with Retry failed tries them again"),
     "go on with --resume": _("go on with Resume"),
     "Go on with --resume": _("Go on with Resume"),

@@ -68,12 +68,8 @@ class Panel(ParameterView):
         self.inspect = InspectPanel(ui.inspectWidget, self._enginePython, Mender(lambda: self._parameters))
         self.transforms = TransformsPanel(ui.transformsWidget, self._enginePython)
         self.apply = ApplyPanel(ui.applyWidget, self._enginePython)
-        self.cohort = CohortPanel(
-            ui.cohortWidget,
-            self._enginePython,
-            lambda: checkedSettings(self._parameters),
-            lambda case: showCase(self.inspect, case),
-        )
+        show = lambda case: showCase(self.inspect, case)  # noqa: E731
+        self.cohort = CohortPanel(ui.cohortWidget, self._enginePython, checkedSettings, show)
         self._sections = (self.inspect, self.transforms, self.apply, self.cohort)
         self.results = ResultControls(ui, logic.undo, self._sections, lambda: self._parameters)
         self.outputs = OutputControls(ui)
