@@ -141,7 +141,8 @@ class CohortPanel(Section):
     def _showStudy(self) -> None:
         """Fill the table with what the chosen folder holds."""
         folder = self.folder
-        if self._rows is None or self._rows.folder != folder or (self._rows.study is None and isStudy(folder)):
+        rows = self._rows
+        if rows is None or rows.folder != folder or (rows.study is None and isStudy(rows.folder)):
             self._table.clear()
             self._say("")
             self._rows = StudyRows(folder) if folder is not None else None
