@@ -34,8 +34,8 @@ class Placed:
 def pair(seed: int):
     """A generated head twice: moving, fixed (1 1 d h w), and where both show the body (d h w, of the fixed one)."""
     import torch.nn.functional as F
+    from carlreg.training.data_settings import SyntheticSettings
     from carlreg.training.known_pair import draw_pair
-    from carlreg.training.settings import SyntheticSettings
 
     settings = SyntheticSettings(
         size=CONTENT, canvas=1.5, shift=0.05, crop=0.0, rotation_degrees=8.0, same_contrast=1.0, missing=0.0,

@@ -208,9 +208,10 @@ def _join(args: argparse.Namespace, progress: Progress, display: Display) -> Non
 
 def _preview(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     from ..atomic import staged_file
+    from ..training.data_settings import DataSettings
     from ..training.planar.preview import preview as preview_of_planes
     from ..training.preview import preview
-    from ..training.settings import DataSettings, read_config
+    from ..training.settings import read_config
 
     config = read_config(args.config, args.set) if args.config else None
     data = DataSettings() if config is None else config.data

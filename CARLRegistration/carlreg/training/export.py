@@ -10,12 +10,13 @@ from typing import Any
 from ..atomic import staging
 from ..models.checkpoints import part_of_names, save_weights
 from . import networks, shards
-from .saving import read_checkpoint, require
+from .saving import read_checkpoint, require, stage_of
 
 UNSTATED = "to be stated by those who trained it"
 _PART_NAMES = {"attention": "Attention", "refinement": "Refinement steps"}
 _GENERATED = "generated pairs with known maps (`training/synthetic.py`); no image was used."
 _OWN_IMAGES = "images of those who trained it; generated pairs in the other stages, if any."
+_LABEL_MAPS = "generated pairs with known maps, some of them painted from label maps of those who trained it."
 _LIMITS = """- The figures above are what is known: check first on other anatomy, contrasts or poses than in training.
 - Registration by this network is a start: instance optimization follows it unless it is switched off.
 - Research software, not a medical device."""
@@ -33,7 +34,8 @@ def export(checkpoint: Path, out: Path, *, license: str | None = None, shard_mb:
     """Write the averaged weights in half precision, and `OUT.md` beside them.
 
     Args:
-        license: of the weights; None = Apache-2.0 when they have seen generated images only, else to be stated.
+        license: of the weights; None = Apache-2.0 when they have seen nothing but what is generated here, else to be
+            stated.
         shard_mb: cut the file into pieces of about so many MB.
     Raises: CheckpointError when the checkpoint is none, or its network is no longer built that way.
     """
@@ -54,7 +56,7 @@ def export(checkpoint: Path, out: Path, *, license: str | None = None, shard_mb:
     network = networks.build(state["model"])
     networks.check_fits(network, state["average"], checkpoint)
     network.load_state_dict(state["average"])
-    stages = [*state["history"], {"stage": state["stage"], "steps": state["step"], "seconds": round(state["seconds"])}]
+    stages = [*state["history"], stage_of(state)]
     license = license or ("Apache-2.0" if all(map(_only_generated, stages)) else UNSTATED)
     metadata = {
         "carlreg_model": state["model"],
@@ -84,20 +86,26 @@ def export(checkpoint: Path, out: Path, *, license: str | None = None, shard_mb:
 
 
 def _only_generated(stage: dict[str, Any]) -> bool:
-    """The stage saw no image; what published weights have seen is not known here."""
-    return stage["stage"] != "images" and not stage["stage"].startswith(networks.PUBLISHED)
+    """The stage saw no image and no label map; what published weights have seen is not known here."""
+    return not (_saw_images(stage) or stage.get("label_maps"))
+
+
+def _saw_images(stage: dict[str, Any]) -> bool:
+    return stage["stage"] == "images" or stage["stage"].startswith(networks.PUBLISHED)
 
 
 def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with files named, but not where they lie on somebody's machine."""
-    named = {"weights": config["model"], "source": config["data"]["images"], "images": config["validation"]}
     result = json.loads(json.dumps(config))
-    for (key, section), path in zip(named.items(), (("model",), ("data", "images"), ("validation",)), strict=True):
+    data = result["data"]
+    for section, key in (
+        (result["model"], "weights"),
+        (data["images"], "source"),
+        (data["synthetic"], "label_maps"),
+        (result["validation"], "images"),
+    ):
         if section.get(key):
-            inner = result
-            for step in path:
-                inner = inner[step]
-            inner[key] = Path(section[key]).name
+            section[key] = Path(section[key]).name
     return result
 
 
@@ -114,7 +122,10 @@ def model_card(name: str, sha256: str, size: int, metadata: dict[str, Any], para
         for part, count in parameters.items()
     ]
     config = metadata["config"]
-    images = not all(map(_only_generated, metadata["stages"]))
+    if any(map(_saw_images, metadata["stages"])):
+        data = _OWN_IMAGES
+    else:
+        data = _GENERATED if all(map(_only_generated, metadata["stages"])) else _LABEL_MAPS
     table = [
         ("File", f"`{name}`, {size / 1e6:.1f} MB, float16"),
         ("SHA-256", f"`{sha256}`"),
@@ -132,7 +143,7 @@ def model_card(name: str, sha256: str, size: int, metadata: dict[str, Any], para
         "| | |\n|---|---|\n" + "\n".join(f"| {what} | {text} |" for what, text in table),
         "## Training",
         "| stage | length | time |\n|---|---|---|\n" + "\n".join(stages),
-        f"Data: {_OWN_IMAGES if images else _GENERATED} Hardware of the last stage: {metadata['hardware']}. The file "
+        f"Data: {data} Hardware of the last stage: {metadata['hardware']}. The file "
         "holds the running average of the weights. Configuration of the last stage:",
         "```json\n" + json.dumps(config, indent=1) + "\n```",
         "## Figures of the last validation",

@@ -28,7 +28,7 @@ from ..preprocess import (
 )
 from ..text_files import read_text
 from ..volumes import available_memory_mb, read_mask, read_volume
-from .settings import ImageSettings
+from .data_settings import ImageSettings
 
 log = logging.getLogger(__name__)
 

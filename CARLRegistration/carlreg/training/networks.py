@@ -20,7 +20,7 @@ from ..models.dimensions import channels_last
 from ..models.local_attention import LocalAttention, LocalAttentionSettings
 from ..models.operators import RegistrationNetwork, without_refinement
 from ..models.unet import UNetSettings
-from .saving import is_checkpoint, read_checkpoint, require
+from .saving import is_checkpoint, read_checkpoint, require, stage_of
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,7 @@ def put_start(network: RegistrationNetwork, name: str, weights: str) -> InitialW
     if checkpoint is not None:
         require(checkpoint, path, "average", "model", "stage", "step", "seconds", "history", "trained_parts")
         tensors, source = checkpoint["average"], checkpoint["model"]
-        last = {"stage": checkpoint["stage"], "steps": checkpoint["step"], "seconds": round(checkpoint["seconds"])}
-        history = [*checkpoint["history"], last]
+        history = [*checkpoint["history"], stage_of(checkpoint)]
         if source != name:
             parts = _put_same_parts(network, tensors, path, source)
             return InitialWeights(parts, _those_of(parts, history))

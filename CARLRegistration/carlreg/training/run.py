@@ -16,6 +16,7 @@ from ..errors import CheckpointError, InputError, OptimizationDiverged
 from ..models.checkpoints import part_of_names
 from ..models.operators import RegistrationNetwork
 from . import networks
+from .label_maps import check_label_maps
 from .parallel import Ranks, convolutions_in
 from .records import hardware
 from .saving import read_checkpoint, require
@@ -90,6 +91,7 @@ class Run:
 
     def __init__(self, config: TrainingConfig, ranks: Ranks) -> None:
         self.config, self.ranks = config, ranks
+        check_label_maps(config.data.synthetic)
         self.stage = STAGES[config.stage.kind](config.stage, config.data)
         self.network = networks.build(config.model.name, config.run.seed).to(ranks.device)
         if networks.dimension_of(config.model.name) != self.stage.dimension:

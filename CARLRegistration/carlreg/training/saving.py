@@ -115,6 +115,17 @@ def require(state: dict[str, Any], path: Path, *names: str) -> None:
         raise CheckpointError(f"{path}: the checkpoint is damaged: it has no {', '.join(missing)}.")
 
 
+def stage_of(state: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's own stage adds to the history of its weights; `label_maps` only where it painted any."""
+    stage = {"stage": state["stage"], "steps": state["step"], "seconds": round(state["seconds"])}
+    config = state.get("config")
+    data = config.get("data") if isinstance(config, dict) else None
+    synthetic = data.get("synthetic") if isinstance(data, dict) else None
+    if isinstance(synthetic, dict) and synthetic.get("labels"):
+        stage["label_maps"] = Path(str(synthetic.get("label_maps"))).name
+    return stage
+
+
 def _tensors_in(state: Any) -> list[tuple[str, torch.Tensor]]:
     """All tensors of a state, with the names nearest to them."""
     found, left, seen = [], [("state", state)], set()

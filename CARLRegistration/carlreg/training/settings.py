@@ -1,6 +1,7 @@
 """The configuration of a training run: one TOML file, its sections, and what each key may be.
 
-Every settings class of training is here, and this module imports none of the modules that use them.
+Every settings class of training is here or, what is said about data, in `data_settings.py`; neither imports any of the
+modules that use them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal
 from ..errors import InputError
 from ..models.catalog import MODELS
 from ..paths import given_path
+from .data_settings import DataSettings
 from .schema import Range, Section, read_section, read_toml, with_overrides
 
 Regularity = Literal["icon", "gradicon", "diffusion", "bending"]
@@ -34,124 +36,6 @@ class ModelSettings(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "name", current_model(self.name))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageSettings(Section):
-    """Own images.
-
-    source: a folder with volumes, or a CSV file with the columns image and, if wanted, mask and group (paths relative
-        to the file). recursive: folders inside the folder too. on_unreadable: what a volume that cannot be read does.
-    modality: of all of them. edge: the largest content's longest edge on the training grid, voxels. spacing_mm: of that
-        grid, instead of `edge`. pairs: drawn from 'any' two volumes, 'within' a group, or 'across' groups.
-    """
-
-    source: str = ""
-    recursive: bool = False
-    on_unreadable: Literal["stop", "skip"] = "stop"
-    modality: Literal["auto", "ct", "mr"] = "auto"
-    edge: Annotated[int, Range(16, 512)] = 128
-    spacing_mm: Annotated[float, Range(0.05, 100)] | None = None
-    pairs: Literal["any", "within", "across"] = "any"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticSettings:
-    """What the generator draws from.
-
-    size: voxels per edge of a view; a multiple of 8. views: views per anatomy.
-    canvas: edge of the canvas in view edges. rotation_degrees: largest turn of one view about a random axis; uniform
-    over all rotations from 180 on.
-    shift: largest shift of one view's center, in view edges (two views may differ by twice that).
-    zoom: largest factor of one view's voxel size (two views may differ by its square).
-    coarse_voxels, fine_voxels: largest amplitude of one view's deformation on its two scales, in view voxels.
-    sliding_voxels: largest motion of organs along a wall, in view voxels.
-    same_contrast: share of views painted with the anatomy's first contrast.
-    crop: largest share of an edge that a field of view may lose at one side. overlap: least share of a field of view
-    that every other view of the anatomy sees, too (approached as far as the other limits allow).
-    missing: share of anatomies with structures that only some views show.
-    abstract, trunk, head, limb: how often each kind of anatomy is drawn, relative to the others.
-    """
-
-    size: int = 64
-    views: int = 3
-    canvas: float = 1.5
-    rotation_degrees: float = 15.0
-    shift: float = 0.25
-    zoom: float = 1.12
-    coarse_voxels: float = 3.0
-    fine_voxels: float = 0.8
-    sliding_voxels: float = 3.0
-    same_contrast: float = 0.7
-    crop: float = 0.35
-    overlap: float = 0.4
-    missing: float = 0.4
-    abstract: float = 0.25
-    trunk: float = 0.35
-    head: float = 0.25
-    limb: float = 0.15
-
-    def __post_init__(self) -> None:
-        if self.size < 16 or self.size % 8 or self.views < 2:
-            raise InputError(
-                f"Synthetic pairs: expected a size that is a multiple of 8 and at least 16, and two or more views; "
-                f"got size {self.size}, {self.views} views."
-            )
-        kinds = (self.abstract, self.trunk, self.head, self.limb)
-        if min(kinds) < 0 or sum(kinds) <= 0:
-            raise InputError(f"Synthetic pairs: expected weights of anatomies of 0 or more, not all 0; got {kinds}.")
-        for name, low, high in (
-            ("rotation_degrees", 0, 360),
-            ("shift", 0, 0.5),
-            ("zoom", 1, 2),
-            ("canvas", 1, 4),
-            ("same_contrast", 0, 1),
-            ("crop", 0, 0.45),
-            ("overlap", 0, 1),
-            ("missing", 0, 1),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"Synthetic pairs: expected {name} from {low} to {high}, got {value}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlaneSettings(Section):
-    """Images of the plane.
-
-    source: 'shapes', two triangles or two circles; 'retina', one vessel tree seen through two smooth maps.
-    size: pixels per edge; a multiple of 16. hollow: outlines of shapes, not filled ones.
-    warp_pixels: largest displacement by either map of a tree along an axis. shift_pixels: largest shift of either image
-        of a tree; for measuring equivariance, which attention need not be taught.
-    """
-
-    source: Literal["shapes", "retina"] = "shapes"
-    size: Annotated[int, Range(32, 1024)] = 64
-    hollow: bool = True
-    warp_pixels: Annotated[float, Range(0, 100)] = 3.0
-    shift_pixels: Annotated[float, Range(0, 100)] = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.size % 16:
-            raise InputError(f"size: expected a multiple of 16, got {self.size}.")
-        too_far = self.warp_pixels > 0.06 * self.size or self.shift_pixels > 0.1 * self.size
-        if self.source == "retina" and too_far:
-            raise InputError(
-                "expected warp_pixels of at most 6 % of the size and shift_pixels of at most 10 %, so that the map can "
-                "be inverted and the disk stays in the image; "
-                f"got {self.warp_pixels:g} and {self.shift_pixels:g} at a size of {self.size}."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSettings(Section):
-    """workers: processes that draw data on a CPU; 0 = the training process itself, as always on a GPU."""
-
-    workers: Annotated[int, Range(0, 256)] = 1
-    synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
-    images: ImageSettings = field(default_factory=ImageSettings)
-    planar: PlaneSettings = field(default_factory=PlaneSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,12 +273,14 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConf
         return str(base / given_path(text, key)) if text else text
 
     weights, source, pairs = config.model.weights, config.data.images.source, config.validation.images
+    maps = config.data.synthetic.label_maps
     if weights not in ("none", "shipped", *MODELS):
         weights = absolute("model.weights", weights)
     images = replace(config.data.images, source=absolute("data.images.source", source))
+    synthetic = replace(config.data.synthetic, label_maps=absolute("data.synthetic.label_maps", maps))
     return replace(
         config,
         model=replace(config.model, weights=weights),
-        data=replace(config.data, images=images),
+        data=replace(config.data, images=images, synthetic=synthetic),
         validation=replace(config.validation, images=absolute("validation.images", pairs)),
     )

@@ -12,7 +12,8 @@ from torch import Generator, Tensor, nn
 from ..errors import InputError
 from ..models.checkpoints import part_of_names
 from ..models.operators import RegistrationNetwork
-from .settings import DataSettings, StageSettings
+from .data_settings import DataSettings
+from .settings import StageSettings
 
 Terms = dict[str, Tensor]
 

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from ..maps.sampling import identity_map, sample
 from .anatomies import Anatomy, make_anatomy
-from .anatomies.canvas import Random
-from .settings import SyntheticSettings
+from .anatomies.canvas import Canvas, Random
+from .anatomies.label_map import paint_label_map
+from .data_settings import SyntheticSettings
+from .label_maps import list_label_maps, read_label_map
 from .views import Field, Reach, View, degrade, draw_view, orientation, table
 
 _PROBE = 12  # points per axis at which fields of view are compared
@@ -58,7 +60,16 @@ def make_views(seed: int, settings: SyntheticSettings | None = None, device: tor
     s = settings or SyntheticSettings()
     random = Random(seed, device)
     kinds = {"abstract": s.abstract, "trunk": s.trunk, "head": s.head, "limb": s.limb}
-    anatomy = make_anatomy(random, round(s.size * s.canvas / 8) * 8, s.canvas, kinds, s.missing)
+    if s.labels:  # not as a weight of 0: then the others' random numbers are what they were without it
+        kinds["labels"] = s.labels
+
+    def paint_labels(canvas: Canvas) -> None:
+        files = list_label_maps(s.label_maps)
+        found = read_label_map(files[canvas.random.integer(0, len(files) - 1)])
+        paint_label_map(canvas, found, s.label_edges_min, s.label_edges_max)
+
+    size = round(s.size * s.canvas / 8) * 8
+    anatomy = make_anatomy(random, size, s.canvas, kinds, s.missing, {"labels": paint_labels})
     placed = _place_views(random, s, anatomy)
     images, structures, insides, labels, extras, contrasts = [], [], [], [], [], []
     for view, field in placed:

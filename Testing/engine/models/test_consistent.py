@@ -19,8 +19,8 @@ from carlreg.models.local_attention import LocalAttentionSettings
 from carlreg.models.matrix_net import MatrixNet, MatrixNetSettings, fitted_matrix
 from carlreg.models.registry import build, load
 from carlreg.models.unet import UNet, UNetSettings
+from carlreg.training.data_settings import SyntheticSettings
 from carlreg.training.known_pair import draw_pair
-from carlreg.training.settings import SyntheticSettings
 
 SMALL_NET = MatrixNetSettings(channels=(2, 4, 8), hidden=8)
 SMALL_UNET = Refinement(UNetSettings(down_channels=(2, 4, 8), up_channels=(4, 4)))

@@ -79,6 +79,18 @@ def test_weights_that_saw_images_state_no_license_of_ours_and_no_folders(run, tm
     assert read_weights(tmp_path / "w.safetensors").metadata["license"] == "CC BY 4.0"
 
 
+def test_weights_that_saw_label_maps_state_no_license_of_ours(run, tmp_path):
+    state = read_checkpoint(run / "checkpoint.pt")
+    state["config"]["data"]["synthetic"] |= {"labels": 0.5, "label_maps": "/home/somebody/heads"}
+    state.pop("format")
+    save_checkpoint(tmp_path / "c.pt", state)
+    export(tmp_path / "c.pt", tmp_path / "w.safetensors")
+    metadata = read_weights(tmp_path / "w.safetensors").metadata
+    card = (tmp_path / "w.md").read_text()
+    assert metadata["license"] == UNSTATED and metadata["stages"][-1]["label_maps"] == "heads"
+    assert "somebody" not in json.dumps(metadata) + card and "painted from label maps" in card
+
+
 @pytest.mark.parametrize("seconds", [{}, {"seconds": 7200}])
 def test_the_card_names_the_stages_of_the_weights_that_a_run_started_from(run, tmp_path, seconds):
     network = networks.build("carl-compact")

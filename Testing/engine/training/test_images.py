@@ -11,12 +11,12 @@ from carlreg.models import registry
 from carlreg.models.predict import network_images
 from carlreg.preprocess import field_of_view, network_spacing, prepare
 from carlreg.training import networks
+from carlreg.training.data_settings import ImageSettings
 from carlreg.training.images import Pairs, list_images, load_images
 from carlreg.training.loop import train
 from carlreg.training.parallel import Ranks
 from carlreg.training.run import Run
 from carlreg.training.saving import read_checkpoint
-from carlreg.training.settings import ImageSettings
 from carlreg.volumes import read_volume
 
 from .conftest import small_config

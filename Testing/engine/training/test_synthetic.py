@@ -372,6 +372,8 @@ def test_window_equals_the_normalization_of_real_images():
         {"overlap": 1.5},
         {"abstract": 0.0, "trunk": 0.0, "head": 0.0, "limb": 0.0},
         {"limb": -1.0},
+        {"labels": 1.0},
+        {"label_edges_min": 2.0, "label_edges_max": 1.0},
     ],
 )
 def test_impossible_settings_are_refused(wrong):

@@ -22,7 +22,8 @@ from .parts import line
 from .trunk import paint_trunk
 
 # Each paints on a canvas; what lies down also says what slides and where its back is (see `Anatomy`).
-PAINTERS: dict[str, Callable[[Canvas], tuple[int, Tensor, float] | None]] = {
+Painter = Callable[[Canvas], tuple[int, Tensor, float] | None]
+PAINTERS: dict[str, Painter] = {
     "abstract": paint_abstract,
     "trunk": paint_trunk,
     "head": paint_head,
@@ -52,18 +53,24 @@ class Anatomy:
 
 
 def make_anatomy(
-    random: Random, size: int, edges: float = 1.5, kinds: dict[str, float] | None = None, missing: float = 0.5
+    random: Random,
+    size: int,
+    edges: float = 1.5,
+    kinds: dict[str, float] | None = None,
+    missing: float = 0.5,
+    more: dict[str, Painter] | None = None,
 ) -> Anatomy:
     """Draw an anatomy on a canvas of `size` voxels and `edges` view edges.
 
-    kinds: weights of 'abstract', 'trunk', 'head', 'limb'. missing: share of anatomies with extras.
+    kinds: weights of 'abstract', 'trunk', 'head', 'limb' and of those of `more`. missing: share of anatomies with
+    extras. more: further painters by the names of their kinds.
     """
     kind = random.pick(kinds or dict.fromkeys(PAINTERS, 1.0))
-    ct = {"abstract": 0.4, "trunk": 0.65, "head": 0.15, "limb": 0.35}[kind]
+    ct = {"abstract": 0.4, "trunk": 0.65, "head": 0.15, "limb": 0.35}.get(kind, 0.1)
     first = "ct" if random.chance(ct) else "mr"
     second = "ct" if random.chance(ct) else "mr"
     canvas = Canvas(random, size, edges, (first, second))
-    profile = PAINTERS[kind](canvas)
+    profile = (PAINTERS | (more or {}))[kind](canvas)
     if random.chance(missing):
         _extras(canvas)
     axis, profile, surface = profile if profile is not None else (*_any_profile(random, size), None)

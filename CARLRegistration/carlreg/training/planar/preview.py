@@ -10,8 +10,9 @@ import torch
 from ...errors import InputError
 from ...maps import sample
 from ...maps.exchange import array_from_tensor
+from ..data_settings import DataSettings
 from ..preview import check_pillow, save
-from ..settings import DataSettings, PlanarSettings
+from ..settings import PlanarSettings
 from .stage import PlanarStage
 
 _CELL, _GAP = 192, 4  # pixels
