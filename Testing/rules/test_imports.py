@@ -12,7 +12,7 @@ import pytest
 
 ENGINE = Path(__file__).resolve().parents[2] / "CARLRegistration" / "carlreg"
 
-BASE = {"errors", "paths", "text_files", "settings", "progress", "atomic", "processes"}
+BASE = {"errors", "paths", "text_files", "settings", "progress", "atomic", "processes", "kept"}
 GEOMETRY = BASE | {"spaces"}
 FILES = GEOMETRY | {"io", "volumes"}
 TENSORS = GEOMETRY | {"maps"}
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "progress": {"errors"},
     "resources": {"settings", "models"},
     "processes": set(),
+    "kept": set(),
     "waiting": set(),
     "leftovers": {"processes"},
     "atomic": {"errors", "paths", "leftovers"},

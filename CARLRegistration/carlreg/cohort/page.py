@@ -17,6 +17,8 @@ from .figures import FIGURES, Row
 from .study import DONE, FAILED, Study
 
 _BINS, _WIDTH, _HEIGHT = 24, 300, 70
+# Of the largest value: figures that differ by less are all alike, but for rounding.
+_ALIKE = 1e-6
 _MOST_PICTURES = 400
 _POLICY = "default-src 'none'; img-src 'self' file: data:; style-src 'unsafe-inline'"
 _STYLE = """
@@ -83,7 +85,7 @@ def _charts(rows: Sequence[Row]) -> str:
     charts = []
     for column, (_, title, _) in FIGURES.items():
         values = np.array([row.figures[column] for row in rows if column in row.figures])
-        if values.size > 1 and np.ptp(values) > 0:
+        if values.size > 1 and np.ptp(values) > _ALIKE * np.abs(values).max():
             outliers = sum(column in row.outlier_of for row in rows)
             charts.append(_histogram(title, values, outliers))
     return f'<h2>Spread of the figures</h2><div class="charts">{"".join(charts)}</div>' if charts else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError, DeviceError
+from ..kept import file_identity, kept
 from ..paths import given_path
 from . import checkpoints
 from .catalog import MODELS, ModelInfo, model_info
@@ -94,9 +95,28 @@ def load(
         allow_untrained: without any weights go on with random ones.
     Raises: InputError for an unknown name; CheckpointError when there are no weights, or the file does not fit;
         DeviceError when the device does not exist.
+
+    A process that keeps networks (`kept`) gets the last one again, in the same memory, while its file is the same.
     """
+    path = given_path(weights, "weights") if weights is not None else model_info(name).shipped_file
+    keeper, known = kept(), None if path is None else file_identity(path)
+    if keeper is None or known is None:
+        return _load(name, path, weights is not None, allow_untrained, device)
+
+    def make() -> tuple[LoadedModel, torch.Tensor]:
+        return _load(name, path, weights is not None, allow_untrained, device), torch.get_rng_state()
+
+    # Building a network draws random numbers: what is drawn after it must be the same in both ways.
+    drawn = torch.get_rng_state().numpy().tobytes()
+    key = name, str(path), weights is not None, known, str(device), drawn
+    loaded, after = keeper.get("network", key, make)
+    torch.set_rng_state(after)
+    return loaded
+
+
+def _load(name: str, path: Path | None, given: bool, allow_untrained: bool, device: str | torch.device) -> LoadedModel:
+    """given: whether the file is the user's, not the shipped one."""
     info = model_info(name)
-    path = given_path(weights, "weights") if weights is not None else info.shipped_file
     if path is None:
         if not allow_untrained:
             raise CheckpointError(
@@ -108,7 +128,7 @@ def load(
         log.warning("%s runs with random weights: its result means nothing.", name)
         return LoadedModel(_ready(network, device), name, None, trained, info)
 
-    file = checkpoints.read_weights(path, info.sha256 if weights is None else None)
+    file = checkpoints.read_weights(path, None if given else info.sha256)
     if file.metadata is not None:
         checkpoints.check_made_for(file, name)  # first: a large network takes seconds to build
         network = build(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ import torch
 
 from .. import __version__
 from ..errors import InputError
+from ..kept import Kept, kept
 from ..losses.registry import similarity_named
 from ..optimize.candidates import AffineCandidate
 from ..preprocess import PreparedVolume, field_of_view, prepare, without_filling
@@ -91,17 +93,52 @@ def prepare_pair(
     fixed_ignore: Volume | None = None,
     moving_ignore: Volume | None = None,
 ) -> PreparedPair:
-    """Both volumes without padding, their intensities in [0, 1]; masks leave out what is ignored."""
-    fixed = without_filling(fixed, settings.fixed_modality)
-    moving = without_filling(moving, settings.moving_modality)
-    fixed_view, fixed_view_mask = field_of_view(fixed, settings.fixed_modality, fixed_mask)
-    moving_view, moving_view_mask = field_of_view(moving, settings.moving_modality, moving_mask)
-    return PreparedPair(
-        prepare(fixed_view, settings.fixed_modality, fixed_view_mask, _part(fixed_ignore, fixed_view)),
-        prepare(moving_view, settings.moving_modality, moving_view_mask, _part(moving_ignore, moving_view)),
-        fixed_view,
-        moving_view,
+    """Both volumes without padding, their intensities in [0, 1]; masks leave out what is ignored.
+
+    A process that keeps things (`kept`) gets the fixed volume's part again while its voxels, place, masks and modality
+    are the same.
+    """
+    keeper = kept()
+    prepared_fixed, fixed_view = (
+        _prepared(fixed, fixed_mask, settings.fixed_modality, fixed_ignore)
+        if keeper is None
+        else _kept_prepared(keeper, fixed, fixed_mask, settings.fixed_modality, fixed_ignore)
     )
+    prepared_moving, moving_view = _prepared(moving, moving_mask, settings.moving_modality, moving_ignore)
+    return PreparedPair(prepared_fixed, prepared_moving, fixed_view, moving_view)
+
+
+def _prepared(
+    volume: Volume, mask: Volume | None, modality: str, ignored: Volume | None
+) -> tuple[PreparedVolume, Volume]:
+    """A volume prepared, and what it was made from."""
+    volume = without_filling(volume, modality)
+    view, view_mask = field_of_view(volume, modality, mask)
+    return prepare(view, modality, view_mask, _part(ignored, view)), view
+
+
+def _kept_prepared(
+    keeper: Kept, volume: Volume, mask: Volume | None, modality: str, ignored: Volume | None
+) -> tuple[PreparedVolume, Volume]:
+    key = modality, *(None if each is None else _content(each) for each in (volume, mask, ignored))
+
+    def make() -> tuple[PreparedVolume, sitk.Image | None]:
+        prepared, view = _prepared(volume, mask, modality, ignored)
+        return prepared, None if view is volume else view.image
+
+    prepared, image = keeper.get("prepared fixed", key, make)
+    # A copy, since a prepared volume remembers what it was asked for; names and notes are this run's.
+    return replace(prepared), volume if image is None else replace(volume, image=image)
+
+
+def _content(volume: Volume) -> str:
+    """What tells whether two volumes have the same voxels, of the same type, at the same place."""
+    array, grid = sitk.GetArrayViewFromImage(volume.image), volume.grid
+    found = hashlib.sha256(f"{array.dtype} {grid.size_ijk}".encode())
+    found.update(np.ascontiguousarray(array).data)
+    for part in (grid.origin_lps, grid.spacing, grid.direction):
+        found.update(np.ascontiguousarray(part, dtype=np.float64).data)
+    return found.hexdigest()
 
 
 def _part(whole: Volume | None, view: Volume) -> Volume | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -80,6 +83,28 @@ def test_bad_input(pair, tmp_path, arguments, words):
     outcome = carlreg("cohort", *given, cwd=tmp_path)
     assert outcome.code == 2, outcome.err
     assert words in outcome.err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_a_worker_keeps_the_memory_that_it_frees():
+    """Dask has it give all back at once: each new array of 8 MB then costs up to 2048 page faults."""
+    code = (
+        "import resource, sys, threading; import numpy as np; from carlreg.cli.cohort_pair import _keep_freed_memory\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def work(): [np.ones(2**20) for _ in range(2)]; a = faults(); [np.ones(2**20).sum() for _ in range(20)]; "
+        "print(faults() - a)\n"
+        "if len(sys.argv) > 1: _keep_freed_memory()\n"
+        "one = threading.Thread(target=work); one.start(); one.join()"
+    )
+    environment = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+    given_back, kept = (
+        int(
+            subprocess.run([sys.executable, "-c", code, *more], env=environment, capture_output=True, check=True).stdout
+        )
+        for more in ((), ("keep",))
+    )
+    assert given_back >= 20  # a page may be as large as 8 MB
+    assert kept < 0.1 * given_back
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from carlreg.cohort import Study
 from carlreg.cohort.figures import FIGURES, Row
+from carlreg.cohort.page import _charts
 from carlreg.cohort.plan import PlannedPair
 from carlreg.cohort.pool import Pool, workers_that_fit
 from carlreg.cohort.running import MEMORY, STOP, Outcome, run_pairs
@@ -229,3 +230,6 @@ def test_rows_show_the_failed_and_the_worst_first(study):
         ("c", "planned", ""),
     ]
     assert rows[1].figures == {"lncc_after": 0.5}
+    alike = [Row(str(n), "done", {}, figures={"lncc_after": 0.5 + n * 2**-53}) for n in range(3)]
+    assert _charts(alike) == ""  # numpy makes no bins of them
+    assert "0.5 to 0.7" in _charts([*alike, Row("x", "done", {}, figures={"lncc_after": 0.7})])
