@@ -76,6 +76,16 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
+def forget_peak_memory() -> bool:
+    """Let `peak_memory_mb` begin anew with what is resident now; False where the system (all but Linux) cannot."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+    except OSError:
+        return False
+    return True
+
+
 @dataclass
 class Progress:
     """Collects progress of one run and carries its flags: cancel, and stop here.

@@ -14,7 +14,7 @@ import re
 import stat
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, NotEnoughMemory
 from .paths import given_path
 
 MOST_BYTES = 16 * 2**20
@@ -43,20 +43,26 @@ def exists(path: str | os.PathLike) -> bool:
 
 
 def read_bytes(path: str | os.PathLike, name: str, most_bytes: int = MOST_BYTES) -> bytes:
-    """What a regular file holds. Raises InputError: none there, a folder, a device or pipe, too large, not readable."""
+    """What a regular file holds. Raises InputError: none there, a folder, a device or pipe, too large, not readable.
+
+    Of these, NotEnoughMemory when memory does not hold it.
+    """
     file = given_path(path, name)
     try:
-        mode = os.stat(file).st_mode
+        known = os.stat(file)
+        mode, size = known.st_mode, min(known.st_size, most_bytes)
         if not stat.S_ISREG(mode):
             what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
             raise InputError(f"{name}: expected a file, got {what} ({file}).")
         with file.open("rb") as stream:
-            content = stream.read(most_bytes + 1)
+            content = stream.read(size + 1)  # memory for so much is taken before it is read
+            if len(content) > size:  # it grew, or the system does not tell its size
+                content += stream.read(most_bytes + 1 - len(content))
     except OSError as error:
         where = "" if str(file) == name else f"{file} "
         raise InputError(f"{name}: {where}cannot be read: {error.strerror or error}.") from error
     except MemoryError as error:
-        raise InputError(f"{name}: {file.name} is larger than what memory is left.") from error
+        raise NotEnoughMemory(f"{name}: {file.name} is larger than what memory is left.") from error
     if len(content) > most_bytes:
         raise InputError(f"{name}: expected at most {_size(most_bytes)}, got more. Is it the right file?")
     return content

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from itertools import pairwise
 
 import pytest
 from carlreg.errors import Cancelled
-from carlreg.progress import Progress, Step, peak_memory_mb
+from carlreg.progress import Progress, Step, forget_peak_memory, peak_memory_mb
 
 
 def test_fractions_follow_the_weights_and_never_fall():
@@ -116,3 +117,12 @@ def test_maps_are_shown_seldom(monkeypatch):
     assert shown == ["map"] * len(made)
     assert 3.0 <= min(b - a for a, b in pairwise(made)) < 3.2
     assert 0.1 * len(made) < 0.05 * (now[0] - 100)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems cannot")
+def test_the_peak_of_memory_begins_anew():
+    block = b"x" * (200 * 2**20)
+    before = peak_memory_mb()
+    del block
+    assert forget_peak_memory()
+    assert peak_memory_mb() < before - 150

@@ -57,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="do what is not done; what has other inputs or settings now is done again"
     )
     group.add_argument("--retry-failed", action="store_true", help="with --resume: also what has failed")
+    group.add_argument(
+        "--unlock", action="store_true", help="a command that was killed on another computer is certainly over"
+    )
     group = parser.add_argument_group("at once")
     group.add_argument("--workers", type=int, metavar="N", help="pairs at once (default: as cores and memory allow)")
     group.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that is there, tcp://...:8786")
@@ -107,7 +110,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
         _one_pair(Study.read(folder), args.pair, progress, display)
         return
     study = _planned_study(args) if folder is None else Study.read(folder)
-    with study.locked():
+    with study.locked(args.unlock):
         if folder is None:  # not before the lock: the workers of another command read this file
             study.save()
         if args.export is not None:

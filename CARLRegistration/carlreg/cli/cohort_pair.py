@@ -17,7 +17,7 @@ from ..cohort.running import MEMORY, STOP, Outcome
 from ..cohort.study import DONE, FAILED, PAIR, Study, fingerprint, inputs_of, remove_second, write_json
 from ..errors import Cancelled, CarlError, NotEnoughMemory, ResourceError
 from ..kept import Kept, keeping
-from ..progress import Progress, peak_memory_mb
+from ..progress import Progress, forget_peak_memory, peak_memory_mb
 
 # glibc's names of what it keeps, and the most that it takes for the first.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 2**25
@@ -28,6 +28,7 @@ def run_on_worker(folder: str, name: str) -> Outcome:
     """What the cluster calls: `run_pair` in a process that stays. Each such process tidies up for itself."""
     os.environ.pop(RUN_VARIABLE, None)
     _keep_freed_memory()
+    forget_peak_memory()
     study = _study(folder, os.stat(Path(folder) / "study.json").st_mtime_ns)
     with keeping(_KEPT):
         return run_pair(study, name, Progress())
@@ -110,6 +111,7 @@ def _registered(study: Study, name: str, progress: Progress) -> dict[str, Any]:
         progress,
         sheet=True,
         report=study.report,
+        keep_transform=False,  # a pair is done or not; a part of it would take room from the others
         extra=lambda folder, _: write_json(folder / PAIR, record),
     )
     remove_second(claim)

@@ -316,11 +316,13 @@ def register_and_write(
     *,
     sheet: bool = False,
     report: bool = False,
+    keep_transform: bool = True,
     extra=None,
 ) -> dict:
     """Register what `read_inputs` read and write the folder (with a picture sheet); returns the quality figures.
 
-    What fails after the registration itself does not take the transform with it. extra: as of `write_result`.
+    What fails after the registration itself does not take the transform with it (`keep_transform`). extra: as of
+    `write_result`.
     """
     from .. import outputs, registration
 
@@ -351,7 +353,8 @@ def register_and_write(
     except Cancelled:
         raise
     except Exception as error:
-        outputs.write_transform_alone(result, claim, error)
+        if keep_transform:
+            outputs.write_transform_alone(result, claim, error)
         raise
     return outputs.write_result(
         result,
@@ -360,6 +363,6 @@ def register_and_write(
         sheet=sheet,
         report=report,
         extra=extra,
-        keep_transform=True,
+        keep_transform=keep_transform,
         progress=progress,
     )

@@ -51,9 +51,10 @@ def open_pool(study: Study, scheduler: str | None, workers: int | None, needs_mb
     """
     require_dask()
     from dask.config import set as set_dask
-
-    logging.getLogger("distributed").setLevel(_SILENT)
     from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
+        logging.getLogger(name).setLevel(_SILENT)  # each has a level of its own
 
     if scheduler is not None:
         try:

@@ -25,12 +25,12 @@ from ..atomic import FolderClaim, check_folder, staged_file
 from ..errors import InputError, ResourceError
 from ..leftovers import remove, sweep
 from ..paths import given_path
-from ..processes import is_running, own_mark
 from ..settings import RegistrationSettings
 from ..text_files import is_file, read_json_object
+from .lock import locked
 from .plan import FILE_COLUMNS, PlannedPair, checked
 
-STUDY, MANIFEST, PAIR, LOCK, INPUTS = "study.json", "manifest.jsonl", "pair.json", ".running", "inputs"
+STUDY, MANIFEST, PAIR, INPUTS = "study.json", "manifest.jsonl", "pair.json", "inputs"
 _FORMAT = 1
 _BLOCK = 2**22
 PLANNED, DONE, FAILED, CHANGED = "planned", "done", "failed", "changed"
@@ -179,31 +179,11 @@ class Study:
         return found
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Only one command works on a study. Raises InputError when another does; a dead one's lock does not count."""
-        lock = self.folder / LOCK
-        while True:
-            try:
-                with open(lock, "x", encoding="ascii") as file:
-                    file.write(own_mark())
-                break
-            except FileExistsError:
-                mark = _mark_in(lock)
-                if mark is not None and is_running(mark) is not False:
-                    raise InputError(
-                        f"{self.folder}: another command is at work on this cohort. Wait for it, or if it is certainly "
-                        f"over (on another computer), remove {LOCK} in the folder."
-                    ) from None
-                with suppress(OSError):
-                    lock.unlink()
-            except OSError as error:
-                raise InputError(f"{self.folder}: nothing can be written there ({error.strerror}).") from error
-        try:
+    def locked(self, unlock: bool = False) -> Iterator[None]:
+        """Only one command works on a study, and tidies up first; see `lock.locked`. Raises InputError."""
+        with locked(self.folder, unlock):
             sweep([self.folder, self.folder / "pairs", self.folder / "failed"])
             yield
-        finally:
-            with suppress(OSError):
-                lock.unlink()
 
 
 def check_place(out: str | os.PathLike) -> Path:
@@ -271,15 +251,6 @@ def _record(path: Path) -> dict[str, Any] | None:
     try:
         return read_json_object(path, path.name)
     except InputError:  # not ours any more: the pair runs again
-        return None
-
-
-def _mark_in(lock: Path) -> str | None:
-    """Whose lock it is; None when it is gone or was left empty a while ago."""
-    try:
-        mark = lock.read_text(encoding="ascii", errors="replace").strip()
-        return mark or (None if time.time() - lock.stat().st_mtime > 2 else "new")
-    except OSError:
         return None
 
 

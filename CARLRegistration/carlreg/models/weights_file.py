@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, InputError, NotEnoughMemory
 from ..io.being_read import ANEW, being_read
 from ..text_files import decoded, is_file, parse_json, read_bytes, shown
 
@@ -79,6 +79,8 @@ def file_bytes(path: Path) -> bytes:
         raise CheckpointError(f"Weights: expected a file, found none at {path}. Check the path.")
     try:
         return read_bytes(path, "Weights", _MOST_BYTES)
+    except NotEnoughMemory:
+        raise
     except InputError as error:
         raise CheckpointError(str(error)) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,13 +12,13 @@ import numpy as np
 import pytest
 from carlreg.cohort import Study
 from carlreg.cohort.figures import FIGURES, Row
+from carlreg.cohort.lock import LOCK, STALE_SECONDS
 from carlreg.cohort.page import _charts
 from carlreg.cohort.plan import PlannedPair
 from carlreg.cohort.pool import Pool, workers_that_fit
 from carlreg.cohort.running import MEMORY, STOP, Outcome, run_pairs
 from carlreg.cohort.study import (
     INPUTS,
-    LOCK,
     MANIFEST,
     PAIR,
     check_place,
@@ -107,6 +108,29 @@ def test_one_command_at_a_time_but_dead_ones_do_not_count(study):
     (study.folder / LOCK).write_text(f"{host}-{pid}-123abc")  # of a process whose number we have now
     with study.locked():
         assert (study.folder / LOCK).read_text() == own_mark()
+    # Of another computer: over when nobody has renewed it for a while, or when the user says so.
+    lock = study.folder / LOCK
+    lock.write_text("01234567-1-1")
+    with pytest.raises(InputError, match="--unlock"), study.locked():
+        pass
+    with study.locked(unlock=True):
+        assert lock.read_text() == own_mark()
+        lock.write_text("01234567-1-1")  # who took this one for dead keeps the place
+    assert lock.exists()
+    os.utime(lock, (time.time() - STALE_SECONDS - 5,) * 2)
+    with study.locked():
+        assert lock.read_text() == own_mark()
+
+
+def test_a_lock_is_kept_young(study, monkeypatch):
+    monkeypatch.setattr("carlreg.cohort.lock.BEAT_SECONDS", 0.01)
+    with study.locked():
+        os.utime(study.folder / LOCK, (1, 1))
+        for _ in range(500):
+            time.sleep(0.01)
+            if (study.folder / LOCK).stat().st_mtime > 1:
+                break
+        assert (study.folder / LOCK).stat().st_mtime > 1
 
 
 def test_a_damaged_study_is_refused(study):
