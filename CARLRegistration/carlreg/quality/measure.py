@@ -91,12 +91,11 @@ def measure(
         metrics.percentiles(array_from_tensor(moving_tensor[0, ::step, ::step, ::step])),
     )
     del moving_tensor
-    similarity = {
-        "before": _similarity(fixed_lattice, before, before_inside, body_lattice, ranges),
-        "after": _similarity(
-            fixed_lattice, warped[at].astype(np.float32), np.ascontiguousarray(inside[at]), body_lattice, ranges
-        ),
-    }
+    alignments = (
+        (fixed_lattice, before, before_inside, body_lattice, ranges),
+        (fixed_lattice, warped[at].astype(np.float32), np.ascontiguousarray(inside[at]), body_lattice, ranges),
+    )
+    similarity = dict(zip(("before", "after"), in_threads(_similarity, alignments), strict=True))
     _check(progress)
     quality = {
         "similarity": similarity,

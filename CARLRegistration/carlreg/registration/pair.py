@@ -15,9 +15,12 @@ from ..errors import InputError
 from ..kept import Kept, kept
 from ..losses.registry import similarity_named
 from ..optimize.candidates import AffineCandidate
+from ..physical.workers import in_threads
 from ..preprocess import PreparedVolume, field_of_view, prepare, without_filling
 from ..settings import RegistrationSettings
 from ..volumes import Volume, dicom_references, read_volume, volume_from_image
+
+_BOTH_AT_ONCE = 2**26  # voxels; of larger pairs one side after the other, since each takes memory for a while
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,23 @@ def prepare_pair(
     A process that keeps things (`kept`) gets the fixed volume's part again while its voxels, place, masks and modality
     are the same.
     """
-    keeper = kept()
-    prepared_fixed, fixed_view = (
-        _prepared(fixed, fixed_mask, settings.fixed_modality, fixed_ignore)
-        if keeper is None
-        else _kept_prepared(keeper, fixed, fixed_mask, settings.fixed_modality, fixed_ignore)
+    sides = (
+        (kept(), fixed, fixed_mask, settings.fixed_modality, fixed_ignore),
+        (None, moving, moving_mask, settings.moving_modality, moving_ignore),
     )
-    prepared_moving, moving_view = _prepared(moving, moving_mask, settings.moving_modality, moving_ignore)
-    return PreparedPair(prepared_fixed, prepared_moving, fixed_view, moving_view)
+    if fixed.grid.voxel_count + moving.grid.voxel_count < _BOTH_AT_ONCE:
+        (one, fixed_view), (other, moving_view) = in_threads(_side, sides)
+    else:
+        (one, fixed_view), (other, moving_view) = (_side(*side) for side in sides)
+    return PreparedPair(one, other, fixed_view, moving_view)
+
+
+def _side(
+    keeper: Kept | None, volume: Volume, mask: Volume | None, modality: str, ignored: Volume | None
+) -> tuple[PreparedVolume, Volume]:
+    if keeper is None:
+        return _prepared(volume, mask, modality, ignored)
+    return _kept_prepared(keeper, volume, mask, modality, ignored)
 
 
 def _prepared(
