@@ -60,6 +60,17 @@ def test_recentered_maps_have_no_mean():
     for given, each in zip(rigid, recentered(rigid, GRID), strict=True):  # turned to both sides alike: no size changes
         assert each.kind == "rigid"
         assert np.allclose(each.affine_lps[:3, :3], given.affine_lps[:3, :3])
+    # With a deformation, too: turned to both sides and wider and narrower by as much, nothing is to be mended.
+    off = GRID.centers() - GRID.center_lps
+    about = np.eye(4)
+    about[:3, 3] = GRID.center_lps
+    both = [
+        PhysicalTransform(about @ each @ np.linalg.inv(about), (sign * 0.05 * off).astype(np.float32), GRID)
+        for each, sign in ((turn, 1), (turn.T, -1))
+    ]
+    inner = GRID.center_lps + 0.5 * off[::3, ::3, ::3].reshape(-1, 3)
+    for given, each in zip(both, recentered(both, GRID), strict=True):
+        assert np.abs(each.apply(inner) - given.apply(inner)).max() < 0.01
 
 
 @pytest.mark.whole  # two registrations: the first neighbor is searched, the next begins with its map

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -10,33 +11,61 @@ import SimpleITK as sitk
 from ..maps.exchange import tensor_from_array
 from ..physical import PhysicalTransform, invert
 from ..quality.measure import warp
-from ..spaces import VolumeGrid
+from ..spaces import VolumeGrid, fit_linear, nearest_linear
 from ..volumes import Volume, volume_from_image
-from .temporal import composed, displacements, from_displacement
+from .temporal import composed, from_displacement
 
 _PERCENTILES = (1.0, 99.0)
+# Along each axis, of the lattice on which a map's turn is found.
+_FIT_POINTS = 12
 _WIDER = ("rigid", "similarity", "affine")
 
 
 def recentered(maps: Sequence[PhysicalTransform], grid: VolumeGrid) -> list[PhysicalTransform]:
-    """The maps from the space in which they have no displacement on average: each after the inverse of their mean.
+    """The maps from the space in which they have no displacement on average: each after `mean_inverse`.
 
-    maps: from points of one space (grid: its image's) to each image's, LPS mm. Linear maps' turns and stretches are
-    averaged apart, and stay of their kind: a mean of turned points lies nearer to the axis than the points do, so that
-    rigid maps would change volumes.
+    maps: from points of one space (grid: its image's) to each image's, LPS mm.
+    """
+    back = mean_inverse(maps, grid)
+    return [after(back, each, grid) for each in maps]
+
+
+def mean_inverse(maps: Sequence[PhysicalTransform], grid: VolumeGrid) -> PhysicalTransform:
+    """The inverse of the mean of maps from one space (grid: its image's), LPS mm; linear where they all are.
+
+    Turns are averaged apart from the rest: a mean of turned points lies nearer to the axis than the points do, so that
+    images in different poses would make a smaller mean.
     """
     if all(each.kind is not None for each in maps):
-        return _linear_recentered(maps, grid.center_lps)
-    on = next(each.grid for each in maps if each.kind is None)
-    total = np.zeros((*on.shape_dhw, 3))
-    for each in maps:
-        total += displacements([each], on)[0]
-    mean = from_displacement((total / len(maps)).astype(np.float32), on, grid)
-    back, _ = invert(mean, grid)
-    return [composed(back, each, grid) for each in maps]
+        return _linear_mean_inverse(maps, grid.center_lps)
+    on, center = next(each.grid for each in maps if each.kind is None), grid.center_lps
+    centers = on.centers()
+    linears = np.array([_linear_part(each, grid) for each in maps])
+    total, turns = np.zeros((*on.shape_dhw, 3)), []
+    for each, linear in zip(maps, linears, strict=True):
+        pose = nearest_linear(linear, "rigid", center)
+        turns.append(pose[:3, :3])
+        total += each.on_grid(on, np.linalg.inv(pose)) - centers
+    shape = from_displacement((total / len(maps)).astype(np.float32), on, grid)
+    # The center is where it is on average of all maps.
+    middle = linears.mean(axis=0)
+    to_center = np.linalg.solve(middle[:3, :3], center - middle[:3, 3])
+    turned = np.eye(4)
+    turned[:3, :3] = _turn(np.mean(turns, axis=0))
+    turned[:3, 3] = center - turned[:3, :3] @ shape.apply(to_center)[0]
+    back, _ = invert(replace(shape, affine_lps=turned @ shape.affine_lps), grid)
+    return back
 
 
-def _linear_recentered(maps: Sequence[PhysicalTransform], center: np.ndarray) -> list[PhysicalTransform]:
+def after(first: PhysicalTransform, second: PhysicalTransform, grid: VolumeGrid) -> PhysicalTransform:
+    """The map that takes a point through the first map, then through the second one; linear where both are."""
+    if first.kind is None or second.kind is None:
+        return composed(first, second, grid)
+    kind = max(str(first.kind), str(second.kind), key=_WIDER.index)
+    return PhysicalTransform.from_affine(second.affine_lps @ first.affine_lps, kind)
+
+
+def _linear_mean_inverse(maps: Sequence[PhysicalTransform], center: np.ndarray) -> PhysicalTransform:
     linears = np.array([each.affine_lps[:3, :3] for each in maps])
     turns = [_turn(linear) for linear in linears]
     stretch = np.mean([turn.T @ linear for turn, linear in zip(turns, linears, strict=True)], axis=0)
@@ -45,8 +74,14 @@ def _linear_recentered(maps: Sequence[PhysicalTransform], center: np.ndarray) ->
     # The center is where it is on average of all maps.
     shift = np.mean([each.affine_lps[:3, 3] for each in maps], axis=0)
     back[:3, 3] = np.linalg.solve(linears.mean(axis=0), center - shift) - back[:3, :3] @ center
-    kind = max((str(each.kind) for each in maps), key=_WIDER.index)
-    return [PhysicalTransform.from_affine(each.affine_lps @ back, kind) for each in maps]
+    return PhysicalTransform.from_affine(back, max((str(each.kind) for each in maps), key=_WIDER.index))
+
+
+def _linear_part(transform: PhysicalTransform, grid: VolumeGrid) -> np.ndarray:
+    """4 x 4, LPS mm: the affine map nearest to a map over a grid."""
+    axes = [np.linspace(0, n - 1, _FIT_POINTS) for n in grid.size_ijk]
+    points = grid.points(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3))
+    return fit_linear(points, transform.apply(points))
 
 
 def _turn(linear: np.ndarray) -> np.ndarray:
