@@ -68,6 +68,13 @@ LIMITS: dict[str, dict] = {
         "meaning": "squared local correlation at the best start, on coarse images, less for a smaller overlap; asked "
         "for before a registration (pairs that do not belong together reach 0.08 to 0.35, others 0.39 and more)",
     },
+    "doubtful_start": {
+        "check": 0.37,
+        "poor": None,
+        "below": True,
+        "unit": "",
+        "meaning": "the same of a registration that went on from there: its own figures say what became of it",
+    },
     "overlap_percent": {
         "check": 30.0,
         "poor": 5.0,

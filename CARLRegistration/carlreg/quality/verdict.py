@@ -51,8 +51,9 @@ def verdict(quality: dict) -> dict:
     """The verdict on the figures of `quality.json`.
 
     Args: quality: its blocks similarity, jacobian, overlap_percent, inverse_error_mm, labels, landmarks, uncertainty,
-        orientation, pose, guidance, likeness (of a start); each may be None or absent. notes.moving_voxel_mm gives the
-        inverse's error a scale, notes.fixed_body_mm and notes.fixed_voxel_mm the limits in mm theirs.
+        orientation, pose, guidance, likeness (of a start; beside a similarity, of the start of what was measured, and
+        at worst `check`); each may be None or absent. notes.moving_voxel_mm gives the inverse's error a scale,
+        notes.fixed_body_mm and notes.fixed_voxel_mm the limits in mm theirs.
     Returns: word, reasons (sentences; what decides first), checks (name, word, value, text of each figure), thresholds.
     """
     table = limits_for(_block(quality, "notes", "fixed_body_mm"), _block(quality, "notes", "fixed_voxel_mm"))
@@ -67,6 +68,10 @@ def verdict(quality: dict) -> dict:
     if (quality.get("similarity") or {}).get("after", {}).get("ncc", 0.0) is None:
         text = "The volumes share no space after registration, or one of them is constant where they do."
         checks.insert(0, {"name": "no_common_space", "word": "poor", "value": None, "text": text})
+    reached = _block(quality, "similarity", "after", "lncc") or 0.0
+    if reached >= ENOUGH_LNCC:  # where no gain is asked for, what was reached is said instead
+        text = f"The volumes are alike: {_SIMILARITY}.".format(**_words(quality))
+        checks.insert(0, {"name": "high_similarity", "word": "good", "value": reached, "text": text})
     word = max((check["word"] for check in checks), key=WORDS.index, default="check")
     # A change for the better goes without saying: the figure itself tells before and after.
     deciding = [check for check in checks if check["word"] != "good"]
@@ -90,6 +95,10 @@ def _similarity_gain(quality: dict) -> float | None:
     if not gains or (after.get("lncc") or 0.0) >= ENOUGH_LNCC:
         return None
     return max(gains)
+
+
+def _doubtful_start(quality: dict) -> float | None:
+    return _beyond(quality, "doubtful_start", "likeness", "score") if quality.get("similarity") else None
 
 
 def _weak_similarity(quality: dict) -> float | None:
@@ -200,6 +209,10 @@ _AGAINST_FOLDS = (
     "Register with a larger smoothness (--smoothness 2) or a coarser field (--field-spacing), or from another start "
     "(--robustness rotation, --initial-transform)."
 )
+_UNLIKE = (
+    "At their best start the volumes have little in common (likeness {value:.2f}; pairs that belong together reach "
+    "0.4 and more): another patient, another part of the body, or another pose?{other_kind}"
+)
 _OTHER_KIND = " They look like different kinds of scans, which are less alike than others."
 _CHECKS = (
     _Check(
@@ -258,12 +271,12 @@ _CHECKS = (
     ),
     _Check(
         "start_likeness",
-        lambda q: _block(q, "likeness", "score"),
-        "At their best start the volumes have little in common (likeness {value:.2f}; pairs that belong together reach "
-        "0.4 and more): another patient, another part of the body, or another pose?{other_kind}",
+        lambda q: None if q.get("similarity") else _block(q, "likeness", "score"),
+        _UNLIKE,
         "At their best start the volumes are alike (likeness {value:.2f}; pairs that do not belong together stay below "
         "0.35).",
     ),
+    _Check("doubtful_start", _doubtful_start, _UNLIKE, ""),
     _Check(
         "overlap_percent",
         lambda q: _block(q, "overlap_percent"),

@@ -25,6 +25,7 @@ def warnings_of(quality: dict, inverse_report: dict | None = None) -> list[str]:
     faults = {check["name"]: check["text"] for check in verdict(quality)["checks"] if check["word"] != "good"}
     found = [faults[name] for name in _FIRST if name in faults]
     found += orientation_note(quality.get("orientation"))
+    found += [faults["doubtful_start"]] if "doubtful_start" in faults else []
     if "overlap_percent" in faults:
         found += _why_little(quality)
     found += [faults[name] for name in ("size_factor", "length_factor") if name in faults]

@@ -69,7 +69,7 @@ def finish(
             )
     measured.metrics["optimization"] = optimization_of(result)
     measured.metrics["guidance"] = guidance_of(result, measured.before_lps)
-    for name in ("orientation", "pose"):  # what was looked for while registering
+    for name in ("orientation", "pose", "likeness"):  # what was looked for while registering
         measured.metrics[name] = result.info.get(name)
     measured.metrics["notes"] |= {name: result.info[name] for name in _OF_FOLDS if name in result.info}
     timings = [*result.timings, *progress.timings[already:]]

@@ -165,6 +165,7 @@ def linear_registration(
             **about_segments(given.segments),
             "orientation": orientation,
             "pose": pose,
+            "likeness": likeness,
             **({} if resized is None else {"moving_resized_by": resized.factors.tolist()}),
         },
         timings=list(progress.timings),

@@ -268,6 +268,7 @@ def register_pair(
             **about_bodies,
             "orientation": orientation,
             "pose": pose,
+            "likeness": likeness,
             **({} if resized is None else {"moving_resized_by": resized.factors.tolist()}),
         },
         timings=list(progress.timings),

@@ -85,6 +85,14 @@ def test_another_pose_that_is_nearly_as_alike():
     assert verdict(changed(pose__likeness=None, pose__turned_degrees=None))["word"] == "good"
 
 
+def test_a_doubt_of_the_start_stays_with_the_result():
+    """As before the registration, but its own figures decide what is poor."""
+    alone = verdict({"likeness": {"score": 0.2, "same_kind": True}})
+    found = verdict(changed(likeness={"score": 0.2, "same_kind": True}))
+    assert (alone["word"], found["word"]) == ("poor", "check") and alone["reasons"][0] == found["reasons"][0]
+    assert verdict(changed(likeness={"score": 0.4, "same_kind": True})) == verdict(GOOD)
+
+
 def test_less_alike_than_before():
     found = verdict(changed(similarity__after={"ncc": 0.4, "lncc": 0.27, "mi": 0.35}))
     assert found["word"] == "poor" and "no more alike" in found["reasons"][0]
@@ -93,7 +101,8 @@ def test_less_alike_than_before():
     assert verdict(changed(similarity__after={"ncc": 0.4, "lncc": 0.2, "mi": 0.6}))["word"] == "good"
     # A pair that was aligned from the beginning has nothing to gain.
     aligned = {"ncc": 0.98, "lncc": 0.9, "mi": 1.5}
-    assert verdict(changed(similarity={"before": aligned, "after": aligned}))["word"] == "good"
+    found = verdict(changed(similarity={"before": aligned, "after": aligned}))
+    assert found["word"] == "good" and found["reasons"][0].startswith("The volumes are alike: local correlation 0.90")
 
 
 def test_little_in_common():
