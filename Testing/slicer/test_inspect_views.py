@@ -274,8 +274,12 @@ def legendOf(inspect):
 def test_the_legend_is_in_the_picture(inspect, case, shown):
     node = addVolume(np.full((SIZE,) * 3, 1.0, np.float32), placed(), "jacobian")
     show(inspect, case, "JACOBIAN", node, layerOpacity=0.0)
-    right = shown()[:, 200:]
-    assert (saturation(right) > 80).mean() > 0.01  # the bar's blue and red, while the layer itself is not seen
+    picture = shown()
+    assert (saturation(picture[:, 200:]) > 80).mean() > 0.005  # the bar's blue and red; the layer is not seen
+    legendOf(inspect).SetVisibility(False)
+    places = np.argwhere(np.abs(picture - shown()).sum(axis=2) > 20)
+    height, width = np.ptp(places, axis=0)
+    assert 500 < height * width < picture[..., 0].size / 6  # with its title
 
 
 def test_unknown_uncertainty_is_striped_and_not_of_the_scale(inspect, case, shown):

@@ -168,7 +168,7 @@ def style(node, scale: Scale, temporary: bool = False) -> None:
         legend.SetLabelFormat(scale.format)
         legend.SetUseColorNamesForLabels(False)
         legend.SetNumberOfLabels(scale.labels)
-        legend.SetSize(0.12, 0.4)  # as small as it can be read: it lies over the picture
+        legend.SetSize(0.10, 0.32)  # at most a sixth of a small view with its title: it lies over the picture
         legend.SetPosition(0.97, 0.5)
         legend.SetVisibility(False)
     if temporary:
