@@ -1,10 +1,11 @@
 """Kill a cohort's processes at random moments and go on until it is done: every pair ends once, to the bit as if alone.
 
-    python Testing/benchmarks/cohort_kills.py [--kills 20] [--workers 2 4] [--seed 0]
+    python Testing/benchmarks/cohort_kills.py [--kills 20] [--workers 2 4] [--seed 0] [--template]
 
 Pairs are the generated torso at 12 mm, shifted in ways of their own, registered rigidly. A kill (SIGKILL) hits one
 worker, the process that feeds them, or all of them. Prints one line per kill and one per number of workers; exits with
-1 when a pair is missing, differs, was done twice, or something is left over.
+1 when a pair is missing, differs, was done twice, or something is left over. --template: the same with a template of
+the moving volumes, in two rounds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +113,58 @@ def run_killed(study: Path, first: list[str], workers: int, kills: int, longest:
         command = again if (study / "study.json").exists() else first
 
 
+def template_problems(folder: Path, alone: Path) -> list[str]:
+    found = []
+    files = {path.relative_to(alone) for path in alone.rglob("*") if path.is_file()}
+    there = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    found += [f"missing: {name}" for name in sorted(files - there)] + [f"left over: {n}" for n in sorted(there - files)]
+    for name in sorted(files & there):
+        if name.suffix == ".h5":
+            ours, theirs = (sitk.ReadTransform(str(place / name)).GetParameters() for place in (folder, alone))
+        else:
+            ours, theirs = ((place / name).read_bytes() for place in (folder, alone))
+        found += [f"another {name}"] if ours != theirs else []
+    return found + [f"left over: {path}" for path in folder.rglob(".*")]
+
+
+def run_template_killed(folder: Path, command: list[str], kills: int, longest: float) -> None:
+    """The same command until it is done, killed so many times at random moments; done before that, all begins anew."""
+    hits = 0
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if hits < kills:
+            wait = random.uniform(0.3, longest)
+            try:
+                process.wait(wait)
+            except subprocess.TimeoutExpired:
+                number, said = kill(process, random.choice(("worker", "feeder", "all")))
+                hits += number > 0
+                print(f"  kill {hits} after {wait:.1f} s: {said}", flush=True)
+        code = process.wait()
+        if code == 0:
+            if hits >= kills:
+                return
+            shutil.rmtree(folder)
+
+
+def kill_templates(folder: Path, options: tuple, workers: list[int], kills: int) -> bool:
+    """Whether one of the templates differs from that of one process."""
+    images = sorted(folder.glob("moving_*.nii.gz"))[:4]
+    command = ("template", *images, "--rounds", 2, *options)
+    begin = time.monotonic()
+    alone = carlreg(*command, "--out", folder / "alone", "--workers", 1)
+    subprocess.run(alone, check=True, stdout=subprocess.DEVNULL)
+    longest, failed = time.monotonic() - begin, False
+    for count in workers:
+        out = folder / f"with_{count}"
+        run_template_killed(out, carlreg(*command, "--out", out, "--workers", count), kills, longest)
+        found = template_problems(out, folder / "alone")
+        failed |= bool(found)
+        said = "; ".join(found) or "the template of one process, to the bit"
+        print(f"{count} workers, {kills} kills: {said}", flush=True)
+    return failed
+
+
 def problems(study: Path, alone: Path) -> list[str]:
     found = []
     for number in range(PAIRS):
@@ -146,6 +200,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--template", action="store_true", help="of a template, not of a cohort")
     given = parser.parse_args()
     random.seed(given.seed)
     os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -156,6 +211,8 @@ def main() -> int:
         folder = Path(name)
         plan = make_plan(folder)
         options = ("--transform", "rigid", "--threads", 1, "--progress", "none")
+        if given.template:
+            return int(kill_templates(folder, options, given.workers, given.kills))
         begin = time.monotonic()
         subprocess.run(
             carlreg("cohort", plan, "--out", folder / "alone", "--workers", 1, *options),

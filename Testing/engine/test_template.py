@@ -7,10 +7,12 @@ import pytest
 import SimpleITK as sitk
 from carlreg import CarlError, RegistrationSettings
 from carlreg.phantom import make_breathing
+from carlreg.progress import Progress
 from carlreg.spaces import VolumeGrid
 from carlreg.template import TemplateSettings, build, change_rows, members_of
 from carlreg.template.build import _names
-from carlreg.volumes import volume_from_image
+from carlreg.template.rounds import make_named_map
+from carlreg.volumes import read_volume, volume_from_image
 
 RIGID = RegistrationSettings(transform="rigid", threads=1)
 HOW = TemplateSettings(rounds=1, spacing_mm=8.0)
@@ -18,13 +20,15 @@ SHIFTS = np.array([[9.0, 0.0, 0.0], [-3.0, 6.0, -12.0]])
 
 
 @pytest.fixture(scope="module")
-def scans():
-    """One torso at two places in its field of view."""
+def scans(tmp_path_factory):
+    """One torso at two places in its field of view, in files."""
+    folder = tmp_path_factory.mktemp("scans")
     whole = make_breathing(spacing_mm=8.0, phases=2).frames[0]
     found = []
     for n, shift in enumerate(SHIFTS):
         moved = sitk.Resample(whole, whole, sitk.TranslationTransform(3, shift.tolist()), sitk.sitkLinear, -1000.0)
-        found.append(volume_from_image(moved, f"scan {n}"))
+        sitk.WriteImage(moved, str(folder / f"scan_{n}.nii.gz"))
+        found.append(read_volume(folder / f"scan_{n}.nii.gz"))
     return found
 
 
@@ -45,7 +49,17 @@ def test_order_changes_nothing_and_what_is_done_stays(scans, tmp_path):
     times = {path: path.stat().st_mtime_ns for path in kept}
     kept[1].unlink()
     (tmp_path / "one" / "rounds" / "01.nii.gz").unlink()
-    again = build(members_of(scans, names), tmp_path / "one", RIGID, HOW)
+    made = []
+
+    def elsewhere(rounds, number, missing):  # as another process does, from the files alone
+        for member in missing:
+            made.append(f"{number}/{member.digest}")
+            make_named_map(rounds.place, made[-1], Progress())
+
+    again = build(members_of(scans, names), tmp_path / "one", RIGID, HOW, make_maps=elsewhere)
+    assert len(made) == 1
+    with pytest.raises(CarlError, match="it is damaged"):
+        make_named_map(tmp_path / "one", "1/abc", Progress())
     assert np.array_equal(one.image.array, again.image.array)
     assert [path.stat().st_mtime_ns == times[path] for path in kept] == [True, False]
 

@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "registration": RUN | {"resources", "waiting"},
     "training": RUN | {"registration"},
     "series": RESULTS | {"registration"},
-    "template": RESULTS | {"registration", "series"},
+    "template": RESULTS | {"registration", "series", "leftovers"},
     "cohort": FILES | {"leftovers", "resources"},
     "cli": RUN
     | {"resources", "outputs", "formats", "registration", "phantom", "training", "cohort", "series", "template"},

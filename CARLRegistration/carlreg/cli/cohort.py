@@ -19,7 +19,14 @@ from ..progress import Progress, ProgressRecord
 from ..settings import RegistrationSettings
 from ..text_files import is_file
 from .console import Display
-from .options import SETTING_OPTIONS, add_control_options, add_registration_options, settings_from
+from .options import (
+    SETTING_OPTIONS,
+    add_control_options,
+    add_registration_options,
+    add_unlock_option,
+    check_workers,
+    settings_from,
+)
 from .supervisor import StopPolicy
 
 NAME = "cohort"
@@ -57,9 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="do what is not done; what has other inputs or settings now is done again"
     )
     group.add_argument("--retry-failed", action="store_true", help="with --resume: also what has failed")
-    group.add_argument(
-        "--unlock", action="store_true", help="a command that was killed on another computer is certainly over"
-    )
+    add_unlock_option(group)
     group = parser.add_argument_group("at once")
     group.add_argument("--workers", type=int, metavar="N", help="pairs at once (default: as cores and memory allow)")
     group.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that is there, tcp://...:8786")
@@ -75,8 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace):
-    if args.workers is not None and not 1 <= args.workers <= 4096:
-        raise InputError(f"workers: expected a number from 1 to 4096; got {args.workers}.")
+    check_workers(args.workers)
     if args.retry_failed and not args.resume:
         raise InputError("retry failed: expected --resume with it, which goes on with a cohort; got it alone.")
     folder = _study_folder(args)
@@ -204,7 +208,7 @@ def _largest_need(study: Study) -> float:
 def _run_pairs(study: Study, args: argparse.Namespace, progress: Progress, display: Display) -> list[str]:
     """Run what is to be run; returns the names of all that are failed afterwards."""
     from ..cohort.pool import open_pool
-    from ..cohort.running import run_pairs
+    from ..cohort.running import Pairs, run_jobs
     from .cohort_pair import run_on_worker
 
     study.require_files()
@@ -223,12 +227,12 @@ def _run_pairs(study: Study, args: argparse.Namespace, progress: Progress, displ
     if names:
         with (
             progress.stage("register"),
-            open_pool(study, args.scheduler, args.workers, _largest_need(study), len(names)) as workers,
+            open_pool(study.threads, args.scheduler, args.workers, _largest_need(study), len(names)) as workers,
         ):
             progress.report(
                 ProgressRecord("register", 0.0, None, f"{workers.most} at once, {study.threads} threads each")
             )
-            run_pairs(study, names, run_on_worker, workers, progress, progress.warn)
+            run_jobs(Pairs(study), names, run_on_worker, workers, progress, progress.warn)
     return [name for name, state in study.states().items() if state.word == FAILED]
 
 

@@ -8,7 +8,8 @@ import os
 import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,20 @@ _KEPT = Kept()
 
 
 def run_on_worker(folder: str, name: str) -> Outcome:
-    """What the cluster calls: `run_pair` in a process that stays. Each such process tidies up for itself."""
+    """What the cluster calls: `run_pair` in a process that stays."""
+    with in_a_worker():
+        study = _study(folder, os.stat(Path(folder) / "study.json").st_mtime_ns)
+        return run_pair(study, name, Progress())
+
+
+@contextmanager
+def in_a_worker() -> Iterator[None]:
+    """One piece of work in a process that stays, which tidies up for itself and keeps what the next will need."""
     os.environ.pop(RUN_VARIABLE, None)
     _keep_freed_memory()
     forget_peak_memory()
-    study = _study(folder, os.stat(Path(folder) / "study.json").st_mtime_ns)
     with keeping(_KEPT):
-        return run_pair(study, name, Progress())
+        yield
 
 
 @functools.cache
@@ -60,13 +68,18 @@ def run_pair(study: Study, name: str, progress: Progress) -> Outcome:
 
     An earlier result of other inputs or settings is replaced after success.
     """
+    return outcome_of(lambda: {"figures": _registered(study, name, progress)})
+
+
+def outcome_of(work: Callable[[], dict[str, Any]]) -> Outcome:
+    """How a piece of work ends, whose values are what it returns; a cancel is raised."""
     from .worker import resource_error
 
     begin, cpu = time.monotonic(), time.process_time()
-    figures: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     word, reason, details = DONE, "", ""
     try:
-        figures = _registered(study, name, progress)
+        found = work()
     except Cancelled:
         raise
     except ResourceError as error:
@@ -86,7 +99,7 @@ def run_pair(study: Study, name: str, progress: Progress) -> Outcome:
         "cpu_seconds": round(time.process_time() - cpu, 3),
         "peak_mb": round(peak_memory_mb(), 1),
     }
-    return Outcome(word, reason, values | figures | ({"details": details} if details else {}))
+    return Outcome(word, reason, values | found | ({"details": details} if details else {}))
 
 
 def _registered(study: Study, name: str, progress: Progress) -> dict[str, Any]:
@@ -115,4 +128,4 @@ def _registered(study: Study, name: str, progress: Progress) -> dict[str, Any]:
         extra=lambda folder, _: write_json(folder / PAIR, record),
     )
     remove_second(claim)
-    return {"figures": figures_of(quality)}
+    return figures_of(quality)

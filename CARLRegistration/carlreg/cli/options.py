@@ -192,6 +192,18 @@ def add_ground_truth_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--landmarks", metavar="CSV", help="columns fixed_x,fixed_y,fixed_z,moving_x,... in LPS mm")
 
 
+def add_unlock_option(group) -> None:
+    group.add_argument(
+        "--unlock", action="store_true", help="a command that was killed on another computer is certainly over"
+    )
+
+
+def check_workers(count: int | None) -> None:
+    """Raise InputError for a number of workers that is none."""
+    if count is not None and not 1 <= count <= 4096:
+        raise InputError(f"workers: expected a number from 1 to 4096; got {count}.")
+
+
 def settings_from(args: argparse.Namespace) -> RegistrationSettings:
     """Checked settings: the options that were given, over those of `--settings`, over the defaults.
 

@@ -1,4 +1,4 @@
-"""The lock of a study: one command at a time works on it, on whichever computer that sees the folder.
+"""The lock of a folder (a study, a template): one command at a time works on it, on whichever computer that sees it.
 
 A command keeps its lock young. One that is over is known by its process on this computer, and by the lock's age on
 others, where a walltime or a kill may have ended it.
@@ -24,7 +24,7 @@ BEAT_SECONDS, STALE_SECONDS = 20.0, 300.0
 
 @contextmanager
 def locked(folder: Path, unlock: bool = False) -> Iterator[None]:
-    """Hold a study's lock. unlock: whoever calls knows that a command on another computer is over.
+    """Hold a folder's lock. unlock: whoever calls knows that a command on another computer is over.
 
     Raises InputError when another command is at work, or nothing can be written there.
     """
@@ -33,7 +33,7 @@ def locked(folder: Path, unlock: bool = False) -> Iterator[None]:
         mark = _mark_in(lock)
         if mark is not None and not _is_over(lock, mark, unlock):
             raise InputError(
-                f"{folder}: another command is at work on this cohort. Wait for it. If it was killed on another "
+                f"{folder}: another command is at work on it. Wait for it. If it was killed on another "
                 f"computer, go on when {STALE_SECONDS / 60:.0f} minutes have passed, or at once with --unlock."
             )
         with suppress(OSError):

@@ -14,7 +14,6 @@ from typing import Any
 
 from ..errors import InputError
 from ..volumes import available_memory_mb
-from .study import Study
 
 _WORKER_MB = 500.0  # of libraries, in each worker whether it computes or not
 _FREE_SHARE = 0.9
@@ -43,10 +42,11 @@ def require_dask() -> None:
 
 
 @contextmanager
-def open_pool(study: Study, scheduler: str | None, workers: int | None, needs_mb: float, pairs: int) -> Iterator[Pool]:
+def open_pool(threads: int, scheduler: str | None, workers: int | None, needs_mb: float, pairs: int) -> Iterator[Pool]:
     """A cluster of our own on this machine, or the client of one that is there.
 
-    workers: at once; None: as many as cores, memory and pairs make sense. needs_mb: of the largest pair.
+    threads: of each registration. workers: at once; None: as many as cores, memory and pairs make sense. needs_mb: of
+    the largest pair.
     Raises InputError when no scheduler answers.
     """
     require_dask()
@@ -72,7 +72,7 @@ def open_pool(study: Study, scheduler: str | None, workers: int | None, needs_mb
         return
     free = available_memory_mb()
     gpus = cuda_devices()
-    most = workers or workers_that_fit(study.threads, needs_mb, free, len(gpus))
+    most = workers or workers_that_fit(threads, needs_mb, free, len(gpus))
     most = max(1, min(most, pairs))
     set_dask({"distributed.scheduler.allowed-failures": 0, "distributed.admin.system-monitor.gil.enabled": False})
     specification = {
@@ -81,7 +81,7 @@ def open_pool(study: Study, scheduler: str | None, workers: int | None, needs_mb
             "options": {
                 "nthreads": 1,
                 "memory_limit": 0,
-                "env": _environment(study.threads, gpus[number % len(gpus)] if gpus else None),
+                "env": _environment(threads, gpus[number % len(gpus)] if gpus else None),
                 "dashboard": False,
                 "silence_logs": _SILENT,
             },

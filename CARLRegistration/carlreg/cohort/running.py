@@ -1,4 +1,4 @@
-"""The pairs of a study on the workers of a pool: as many at once as memory and cores allow.
+"""The pairs of a study on the workers of a pool, or a template's maps: as many at once as memory and cores allow.
 
 Dask moves work and tells which worker died; what is done is in the study's files (`study`), so nothing hangs on a
 scheduler's memory. A worker is a process that stays: libraries and networks are loaded once. A pair whose worker was
@@ -12,7 +12,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -45,7 +46,57 @@ class Outcome:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-RunPair = Callable[[str, str], Outcome]
+Run = Callable[[str, str], Outcome]
+
+
+class Jobs(Protocol):
+    """Named pieces of work in a folder, and what is kept of how each ended. Methods raise ResourceError (disk full).
+
+    go_on: how to, in words, after a stop.
+    """
+
+    go_on: str
+
+    @property
+    def folder(self) -> Path: ...
+
+    def needs_mb(self, name: str) -> float:
+        """Peak memory of one (MB)."""
+        ...
+
+    def log(self, event: str, **values: Any) -> None:
+        """What happens on the way: running, killed, memory."""
+        ...
+
+    def done(self, name: str, values: dict[str, Any]) -> None: ...
+
+    def failed(self, name: str, reason: str, values: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of a study."""
+
+    study: Study
+    go_on: str = "go on with --resume"
+
+    @property
+    def folder(self) -> Path:
+        return self.study.folder
+
+    def needs_mb(self, name: str) -> float:
+        return needs_mb(self.study, self.study.pair(name))
+
+    def log(self, event: str, **values: Any) -> None:
+        self.study.log(event, **values)
+
+    def done(self, name: str, values: dict[str, Any]) -> None:
+        self.study.cleared(self.study.pair(name))
+        self.study.log(DONE, name=name, **values)
+
+    def failed(self, name: str, reason: str, values: dict[str, Any]) -> None:
+        self.study.failed(self.study.pair(name), reason, values)
+        self.study.log(FAILED, name=name, reason=reason, **values)
 
 
 @dataclass
@@ -68,21 +119,21 @@ def needs_mb(study: Study, pair: PlannedPair) -> float:
     return memory_mb(int(voxels[0]), int(voxels[1]), study.settings[pair.name])
 
 
-def run_pairs(
-    study: Study,
+def run_jobs(
+    jobs: Jobs,
     names: Sequence[str],
-    run_pair: RunPair,
+    run: Run,
     pool: Pool,
     progress: Progress,
     tell: Callable[[str], None],
 ) -> Tally:
-    """Run these pairs until each has ended; returns what became of them.
+    """Run what is called so until each has ended; returns what became of them.
 
-    run_pair: called with the study's folder and a pair's name, on a worker. tell: one line for people.
-    Raises Cancelled; ResourceError when the disk is full or the scheduler is gone. Pairs at work then are lost, those
-    done are not.
+    run: called with the folder and a name, on a worker. tell: one line for people.
+    Raises Cancelled; ResourceError when the disk is full or the scheduler is gone. What is at work then is lost, what
+    is done is not.
     """
-    loop = _Loop(study, names, run_pair, pool, tell)
+    loop = _Loop(jobs, names, run, pool, tell)
     try:
         while loop.busy:
             progress.check()
@@ -100,10 +151,10 @@ def run_pairs(
 class _Loop:
     """What waits, what runs, and how each ended."""
 
-    def __init__(self, study: Study, names: Sequence[str], run_pair: RunPair, pool: Pool, tell) -> None:
+    def __init__(self, jobs: Jobs, names: Sequence[str], run: Run, pool: Pool, tell) -> None:
         self.tally = Tally(len(names))
-        self._study, self._run_pair, self._pool, self._tell = study, run_pair, pool, tell
-        self._need = {name: needs_mb(study, study.pair(name)) for name in names}
+        self._jobs, self._run, self._pool, self._tell = jobs, run, pool, tell
+        self._need = {name: jobs.needs_mb(name) for name in names}
         self._waiting = deque(names)
         self._alone: deque[str] = deque()  # their last try
         self._running: dict[Any, str] = {}
@@ -130,15 +181,15 @@ class _Loop:
         return free is None or sum(self._need[other] for other in (*there, name)) <= free
 
     def _begin(self, name: str) -> None:
-        self._study.log("running", name=name)
-        self._running[self._pool.client.submit(self._run_pair, str(self._study.folder), name, pure=False)] = name
+        self._jobs.log("running", name=name)
+        self._running[self._pool.client.submit(self._run, str(self._jobs.folder), name, pure=False)] = name
 
     def ended(self) -> list[tuple[str, Outcome | None]]:
         """Names and outcomes of what has ended, after a short wait for some; None: its worker was killed."""
         done = [future for future in self._running if future.done()]
         if not done:
             time.sleep(_WAIT_SECONDS)
-        return [(self._running.pop(future), _outcome(future)) for future in done]
+        return [(self._running.pop(future), _outcome(future, self._jobs.go_on)) for future in done]
 
     def take(self, name: str, outcome: Outcome | None) -> None:
         """Write down how a pair ended, or let it wait for another try."""
@@ -146,18 +197,15 @@ class _Loop:
             outcome = self._with_more_room(name, outcome)
         if outcome is None:
             return
-        pair = self._study.pair(name)
         if outcome.word == DONE:
-            self._study.cleared(pair)
-            self._study.log(DONE, name=name, **outcome.values)
+            self._jobs.done(name, outcome.values)
             self.tally.done.append(name)
         elif outcome.word == FAILED:
-            self._study.failed(pair, outcome.reason, outcome.values)
-            self._study.log(FAILED, name=name, reason=outcome.reason, **outcome.values)
+            self._jobs.failed(name, outcome.reason, outcome.values)
             self.tally.failed.append(name)
             self._tell(f"{name}: failed. {outcome.reason}")
         else:
-            raise ResourceError(f"{outcome.reason} Pairs that are done are kept; go on with --resume.")
+            raise ResourceError(f"{outcome.reason} What is done is kept; {self._jobs.go_on}.")
 
     def _with_more_room(self, name: str, outcome: Outcome | None) -> Outcome | None:
         """Let a pair that lacked memory wait for another try; its end after the last. outcome: None after a kill."""
@@ -167,7 +215,7 @@ class _Loop:
             if outcome is None
             else ("there was not enough memory left")
         )
-        self._study.log("killed" if outcome is None else MEMORY, name=name)
+        self._jobs.log("killed" if outcome is None else MEMORY, name=name)
         if self._tries[name] >= TRIES:
             remedy = "Choose a smaller --grid, or crop the images."
             reason = f"{what}, {TRIES} times, the last time with nothing beside it. {remedy}"
@@ -186,7 +234,7 @@ class _Loop:
                 future.cancel()
 
 
-def _outcome(future: Any) -> Outcome | None:
+def _outcome(future: Any, go_on: str) -> Outcome | None:
     """What a pair's worker answered; None when the worker died."""
     from distributed.scheduler import KilledWorker
 
@@ -194,7 +242,7 @@ def _outcome(future: Any) -> Outcome | None:
         return future.result()
     if future.status in ("cancelled", "lost"):
         raise ResourceError(
-            "The scheduler is gone, or has forgotten the pairs; those that are done are kept. Go on with --resume."
+            f"The scheduler is gone, or has forgotten what it was given; what is done is kept: {go_on}."
         )
     error = future.exception()
     if isinstance(error, KilledWorker):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, replace
 
@@ -132,7 +131,7 @@ def _prepared(
 def _kept_prepared(
     keeper: Kept, volume: Volume, mask: Volume | None, modality: str, ignored: Volume | None
 ) -> tuple[PreparedVolume, Volume]:
-    key = modality, *(None if each is None else _content(each) for each in (volume, mask, ignored))
+    key = modality, *(None if each is None else each.digest() for each in (volume, mask, ignored))
 
     def make() -> tuple[PreparedVolume, sitk.Image | None]:
         prepared, view = _prepared(volume, mask, modality, ignored)
@@ -141,16 +140,6 @@ def _kept_prepared(
     prepared, image = keeper.get("prepared fixed", key, make)
     # A copy, since a prepared volume remembers what it was asked for; names and notes are this run's.
     return replace(prepared), volume if image is None else replace(volume, image=image)
-
-
-def _content(volume: Volume) -> str:
-    """What tells whether two volumes have the same voxels, of the same type, at the same place."""
-    array, grid = sitk.GetArrayViewFromImage(volume.image), volume.grid
-    found = hashlib.sha256(f"{array.dtype} {grid.size_ijk}".encode())
-    found.update(np.ascontiguousarray(array).data)
-    for part in (grid.origin_lps, grid.spacing, grid.direction):
-        found.update(np.ascontiguousarray(part, dtype=np.float64).data)
-    return found.hexdigest()
 
 
 def _part(whole: Volume | None, view: Volume) -> Volume | None:

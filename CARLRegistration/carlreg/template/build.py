@@ -7,36 +7,31 @@ changes nothing, to the bit.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from .. import __version__
 from ..atomic import staging
 from ..errors import InputError
-from ..io.itk_transform import read_transform
-from ..io.nifti_writing import rounded_mantissa, write_nifti_gz
-from ..io.writing import write_image, write_transform
+from ..io.writing import write_image
+from ..leftovers import sweep
 from ..paths import given_path
 from ..physical import PhysicalTransform
-from ..progress import Progress, ProgressRecord
+from ..progress import Progress
 from ..quality.measure import read_uncertainty
-from ..registration import register_pair
-from ..registration.result import RegistrationResult
-from ..series.averaging import mean_image, recentered
+from ..series.averaging import after, mean_image, mean_inverse
 from ..series.parts import part_of
 from ..settings import RegistrationSettings
 from ..spaces import VolumeGrid
 from ..text_files import is_file, read_json_object
 from ..volumes import Volume, read_volume
+from .rounds import STATE, Rounds, kept_image, kept_map, make_map, read_map
 
-STATE = "template.json"
 TEMPLATE = "template.nii.gz"
 
 
@@ -86,7 +81,7 @@ def members_of(volumes: Sequence[Volume], names: Sequence[str]) -> tuple[Member,
     """The images in the order of their contents. Raises InputError for fewer than two, or one given twice."""
     if len(volumes) < 2:
         raise InputError(f"template: expected at least two images, got {len(volumes)}.")
-    made = [Member(name, volume, _digest(volume)) for name, volume in zip(names, volumes, strict=True)]
+    made = [Member(name, volume, volume.digest()) for name, volume in zip(names, volumes, strict=True)]
     made.sort(key=lambda member: member.digest)
     for one, other in itertools.pairwise(made):
         if one.digest == other.digest:
@@ -106,64 +101,74 @@ def read_members(paths: Sequence[str | Path]) -> tuple[Member, ...]:
     return members_of([read_volume(path, name) for path, name in zip(paths, names, strict=True)], names)
 
 
+#: Makes the maps of a round (its number) to these members, in whatever processes; each becomes its file.
+MakeMaps = Callable[[Rounds, int, Sequence[Member]], None]
+
+
 def build(
     members: Sequence[Member],
     folder: str | Path,
     settings: RegistrationSettings | None = None,
     how: TemplateSettings | None = None,
     *,
+    make_maps: MakeMaps | None = None,
     progress: Progress | None = None,
 ) -> Template:
     """Make the template of images in a folder, or go on with it: each map and each mean is a file that is kept.
 
+    make_maps: called with what a round lacks; None = they are made here, one after the other. What becomes of them is
+        the same, to the bit, with one number of threads (`settings.threads`), which a folder keeps.
     Raises: InputError where the folder holds a template of other images or settings, whatever a registration raises,
         ResourceError (disk full), Cancelled; what is done stays, and is not done again.
     """
-    settings, how, progress = settings or RegistrationSettings(), how or TemplateSettings(), progress or Progress()
+    how, progress = how or TemplateSettings(), progress or Progress()
     place = given_path(folder, "--out").resolve()
-    _begin(place, members, settings, how)
-    image = _kept_image(place / "rounds" / "00.nii.gz", lambda: _first_mean(members, how))
-    maps: list[PhysicalTransform] = [PhysicalTransform.from_affine(np.eye(4), "rigid")] * len(members)
-    jobs, done = how.rounds * len(members), 0
+    settings = _begin(place, members, settings or RegistrationSettings(), how)
+    rounds = Rounds(place)
+    folders = [place / "rounds", *(rounds.folder(number) for number in range(1, how.rounds + 1))]
+    sweep(folders)
+    image = kept_image(rounds.image(0), lambda: _first_mean(members, how))
+    maps: list[PhysicalTransform] = []
     for number in range(1, how.rounds + 1):
-        found = []
-        for member, known in zip(members, maps, strict=True):
+        missing = [member for member in members if not is_file(rounds.map(number, member.digest))]
+        if make_maps is not None and missing:
+            make_maps(rounds, number, missing)
+        for member in missing if make_maps is None else ():
             progress.check()
-            file = place / "rounds" / f"{number:02d}" / f"{member.digest[:16]}.h5"
-            what = f"round {number} of {how.rounds}: {member.name}"
-            progress.report(ProgressRecord("rounds", done / jobs, None, what))
-            if not is_file(file):
-                # The first mean is a blur: what it has in common with an image says nothing.
-                inner = part_of(progress, what, done / jobs, 1 / jobs, warned=number > 1)
-                initial = None if number == 1 else known.to_sitk()
-                result = register_pair(image, member.volume, settings, initial_transform=initial, progress=inner)
-                _write_map(result, file, image.grid, bound=number == how.rounds)
-            # From the file in any case: what goes on after a stop must be the same.
-            found.append(PhysicalTransform.from_sitk(read_transform(file)))
-            done += 1
-        maps = recentered(found, image.grid)
+            done = (number - 1) * len(members) + members.index(member)
+            what, share = f"round {number} of {how.rounds}: {member.name}", 1 / (how.rounds * len(members))
+            # The first mean is a blur: what it has in common with an image says nothing.
+            inner = part_of(progress, what, done * share, share, warned=number > 1)
+            make_map(rounds, number, member.digest, image, member.volume, settings, number == how.rounds, inner)
+        found = [read_map(rounds.map(number, member.digest)) for member in members]
+        grid = image.grid
+        back = kept_map(rounds.back(number), lambda found=found, grid=grid: mean_inverse(found, grid))
+        if number == how.rounds or not is_file(rounds.image(number)):
+            maps = [after(back, each, grid) for each in found]
         made = maps
-        image = _kept_image(
-            place / "rounds" / f"{number:02d}.nii.gz", lambda made=made, image=image: _mean(members, made, image, how)
-        )
+        image = kept_image(rounds.image(number), lambda made=made, image=image: _mean(members, made, image, how))
     with staging(final=False) as stage:
         write_image(image.image, stage.file(place / TEMPLATE))
-    last = place / "rounds" / f"{how.rounds:02d}"
-    bounds = [_bound(last / f"{member.digest[:16]}_bound.nii.gz", image.grid) for member in members]
+    sweep(folders)
+    bounds = [_bound(rounds.bound(how.rounds, member.digest), image.grid) for member in members]
     return Template(replace(image, name="template"), tuple(members), tuple(maps), tuple(bounds))
 
 
-def _first_mean(members: Sequence[Member], how: TemplateSettings) -> Volume:
-    """The mean of the images as they lie, centers brought together, on a grid that holds them all."""
+def first_grid(members: Sequence[Member], how: TemplateSettings) -> VolumeGrid:
+    """The template's voxels: isotropic, along L, P, S, over the largest image, in the middle of all."""
     grids = [member.volume.grid for member in members]
     center = np.mean([grid.center_lps for grid in grids], axis=0)
     spacing = how.spacing_mm or float(max(grid.spacing.min() for grid in grids))
     extent = np.max([np.abs(grid.direction) @ grid.extent_mm for grid in grids], axis=0)
     size = np.maximum(np.ceil(extent / spacing - 1e-6).astype(int), 4)
-    origin = center - 0.5 * (size - 1) * spacing
     i, j, k = (int(n) for n in size)
-    grid = VolumeGrid((i, j, k), np.full(3, spacing), origin, np.eye(3))
-    maps = []
+    return VolumeGrid((i, j, k), np.full(3, spacing), center - 0.5 * (size - 1) * spacing, np.eye(3))
+
+
+def _first_mean(members: Sequence[Member], how: TemplateSettings) -> Volume:
+    """The mean of the images as they lie, centers brought together, on a grid that holds them all."""
+    grids, grid, maps = [member.volume.grid for member in members], first_grid(members, how), []
+    center = np.mean([each.center_lps for each in grids], axis=0)
     for each in grids:
         shift = np.eye(4)
         shift[:3, 3] = each.center_lps - center
@@ -177,63 +182,52 @@ def _mean(members: Sequence[Member], maps: Sequence[PhysicalTransform], image: V
     return mean_image(volumes, maps, image.grid, scaled=True, sharpening=how.sharpening, name="template")
 
 
-def _begin(place: Path, members: Sequence[Member], settings: RegistrationSettings, how: TemplateSettings) -> None:
-    """Write what the template is of, or raise InputError where the folder is of another one."""
+def begun_threads(folder: str | Path) -> int | None:
+    """With how many threads a template was begun; None where there is none, or it does not say."""
+    file = given_path(folder, "--out").resolve() / STATE
+    settings = read_json_object(file, STATE).get("settings", {}) if is_file(file) else {}
+    return settings.get("threads") if isinstance(settings, dict) else None
+
+
+def _begin(
+    place: Path, members: Sequence[Member], settings: RegistrationSettings, how: TemplateSettings
+) -> RegistrationSettings:
+    """Write what the template is of, or raise InputError where the folder is of another one.
+
+    Returns the settings with the number of threads with which it was begun.
+    """
+    file = place / STATE
+    if not settings.threads:
+        settings = replace(settings, threads=begun_threads(place))
     asked = {
         "carlreg": __version__,
-        "members": [{"name": member.name, "sha256": member.digest} for member in members],
+        "members": [{"name": member.name, "sha256": member.digest, "file": _file(member.volume)} for member in members],
         "settings": json.loads(settings.to_json()),
-        "template": asdict(how),
+        "template": json.loads(json.dumps(asdict(how))),
     }
-    file = place / STATE
     if is_file(file):
         known = read_json_object(file, STATE)
         digests = [entry.get("sha256") for entry in known.get("members", [])]
         for what, same in (
             ("images", digests == [member.digest for member in members]),
             ("settings", known.get("settings") == asked["settings"]),
-            (
-                "options",
-                {**known.get("template", {}), "rounds": 0}
-                == {**json.loads(json.dumps(asked["template"])), "rounds": 0},
-            ),
+            ("options", {**known.get("template", {}), "rounds": 0} == {**asked["template"], "rounds": 0}),
         ):
             if not same:
                 raise InputError(f"{place}: it holds a template of other {what}. Choose another --out.")
-        return
-    if place.is_dir() and any(place.iterdir()):
+    elif place.is_dir() and any(not path.name.startswith(".") for path in place.iterdir()):
         raise InputError(f"{place}: expected a new folder, or one of a template that was begun; it holds other files.")
     with staging(final=False) as stage:
         stage.file(file).write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")
+    return settings
 
 
-def _kept_image(file: Path, make) -> Volume:
-    """The image in a file, made where it is not there yet."""
-    if not is_file(file):
-        with staging(final=False) as stage:
-            write_image(make().image, stage.file(file))
-    return read_volume(file, "template")
-
-
-def _write_map(result: RegistrationResult, file: Path, grid: VolumeGrid, bound: bool) -> None:
-    """The map and, where it is asked for and known, how far it may be off: together, or neither."""
-    with staging(final=False) as stage:
-        if bound and result.uncertainty is not None:
-            values = rounded_mantissa(result.uncertainty.on_grid(grid, "bound"), 8)
-            write_nifti_gz(stage.file(file.with_name(f"{file.stem}_bound.nii.gz")), values, grid)
-        write_transform(result.transform.to_sitk(), stage.file(file))
+def _file(volume: Volume) -> str | None:
+    return None if volume.path is None else str(Path(volume.path).absolute())
 
 
 def _bound(file: Path, grid: VolumeGrid) -> np.ndarray | None:
     return read_uncertainty(file, grid) if is_file(file) else None
-
-
-def _digest(volume: Volume) -> str:
-    found = hashlib.sha256(np.ascontiguousarray(sitk.GetArrayViewFromImage(volume.image)).tobytes())
-    grid = volume.grid
-    for part in (grid.origin_lps, grid.spacing, grid.direction, np.array(grid.size_ijk, dtype=np.float64)):
-        found.update(np.ascontiguousarray(part, dtype=np.float64).tobytes())
-    return found.hexdigest()
 
 
 def _names(paths: Sequence[str | Path]) -> list[str]:

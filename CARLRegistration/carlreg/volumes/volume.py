@@ -5,6 +5,7 @@ Everything that could spoil a registration later is refused here, with a message
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from contextlib import suppress
@@ -51,6 +52,15 @@ class Volume:
         """Intensities as a new (D, H, W) float32 array, i.e. indexed [k, j, i]."""
         # Always a copy: SimpleITK's views do not keep their image alive.
         return np.array(sitk.GetArrayViewFromImage(self.image), dtype=np.float32)
+
+    def digest(self) -> str:
+        """SHA-256 of what tells volumes apart: voxels, their type, and their place; not names and notes."""
+        array, grid = np.ascontiguousarray(sitk.GetArrayViewFromImage(self.image)), self.grid
+        found = hashlib.sha256(f"{array.dtype} {grid.size_ijk}".encode())
+        found.update(array.data)
+        for part in (grid.origin_lps, grid.spacing, grid.direction):
+            found.update(np.ascontiguousarray(part, dtype=np.float64).data)
+        return found.hexdigest()
 
 
 def read_volume(

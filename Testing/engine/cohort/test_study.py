@@ -16,7 +16,7 @@ from carlreg.cohort.lock import LOCK, STALE_SECONDS
 from carlreg.cohort.page import _charts
 from carlreg.cohort.plan import PlannedPair
 from carlreg.cohort.pool import Pool, workers_that_fit
-from carlreg.cohort.running import MEMORY, STOP, Outcome, run_pairs
+from carlreg.cohort.running import MEMORY, STOP, Outcome, Pairs, run_jobs
 from carlreg.cohort.study import (
     INPUTS,
     MANIFEST,
@@ -187,7 +187,7 @@ DONE = Outcome("done", "", {"seconds": 1.0})
 
 def run(study, client, most=2, memory_mb=None):
     told = []
-    tally = run_pairs(study, list("abc"), None, Pool(client, most, True, memory_mb), Progress(), told.append)
+    tally = run_jobs(Pairs(study), list("abc"), None, Pool(client, most, True, memory_mb), Progress(), told.append)
     return tally, told
 
 
