@@ -1,7 +1,8 @@
 """Pictures for the documents: registers the generated pair in the panel, looks at it. `python Testing/screenshots.py`.
 
-Writes panel.png, views.png, inspect.png, transforms.png, apply.png, mend.png and cohort.png into Resources/Screenshots
-(or the folder that is named); `--only` makes one of the last two alone, without the registration.
+Writes panel.png, views.png, inspect.png, transforms.png, apply.png, mend.png, cohort.png and series_section.png into
+Resources/Screenshots (or the folder that is named); `--only` makes one of the last three alone, without the
+registration.
 """
 
 from __future__ import annotations
@@ -345,11 +346,84 @@ def cohort_picture(studio: Studio) -> Image.Image:
     return beside([running, ended, tile], 16)
 
 
+def series_picture(studio: Studio) -> Image.Image:
+    """A breath of six phases in the scene: while it is registered, at its end, and how much air comes in."""
+    import slicer
+    from carlreg.phantom import LABELS, make_breathing
+    from CARLRegistrationLib.mrml.volumes import fillVolume
+    from CARLRegistrationLib.register.parameters import Effort
+
+    studio.host.close_scene()
+    section, main, host = studio.panel.series, studio.panel.ui, studio.host
+    ui = section.ui
+    breath = make_breathing(spacing_mm=6.0, phases=6)
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Breath")
+    sequence.SetIndexType(sequence.NumericIndex)
+    for number, image in enumerate(breath.frames):
+        frame = slicer.vtkMRMLScalarVolumeNode()
+        fillVolume(image, frame)
+        sequence.SetDataNodeAtValue(frame, f"{0.7 * number:.1f}")
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Breath browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    fillVolume((breath.labels[0] == LABELS["right lung"]) + 2 * (breath.labels[0] == LABELS["liver"]), labels)
+    segments = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Organs")
+    slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labels, segments)
+    slicer.mrmlScene.RemoveNode(labels)
+    for number, name in enumerate(("right lung", "liver")):
+        segments.GetSegmentation().GetNthSegment(number).SetName(name)
+    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Points")
+    for number, (x, y, z) in enumerate(breath.landmarks[:3]):
+        points.AddControlPoint(-x, -y, z, f"P{number + 1}")
+    studio.widget.initializeParameterNode()
+    closed = (main.inputsCollapsibleButton, main.registrationCollapsibleButton, main.outputsCollapsibleButton)
+    for button in (*closed, studio.panel.cohort.ui.cohortCollapsibleButton):
+        button.collapsed = True
+    studio.panel.inspect.ui.inspectCollapsibleButton.collapsed = True
+    parameters = studio.panel.parameters
+    parameters.effort = Effort.FAST
+    parameters.seriesSequence, parameters.seriesCyclic, parameters.seriesSmoothness = sequence, True, 0.1
+    parameters.seriesSegmentation, parameters.seriesLandmarks = segments, points
+    ui.seriesCollapsibleButton.collapsed = False
+
+    def parted() -> Image.Image:
+        """The section without those above it."""
+        shot = studio.shot(900)
+        top = ui.seriesCollapsibleButton.y + section.widget.y + section.widget.parentWidget().y
+        return shot.crop((0, top - 2, shot.width, top + ui.seriesCollapsibleButton.height + 16))
+
+    host.process_events(0.3)
+    ui.seriesRunButton.click()
+    host.process_events(until=lambda: section.task is None or ui.seriesBusyLabel.text.startswith("3 of"), timeout=600)
+    running = parted()
+    host.process_events(until=lambda: section.task is None, timeout=600)
+    made = section.result
+    if made is None:
+        raise SystemExit(ui.seriesInfoLabel.text)
+    segments.SetDisplayVisibility(False)
+    points.SetDisplayVisibility(False)
+    ui.seriesShownSlider.value = 3
+    ui.seriesOverlayComboBox.setCurrentText("Ventilation")
+    ended = parted()
+    tiles = []
+    for node in filter(None, (made.shown(made.segmentation), made.shown(made.landmarks))):
+        node.SetDisplayVisibility(False)
+    slicer.util.resetSliceViews()
+    host.process_events(0.3)
+    tiles.append(titled(studio.view(), "Breathed in: ventilation on the reference"))
+    made.shown(made.segmentation).SetDisplayVisibility(True)
+    browser.SetSelectedItemNumber(3)
+    slicer.util.setSliceViewerLayers(background=browser.GetProxyNode(sequence), foreground=None)
+    host.process_events(0.3)
+    tiles.append(titled(studio.view(), "The frame itself, with the carried segments"))
+    return beside([running, ended, below(tiles)], 16)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "Resources" / "Screenshots")
     parser.add_argument("--spacing", type=float, default=4.0, help="of the generated pair, mm (%(default)s)")
-    parser.add_argument("--only", choices=("mend", "cohort"), help="this picture alone")
+    parser.add_argument("--only", choices=("mend", "cohort", "series"), help="this picture alone")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -361,10 +435,12 @@ def main() -> None:
             inspect_picture(studio).save(args.folder / "inspect.png", optimize=True)
             transforms_picture(studio).save(args.folder / "transforms.png", optimize=True)
             apply_picture(studio, args.spacing).save(args.folder / "apply.png", optimize=True)
-        if args.only != "cohort":
+        if args.only in (None, "mend"):
             mend_picture(studio, args.spacing).save(args.folder / "mend.png", optimize=True)
-        if args.only != "mend":
+        if args.only in (None, "cohort"):
             cohort_picture(studio).save(args.folder / "cohort.png", optimize=True)
+        if args.only in (None, "series"):
+            series_picture(studio).save(args.folder / "series_section.png", optimize=True)
         studio.host.quit()
 
 

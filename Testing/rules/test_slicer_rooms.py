@@ -9,7 +9,7 @@ import pytest
 
 LIB = Path(__file__).resolve().parents[2] / "CARLRegistration" / "CARLRegistrationLib"
 # From the ground up. register holds the whole panel and what it keeps in the scene, so it knows all other sections.
-ROOMS = ("common", "mrml", "engine", "inspect", "transforms", "apply", "cohort", "register")
+ROOMS = ("common", "mrml", "engine", "inspect", "transforms", "apply", "cohort", "series", "register")
 MODULES = sorted(LIB.rglob("*.py"))
 MOST_LINES = 400
 

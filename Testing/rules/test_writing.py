@@ -80,6 +80,7 @@ ALLOWED = {
     "CARLRegistrationLib/register/guidance.py": {"write_text": TEMPORARY},
     "CARLRegistrationLib/register/mending.py": {"write_text": TEMPORARY},
     "CARLRegistrationLib/register/run.py": {"write_text": TEMPORARY},
+    "CARLRegistrationLib/series/run.py": {"write_text": TEMPORARY, "open": TEMPORARY},
     "CARLRegistrationLib/inspect/evaluation.py": {"savetxt": TEMPORARY},
     "CARLRegistrationLib/mrml/transforms.py": {"WriteData": "read again at once"},
 }

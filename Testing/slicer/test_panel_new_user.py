@@ -54,7 +54,7 @@ def test_volumes_that_are_loaded_later_are_chosen(host, scene, panel):
 
 
 def widgetsOf(panel):
-    sections = (panel, panel.inspect, panel.transforms, panel.apply, panel.cohort)
+    sections = (panel, panel.inspect, panel.transforms, panel.apply, panel.cohort, panel.series)
     return [one for section in sections for one in vars(section.ui).values()]
 
 
@@ -65,7 +65,7 @@ def test_every_section_fits_into_a_narrow_panel(host, panel):
 
     long = "a_name_of_sixty_letters_as_those_of_liver_mr_eth19_exh_fixed"
     assert len(long) == 60
-    kinds = ("Transform", "Segmentation", "MarkupsFiducial")
+    kinds = ("Transform", "Segmentation", "MarkupsFiducial", "Sequence")
     nodes = [blank(long), *(slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}Node", long) for kind in kinds)]
     nodes[2].GetSegmentation().AddEmptySegment("id", long)
     parts = widgetsOf(panel)
@@ -119,6 +119,7 @@ def test_labels_lead_to_their_controls(moduleWidget, panel):
     sections += [
         panel.apply.ui.applyCollapsibleButton,
         panel.cohort.ui.cohortCollapsibleButton,
+        panel.series.ui.seriesCollapsibleButton,
         ui.logCollapsibleButton,
     ]
     chain, one = [], sections[0]

@@ -150,7 +150,7 @@ def _segmentation(source, images: list) -> tuple[object, list[str]]:
         if extent[1] < extent[0] or extent[3] < extent[2] or extent[5] < extent[4]:
             image, values = slicer.vtkOrientedImageData(), set()
         else:
-            image, values = _oriented(left.pop(0))
+            image, values = oriented(left.pop(0))
         for one in ids:
             layers[one], present[one] = image, values
     lost = []
@@ -175,7 +175,7 @@ def _hasContent(segment) -> bool:
     return bool((vtk_to_numpy(scalars) == segment.GetLabelValue()).any())
 
 
-def _oriented(image) -> tuple[object, set]:
+def oriented(image) -> tuple[object, set]:
     """vtkOrientedImageData of a label image, only as large as its content but on the same grid; the labels in it."""
     import SimpleITK as sitk
     from vtk.util.numpy_support import numpy_to_vtk
@@ -195,4 +195,4 @@ def _oriented(image) -> tuple[object, set]:
     return found, set(np.unique(part).tolist()) - {0}
 
 
-__all__ = ["arguments", "keepMeaning", "read", "write", "writeDirection"]
+__all__ = ["arguments", "keepMeaning", "oriented", "read", "write", "writeDirection"]

@@ -51,6 +51,15 @@ COHORT = {
     "Choose fewer --workers, or a smaller --grid": _("Choose a smaller Network size under Advanced"),
     "Choose a smaller --grid": _("Choose a smaller Network size under Advanced"),
 }
+SERIES = {
+    "--chain": _("Chain"),
+    "--cyclic": _("Cyclic"),
+    "--labels": _("Segmentation"),
+    "--landmarks": _("Landmarks"),
+    "--reference": _("Reference"),
+    "--temporal-smoothness": _("Smooth in time"),
+    "temporal smoothness: expected transform deformable with it": _("Smooth in time needs a deformable transform"),
+}
 MEND = {
     "landmarks guide: ": "",
     "Landmarks that guide the registration contradict": _("The points contradict"),
@@ -106,4 +115,4 @@ def loadProblem(written: str) -> str:
     ).format(reason=found[0].split(": ", 1)[-1].strip().rstrip("."))
 
 
-__all__ = ["COHORT", "MEND", "REGISTER", "RESULT", "TRANSFORMS", "inPanelWords", "loadProblem"]
+__all__ = ["COHORT", "MEND", "REGISTER", "RESULT", "SERIES", "TRANSFORMS", "inPanelWords", "loadProblem"]

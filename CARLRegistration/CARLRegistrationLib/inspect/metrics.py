@@ -103,7 +103,7 @@ def makeFigures(quality: dict, about, names: dict | None = None) -> Figures:
     rows = rowsOf(quality, names)
     title = about.GetName()
     table = _table("figures", about, _("Figures, {name}").format(name=title))
-    _fill(
+    fillColumns(
         table,
         [
             (_("Figure"), [row[0] for row in rows]),
@@ -175,7 +175,7 @@ def _bars(made: Figures, kind: str, title: str, about, texts, before, after, uni
     columns = [(_("Name"), list(texts)), ("x", [float(n) for n in range(len(texts))])]
     columns += [(_("Before"), [float(v) for v in before])] if before is not None else []
     columns += [(_("After"), [float(v) for v in after])]
-    _fill(table, columns)
+    fillColumns(table, columns)
     chart = _chart(made, kind, title, about, "", unit)
     sides = [(_("Before"), BEFORE_COLOR)] if before is not None else []
     for side, color in (*sides, (_("After"), AFTER_COLOR)):
@@ -196,7 +196,7 @@ def _histogram(made: Figures, about, edges, counts) -> None:
     centers = [0.5 * (a + b) for a, b in itertools.pairwise(edges)]
     percents = [100.0 * count / total for count in counts]
     x, y = _("log2 of the Jacobian"), _("% of the body")
-    _fill(table, [(x, centers), (y, percents)])
+    fillColumns(table, [(x, centers), (y, percents)])
     chart = _chart(made, "jacobian", title, about, _("log2 of the Jacobian: -1 half, 0 same, 1 twice the volume"), y)
     chart.SetLegendVisibility(False)
     used = [n for n, percent in enumerate(percents) if percent > 0.01] or [0, len(centers) - 1]
@@ -251,7 +251,8 @@ def _tagged(about) -> list:
     return found
 
 
-def _fill(table, columns) -> None:
+def fillColumns(table, columns) -> None:
+    """Fill a table node with (name, texts or numbers) of each column."""
     modified = table.StartModify()
     table.RemoveAllColumns()
     for name, values in columns:
@@ -305,4 +306,4 @@ def showChart(chart, table) -> None:
     logic.PropagateTableSelection()
 
 
-__all__ = ["Figures", "joined", "makeFigures", "nameOf", "rowsOf", "showChart", "verdictOf"]
+__all__ = ["Figures", "fillColumns", "joined", "makeFigures", "nameOf", "rowsOf", "showChart", "verdictOf"]

@@ -104,6 +104,32 @@ def logScale() -> Scale:
     )
 
 
+def ventilationScale() -> Scale:
+    return Scale(
+        "CARLRegistration ventilation",
+        (_BLUE, _WHITE, _RED),
+        -0.5,
+        0.5,
+        _("Jacobian - 1"),
+        power=0.7,
+        clear=True,
+        description=_("Jacobian - 1: blue shrinks, red grows; in lungs the share of air that came in."),
+    )
+
+
+def displacementScale(high_mm: float) -> Scale:
+    return Scale(
+        "CARLRegistration displacement",
+        _UNCERTAINTY,
+        0.0,
+        high_mm,
+        _("Displacement, mm"),
+        labels=6,
+        format="%.2g",
+        description=_("Displacement in mm."),
+    )
+
+
 def uncertaintyScale(high_mm: float) -> Scale:
     return Scale(
         "CARLRegistration uncertainty",
@@ -259,6 +285,7 @@ __all__ = [
     "determinantLayer",
     "determinantScale",
     "differenceScale",
+    "displacementScale",
     "knownUncertainty",
     "logLayer",
     "logScale",
@@ -269,4 +296,5 @@ __all__ = [
     "tableOf",
     "uncertaintyRange",
     "uncertaintyScale",
+    "ventilationScale",
 ]

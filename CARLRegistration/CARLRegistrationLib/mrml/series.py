@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +14,29 @@ from ..common.errors import RegistrationError
 from .transforms import transformNodeOf
 from .volumes import fillVolume
 
+_TOLERANCE = 0.001  # of a sequence node: frames whose values differ less are one to it
+
 
 @dataclass(frozen=True)
 class SeriesNodes:
-    """browser: plays all. transforms, inverses: sequences of transform nodes. warped, ventilation: of volumes."""
+    """browser: plays all. transforms, inverses: sequences of transform nodes. warped, ventilation: of volumes.
+
+    values: of the frames in the sequences, as texts. note: what is to be said of them, or "".
+    """
 
     browser: object
     transforms: object
     inverses: object
     warped: object
     ventilation: object
+    values: tuple[str, ...] = ()
+    note: str = ""
+
+    def add(self, frames, name: str):
+        """A new sequence of these nodes, one for each frame, that the browser plays with the others."""
+        sequence = _sequence(frames, self.values, name, self.transforms.GetIndexName())
+        self.browser.AddSynchronizedSequenceNode(sequence)
+        return sequence
 
 
 def loadSeries(folder, name: str = "") -> SeriesNodes:
@@ -34,6 +48,7 @@ def loadSeries(folder, name: str = "") -> SeriesNodes:
     place = Path(folder)
     name = name or place.name
     times = _times(place)
+    values, indexName, note = _indexed(times)
     kinds = {
         "warped": _volumes(place / "warped.seq.nrrd", len(times)),
         "ventilation": _volumes(place / "ventilation.seq.nrrd", len(times)),
@@ -45,20 +60,38 @@ def loadSeries(folder, name: str = "") -> SeriesNodes:
     )
     made = {}
     for kind, frames in kinds.items():
-        sequence = slicer.mrmlScene.AddNewNodeByClass(
-            "vtkMRMLSequenceNode", slicer.mrmlScene.GenerateUniqueName(f"{name} {kind}")
-        )
-        sequence.SetIndexName("time")
-        sequence.SetIndexType(slicer.vtkMRMLSequenceNode.NumericIndex)
-        for frame, time in zip(frames, times, strict=True):
-            frame.SetName(f"{name} {kind}")
-            sequence.SetDataNodeAtValue(frame, time)
+        sequence = _sequence(frames, values, f"{name} {kind}", indexName)
         if kind == "warped":
             browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
         else:
             browser.AddSynchronizedSequenceNode(sequence)
         made[kind] = sequence
-    return SeriesNodes(browser, **made)
+    return SeriesNodes(browser, **made, values=tuple(values), note=note)
+
+
+def _sequence(frames, values, name: str, indexName: str):
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", slicer.mrmlScene.GenerateUniqueName(name))
+    sequence.SetIndexName(indexName)
+    sequence.SetIndexType(slicer.vtkMRMLSequenceNode.NumericIndex)
+    for frame, value in zip(frames, values, strict=True):
+        frame.SetName(name)
+        sequence.SetDataNodeAtValue(frame, value)
+    return sequence
+
+
+def _indexed(times: list[str]) -> tuple[list[str], str, str]:
+    """What the frames are called in a sequence, what that is, and a note: their numbers where times do not differ.
+
+    Frames of one value would overwrite each other, and times out of order would play in another order.
+    """
+    try:
+        apart = [float(after) - float(before) for before, after in itertools.pairwise(times)]
+    except ValueError:
+        apart = [0.0]
+    if all(one > _TOLERANCE for one in apart):
+        return times, "time", ""
+    note = _("Frames have the same time, or are not in the order of their times: they are played by their numbers.")
+    return [str(number) for number in range(len(times))], "frame", note
 
 
 def _times(place: Path) -> list[str]:

@@ -28,6 +28,7 @@ from ..inspect.panel import InspectPanel
 from ..inspect.snapshot import Snapshot, forget
 from ..mrml import views
 from ..mrml.preview import ViewPreview
+from ..series.panel import SeriesPanel
 from ..transforms.panel import TransformsPanel
 from .estimate import learn, secondsHere, voxelsOf
 from .finite import withLeave
@@ -70,7 +71,8 @@ class Panel(ParameterView):
         self.apply = ApplyPanel(ui.applyWidget, self._enginePython)
         show = lambda case: showCase(self.inspect, case)  # noqa: E731
         self.cohort = CohortPanel(ui.cohortWidget, self._enginePython, checkedSettings, show)
-        self._sections = (self.inspect, self.transforms, self.apply, self.cohort)
+        self.series = SeriesPanel(ui.seriesWidget, self._enginePython, checkedSettings)
+        self._sections = (self.inspect, self.transforms, self.apply, self.cohort, self.series)
         self.results = ResultControls(ui, logic.undo, self._sections, lambda: self._parameters)
         self.outputs = OutputControls(ui)
         self.inputs = InputControls(ui, lambda: None if self._running else self._editable())
@@ -101,7 +103,7 @@ class Panel(ParameterView):
         ui.copyPythonButton.connect("clicked(bool)", lambda checked: self._copy(pythonLines))
 
         # The sections came after the log, which stands below them.
-        chain = (self.cohort.ui.cohortSummaryButton, ui.logCollapsibleButton, ui.logText, ui.copyLogButton)
+        chain = (self.series.ui.seriesRemoveButton, ui.logCollapsibleButton, ui.logText, ui.copyLogButton)
         for one, following in itertools.pairwise(chain):
             qt.QWidget.setTabOrder(one, following)
 

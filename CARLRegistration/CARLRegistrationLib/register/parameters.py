@@ -13,6 +13,7 @@ from slicer import (
     vtkMRMLMarkupsFiducialNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
+    vtkMRMLSequenceNode,
     vtkMRMLTransformNode,
 )
 from slicer.i18n import tr as _
@@ -21,6 +22,7 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from ..apply.choices import ApplyDirection, ApplyGrid, ApplyInterpolation, ApplyMethod
 from ..cohort.choices import CohortSource
 from ..common.choices import Choice
+from ..series.choices import SeriesChain, SeriesReference, SeriesSource
 from ..transforms.choices import Convention, Direction, ExportFormat, LinearKind, Precision, Which
 from .job import Job, checkWeights, withWholePaths
 
@@ -144,8 +146,9 @@ class CARLRegistrationParameterNode:
     output*: the node that receives it, None for a new one. ioSteps: 0 = no instance optimization. fieldSpacing: mm,
     0 = automatic. smoothness: a factor. device: auto, cpu, cuda:N. enginePython: empty for Slicer's own.
     inspect*: what the Inspect section compares. transforms*, export*, import*: of the Transforms section;
-    exportSpacing, toolSpacing: mm, 0 = the field's own. apply*, cohort*: of the Apply and Cohort sections;
-    the nodes that are checked there are references of the node.
+    exportSpacing, toolSpacing: mm, 0 = the field's own. apply*, cohort*, series*: of the Apply, Cohort and Series
+    sections; the nodes that are checked there are references of the node. seriesFrame: from 0; seriesSmoothness: weight
+    of second differences in time.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -240,6 +243,18 @@ class CARLRegistrationParameterNode:
     cohortPlan: str = ""
     cohortFolder: str = ""
     cohortRetryFailed: bool = False
+
+    seriesSource: SeriesSource = SeriesSource.SEQUENCE
+    seriesSequence: vtkMRMLSequenceNode
+    seriesFile: str = ""
+    seriesReference: SeriesReference = SeriesReference.FIRST
+    seriesFrame: Annotated[int, WithinRange(0, 9999)] = 0
+    seriesChain: SeriesChain = SeriesChain.REFERENCE
+    seriesCyclic: bool = False
+    seriesSmoothness: Annotated[float, WithinRange(0, 100)] = 0.0
+    seriesSegmentation: vtkMRMLSegmentationNode
+    seriesLandmarks: vtkMRMLMarkupsFiducialNode
+    seriesFolder: str = ""
 
 
 def dropUnknown(node) -> list[str]:

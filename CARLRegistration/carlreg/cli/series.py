@@ -99,6 +99,7 @@ def run(args: argparse.Namespace, progress: Progress, display: Display) -> None:
     )
     progress.report(ProgressRecord("read", 0.0, None, "frames"))
     series = read_series(args.frames)
+    progress.report(ProgressRecord("read", 0.0, None, f"{len(series)} frames"))
     how.check_reference(len(series))
     reference = series.frames[0 if isinstance(how.reference, str) else how.reference]
     mask = None if args.mask is None else read_mask(args.mask, reference)
