@@ -9,7 +9,7 @@ from carlreg import CarlError, RegistrationSettings
 from carlreg.phantom import make_breathing
 from carlreg.progress import Progress
 from carlreg.spaces import VolumeGrid
-from carlreg.template import TemplateSettings, build, change_rows, members_of
+from carlreg.template import TemplateSettings, build, change_rows, members_of, write_changes
 from carlreg.template.build import _names
 from carlreg.template.rounds import make_named_map
 from carlreg.volumes import read_volume, volume_from_image
@@ -44,6 +44,15 @@ def test_order_changes_nothing_and_what_is_done_stays(scans, tmp_path):
     given = np.array([-SHIFTS["ab".index(member.name)] for member in one.members])
     assert np.abs(place.mean(axis=0)).max() < 0.01
     assert np.abs(place - (given - given.mean(axis=0))).max() < 1.0
+
+    labels = one.image.grid.image((one.image.array > 40).astype(np.uint8))
+    rows = write_changes(one, tmp_path / "one", labels)
+    assert [(row["image"], row["label"]) for row in rows] == [(member.name, 1) for member in one.members]
+    assert np.allclose([row["change_percent"] for row in rows], 0, atol=1e-3)  # rigid maps
+    assert "change_percent,sd_percent,sure" in (tmp_path / "one" / "changes.csv").read_text()
+    for member in one.members:
+        jacobian = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "one" / "changes" / f"{member.name}.nii.gz")))
+        assert np.allclose(jacobian, 1, atol=1e-3)
 
     kept = sorted((tmp_path / "one" / "rounds" / "01").glob("*.h5"))
     times = {path: path.stat().st_mtime_ns for path in kept}

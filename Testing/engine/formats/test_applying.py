@@ -103,6 +103,20 @@ def test_a_volume_without_contrast_is_mapped(oblique, folder, opened, tmp_path):
         assert VolumeGrid.of(found).same_as(oblique.fixed_grid) and not sitk.GetArrayViewFromImage(found).any()
 
 
+def test_segments_of_one_layer_keep_their_names(oblique, opened, tmp_path):
+    labels = sitk.OtsuThreshold(oblique.moving, 0, 4)
+    kept = {"Segment0_Name": "liver", "Segment0_LabelValue": "4", "Segment0_Layer": "0"}
+    for key, value in (kept | {"Segment0_Extent": "1 2 1 2 1 2"}).items():
+        labels.SetMetaData(key, value)
+    sitk.WriteImage(labels, str(tmp_path / "s.seg.nrrd"))
+    formats.apply_to_file(plan(opened, interpolation="nearest"), tmp_path / "s.seg.nrrd", tmp_path / "out.seg.nrrd")
+    found = sitk.ReadImage(str(tmp_path / "out.seg.nrrd"))
+    assert {key: found.GetMetaData(key) for key in kept} == kept
+    i, j, k = found.GetSize()  # where the segment lies now is not known without a look
+    assert found.GetMetaData("Segment0_Extent") == f"0 {i - 1} 0 {j - 1} 0 {k - 1}"
+    assert set(np.unique(sitk.GetArrayFromImage(found))) == {0, 4}
+
+
 def test_sequences_frame_by_frame(oblique, opened, tmp_path):
     frames = [oblique.moving, oblique.moving * 2, oblique.moving + 7]
     series = sitk.JoinSeries(frames, 1.5, 2.5)
