@@ -144,11 +144,17 @@ def _points_lps(normalized_13dhw: Tensor, lps_from_normalized: np.ndarray) -> np
 
 
 @torch.no_grad()
-def mapped_lps(coordinate_map: CoordinateMap, images: NetworkImages, points_lps: np.ndarray) -> np.ndarray:
-    """n x 3 fixed points (LPS mm) through a network's map, n x 3 moving points; outside its grid the edge continues."""
+def mapped_lps(
+    coordinate_map: CoordinateMap, images: NetworkImages, points_lps: np.ndarray, beyond_33: np.ndarray | None = None
+) -> np.ndarray:
+    """n x 3 fixed points (LPS mm) through a network's map, n x 3 moving points.
+
+    beyond_33: how the map goes on outside its grid, from the nearest point of the edge: the linear part of about what
+        it is there (moving_from_fixed); None = as if neither image were turned or larger.
+    """
     normalized = apply_affine(np.linalg.inv(images.fixed_lps_from_normalized), points_lps)
     inside = np.clip(normalized, 0.0, 1.0)
     points = tensor_from_array(np.ascontiguousarray(inside.T, dtype=np.float32))[None, :, :, None, None]
     moved = _points_lps(coordinate_map(points.to(images.fixed_b1dhw.device)), images.moving_lps_from_normalized)
-    # beyond the grid go on parallel to the edge
-    return moved + (normalized - inside) @ images.fixed_lps_from_normalized[:3, :3].T
+    outside = (normalized - inside) @ images.fixed_lps_from_normalized[:3, :3].T
+    return moved + (outside if beyond_33 is None else outside @ beyond_33.T)

@@ -83,13 +83,13 @@ def predict(
         points.weights * pair.fixed.mask_weight(points.fixed_lps) * pair.moving.mask_weight(points.moving_lps) + 1e-12
     )
 
-    def on_lps(found: CoordinateMap) -> PointMap:
-        return lambda points: mapped_lps(found, images, points)
+    def on_lps(found: CoordinateMap, beyond_33: np.ndarray | None = None) -> PointMap:
+        return lambda points: mapped_lps(found, images, points, beyond_33)
 
     return NetworkPrediction(
         Correspondences(points.fixed_lps, points.moving_lps, weights),
         on_lps(found) if refined else None,
-        None if again is None else lambda matrix: on_lps(refined_from(again, images, matrix)),
+        None if again is None else lambda matrix: on_lps(refined_from(again, images, matrix), matrix[:3, :3]),
         NetworkAnswer(network, images, forward, backward, found),
     )
 
