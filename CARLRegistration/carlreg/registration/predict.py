@@ -23,6 +23,8 @@ from ..models.predict import (
     renormalized,
 )
 from ..models.registry import LoadedModel
+from ..optimize.candidates import TOWARD_RIGID
+from ..spaces import fit_linear
 from ..uncertainty import NetworkAnswer
 from .pair import PreparedPair
 
@@ -86,9 +88,15 @@ def predict(
     def on_lps(found: CoordinateMap, beyond_33: np.ndarray | None = None) -> PointMap:
         return lambda points: mapped_lps(found, images, points, beyond_33)
 
+    found_lps = None
+    if refined:
+        at = points.fixed_lps
+        found_lps = on_lps(
+            found, fit_linear(at, mapped_lps(found, images, at), weights, toward_rigid=TOWARD_RIGID)[:3, :3]
+        )
     return NetworkPrediction(
         Correspondences(points.fixed_lps, points.moving_lps, weights),
-        on_lps(found) if refined else None,
+        found_lps,
         None if again is None else lambda matrix: on_lps(refined_from(again, images, matrix), matrix[:3, :3]),
         NetworkAnswer(network, images, forward, backward, found),
     )
