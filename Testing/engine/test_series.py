@@ -10,10 +10,13 @@ import SimpleITK as sitk
 from carlreg import CarlError, RegistrationSettings
 from carlreg.phantom import make_breathing
 from carlreg.physical import PhysicalTransform
+from carlreg.progress import Progress
 from carlreg.series import Carried, SeriesSettings, read_series, register_series, series_of, write_series
 from carlreg.series.averaging import recentered
+from carlreg.series.register import _Found, _Run
 from carlreg.series.temporal import jumps, smoothing_weights
 from carlreg.spaces import VolumeGrid
+from carlreg.volumes import Volume
 
 GRID = VolumeGrid((12, 11, 10), np.full(3, 2.0), np.zeros(3), np.eye(3))
 FAST = RegistrationSettings(threads=1, grid=64, io_steps=40)
@@ -48,6 +51,28 @@ def test_jumps_are_named_once():
     steady[4] = shifted(9, 0, 0)  # out and back
     assert jumps(steady, GRID, inside) == [4]
     assert jumps([shifted(0.3 * n + 9 * (n > 5), 0, 0) for n in range(9)], GRID, inside) == [6]
+    # Of a cycle the step from the last frame to the first counts, too.
+    breath = [shifted(3 * np.sin(2 * np.pi * n / 9), 0, 0) for n in range(9)]
+    assert jumps(breath, GRID, inside, cyclic=True) == []
+    for n in (0, 4, 8):
+        leaps = [*breath[:n], shifted(25, 0, 0), *breath[n + 1 :]]
+        assert jumps(leaps, GRID, inside, cyclic=True) == [n]
+    assert jumps([shifted(0.3 * n, 0, 9 * n) for n in range(9)], GRID, inside) == []
+    assert jumps([shifted(0.3 * n, 0, 9 * n) for n in range(9)], GRID, inside, cyclic=True) == [0]
+    assert jumps([shifted(0, 0, 0)] * 9, GRID, inside, cyclic=True) == []
+
+
+def test_a_mask_moves_along_from_frame_to_frame():
+    marked = np.zeros(GRID.shape_dhw, np.uint8)
+    marked[2:5, 3:6, 4:8] = 1
+    images = [GRID.image(np.random.default_rng(n).random(GRID.shape_dhw).astype(np.float32)) for n in range(3)]
+    mask = Volume(GRID.image(marked), None, "mask")
+    run = _Run(series_of(images), FAST, SeriesSettings(chain="frames"), mask, Progress())
+    moved = run._mask_in(1, _Found(shifted(4, -2, 6), "frames"))
+    assert np.array_equal(np.argwhere(moved.array), np.argwhere(marked) + np.array([3, -1, 2]))
+    assert run._mask_in(0, _Found(shifted(0, 0, 0), "reference")) is mask
+    with pytest.raises(CarlError, match="frame 2 does not"):
+        run._mask_in(2, _Found(shifted(90, 0, 0), "frames"))
 
 
 def test_recentered_maps_have_no_mean():

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..errors import InputError
-from ..physical import PhysicalTransform
+from ..kept import Kept, keeping, kept
+from ..physical import PhysicalTransform, invert
 from ..progress import Progress, ProgressRecord
+from ..quality.labels import warp_labels
 from ..quality.metrics import body_of
 from ..registration import finish, register_pair
 from ..registration.continuing import continued_pair
@@ -109,7 +111,8 @@ def register_series(
     """Register all frames of a series to one reference.
 
     Args:
-        settings: of each pair. how: of the series. mask: on the frames' grid; only this part of the reference counts.
+        settings: of each pair. how: of the series. mask: on the frames' grid; only this part of the reference counts,
+            and from frame to frame what it becomes.
     Raises: InputError (a reference that is none of the frames, smoothness of linear maps) and whatever a registration
         raises; Cancelled.
     """
@@ -121,11 +124,12 @@ def register_series(
             f"got {settings.transform}. Leave one of both out."
         )
     run = _Run(series, settings, how, mask, progress)
-    if how.reference == MEAN:
-        reference, found = run.to_the_mean()
-    else:
-        reference = series.frames[int(how.reference)]
-        found = run.frame_to_frame() if how.chain == "frames" else run.to_one(reference, int(how.reference))
+    with keeping(kept() or Kept()):  # one network, and one prepared reference, for all frames
+        if how.reference == MEAN:
+            reference, found = run.to_the_mean()
+        else:
+            reference = series.frames[int(how.reference)]
+            found = run.frame_to_frame() if how.chain == "frames" else run.to_one(reference, int(how.reference))
     return run.finished(reference, found)
 
 
@@ -150,8 +154,11 @@ class _Run:
         self.warm = settings if settings.linear else replace(settings, io_steps=steps)
         self._went_on = not settings.linear and (settings.io_method == "field" or not settings.steps)
 
-    def pair(self, fixed: Volume, number: int, known: PhysicalTransform | None, what: str) -> _Found:
-        """One frame, beginning with a known map where there is one."""
+    def pair(
+        self, fixed: Volume, number: int, known: PhysicalTransform | None, what: str, mask: Volume | None = None
+    ) -> _Found:
+        """One frame, beginning with a known map where there is one. mask: of the fixed one; None = the run's."""
+        mask = mask if mask is not None else self.mask
         moving, begin = self.series.frames[number], time.process_time()
         inner = part_of(self.progress, f"frame {number}", self._done / self._jobs, 1 / self._jobs)
         if known is not None and self._went_on:
@@ -160,7 +167,7 @@ class _Run:
                 moving,
                 self.warm,
                 known,
-                fixed_mask=self.mask,
+                fixed_mask=mask,
                 moving_mask=None,
                 landmarks_guide=None,
                 uncertain=False,
@@ -169,7 +176,7 @@ class _Run:
         else:
             initial = None if known is None else known.to_sitk()
             result = register_pair(
-                fixed, moving, self.settings, fixed_mask=self.mask, initial_transform=initial, progress=inner
+                fixed, moving, self.settings, fixed_mask=mask, initial_transform=initial, progress=inner
             )
         self._done += 1
         return _Found(result.transform, what, result, time.process_time() - begin)
@@ -218,12 +225,23 @@ class _Run:
         for one, before in self._order(number):
             neighbor = found[before]
             # Neighbors in time are nearly in place: the identity is as good as any start.
-            each = self.pair(frames[before], one, self._identity(), "frames")
+            each = self.pair(frames[before], one, self._identity(), "frames", self._mask_in(before, neighbor))
             if neighbor.start != "reference":
                 each.transform = composed(neighbor.transform, each.transform, frames[number].grid)
                 each.result = None
             found[one] = each
         return [found[n] for n in range(len(self.series))]
+
+    def _mask_in(self, number: int, found: _Found) -> Volume | None:
+        """The reference's mask, where it has moved to in a frame."""
+        if self.mask is None or found.start == "reference":
+            return self.mask
+        grid = self.series.frames[number].grid
+        back, _ = invert(found.transform, grid)
+        moved = warp_labels(back, grid, self.mask.array, self.mask.grid)
+        if not moved.any():
+            raise InputError(f"mask: expected a part of the reference that all frames show; frame {number} does not.")
+        return Volume(grid.image(moved), None, self.mask.name)
 
     def to_the_mean(self) -> tuple[Volume, list[_Found]]:
         """All frames to their mean, which is made anew from what was found."""

@@ -76,7 +76,8 @@ def jumps(maps: Sequence[PhysicalTransform], grid: VolumeGrid, inside: np.ndarra
 
     inside: (D, H, W) bool, of the grid, where to look. Frame n jumps where its median distance from frame n - 1 is
     more than 5 robust standard deviations above the median of all such distances, and by more than a voxel. A frame
-    that leaps out and comes back is named once, the first frame of a new place once.
+    that leaps out and comes back is named once, the first frame of a new place once. cyclic: the first frame follows
+    the last one.
     """
     count = len(maps)
     if count < _LEAST_FRAMES or not inside.any():
@@ -84,16 +85,20 @@ def jumps(maps: Sequence[PhysicalTransform], grid: VolumeGrid, inside: np.ndarra
     voxels = np.argwhere(inside)[:, ::-1]
     points = grid.points(voxels[:: max(1, len(voxels) // _POINTS)])
     places = np.stack([each.apply(points) for each in maps])
-    moved = np.median(np.linalg.norm(np.diff(places, axis=0), axis=2), axis=1)
+    steps = range(0 if cyclic else 1, count)  # of each frame from the one before
+    moved = np.array([_apart(places, n, n - 1) for n in steps])
     middle = float(np.median(moved))
     spread = float(np.median(np.abs(moved - middle))) / 0.6745
-    far = moved - middle > max(_JUMP_Z * spread, float(grid.spacing.min()))
-    found = []
-    for n in map(int, np.flatnonzero(far) + 1):
-        back = n - 1 in found and far[n - 2] and _apart(places, n, n - 2) <= 0.5 * _apart(places, n, n - 1)
-        if not back:
+    far = {n for n, one in zip(steps, moved, strict=True) if one - middle > max(_JUMP_Z * spread, grid.spacing.min())}
+    # Of a cycle the search begins where nothing jumps, so that of a frame that leaps the way out comes first.
+    begin = next(n for n in steps if n not in far) if cyclic else 1
+    found: list[int] = []
+    for n in ((begin + step) % count for step in range(len(steps))) if cyclic else steps:
+        before, last = (n - 1) % count, (n - 2) % count
+        back = before in found and _apart(places, n, last) <= 0.5 * _apart(places, n, before)
+        if n in far and not back:
             found.append(n)
-    return found
+    return sorted(found)
 
 
 def _apart(places: np.ndarray, one: int, other: int) -> float:
