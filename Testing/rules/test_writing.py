@@ -79,6 +79,7 @@ ALLOWED = {
     "CARLRegistrationLib/cohort/run.py": {"write_text": TEMPORARY},
     "CARLRegistrationLib/register/guidance.py": {"write_text": TEMPORARY},
     "CARLRegistrationLib/register/mending.py": {"write_text": TEMPORARY},
+    "CARLRegistrationLib/register/own_presets.py": {"write_text": STAGED},
     "CARLRegistrationLib/register/run.py": {"write_text": TEMPORARY},
     "CARLRegistrationLib/series/run.py": {"write_text": TEMPORARY, "open": TEMPORARY},
     "CARLRegistrationLib/inspect/evaluation.py": {"savetxt": TEMPORARY},

@@ -322,7 +322,7 @@ def test_what_the_engine_refuses_is_said_and_the_map_stays(host, planted):
     place(planted, planted.fixed, places[1], "left")
     place(planted, near, places[0], "right")
     text = said()
-    assert text.startswith("The points contradict each other: left and right.") and "The map stays" in text
+    assert text.startswith("The points contradict each other: left and right.") and "The transform stays" in text
     assert not ui.mendUndoButton.enabled
 
 

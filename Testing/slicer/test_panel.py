@@ -335,6 +335,21 @@ def test_apply_says_why_it_is_disabled(panel):
     segmentation.GetSegmentation().AddEmptySegment("id", "liver")
     ui.fixedMaskSelector.setCurrentNode(segmentation)
     assert why() == "organs: the fixed mask is empty. Choose another, or none."
+    # One of two segments that share their voxels.
+    both = addVolume(np.ones((9, 9, 9), np.int16), np.eye(4), "both", "vtkMRMLLabelMapVolumeNode")
+    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(both, segmentation)
+    full = segmentation.GetSegmentation().GetNthSegment(1)
+    lost = slicer.vtkSegment()
+    lost.SetName("lost")
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    lost.AddRepresentation(name, full.GetRepresentation(name))
+    lost.SetLabelValue(full.GetLabelValue() + 1)
+    segmentation.GetSegmentation().AddSegment(lost, "lost")
+    ui.fixedMaskSelector.setCurrentNode(None)
+    ui.fixedMaskSelector.setCurrentNode(segmentation)
+    assert why() == ""
+    choose(ui.fixedMaskSegmentComboBox, "lost")
+    assert why() == "organs: the fixed mask is empty. Choose another, or none."
     ui.fixedMaskSelector.setCurrentNode(None)
     panel.machine.checked = {"devices": [{"name": "cpu"}]}  # as of a computer without a card
     panel.machine._checkedPython = ""

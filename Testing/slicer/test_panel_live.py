@@ -219,7 +219,7 @@ def test_stop_here_finishes_with_what_there_is(host, panel, pair, heldEngine):
     assert ui.stopButton.text == "Stopping ..." and not ui.stopButton.enabled
     waitForEnd(host, panel)
     assert ui.resultLabel.text.startswith("Done in ") and not isShown(ui.stopButton)
-    assert "transform" in panel.results.result.nodes and ui.stopButton.text == "Stop here"
+    assert "transform" in panel.results.result.nodes and ui.stopButton.text == "Sto&p here"
 
 
 def test_the_curve_is_drawn(host, panel):

@@ -2,7 +2,9 @@
 
 # ruff: noqa: F811 (fixtures that are imported)
 
-from .test_panel import blank, choose, isShown, pair, panel, settingsNow  # noqa: F401
+import dataclasses
+
+from .test_panel import CONTROLS, blank, choose, isShown, pair, panel, settingsNow  # noqa: F401
 
 
 def test_presets_say_what_they_set(panel):
@@ -127,6 +129,65 @@ def test_labels_lead_to_their_controls(moduleWidget, panel):
         chain.append(one)
         one = one.nextInFocusChain()
     assert [one for one in chain if one in sections] == sections
+
+
+def test_mnemonics_are_not_twice_among_what_is_seen(panel, pair):
+    """Slicer's own menus have F, E, V and H."""
+    from PySide6 import QtGui
+
+    def keys():
+        window = panel.ui.applyButton.window()
+        seen = [one for one in widgetsOf(panel) if "&" in str(getattr(one, "text", "")) and one.isVisibleTo(window)]
+        texts = [one.text for one in seen if one.isEnabled()]
+        return sorted(QtGui.QKeySequence.mnemonic(text).toString()[-1] for text in texts)
+
+    idle = keys()
+    assert len(idle) == len(set(idle)) > 13 and {"A", "I", "R"} <= set(idle) and not set(idle) & set("FEVH"), idle
+    panel._showRunning()
+    running = keys()
+    panel._running = False
+    panel._showIdle()
+    assert len(running) == len(set(running)) and {"L", "N"} <= set(running) and "A" not in running, running
+
+
+def test_own_presets(panel, monkeypatch, tmp_path, host):
+    """Saved, chosen again, read by the command line, taken from a file, deleted."""
+    from carlreg.cli.main import build_parser
+    from carlreg.cli.options import settings_from
+
+    ui, own = panel.ui, panel.ownPresets
+    monkeypatch.setattr(own, "folder", lambda: tmp_path / "presets")
+    own.refresh()
+    assert not isShown(ui.ownPresetComboBox) and not isShown(ui.deletePresetButton)
+    for name in CONTROLS:
+        if name not in ("transform", "io_method"):
+            CONTROLS[name](ui)
+    saved = settingsNow(panel)
+    host.answers[:] = [str(tmp_path / "presets" / "knees")]
+    ui.savePresetButton.click()
+    assert isShown(ui.ownPresetComboBox) and ui.ownPresetComboBox.currentText == "knees"
+    file = tmp_path / "presets" / "knees.json"
+    words = ["register", "FIXED", "MOVING", "--out", "RESULT", "--settings", str(file)]
+    read = settings_from(build_parser().parse_args(words))
+    assert saved.device == "cpu" and read == dataclasses.replace(saved, device="auto")
+    ui.ioStepsSlider.value, ui.symmetricCheckBox.checked = 70, False
+    choose(ui.robustnessComboBox, "Similar pose, any shift")
+    assert ui.ownPresetComboBox.currentIndex == 0 and not ui.deletePresetButton.enabled
+    choose(ui.ownPresetComboBox, "knees")
+    assert settingsNow(panel) == saved and ui.deletePresetButton.enabled
+    (tmp_path / "other.json").write_text('{"settings": {"io_steps": 7, "seed": 3}}')
+    (tmp_path / "wrong.json").write_text('{"io_steps": 900}')
+    host.answers[:] = [str(tmp_path / "other.json"), str(tmp_path / "wrong.json")]
+    ui.loadPresetButton.click()
+    assert settingsNow(panel).io_steps == 7 and settingsNow(panel).grid == 128
+    assert host.messages[-1].text == "Not in the panel, and left as they are: seed."
+    ui.loadPresetButton.click()
+    assert "ioSteps is 900, and the panel offers no such value" in host.messages[-1].text
+    assert settingsNow(panel).io_steps == 7
+    choose(ui.ownPresetComboBox, "knees")
+    host.answers[:] = [True]
+    ui.deletePresetButton.click()
+    assert not file.exists() and not isShown(ui.ownPresetComboBox) and settingsNow(panel) == saved
 
 
 # --- why Apply is disabled

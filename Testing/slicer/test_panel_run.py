@@ -29,7 +29,7 @@ def test_a_run_as_a_user_sees_it(host, panel, pair, tmp_path):
     views.showLayers(formerLayers, None)
     before = views.remember()
     ui.applyButton.click()
-    assert ui.applyButton.text == "Cancel" and not ui.inputsCollapsibleButton.enabled
+    assert ui.applyButton.text == "Cance&l" and not ui.inputsCollapsibleButton.enabled
     assert isShown(ui.progressWidget)
     waitForStage(host, panel, ": step")
     assert 0 < ui.progressBar.value < 1000
@@ -37,7 +37,7 @@ def test_a_run_as_a_user_sees_it(host, panel, pair, tmp_path):
     assert "left" in ui.progressLabel.text and "predict" in ui.logText.plainText
     host.grab(panel.ui.applyButton.window(), tmp_path / "running.png")
     waitForEnd(host, panel)
-    assert ui.applyButton.text == "Apply" and ui.applyButton.enabled and ui.inputsCollapsibleButton.enabled
+    assert ui.applyButton.text == "&Apply" and ui.applyButton.enabled and ui.inputsCollapsibleButton.enabled
     assert ui.resultLabel.text.startswith("Done in ") and "no folds" in ui.resultLabel.text
     assert ui.warningLabel.text == ""
     parameters = panel.parameters
@@ -121,7 +121,7 @@ def test_cancel_from_the_panel(host, panel, pair, tmp_path, heldEngine):
     panel.ui.applyButton.click()
     assert panel.ui.applyButton.text == "Cancelling ..." and not panel.ui.applyButton.enabled
     waitForEnd(host, panel)
-    assert panel.ui.warningLabel.text == "Cancelled; nothing was changed." and panel.ui.applyButton.text == "Apply"
+    assert panel.ui.warningLabel.text == "Cancelled; nothing was changed." and panel.ui.applyButton.text == "&Apply"
     assert slicer.mrmlScene.GetNumberOfNodes() == count and list((tmp_path / "temporary").iterdir()) == []
 
 
@@ -203,5 +203,5 @@ def test_closing_the_scene_ends_the_run(host, panel, pair, moduleWidget, heldEng
     panel.ui.applyButton.click()
     waitForStage(host, panel, ": step")
     host.close_scene()
-    assert not panel.logic.isRunning and panel.ui.applyButton.text == "Apply"
+    assert not panel.logic.isRunning and panel.ui.applyButton.text == "&Apply"
     assert panel.ui.whyLabel.text == "Choose a fixed volume."

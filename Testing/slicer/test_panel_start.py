@@ -19,7 +19,7 @@ def test_the_start_is_shown_and_removed(host, panel, pair, before):
     from carlreg.phantom import make_pair
 
     ui = panel.ui
-    assert ui.startButton.enabled and ui.startButton.text == "Preview start" and not isShown(ui.startLabel)
+    assert ui.startButton.enabled and ui.startButton.text == "&Preview start" and not isShown(ui.startLabel)
     ui.startButton.click()
     assert ui.startButton.text == "Stop looking" and "Looking" in ui.startLabel.text and layers() == before
     wait(host, panel)
@@ -31,7 +31,7 @@ def test_the_start_is_shown_and_removed(host, panel, pair, before):
     assert pair[1].GetParentTransformNode() is None
     ui.startButton.click()
     assert layers() == before and temporary() == [] and not isShown(ui.startLabel)
-    assert ui.startButton.text == "Preview start"
+    assert ui.startButton.text == "&Preview start"
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_it_goes_when_another_module_is_shown_or_something_else_uses_the_views(p
     from CARLRegistrationLib.inspect.snapshot import Snapshot
 
     Snapshot.take()
-    assert layers() == before and panel.ui.startButton.text == "Preview start"
+    assert layers() == before and panel.ui.startButton.text == "&Preview start"
     moduleWidget.exit()
     moduleWidget.enter()
     assert layers() == before and temporary() == []

@@ -32,6 +32,11 @@ REGISTER = {
 }
 # Of verdicts and warnings.
 RESULT = {
+    "The map folds": _("The transform folds"),
+    "the map is a guess": _("it is a guess"),
+    "the map may be coarse": _("the transform may be coarse"),
+    "No map without folds": _("No transform without folds"),
+    "no map that is delivered mirrors": _("no transform that is delivered mirrors"),
     " (--smoothness 2)": "",
     " (--field-spacing)": "",
     "the robustness Rotation (--robustness rotation)": _("'Any rotation' at Difference in pose"),
@@ -61,6 +66,8 @@ SERIES = {
     "temporal smoothness: expected transform deformable with it": _("Smooth in time needs a deformable transform"),
 }
 MEND = {
+    "No map without folds": _("No transform without folds"),
+    "The map folds": _("The transform folds"),
     "landmarks guide: ": "",
     "Landmarks that guide the registration contradict": _("The points contradict"),
     "Landmarks that guide the registration are missed": _("Points are missed"),

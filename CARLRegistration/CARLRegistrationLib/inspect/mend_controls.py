@@ -267,7 +267,7 @@ class MendControls(VTKObservationMixin):
         """Mend by the points, around them or then everywhere; or stop."""
         if self.running:
             self.stop()
-            self.say(_("Stopped; the map stays as it was."))
+            self.say(_("Stopped; the transform stays as it was."))
             return
         self._placing.end()
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
+import vtk.util.numpy_support
 from slicer.i18n import tr as _
 
 from ..common.errors import RegistrationError
@@ -62,9 +63,24 @@ def checkMask(node, segmentId: str, what: str) -> None:
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     if segmentation.GetSourceRepresentationName() != name and segments:
         return
-    shown = (segment.GetRepresentation(name) for segment in segments)
-    if not any(one is not None and min(one.GetDimensions()) > 0 for one in shown):
+    if not any(_hasVoxels(segment.GetRepresentation(name), segment.GetLabelValue()) for segment in segments):
         raise empty
+
+
+_asked: dict[tuple[int, int], bool] = {}  # by the time of the last change, which VTK counts for all objects, and value
+
+
+def _hasVoxels(labels, value: int) -> bool:
+    """Whether a value is among the voxels, which several segments may share; looked for once."""
+    if labels is None or min(labels.GetDimensions()) < 1:
+        return False
+    key = labels.GetMTime(), value
+    if key not in _asked:
+        if len(_asked) > 100:
+            _asked.clear()
+        voxels = vtk.util.numpy_support.vtk_to_numpy(labels.GetPointData().GetScalars())
+        _asked[key] = bool((voxels == value).any())
+    return _asked[key]
 
 
 def segmentationImage(node, segmentId: str, what: str):

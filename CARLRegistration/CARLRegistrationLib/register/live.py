@@ -67,11 +67,11 @@ class LiveControls:
         if self._asked:
             button.text = _("Stopping ...")
         else:
-            button.text = _("Stop here")
+            button.text = _("Sto&p here")
         button.toolTip = (
-            _("Take no further step: keep the map as it is now, and finish with all outputs.")
+            _("Take no further step: keep the transform as it is now, and finish with all outputs.")
             if on or self._asked
-            else _("Possible while the map is refined: keeps the map as it is then, and finishes with all outputs.")
+            else _("Possible while the transform is refined: keeps it as it is then, and finishes with all outputs.")
         )
 
 

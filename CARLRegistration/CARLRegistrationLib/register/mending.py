@@ -116,7 +116,7 @@ def _load(case: Case, task: Task, notes: list[str]) -> Mended:
     warnings = [words.inPanelWords(text, words.MEND) for text in warningsOf(quality)]
     if about["contradicting"]:
         said = [text for text in warnings if "contradict" in text]
-        raise RegistrationError(" ".join([*said, _("The map stays as it was.")]))
+        raise RegistrationError(" ".join([*said, _("The transform stays as it was.")]))
     there = outputsOf(case.transform)
     made = {kind for kind in there if (folder / FILES[kind]).is_file()}
     wanted: dict[str, Any] = {f"create{name}": kind in made for kind, name in _KINDS.items()}
@@ -127,7 +127,7 @@ def _load(case: Case, task: Task, notes: list[str]) -> Mended:
     job = Job(case.fixed, case.moving, **wanted)
     nodes, quality, more = loadResult(job, folder, undo)
     if "uncertainty" in there and "uncertainty" not in made:
-        more.append(_("The uncertainty is still that of the map before."))
+        more.append(_("The uncertainty is still that of the transform before."))
     before = {point["name"]: point["before_mm"] for point in about["points"]}
     return Mended(nodes, quality, undo, before, warnings, [*notes, *more], task.folder)
 

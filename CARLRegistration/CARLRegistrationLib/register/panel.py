@@ -40,6 +40,7 @@ from .machine import MachineControls
 from .masks import MaskControls
 from .mending import Mender
 from .output_controls import OUTPUTS, OutputControls, chooseOutputs
+from .own_presets import OwnPresets
 from .parameters import Model, Preset, Robustness, TransformKind, checkedSettings, exchangeSides, jobFrom
 from .presets import applyPreset
 from .progress import RunLog, TimeLeft, statusText
@@ -77,6 +78,7 @@ class Panel(ParameterView):
         self.outputs = OutputControls(ui)
         self.inputs = InputControls(ui, lambda: None if self._running else self._editable())
         self.kind = KindControls(ui)
+        self.ownPresets = OwnPresets(ui, self._editable)
         self.masks = MaskControls(ui, self._editable)
         self.machine = MachineControls(ui, self._editable, self._onParameters)
         self._away = False  # another module is shown
@@ -178,6 +180,7 @@ class Panel(ParameterView):
         self._updating = True
         try:
             self.kind.show(parameters)
+            self.ownPresets.show(parameters)
             self.masks.show(parameters)
             self.machine.show(parameters)
         finally:
@@ -315,7 +318,7 @@ class Panel(ParameterView):
         self._running = True
         self._runLog = RunLog()
         ui = self.ui
-        ui.applyButton.text = _("Cancel")
+        ui.applyButton.text = _("Cance&l")
         ui.applyButton.toolTip = _("Stop the registration; nothing is changed.")
         ui.applyButton.enabled = True
         ui.progressBar.value = 0
@@ -330,7 +333,7 @@ class Panel(ParameterView):
 
     def _showIdle(self) -> None:
         ui = self.ui
-        ui.applyButton.text = _("Apply")
+        ui.applyButton.text = _("&Apply")
         ui.progressWidget.visible = False
         ui.startButton.visible = True
         for widget in self._inputWidgets():

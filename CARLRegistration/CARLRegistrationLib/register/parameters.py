@@ -265,7 +265,7 @@ def dropUnknown(node) -> list[str]:
     """
     dropped = []
     for name, annotated in get_type_hints(CARLRegistrationParameterNode, include_extras=True).items():
-        if node.HasParameter(name) and not _readable(annotated, node.GetParameter(name)):
+        if node.HasParameter(name) and not readable(annotated, node.GetParameter(name)):
             dropped.append(name)
     if dropped:
         with slicer.util.NodeModify(node):
@@ -274,7 +274,8 @@ def dropUnknown(node) -> list[str]:
     return dropped
 
 
-def _readable(annotated, text: str) -> bool:
+def readable(annotated, text: str) -> bool:
+    """Whether a text is a value of a parameter's type, within its limits."""
     kind, *limits = get_args(annotated) if get_origin(annotated) is Annotated else (annotated,)
     if issubclass(kind, enum.Enum):
         return text in kind.__members__
@@ -355,5 +356,6 @@ __all__ = [
     "dropUnknown",
     "exchangeSides",
     "jobFrom",
+    "readable",
     "settingsFrom",
 ]

@@ -107,7 +107,7 @@ class StartControls:
         elif self._preview.shown:
             button.text = _("Remove preview")
         else:
-            button.text = _("Preview start")
+            button.text = _("&Preview start")
 
     def followChoice(self, fixed, moving) -> None:
         """Other volumes are chosen: what was found of the former ones goes."""
