@@ -33,7 +33,7 @@ REGISTER = {
 # Of verdicts and warnings.
 RESULT = {
     "The map folds": _("The transform folds"),
-    "the map is a guess": _("it is a guess"),
+    "the map is a guess": _("the transform is a guess"),
     "the map may be coarse": _("the transform may be coarse"),
     "No map without folds": _("No transform without folds"),
     "no map that is delivered mirrors": _("no transform that is delivered mirrors"),
