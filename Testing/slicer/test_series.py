@@ -124,6 +124,7 @@ def sequence(scene, count=3):
 def test_the_section_says_what_is_missing_and_writes_what_the_engine_reads(section, scene, tmp_path, monkeypatch):
     import slicer
     from CARLRegistrationLib.engine import dependencies
+    from CARLRegistrationLib.engine.process import Report
     from CARLRegistrationLib.series import run
     from CARLRegistrationLib.series.frames import framesOf
 
@@ -183,6 +184,15 @@ def test_the_section_says_what_is_missing_and_writes_what_the_engine_reads(secti
     assert read["place"] == pytest.approx((toRas @ [3, 5, 7, 1])[:3] * FLIP)
     assert read["points"] == pytest.approx(np.array([[1.5, -2.5, 3.5]]) * FLIP)
     assert np.array_equal(read["labels"], voxels[0] > 700) and read["segments"] == {1: "lung"}
+
+    # Frames are counted as they are begun; of files their number is told.
+    section._begun, section._count = {}, 0
+    lines = []
+    for stage, text in (("read", "3 frames"), ("frames", "frame 2: a"), ("frames", "frame 0: b"), ("write", "frame 0")):
+        section._onReport(Report(True, None, [{"stage": stage, "message": text, "fraction": 0.25}]))
+        lines.append(ui.seriesBusyLabel.text)
+    assert lines[1:] == ["1 of 3: frame 2: a", "2 of 3: frame 0: b", "writing frame 0"]
+    assert ui.seriesProgressBar.value == 250
 
     # Files: in the order of their numbers; folders; one that is not there.
     for name in ("p10.nii.gz", "p9.nii.gz", "notes.txt"):

@@ -6,6 +6,7 @@ import csv
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -24,11 +25,11 @@ class SeriesNodes:
     values: of the frames in the sequences, as texts. note: what is to be said of them, or "".
     """
 
-    browser: object
-    transforms: object
-    inverses: object
-    warped: object
-    ventilation: object
+    browser: Any
+    transforms: Any
+    inverses: Any
+    warped: Any
+    ventilation: Any
     values: tuple[str, ...] = ()
     note: str = ""
 

@@ -191,8 +191,9 @@ class SeriesPanel(Section):
         for record in report.records:
             self.ui.seriesProgressBar.value = round(1000 * float(record.get("fraction") or 0.0))
             text = str(record.get("warning") or record.get("message") or "")
-            if _COUNT.fullmatch(text):
-                self._count = int(_COUNT.fullmatch(text)[1])
+            counted = _COUNT.fullmatch(text)
+            if counted is not None:
+                self._count = int(counted[1])
                 continue
             begun = _FRAME.match(text)
             if begun is not None and record.get("stage") == "frames":
@@ -202,6 +203,8 @@ class SeriesPanel(Section):
                 text = _("{number} of {count}: {text}").format(
                     number=min(len(self._begun), self._count), count=self._count, text=text
                 )
+            if record.get("stage") == "write":
+                text = _("writing {text}").format(text=text)
             if text and not self._cancelling():
                 self.ui.seriesBusyLabel.text = breakable(text)
 
