@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from screenshots import ROOT, Studio, beside, titled
+from studio import ROOT, Studio, beside, titled
 
 
 def upper(studio: Studio) -> Image.Image:
