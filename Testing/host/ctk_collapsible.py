@@ -141,7 +141,8 @@ class ctkCollapsibleButton(_CollapsibleChildren, PythonQtObject, QtWidgets.QAbst
         style.drawPrimitive(getattr(QtWidgets.QStyle.PrimitiveElement, pointing), arrow, painter, self)
         text_rect = option.rect.adjusted(height, 0, 0, 0)
         alignment = QtCore.Qt.AlignmentFlag.AlignLeft | QtCore.Qt.AlignmentFlag.AlignVCenter
-        flags = alignment | QtCore.Qt.TextFlag.TextHideMnemonic
+        underlined = style.styleHint(QtWidgets.QStyle.StyleHint.SH_UnderlineShortcut, option, self)
+        flags = alignment | QtCore.Qt.TextFlag["TextShowMnemonic" if underlined else "TextHideMnemonic"]
         style.drawItemText(painter, text_rect, int(flags), self.palette, self.isEnabled(), self.text)
         painter.end()
 
