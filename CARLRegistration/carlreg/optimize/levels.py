@@ -37,13 +37,14 @@ class Course:
 
     shares: of the steps. every: each step looks at every so many voxels along each axis, at other ones than the last:
     eight steps see all of them, for the time of one. finest_voxels: above it the finest spacing grows.
-    finest_diffusion: of the finest level, as a share of that of the others.
+    finest_diffusion: of the finest level, as a share of that of the others. window_share: see `FieldLevel`.
     """
 
     shares: tuple[float, ...]
     every: tuple[int, ...]
     finest_voxels: int
     finest_diffusion: float = 1.0
+    window_share: float = 1.0
 
 
 #: From the fixed image: descriptors, which are compared voxel by voxel, and what is known in that image alone.
@@ -53,7 +54,7 @@ FROM_FIXED_FINE = Course((0.12, 0.18, 0.35, 0.35), (1, 1, 2, 2), 4_500_000, fine
 #: Half-way between both images. Large motion gains by coarse steps, which cost next to nothing.
 HALFWAY = Course((0.28, 0.28, 0.21, 0.23), (1, 1, 1, 2), 2_600_000)
 #: Down to the voxels, for images whose structures are as fine; where they are not (CT of lungs), it follows noise.
-HALFWAY_FINE = Course((0.28, 0.28, 0.21, 0.23), (1, 1, 1, 2), 8_000_000, finest_diffusion=0.5)
+HALFWAY_FINE = Course((0.28, 0.28, 0.21, 0.23), (1, 1, 1, 2), 8_000_000, finest_diffusion=0.5, window_share=5 / 7)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class LevelImages:
 class FieldLevel:
     """How one level is optimized. spacing_mm: of the controls; window_mm: of LNCC; rate_mm: first Adam step.
 
-    every: see `Course`; for losses that can (`halfway.HalfwayLoss`).
+    every: see `Course`; for losses that can (`halfway.HalfwayLoss`). window_share: likewise; LNCC's window as a share
+    of `window_mm`, which tells all else how fine the level is.
     """
 
     spacing_mm: float
@@ -93,6 +95,7 @@ class FieldLevel:
     diffusion: float
     fold: float = 10.0
     every: int = 1
+    window_share: float = 1.0
 
 
 def _turns(lattice: VolumeGrid, every: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
@@ -169,6 +172,7 @@ def schedule(total_steps: int, finest_mm: float, smoothness: float, course: Cour
             diffusion=_DIFFUSION * smoothness * (course.finest_diffusion if factor == _FACTORS[-1] else 1.0),
             fold=_FOLD,
             every=every,
+            window_share=course.window_share,
         )
         for factor, steps, every in zip(
             _FACTORS, split_steps(total_steps, by_level=course.shares), course.every, strict=True
