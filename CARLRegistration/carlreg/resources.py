@@ -20,6 +20,9 @@ _LINEAR_SECONDS, _LINEAR_PER_MEGAVOXEL = 5.0, 0.25
 _FUNCTIONAL_STEP_SECONDS = 0.15
 # Of an optimization at sampled points, whatever the images' size (Testing/benchmarks/optimization_memory.py).
 _FUNCTIONAL_MB = 250.0
+# Of a network's grid: that of a head at 128 voxels along its longest side, the least of any, and how many times as many
+# as the image it may have, where that has thick slices.
+_HEAD_VOXELS, _FEWEST_VOXELS, _ALONG_THICK_SLICES = 1.3e6, 32**3, 2
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,24 @@ def memory_mb(fixed_voxels: int, moving_voxels: int, settings: RegistrationSetti
     if settings.linear:  # a network is asked for one direction at a time, and hardly ever
         return base + images + work
     info = model_info(settings.model)
-    network = info.cost.memory_mb
-    if info.trained_shape_dhw is None:
-        network *= (settings.grid / 128) ** 3
-    if settings.io_method == "network" and settings.steps:
-        network *= 4
+    optimized = settings.io_method == "network" and settings.steps
+    if optimized:
+        network = info.cost.optimizing_mb * _share_of_grid(settings, max(fixed_voxels, moving_voxels))
+    else:
+        network = info.cost.memory_mb * (1.0 if info.trained_shape_dhw is not None else (settings.grid / 128) ** 3)
     return base + images + max(work, network)
+
+
+def _share_of_grid(settings: RegistrationSettings, voxels: int) -> float:
+    """How many voxels the network's grid has, as a share of those that its costs were measured with.
+
+    voxels: of the larger image; its grid is no finer than the image, but along thick slices.
+    """
+    info = model_info(settings.model)
+    if info.trained_shape_dhw is not None:
+        return 1.0
+    grid = (min(settings.grid, info.cost.largest_grid or settings.grid) / 128) ** 3
+    return min(grid, max(_ALONG_THICK_SLICES * voxels, _FEWEST_VOXELS) / _HEAD_VOXELS)
 
 
 def cpu_seconds(fixed_voxels: int, moving_voxels: int, settings: RegistrationSettings) -> float:
@@ -73,7 +88,7 @@ def optimization_seconds(fixed_voxels: int, settings: RegistrationSettings) -> f
     most = (_LARGEST_MIND_VOXELS if mind else _LARGEST_VOXELS)[settings.effort]
     per_step = (_MIND_STEP_SECONDS if mind else _STEP_SECONDS) * (0.5 + min(fixed_voxels, most) / 1e6)
     if settings.io_method == "network":
-        per_step = model_info(settings.model).cost.step_seconds
+        per_step = model_info(settings.model).cost.step_seconds * _share_of_grid(settings, fixed_voxels)
     elif settings.io_method == "functional":
         per_step = _FUNCTIONAL_STEP_SECONDS
     return settings.steps * per_step

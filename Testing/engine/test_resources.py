@@ -2,7 +2,7 @@
 
 import pytest
 from carlreg.models.catalog import MODELS
-from carlreg.resources import by_model, cpu_seconds, memory_mb
+from carlreg.resources import by_model, cpu_seconds, memory_mb, optimization_seconds
 from carlreg.settings import RegistrationSettings
 
 SMALL, BRAIN, LARGE = 500_000, 7_000_000, 512 * 512 * 400
@@ -41,6 +41,19 @@ def test_memory_covers_what_was_measured():
     default = RegistrationSettings()
     assert 1.2 * 1024 < memory_mb(BRAIN, BRAIN, default) < 3 * 1024
     assert 3.4 * 1024 < memory_mb(LARGE, LARGE, default) < 8 * 1024
+
+
+@pytest.mark.parametrize(
+    ("model", "grid", "megabytes", "step_seconds"),
+    [("carl-compact", 128, 15042, 52), ("eoir", 128, 5549, 15), ("constricon", 64, 2564, 6), ("nephi", 64, 9687, 14)],
+)
+def test_the_weights_optimization_is_as_large_as_it_was_measured(model, grid, megabytes, step_seconds):
+    """Peaks of whole processes on the brain pair, and seconds per step on two CPU cores."""
+    settings = RegistrationSettings(model=model, grid=grid, io_method="network", io_steps=50)
+    assert 0.9 * megabytes < memory_mb(BRAIN, BRAIN, settings) < 1.6 * megabytes
+    assert optimization_seconds(BRAIN, settings) / 50 == pytest.approx(step_seconds, rel=0.3)
+    # A small pair has a small grid, whatever is asked for.
+    assert memory_mb(32**3, 32**3, settings) < 0.6 * memory_mb(BRAIN, BRAIN, settings)
 
 
 def test_time_is_of_the_order_measured():

@@ -45,22 +45,24 @@ _NO_PAPER_WEIGHTS = (
 class Cost:
     """What a network costs, measured on two CPU cores.
 
-    memory_mb: of a prediction, at a grid of 128 voxels for networks that take any size. extra_seconds: of a
-    prediction, beyond the default model's; negative for quicker ones. step_seconds: of one optimization step of the
-    network's weights.
+    At a grid of 128 voxels for networks that take any size, of a head. memory_mb: of a prediction. extra_seconds: of a
+    prediction, beyond the default model's; negative for quicker ones. step_seconds, optimizing_mb: of one optimization
+    step of the network's weights. largest_grid: from which on a larger grid makes no difference; None = none.
     """
 
     memory_mb: float
     extra_seconds: float
     step_seconds: float
+    optimizing_mb: float
+    largest_grid: int | None = None
 
 
-_COMPACT_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
-_NEPHI_COST = Cost(memory_mb=600.0, extra_seconds=0.0, step_seconds=4.0)
-_UNET_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=4.0)
-_EOIR_COST = Cost(memory_mb=600.0, extra_seconds=-3.0, step_seconds=4.0)
-_CONSTRICON_COST = Cost(memory_mb=1000.0, extra_seconds=5.0, step_seconds=4.0)
-_PUBLISHED_COST = Cost(memory_mb=6000.0, extra_seconds=80.0, step_seconds=40.0)
+_COMPACT_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=50.0, optimizing_mb=15000.0)
+_NEPHI_COST = Cost(memory_mb=600.0, extra_seconds=0.0, step_seconds=115.0, optimizing_mb=75000.0, largest_grid=96)
+_UNET_COST = Cost(memory_mb=900.0, extra_seconds=0.0, step_seconds=20.0, optimizing_mb=8000.0)
+_EOIR_COST = Cost(memory_mb=600.0, extra_seconds=-3.0, step_seconds=15.0, optimizing_mb=5500.0)
+_CONSTRICON_COST = Cost(memory_mb=1000.0, extra_seconds=5.0, step_seconds=50.0, optimizing_mb=16500.0)
+_PUBLISHED_COST = Cost(memory_mb=6000.0, extra_seconds=80.0, step_seconds=40.0, optimizing_mb=24000.0)
 
 
 @dataclass(frozen=True, kw_only=True)
