@@ -50,12 +50,12 @@ Run = Callable[[str, str], Outcome]
 
 
 class Jobs(Protocol):
-    """Named pieces of work in a folder, and what is kept of how each ended. Methods raise ResourceError (disk full).
+    """Named pieces of work in a folder, and what is kept of how each ended. Methods raise ResourceError (disk full)."""
 
-    go_on: how to, in words, after a stop.
-    """
-
-    go_on: str
+    @property
+    def go_on(self) -> str:
+        """How to, in words, after a stop."""
+        ...
 
     @property
     def folder(self) -> Path: ...

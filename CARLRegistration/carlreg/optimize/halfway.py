@@ -175,7 +175,7 @@ class HalfwayLoss:
             if self.similarity.descriptors:
                 axes = (grid.ijk_from_lps @ lps_from_half @ lattice.lps_from_ijk)[:3, :3][::-1, ::-1].copy()
                 self.descriptors.append(mind_descriptor(image, axes_33=axes))
-        widths = window_widths(lattice.spacing[::-1], level.window_share * level.window_mm)
+        widths = window_widths(lattice.spacing[::-1], level.window_mm)
         self.correlation = PairCorrelation(
             lattice.shape_dhw,
             widths,

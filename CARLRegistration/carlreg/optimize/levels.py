@@ -37,15 +37,13 @@ class Course:
 
     shares: of the steps. every: each step looks at every so many voxels along each axis, at other ones than the last:
     eight steps see all of them, for the time of one. finest_voxels: above it the finest spacing grows.
-    finest_diffusion: of the finest level, as a share of that of the others. finest_window: likewise, of the window of
-    local correlation (see `FieldLevel.window_share`).
+    finest_diffusion: of the finest level, as a share of that of the others.
     """
 
     shares: tuple[float, ...]
     every: tuple[int, ...]
     finest_voxels: int
     finest_diffusion: float = 1.0
-    finest_window: float = 1.0
 
 
 #: From the fixed image: descriptors, which are compared voxel by voxel, and what is known in that image alone.
@@ -55,7 +53,7 @@ FROM_FIXED_FINE = Course((0.12, 0.18, 0.35, 0.35), (1, 1, 2, 2), 4_500_000, fine
 #: Half-way between both images. Large motion gains by coarse steps, which cost next to nothing.
 HALFWAY = Course((0.28, 0.28, 0.21, 0.23), (1, 1, 1, 2), 2_600_000)
 #: Down to the voxels, for images whose structures are as fine; where they are not (CT of lungs), it follows noise.
-HALFWAY_FINE = Course((0.28, 0.28, 0.21, 0.23), (1, 1, 1, 2), 8_000_000, finest_diffusion=0.5, finest_window=5 / 7)
+HALFWAY_FINE = Course((0.28, 0.28, 0.21, 0.23), (1, 1, 1, 2), 8_000_000, finest_diffusion=0.5)
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,7 @@ class LevelImages:
 class FieldLevel:
     """How one level is optimized. spacing_mm: of the controls; window_mm: of LNCC; rate_mm: first Adam step.
 
-    every: see `Course`; for losses that can (`halfway.HalfwayLoss`). window_share: likewise; LNCC's window as a share
-    of `window_mm`, which tells all else how fine the level is.
+    every: see `Course`; for losses that can (`halfway.HalfwayLoss`).
     """
 
     spacing_mm: float
@@ -96,7 +93,6 @@ class FieldLevel:
     diffusion: float
     fold: float = 10.0
     every: int = 1
-    window_share: float = 1.0
 
 
 def _turns(lattice: VolumeGrid, every: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
@@ -173,7 +169,6 @@ def schedule(total_steps: int, finest_mm: float, smoothness: float, course: Cour
             diffusion=_DIFFUSION * smoothness * (course.finest_diffusion if factor == _FACTORS[-1] else 1.0),
             fold=_FOLD,
             every=every,
-            window_share=course.finest_window if factor == _FACTORS[-1] else 1.0,
         )
         for factor, steps, every in zip(
             _FACTORS, split_steps(total_steps, by_level=course.shares), course.every, strict=True
