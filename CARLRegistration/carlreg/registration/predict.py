@@ -23,7 +23,6 @@ from ..models.predict import (
     renormalized,
 )
 from ..models.registry import LoadedModel
-from ..optimize.candidates import TOWARD_RIGID
 from ..spaces import fit_linear
 from ..uncertainty import NetworkAnswer
 from .pair import PreparedPair
@@ -90,10 +89,9 @@ def predict(
 
     found_lps = None
     if refined:
-        at = points.fixed_lps
-        found_lps = on_lps(
-            found, fit_linear(at, mapped_lps(found, images, at), weights, toward_rigid=TOWARD_RIGID)[:3, :3]
-        )
+        # Turned as it is: its stretches are those of the motion that was seen, which need not go on.
+        mapped = mapped_lps(found, images, points.fixed_lps)
+        found_lps = on_lps(found, fit_linear(points.fixed_lps, mapped, weights, kind="rigid")[:3, :3])
     return NetworkPrediction(
         Correspondences(points.fixed_lps, points.moving_lps, weights),
         found_lps,

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from carlreg.models import registry
-from carlreg.optimize.candidates import TOWARD_RIGID
 from carlreg.registration.pair import as_volume, prepare_pair
 from carlreg.registration.predict import predict
 from carlreg.spaces import apply_affine, fit_linear
@@ -43,12 +42,10 @@ def test_beyond_its_grid_a_refined_map_is_as_far_from_the_affine_as_at_the_edge(
     np.testing.assert_allclose(at(2.0), edge, atol=1e-3)
 
 
-def test_beyond_its_grid_the_networks_own_map_goes_on_by_its_linear_part(prediction):
+def test_beyond_its_grid_the_networks_own_map_goes_on_turned_as_it_is(prediction):
     found, content, _ = prediction
     far = apply_affine(content.lps_from_normalized, np.array([[4.0, 0.5, 0.5], [3.0, 0.5, 0.5], [3.0, 1.5, 0.5]]))
     weights = found.points.weights
-    linear = fit_linear(
-        found.points.fixed_lps, found.map_lps(found.points.fixed_lps), weights, toward_rigid=TOWARD_RIGID
-    )
+    turn = fit_linear(found.points.fixed_lps, found.map_lps(found.points.fixed_lps), weights, kind="rigid")
     step = found.map_lps(far[:1]) - found.map_lps(far[1:2])
-    np.testing.assert_allclose(step, (far[:1] - far[1:2]) @ linear[:3, :3].T, atol=1e-3)
+    np.testing.assert_allclose(step, (far[:1] - far[1:2]) @ turn[:3, :3].T, atol=1e-3)
