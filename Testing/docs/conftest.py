@@ -74,19 +74,23 @@ def _write_inputs(folder: Path) -> None:
 
 
 def _write_training_inputs(folder: Path) -> None:
-    """The example configurations as they are, but for sizes and lengths; and a folder with volumes."""
+    """The example configurations as they are, but for sizes and lengths; folders with volumes and with label maps."""
     import SimpleITK as sitk
     from carlreg.training.schema import to_toml
     from carlreg.training.settings import read_config
 
     (folder / "configs").mkdir()
     (folder / "volumes").mkdir()
+    (folder / "my-label-maps").mkdir()
     for file in sorted(CONFIGS.glob("*.toml")):
         config = read_config(file, [f"{key}={value}" for key, value in SMALL.items()])
         (folder / "configs" / file.name).write_text(to_toml(config), encoding="utf-8")
     for shift in range(2):
         image = _blob((40 + 4 * shift, 44, 48))
         sitk.WriteImage(image, str(folder / "volumes" / f"volume{shift}.nii.gz"))
+        highest = float(sitk.GetArrayViewFromImage(image).max())
+        labels = (image > 0.3 * highest) + (image > 0.7 * highest)
+        sitk.WriteImage(labels, str(folder / "my-label-maps" / f"labels{shift}.nii.gz"))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ def test_scenes_come_and_go_and_the_panel_stays_as_quick(host, panel, moduleWidg
     update = type(wrapper)._update_gui
     monkeypatch.setattr(type(wrapper), "_update_gui", lambda self: (updates.append(self), update(self)))
     wrapper.ioSteps = 33
-    assert updates == [wrapper] * 5  # the panel and its four sections
+    assert updates == [wrapper] * 6  # the panel and its five sections
     assert panel.ui.ioStepsSlider.value == 33
 
 
