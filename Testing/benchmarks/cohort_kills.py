@@ -88,21 +88,27 @@ def kill(process: subprocess.Popen, what: str) -> tuple[int, str]:
     return len(hit), f"{what} ({len(hit)} of {1 + len(below)} processes)"
 
 
+def run_once(command: list[str], longest: float | None) -> tuple[int, bool]:
+    """Run a command, killing some of it within `longest` seconds (None: not); its exit status, and whether that hit."""
+    process, hit = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), False
+    if longest is not None:
+        wait = random.uniform(0.3, longest)
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            number, said = kill(process, random.choice(("worker", "feeder", "all")))
+            hit = number > 0
+            print(f"  killed after {wait:.1f} s: {said}", flush=True)
+    return process.wait(), hit
+
+
 def run_killed(study: Path, first: list[str], workers: int, kills: int, longest: float) -> None:
     """Start, kill at a random moment, go on, until so many kills have hit; done before that, all begins anew."""
     command, hits = first, 0
     again = [*carlreg("cohort", study, "--resume", "--retry-failed"), "--workers", str(workers)]
     while True:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if hits < kills:
-            wait = random.uniform(0.3, longest)
-            try:
-                process.wait(wait)
-            except subprocess.TimeoutExpired:
-                number, said = kill(process, random.choice(("worker", "feeder", "all")))
-                hits += number > 0
-                print(f"  kill {hits} after {wait:.1f} s: {said}", flush=True)
-        code = process.wait()
+        code, hit = run_once(command, longest if hits < kills else None)
+        hits += hit
         if code == 0 and hits < kills:
             for victim in (study / "pairs").glob("pair_*"):
                 subprocess.run(["rm", "-rf", str(victim)], check=True)
@@ -131,16 +137,8 @@ def run_template_killed(folder: Path, command: list[str], kills: int, longest: f
     """The same command until it is done, killed so many times at random moments; done before that, all begins anew."""
     hits = 0
     while True:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if hits < kills:
-            wait = random.uniform(0.3, longest)
-            try:
-                process.wait(wait)
-            except subprocess.TimeoutExpired:
-                number, said = kill(process, random.choice(("worker", "feeder", "all")))
-                hits += number > 0
-                print(f"  kill {hits} after {wait:.1f} s: {said}", flush=True)
-        code = process.wait()
+        code, hit = run_once(command, longest if hits < kills else None)
+        hits += hit
         if code == 0:
             if hits >= kills:
                 return

@@ -7,7 +7,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from ..common.errors import RegistrationCancelled, RegistrationError
+from ..common.errors import RegistrationCancelled, RegistrationError, withLog
 from ..common.notices import notice
 from ..common.section import Section
 from ..engine import dependencies
@@ -302,9 +302,7 @@ class ApplyPanel(Section):
 
     def _onFailed(self, error: RegistrationError) -> None:
         self._finish()
-        log = "" if isinstance(error, RegistrationCancelled) else error.log.strip()
-        kind = "" if isinstance(error, RegistrationCancelled) else "error"
-        self._say(str(error) + (f"\n{log}" if log and error.unexpected else ""), kind)
+        self._say(withLog(error), "" if isinstance(error, RegistrationCancelled) else "error")
 
     def _onStatus(self, text: str, share: float) -> None:
         self.ui.applyProgressBar.value = round(1000 * share)

@@ -13,7 +13,7 @@ from carlreg.errors import CarlError
 from carlreg.settings import RegistrationSettings
 from slicer.i18n import tr as _
 
-from ..common.errors import RegistrationCancelled, RegistrationError
+from ..common.errors import RegistrationCancelled, RegistrationError, withLog
 from ..common.files import typedPath
 from ..common.notices import breakable, notice
 from ..common.section import Section
@@ -236,8 +236,7 @@ class CohortPanel(Section):
         elif isinstance(error, RegistrationCancelled):
             self._say(_("Stopped. {counted} Resume goes on.").format(counted=counted) if states else str(error))
         else:
-            log = f"\n{error.log.strip()}" if error.unexpected and error.log.strip() else ""
-            self._say(str(error) + log, "error")
+            self._say(withLog(error), "error")
 
     def onCancel(self) -> None:
         """Ask the engine to stop; what is done stays."""

@@ -17,3 +17,9 @@ class RegistrationError(Exception):
 
 class RegistrationCancelled(RegistrationError):
     """The run was stopped on request."""
+
+
+def withLog(error: Exception) -> str:
+    """What an error says, and below it the engine's log when it looks like a defect, so that it can be copied."""
+    log = error.log.strip() if isinstance(error, RegistrationError) and error.unexpected else ""
+    return f"{error}\n{log}" if log else str(error)

@@ -167,13 +167,7 @@ def _segmentations(folder: Path, name: str, nodes: SeriesNodes, source):
         if source is not None:
             keepMeaning(frame, source)
         frames.append(frame)
-    sequence = nodes.add(frames, f"{name} segmentation")
-    shown = nodes.browser.GetProxyNode(sequence)
-    if shown is not None:
-        shown.CreateDefaultDisplayNodes()
-        if source is not None:
-            showLike(shown, source)
-    return sequence
+    return _shownLike(source, nodes, nodes.add(frames, f"{name} segmentation"))
 
 
 def _numbered(rows: list[dict]) -> dict[int, str]:
@@ -204,7 +198,11 @@ def _points(rows: list[dict], name: str, nodes: SeriesNodes, source):
         for row, place in zip(mine, places, strict=True):
             frame.AddControlPoint(*map(float, place), row["name"] or str(int(row["point"]) + 1))
         frames.append(frame)
-    sequence = nodes.add(frames, f"{name} landmarks")
+    return _shownLike(source, nodes, nodes.add(frames, f"{name} landmarks"))
+
+
+def _shownLike(source, nodes: SeriesNodes, sequence):
+    """The sequence; what the browser shows of it looks as its source does, where there is one."""
     shown = nodes.browser.GetProxyNode(sequence)
     if shown is not None:
         shown.CreateDefaultDisplayNodes()

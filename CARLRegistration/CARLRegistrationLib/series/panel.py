@@ -13,7 +13,7 @@ from carlreg.errors import CarlError
 from carlreg.settings import RegistrationSettings
 from slicer.i18n import tr as _
 
-from ..common.errors import RegistrationCancelled, RegistrationError
+from ..common.errors import RegistrationCancelled, RegistrationError, withLog
 from ..common.notices import breakable, notice
 from ..common.section import Section
 from ..engine import dependencies
@@ -233,9 +233,7 @@ class SeriesPanel(Section):
 
     def _onFailed(self, error) -> None:
         self._showIdle()
-        log = getattr(error, "log", "").strip() if getattr(error, "unexpected", False) else ""
-        text = str(error) + (f"\n{log}" if log else "")
-        self._say(text, "" if isinstance(error, RegistrationCancelled) else "error")
+        self._say(withLog(error), "" if isinstance(error, RegistrationCancelled) else "error")
 
     def onCancel(self) -> None:
         """Ask the engine to stop; nothing is changed."""
