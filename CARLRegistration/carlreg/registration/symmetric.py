@@ -43,11 +43,9 @@ from .starts import INITIAL, lattice_points
 
 # Of the fixed volume's diagonal: how far a linear transform may be from the linear map fitted to it.
 _LINEAR = 1e-5
-# Of the fixed content's edges: how far beyond its faces the known displacement is looked at, not held. Large motion
-# gains by the first; where the network is wrong out there the images say so on the coarsest level.
-_CONTINUED = (0.35, 0.0)
-# By so much more alike a later one must make them there.
-_CLEARLY = 0.02
+# Of the fixed content's edges: how far beyond its faces the known displacement is looked at, not held; large motion
+# leads out of it.
+_CONTINUED = 0.35
 
 
 def _key(volume: Volume) -> tuple:
@@ -182,21 +180,6 @@ def _held_beyond(displacement: PointMap, box: VolumeGrid, share: float) -> Point
     return held
 
 
-def better_start(
-    starts: Sequence[torch.Tensor | None], likeness: Callable[[torch.Tensor | None], float]
-) -> torch.Tensor | None:
-    """The first of the starts, or a later one after which the images are clearly more alike."""
-    best, *others = starts
-    if not others:
-        return best
-    highest = likeness(best)
-    for start in others:
-        found = likeness(start)
-        if found > highest + _CLEARLY:
-            best, highest = start, found
-    return best
-
-
 def _optimized(
     start: AffineCandidate,
     residual: PointMap | None,
@@ -213,12 +196,10 @@ def _optimized(
     space = HalfwaySpace.between(start.matrix, fixed.content.center_lps)
     box = halfway_box(space, fixed, moving)
     course = course_for(settings, pair, halfway=True)
-    known = [
-        None if residual is None else halfway_displacement(_held_beyond(residual, fixed.content, share), space)
-        for share in (_CONTINUED if residual is not None and settings.steps else _CONTINUED[:1])
-    ]
-    plans = [planned(box, each, settings, course) for each in known]
-    plan = plans[0]
+    known = None
+    if residual is not None:
+        known = halfway_displacement(_held_beyond(residual, fixed.content, _CONTINUED), space)
+    plan = planned(box, known, settings, course)
     lattices = {}
     for level, spacing in zip(plan.levels, plan.spacings, strict=True):
         whole = level_grid(box, box, spacing)
@@ -240,18 +221,12 @@ def _optimized(
     def images_at(spacing: float) -> LevelImages:
         return level_images(fixed, moving, spacing, device, fixed_margin=True)
 
-    def after_one_level(start_13dhw: torch.Tensor | None) -> float:
-        progress.check()
-        alone = Progress()
-        descend([images_at(plan.spacings[0])], plan.levels[:1], box, loss, start_13dhw=start_13dhw, progress=alone)
-        return alone.steps[-1].similarity
-
     spline = descend(
         map(images_at, plan.spacings),
         plan.levels,
         box,
         loss,
-        start_13dhw=better_start([each.start_13dhw for each in plans], after_one_level),
+        start_13dhw=plan.start_13dhw,
         progress=progress,
         watch=lambda found: watch(space, found),
     )

@@ -6,10 +6,9 @@ import carlreg
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 from carlreg.errors import InputError
 from carlreg.physical import invert, jacobian_determinant
-from carlreg.registration.symmetric import as_its_network, better_start
+from carlreg.registration.symmetric import as_its_network
 from carlreg.settings import RegistrationSettings
 from carlreg.spaces import VolumeGrid, apply_affine
 from scipy.ndimage import gaussian_filter
@@ -113,10 +112,3 @@ def test_only_the_field_is_optimized_half_way():
     RegistrationSettings(symmetric=True, io_method="network", io_steps=0)
     with pytest.raises(InputError, match="symmetric: expected true or false"):
         RegistrationSettings(symmetric=1)
-
-
-@pytest.mark.parametrize(("likeness", "taken"), [((0.64, 0.70), 1), ((0.70, 0.64), 0), ((0.70, 0.71), 0)])
-def test_a_start_that_is_clearly_more_alike_is_taken(likeness, taken):
-    """What the network says beyond the fixed content helps with large motion, and is wrong for some turned heads."""
-    starts = [torch.zeros(1), torch.ones(1)]
-    assert better_start(starts, lambda start: likeness[int(start)]) is starts[taken]
